@@ -1,0 +1,88 @@
+"""Mistakes in a configuration, told in one line that names the culprit and the remedy."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pydantic
+
+
+class ConfigError(Exception):
+    """A mistake of the user: one line that names the key, the value, the file and the remedy."""
+
+
+def nearest(given: str, valid: Iterable[str]) -> str:
+    """`; did you mean X?`, or `; valid: X, Y` where nothing is near."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(given, valid, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; valid: {', '.join(valid)}" if valid else ""
+
+
+def explain(
+    error: pydantic.ValidationError, schema: Any, values: Any, origin: Mapping[str, str], prefix: str
+) -> str:
+    """The first mistake that pydantic found, in the words of the configuration's own keys."""
+    first = error.errors()[0]
+    path, owner = _locate(first["loc"], schema, values)
+    key = ".".join([prefix, *path] if prefix else path)
+    problem = _problem(first, key, path, owner)
+    return f"{_source(key, first, origin)}: {problem}"
+
+
+def _problem(first: Any, key: str, path: list[str], owner: Any) -> str:
+    kind, context = first["type"], first.get("ctx", {})
+    if kind == "unexpected_keyword_argument":
+        fields = [f.name for f in dataclasses.fields(owner)] if owner else []
+        return f"{key} is no setting{nearest(path[-1], fields)}"
+    if kind == "missing":
+        return f"{key} is missing; set it in a file or as {key}=..."
+    if kind == "union_tag_invalid":
+        valid = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+        return f"{key}.name is {context['tag']!r}{nearest(context['tag'], valid)}"
+    if kind == "union_tag_not_found":
+        return f"{key} needs a name, such as {key}: {{name: ...}}"
+    if kind == "value_error":
+        where = f"{key}." if key else ""
+        return f"{where}{context['error']}"
+    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+
+
+def _locate(loc: Iterable[Any], schema: Any, values: Any) -> tuple[list[str], Any]:
+    """Drop pydantic's union tags from a location; also the dataclass that the last key belongs to."""
+    path: list[str] = []
+    owner, parent = _dataclasses(schema), None
+    for part in loc:
+        tagged = [cls for cls in owner if getattr(cls, "name", None) == part]
+        if tagged and not (isinstance(values, dict) and part in values):
+            owner = tagged
+            continue
+        parent = owner[0] if owner else None
+        hints = typing.get_type_hints(parent, include_extras=True) if parent else {}
+        if path and not parent and not (isinstance(values, dict) and part in values):
+            continue  # which member of a union of plain types was tried
+        owner = _dataclasses(hints.get(str(part)))
+        path.append(str(part))
+        values = values.get(part) if isinstance(values, dict) else None
+    return path, parent
+
+
+def _dataclasses(hint: Any) -> list[Any]:
+    """Every dataclass that a type annotation allows."""
+    if dataclasses.is_dataclass(hint):
+        return [hint]
+    return [cls for argument in typing.get_args(hint) for cls in _dataclasses(argument)]
+
+
+def _source(key: str, first: Any, origin: Mapping[str, str]) -> str:
+    """The file that set a key, or any key below or above it."""
+    message = str(first.get("ctx", {}).get("error", "")).split(" ")[0]
+    for candidate in (f"{key}.{message}" if key else message, key):
+        for dotted, source in origin.items():
+            if dotted == candidate or dotted.startswith(f"{candidate}."):
+                return source
+    parent = key.rpartition(".")[0]
+    return _source(parent, {}, origin) if parent else "configuration"

@@ -1,0 +1,57 @@
+"""A pre-training run: one method, stated completely."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import pydantic
+
+from vlp.config import StrictConfig
+from vlp.data.loader import DataConfig
+from vlp.encoders.vit import ViTConfig
+from vlp.masking import STRATEGIES
+from vlp.masking.none import NoMask
+from vlp.objectives import OBJECTIVES
+from vlp.optim import OptimizerConfig
+from vlp.tokenizers import TOKENIZERS
+from vlp.tokenizers.clip_bpe import ClipBPEConfig
+from vlp.training import TrainingConfig
+
+
+def one_of(registry: Mapping[str, type]) -> Any:
+    """Any registered class; the `name` key in the YAML picks which."""
+    if len(registry) == 1:
+        return next(iter(registry.values()))
+    return Annotated[Union[tuple(registry.values())], pydantic.Field(discriminator="name")]  # noqa: UP007
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(StrictConfig):
+    """What a model is measured on; what is not given is not measured."""
+
+    retrieval: Path | None = None
+    """Parquet file with columns `image` and `captions`."""
+    classification: Path | None = None
+    """Folder with train.parquet and test.parquet (`image`, `label`) and meta.json (`classes`, `templates`)."""
+    every_steps: int | None = None
+    """Also measure during training, this often; None measures only the finished model."""
+    num_neighbours: int = 20
+    """k of the kNN classifier."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(StrictConfig):
+    """Everything that decides a run's result. The keys of conf/run/*.yaml are these fields."""
+
+    name: str
+    """The method's name in tables, folders and MLflow."""
+    seed: int = 0
+    data: DataConfig
+    tokenizer: one_of(TOKENIZERS) = field(default_factory=ClipBPEConfig)  # pyright: ignore[reportInvalidTypeForm]
+    image_encoder: ViTConfig = ViTConfig()
+    mask: one_of(STRATEGIES) = NoMask()  # pyright: ignore[reportInvalidTypeForm]
+    objective: one_of(OBJECTIVES)  # pyright: ignore[reportInvalidTypeForm]
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()

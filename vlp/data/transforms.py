@@ -1,0 +1,70 @@
+"""Encoded images to normalized tensors."""
+
+import io
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+Normalization = Literal["clip", "imagenet"]
+
+MEAN_STD: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+def decode(encoded: bytes) -> Image.Image:
+    """An RGB picture; a ValueError or OSError if the bytes are no image."""
+    return Image.open(io.BytesIO(encoded)).convert("RGB")
+
+
+def random_resized_crop(
+    image: Image.Image, size: int, *, scale: tuple[float, float], rng: np.random.Generator
+) -> Image.Image:
+    """A random part of the image, resized to a square with a bicubic filter.
+
+    Args:
+        scale: share of the area that is kept, drawn uniformly; the aspect ratio is drawn from [3/4, 4/3].
+    """
+    width, height = image.size
+    for _ in range(10):
+        area = width * height * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = rng.integers(width - w + 1), rng.integers(height - h + 1)
+            return image.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + w, top + h))
+    return center_crop(image, size)
+
+
+def center_crop(image: Image.Image, size: int) -> Image.Image:
+    """The middle square of the image, resized with a bicubic filter."""
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return image.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """An RGB picture as (3, H, W) uint8."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def normalize(images: Tensor, normalization: Normalization) -> Tensor:
+    """(B, 3, H, W) uint8 -> float with the mean and deviation of a data set."""
+    mean, std = (
+        torch.tensor(values, device=images.device)[:, None, None] for values in MEAN_STD[normalization]
+    )
+    return (images.float() / 255 - mean) / std
+
+
+def denormalize(images: Tensor, normalization: Normalization) -> Tensor:
+    """The inverse of `normalize`, in [0, 1]."""
+    mean, std = (
+        torch.tensor(values, device=images.device)[:, None, None] for values in MEAN_STD[normalization]
+    )
+    return (images * std + mean).clamp(0, 1)

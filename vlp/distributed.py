@@ -1,0 +1,39 @@
+"""Collectives that do nothing in a single process."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_gather as gather_with_gradient
+
+
+def world_size() -> int:
+    """Number of workers; 1 without a process group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This worker's position among the workers; 0 without a process group."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def all_gather(x: Tensor) -> Tensor:
+    """Concatenate every worker's rows in rank order, keeping gradients: (B, ...) -> (B * world size, ...)."""
+    return x if world_size() == 1 else torch.cat(gather_with_gradient(x.contiguous()))
+
+
+def all_sum(x: Tensor) -> Tensor:
+    """Sum over the workers, without gradient."""
+    if world_size() > 1:
+        x = x.clone()
+        dist.all_reduce(x)
+    return x
+
+
+def all_mean(x: Tensor) -> Tensor:
+    """Mean over the workers, without gradient."""
+    return all_sum(x) / world_size()
+
+
+def is_main() -> bool:
+    """Whether this worker writes what is written once."""
+    return rank() == 0

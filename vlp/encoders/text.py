@@ -1,0 +1,60 @@
+"""The causal text transformer of CLIP (arXiv:2103.00020), on timm's blocks."""
+
+from dataclasses import dataclass
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from vlp.config import StrictConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(StrictConfig):
+    """Defaults are the text tower of CLIP ViT-B."""
+
+    width: int = 512
+    depth: int = 12
+    num_heads: int = 8
+
+    def __post_init__(self) -> None:
+        if self.width % self.num_heads:
+            raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+
+
+class TextTransformer(nn.Module):
+    """Reads as many tokens as the longest caption of the batch has; causal attention makes that exact."""
+
+    def __init__(self, config: TextConfig, *, vocab_size: int, context_length: int) -> None:
+        super().__init__()
+        self.token_embed = nn.Embedding(vocab_size, config.width)
+        self.positions = nn.Parameter(torch.empty(context_length, config.width))
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.num_heads, qkv_bias=True, norm_layer=nn.LayerNorm)
+            for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.width)
+        self._init_weights(config)
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """The state at each caption's last token: (B, T), (B,) -> (B, D)."""
+        x = self.token_embed(tokens) + self.positions[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x, is_causal=True)
+        return self.norm(x)[torch.arange(len(x), device=x.device), lengths - 1]
+
+    @torch.no_grad()
+    def _init_weights(self, config: TextConfig) -> None:
+        """The standard deviations of CLIP's release."""
+        nn.init.normal_(self.token_embed.weight, std=0.02)
+        nn.init.normal_(self.positions, std=0.01)
+        residual_std = config.width**-0.5 * (2 * config.depth) ** -0.5
+        for name, parameter in self.blocks.named_parameters():
+            if name.endswith("qkv.weight"):
+                nn.init.normal_(parameter, std=config.width**-0.5)
+            elif name.endswith("fc1.weight"):
+                nn.init.normal_(parameter, std=(2 * config.width) ** -0.5)
+            elif name.endswith(("proj.weight", "fc2.weight")):
+                nn.init.normal_(parameter, std=residual_std)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)

@@ -1,0 +1,8 @@
+"""Masking strategies, one per file; a new file needs no other edit."""
+
+from vlp.masking.strategy import STRATEGIES, MaskInputs, MaskStrategy, Slots, visible_slots
+from vlp.registry import import_modules
+
+__all__ = ["STRATEGIES", "MaskInputs", "MaskStrategy", "Slots", "visible_slots"]
+
+import_modules(__name__, __path__)

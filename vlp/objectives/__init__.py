@@ -1,0 +1,8 @@
+"""Training objectives, one per file; a new file needs no other edit."""
+
+from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
+from vlp.registry import import_modules
+
+__all__ = ["OBJECTIVES", "Batch", "Objective", "ObjectiveConfig", "Step", "Vocabulary"]
+
+import_modules(__name__, __path__)

@@ -1,0 +1,128 @@
+"""SuperClass (arXiv:2411.03313): classify which vocabulary tokens the caption contains."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from vlp.distributed import all_sum
+from vlp.encoders.vit import VisionTransformer
+from vlp.masking import MaskStrategy, Slots
+from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
+
+
+@OBJECTIVES.register
+@dataclass(frozen=True, kw_only=True)
+class SuperClassConfig(ObjectiveConfig):
+    """Settings of the classifier."""
+
+    name: Literal["superclass"] = "superclass"
+    idf: Literal["online", "offline", "none"] = "online"
+    """Where the inverse document frequencies come from: counted during training (as released),
+    the table of the docfreq stage, or all ones."""
+
+    def build(
+        self, image_encoder: VisionTransformer, mask: MaskStrategy, *, vocabulary: Vocabulary
+    ) -> "SuperClass":
+        return SuperClass(self, image_encoder, mask, vocabulary=vocabulary)
+
+
+class Labels(NamedTuple):
+    """The distinct tokens of each caption; a slot that holds none has `is_label` False."""
+
+    ids: Tensor
+    """(B, T) int64."""
+    is_label: Tensor
+    """(B, T) bool."""
+
+
+class SuperClass(Objective):
+    """An image encoder and a linear classifier over the vocabulary; no text encoder."""
+
+    document_frequency: Tensor
+    num_documents: Tensor
+    special_tokens: Tensor
+
+    def __init__(
+        self,
+        config: SuperClassConfig,
+        image_encoder: VisionTransformer,
+        mask: MaskStrategy,
+        *,
+        vocabulary: Vocabulary,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.mask = mask
+        self.image_encoder = image_encoder
+        width = image_encoder.config.width
+        self.norm = nn.LayerNorm(width)
+        self.classifier = nn.Linear(width, vocabulary.size)
+        nn.init.normal_(self.classifier.weight, std=width**-0.5)
+        nn.init.zeros_(self.classifier.bias)
+        counts = torch.zeros(vocabulary.size, dtype=torch.int64)
+        if config.idf == "offline":
+            if vocabulary.document_frequency is None:
+                raise ValueError("objective.idf offline needs the table of the docfreq stage")
+            counts = vocabulary.document_frequency
+        self.register_buffer("document_frequency", counts.clone())
+        self.register_buffer("num_documents", torch.tensor(vocabulary.num_documents))
+        special = torch.tensor(vocabulary.special_tokens, dtype=torch.int64)
+        self.register_buffer("special_tokens", special, persistent=False)
+
+    def forward(self, batch: Batch, *, progress: float, generator: Generator | None) -> Step:
+        slots = self.choose_visible(batch.images, progress=progress, generator=generator)
+        logits = self.classifier(self._pool(self.image_encoder(batch.images, slots), slots))
+        labels = caption_labels(batch.tokens, batch.lengths, special_tokens=self.special_tokens)
+        if self.config.idf == "online" and self.training:
+            self._count(labels)
+        loss = label_cross_entropy(logits, labels, self.idf())
+        return Step(loss, {"mask_ratio": self.mask_ratio(slots)})
+
+    def features(self, images: Tensor) -> Tensor:
+        return self._pool(self.image_encoder(images), None)
+
+    def idf(self) -> Tensor:
+        """The weight of each token, log((n + 1) / (df + 1)) >= 0: (K,). Section 3.2, counts form."""
+        if self.config.idf == "none":
+            return torch.ones_like(self.document_frequency, dtype=torch.float32)
+        return ((self.num_documents + 1) / (self.document_frequency + 1)).log().float()
+
+    def _pool(self, states: Tensor, slots: Slots | None) -> Tensor:
+        """Mean of the visible patch tokens, class token excluded: (B, 1 + V, D) -> (B, D)."""
+        patches = states[:, 1:]
+        if slots is None or slots.is_padding is None:
+            return self.norm(patches.mean(dim=1))
+        is_visible = (~slots.is_padding)[:, :, None]
+        return self.norm((patches * is_visible).sum(dim=1) / is_visible.sum(dim=1))
+
+    @torch.no_grad()
+    def _count(self, labels: Labels) -> None:
+        counts = torch.bincount(labels.ids[labels.is_label], minlength=len(self.document_frequency))
+        documents = self.num_documents.new_tensor(len(labels.ids))
+        self.document_frequency += all_sum(counts)
+        self.num_documents += all_sum(documents)
+
+
+def caption_labels(tokens: Tensor, lengths: Tensor, *, special_tokens: Tensor) -> Labels:
+    """Each caption's set of tokens, without padding and special tokens: (B, T), (B,) -> (B, T) slots."""
+    position = torch.arange(tokens.shape[1], device=tokens.device)
+    is_word = (position < lengths[:, None]) & ~torch.isin(tokens, special_tokens)
+    ids = tokens.masked_fill(~is_word, -1).sort(dim=1).values
+    previous = F.pad(ids[:, :-1], (1, 0), value=-1)
+    return Labels(ids.clamp(min=0), ids != previous)
+
+
+def label_cross_entropy(logits: Tensor, labels: Labels, idf: Tensor) -> Tensor:
+    """Softmax cross-entropy to the IDF-weighted labels: (B, K), (B, T), (K,) -> ().
+
+    The labels' weights are scaled to sum to 1 per caption; a caption without weight costs nothing. The
+    (B, K) target is never built: memory beyond the logits is O(B x T).
+    """
+    logits = logits.float()
+    weights = idf[labels.ids] * labels.is_label
+    weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
+    picked = logits.gather(1, labels.ids)
+    return (weights.sum(dim=1) * logits.logsumexp(dim=1) - (weights * picked).sum(dim=1)).mean()

@@ -1,0 +1,126 @@
+"""CLIP's byte-pair encoding (arXiv:2103.00020), id for id that of open_clip's `SimpleTokenizer`.
+
+Merging runs in the Rust `tokenizers` library, once per word. Captions are split into words in Python: Rust's
+regular expressions carry other Unicode tables, by which some 1,700 characters change class.
+"""
+
+import gzip
+import hashlib
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import ftfy
+import regex
+from tokenizers.models import BPE
+
+from vlp.tokenizers.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig
+
+VERSION = "clip-bpe-1"  # of cleaning and splitting; part of the identity
+SPECIAL_TOKENS = ("<start_of_text>", "<end_of_text>")
+END_OF_WORD = "</w>"
+WORD_CACHE_SIZE = 2**17  # words; all that recur in a large corpus
+NUM_MERGES = 48_894  # the file holds more than CLIP's vocabulary of 49,408 = 2 * 256 + merges + 2
+WORDS = regex.compile(
+    "|".join(SPECIAL_TOKENS) + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
+)
+
+
+def clean(caption: str) -> str:
+    """Repair encoding, resolve HTML entities, collapse white space and lower the case."""
+    if not (caption.isascii() and caption.isprintable() and "&" not in caption):
+        caption = html.unescape(html.unescape(ftfy.fix_text(caption)))  # neither changes printable ASCII
+    return " ".join(caption.split()).lower()
+
+
+@lru_cache
+def byte_characters() -> list[str]:
+    """The character that stands for each byte in the merges file: printable bytes stand for themselves."""
+    names = [chr(byte) for byte in range(256)]
+    printable = [char for char in names if char.isprintable() and char != " "]
+    stand_ins = (chr(code) for code in range(256, 512))
+    return [char if char in printable else next(stand_ins) for char in names]
+
+
+@lru_cache
+def read_merges(path: Path) -> list[tuple[str, str]]:
+    """Pairs of pieces to join, most frequent first."""
+    lines = gzip.decompress(path.read_bytes()).decode().split("\n")[1 : NUM_MERGES + 1]
+    pairs = [tuple(line.split()) for line in lines]
+    if len(pairs) < NUM_MERGES or any(len(pair) != 2 for pair in pairs):
+        raise ValueError(f"{path} does not hold the {NUM_MERGES} merges of CLIP's vocabulary")
+    return [(first, second) for first, second in pairs]
+
+
+def open_clip_merges() -> Path:
+    """The merges file within open_clip, found without its slow import."""
+    spec = find_spec("open_clip")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("open_clip, whose merges file is read, is not installed")
+    return Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
+
+
+@lru_cache
+def build_model(path: Path) -> BPE:
+    """The Rust model of single words in byte characters."""
+    characters = sorted(byte_characters())  # CLIP's order: printable bytes first
+    merges = read_merges(path)
+    pieces = [*characters, *(char + END_OF_WORD for char in characters), *(a + b for a, b in merges)]
+    vocab = {piece: i for i, piece in enumerate([*pieces, *SPECIAL_TOKENS])}
+    return BPE(vocab, merges, end_of_word_suffix=END_OF_WORD)
+
+
+class ClipBPE(Tokenizer):
+    """Byte pairs of 49,408 ids; a caption may spell the special tokens, as in open_clip."""
+
+    vocab_size = NUM_MERGES + 2 * 256 + 2
+    special_tokens = (vocab_size - 2, vocab_size - 1)
+
+    def __init__(self, config: "ClipBPEConfig") -> None:
+        path = config.merges_file or open_clip_merges()
+        self.config = config
+        self.context_length = config.context_length
+        self.model = build_model(path)
+        self.word_ids = lru_cache(WORD_CACHE_SIZE)(self._merge)
+        self.identity = hashlib.sha256(f"{VERSION}{read_merges(path)}".encode()).hexdigest()[:12]
+
+    def __reduce__(self) -> tuple[type["ClipBPE"], tuple["ClipBPEConfig"]]:
+        return ClipBPE, (self.config,)  # the vocabulary is read again: it is larger than its file
+
+    def token_ids(self, captions: Sequence[str]) -> list[list[int]]:
+        word_ids = self.word_ids
+        return [[i for word in WORDS.findall(clean(caption)) for i in word_ids(word)] for caption in captions]
+
+    def _merge(self, word: str) -> tuple[int, ...]:
+        if word in SPECIAL_TOKENS:
+            return (self.special_tokens[SPECIAL_TOKENS.index(word)],)
+        characters = byte_characters()
+        return tuple(piece.id for piece in self.model.tokenize("".join(characters[b] for b in word.encode())))
+
+    def token_of(self, token_id: int) -> str:
+        """Readable form of one id; an ellipsis ends a piece that does not end its word."""
+        piece = self.model.id_to_token(token_id) if 0 <= token_id < self.vocab_size else None
+        if piece is None:
+            raise ValueError(f"token id must be in 0..{self.vocab_size - 1}, got {token_id}")
+        if token_id in self.special_tokens:
+            return piece
+        text = bytes(map(byte_characters().index, piece.removesuffix(END_OF_WORD))).decode(errors="replace")
+        return text if piece.endswith(END_OF_WORD) else text + "…"
+
+
+@TOKENIZERS.register
+@dataclass(frozen=True, kw_only=True)
+class ClipBPEConfig(TokenizerConfig):
+    """Settings of CLIP's tokenizer."""
+
+    name: Literal["clip_bpe"] = "clip_bpe"
+
+    merges_file: Path | None = None
+    """Gzipped merges, one pair per line; the file that comes with open_clip by default."""
+
+    def build(self) -> ClipBPE:
+        return ClipBPE(self)

@@ -1,0 +1,51 @@
+"""One optimizer step, and the settings of a training run."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vlp.config import StrictConfig
+from vlp.objectives import Batch, Step
+from vlp.seeds import mix_seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(StrictConfig):
+    """How long and how a model is trained."""
+
+    steps: int = 10_000
+    """Optimizer steps."""
+    batch_size: int = 256
+    """Pairs per step, over all workers."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Number format of the forward pass; weights and optimizer stay in fp32."""
+    max_grad_norm: float | None = None
+    """Gradients longer than this are scaled down; None leaves them."""
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "batch_size"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+
+
+def forward(model: nn.Module, batch: Batch, config: TrainingConfig, *, step: int, seed: int) -> Step:
+    """The model's loss at one step: progress and randomness are pure functions of (seed, step)."""
+    device = batch.images.device
+    generator = torch.Generator(device).manual_seed(mix_seeds(seed, step))
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        return model(batch, progress=step / config.steps, generator=generator)
+
+
+def update(
+    model: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer, *, lr: float, max_norm: float | None
+) -> Tensor:
+    """Backward and one optimizer step; returns the norm of the gradient: ()."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad()
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), torch.inf if max_norm is None else max_norm)
+    optimizer.step()
+    return norm
