@@ -11,11 +11,12 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 FILE_NAME = "journal.jsonl"
+PROGRESS_NAME = "delivered.json"
 
 
 class Record(NamedTuple):
@@ -41,10 +42,11 @@ class Journal:
     def begin(self, *, name: str, parent: Path | None = None, tags: Mapping[str, str]) -> None:
         """Start the run, or resume it where the folder already holds a journal.
 
-        `parent` is the folder of the parent run's journal. A resumed run keeps its identity, name and parent.
+        `parent` is the folder of the parent run's journal, below the same root of delivery. A resumed run
+        keeps its identity, name and parent.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if any(record.kind == "begin" for record in self.read()):
+        if self.first("begin"):
             self._append("resumed", tags=_texts(tags))
             return
         self._append(
@@ -73,7 +75,8 @@ class Journal:
     def artifact(self, path: Path, *, folder: str = "") -> None:
         """A file or directory, shown under its own name inside the artifact folder `folder`.
 
-        It is read at delivery, so it has to stay where it is. Raises `FileNotFoundError` if it is not there.
+        It is read at delivery, so it has to stay where and as it is. Raises `FileNotFoundError` if it is not
+        there.
         """
         if not path.exists():
             raise FileNotFoundError(errno.ENOENT, "no such artifact", str(path))
@@ -105,8 +108,12 @@ class Journal:
                 if line.strip():
                     yield _record(line, offset)
 
+    def first(self, kind: str) -> Record | None:
+        """The first record of a kind."""
+        return next((record for record in self.read() if record.kind == kind), None)
+
     def locate(self, path: str) -> Path:
-        """The absolute path of a `parent` or an artifact's `path`, which records hold relative to the folder."""
+        """The absolute path of a `parent` or artifact, which records hold relative to the folder."""
         return Path(os.path.normpath(self.folder.absolute() / path))
 
     def _append(self, kind: str, **fields: Any) -> None:
@@ -125,6 +132,32 @@ class Journal:
     def _relative(self, path: Path) -> str:
         """Relative, so that a tree of runs may be moved, or mounted elsewhere, before it is delivered."""
         return os.path.relpath(path.absolute(), self.folder.absolute())
+
+
+@dataclass
+class Progress:
+    """How far a journal has been delivered to the tracking server at `uri`; kept beside the journal."""
+
+    uri: str
+    run_id: str = ""
+    """Empty before the run exists there."""
+    offset: int = 0
+    """Bytes of the journal that are delivered."""
+    last_step: dict[str, int] = field(default_factory=dict)
+    """By metric: the last step delivered."""
+
+    @classmethod
+    def load(cls, folder: Path, uri: str) -> "Progress":
+        """What was saved in the folder; nothing, if that was for another server."""
+        path = folder / PROGRESS_NAME
+        saved = cls(**json.loads(path.read_text())) if path.exists() else cls(uri)
+        return saved if saved.uri == uri else cls(uri)
+
+    def save(self, folder: Path) -> None:
+        """Replace what was saved, as a whole or not at all."""
+        partial = folder / f"{PROGRESS_NAME}.tmp"
+        partial.write_text(json.dumps(asdict(self)))
+        partial.replace(folder / PROGRESS_NAME)
 
 
 def _record(line: bytes, end: int) -> Record:

@@ -1,9 +1,10 @@
 """Collectives that do nothing in a single process."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather as gather_with_gradient
 
 
 def world_size() -> int:
@@ -18,7 +19,7 @@ def rank() -> int:
 
 def all_gather(x: Tensor) -> Tensor:
     """Concatenate every worker's rows in rank order, keeping gradients: (B, ...) -> (B * world size, ...)."""
-    return x if world_size() == 1 else torch.cat(gather_with_gradient(x.contiguous()))
+    return x if world_size() == 1 else _Gather.apply(x)  # pyright: ignore[reportReturnType]
 
 
 def all_sum(x: Tensor) -> Tensor:
@@ -37,3 +38,16 @@ def all_mean(x: Tensor) -> Tensor:
 def is_main() -> bool:
     """Whether this worker writes what is written once."""
     return rank() == 0
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        rows = [torch.empty_like(x) for _ in range(world_size())]
+        dist.all_gather(rows, x.contiguous())
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        # Every worker's loss depends on this worker's rows.
+        return all_sum(gradients[0]).chunk(world_size())[rank()]

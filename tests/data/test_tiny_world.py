@@ -17,7 +17,7 @@ from vlp.data.tiny_world import TinyWorldConfig, write_corpus
 from vlp.data.tiny_world.captions import COUNTS, describe
 from vlp.data.tiny_world.corpus import draw_split
 from vlp.data.tiny_world.render import render
-from vlp.data.tiny_world.scene import COLORS, SHAPES, alterations
+from vlp.data.tiny_world.scene import COLORS, alterations
 
 SMALL = TinyWorldConfig(num_train=40, num_heldout=30, num_labelled_per_class=10, num_test_per_class=2)
 
@@ -76,6 +76,10 @@ def masks_of_colors(image: Image.Image) -> dict[str, np.ndarray]:
     return {color: np.linalg.norm(pixels - rgb, axis=-1) < 45 for color, rgb in COLORS.items()}
 
 
+def colors_in(caption: str) -> list[str]:
+    return re.findall(rf"\b({'|'.join(COLORS)})\b", caption)
+
+
 def centre(mask: np.ndarray) -> np.ndarray:
     """Mean x and y of a mask's pixels."""
     return np.argwhere(mask).mean(axis=0)[::-1]
@@ -83,7 +87,7 @@ def centre(mask: np.ndarray) -> np.ndarray:
 
 def relation_in(caption: str) -> tuple[str, str, int] | None:
     """Colors of the lesser and the greater along an axis, and the axis, read from the words alone."""
-    colors = re.findall("|".join(COLORS), caption)
+    colors = colors_in(caption)
     for words, axis, is_reversed in (
         (r"(?<!the )left of|to the left of", 0, False),
         (r"right of", 0, True),
@@ -101,7 +105,7 @@ def test_colors_and_relations_in_captions_are_those_of_the_pixels(corpus: Path) 
     for row in pq.read_table(corpus / "retrieval.parquet").to_pylist():
         masks = masks_of_colors(Image.open(io.BytesIO(row["image"])))
         for caption in row["captions"]:
-            assert all(masks[color].sum() >= 15 for color in re.findall("|".join(COLORS), caption)), caption
+            assert all(masks[color].sum() >= 15 for color in colors_in(caption)), caption
             if relation := relation_in(caption):
                 lesser, greater, axis = relation
                 assert centre(masks[lesser])[axis] + 8 < centre(masks[greater])[axis], caption
@@ -155,24 +159,31 @@ def test_negatives_keep_the_wording_and_describe_another_scene(corpus: Path) -> 
             assert altered.content != scene.content
 
 
-def test_classes_and_their_colors_are_balanced(corpus: Path) -> None:
+def test_classes_are_balanced_and_show_their_color(corpus: Path) -> None:
     meta = json.loads((corpus / "classification" / "meta.json").read_text())
     train = pq.read_table(corpus / "classification" / "train.parquet").to_pylist()
     test = pq.read_table(corpus / "classification" / "test.parquet").to_pylist()
-    assert meta["classes"] == list(SHAPES)
     assert all("{}" in template for template in meta["templates"])
     assert Counter(row["label"] for row in train) == dict.fromkeys(range(10), 10)
     assert Counter(row["label"] for row in test) == dict.fromkeys(range(10), 2)
     assert {row["image"] for row in train}.isdisjoint(row["image"] for row in test)
     for row in train:
-        # Ten images of each shape: one in each color.
-        color = list(COLORS)[train.index(row) // 10]
+        color, _ = meta["classes"][row["label"]].split()
         assert masks_of_colors(Image.open(io.BytesIO(row["image"])))[color].sum() >= 100
 
 
-def test_every_class_name_is_a_word_of_the_captions(corpus: Path) -> None:
+def test_neither_color_nor_shape_alone_tells_a_class(corpus: Path) -> None:
+    classes = json.loads((corpus / "classification" / "meta.json").read_text())["classes"]
+    words = [name.split() for name in classes]
+    assert set(Counter(color for color, _ in words).values()) == {2}
+    assert set(Counter(shape for _, shape in words).values()) == {2}
+    assert len(set(classes)) == 10
+
+
+def test_every_class_name_is_in_the_words_of_the_captions(corpus: Path) -> None:
+    classes = json.loads((corpus / "classification" / "meta.json").read_text())["classes"]
     words = (corpus / "train" / "captions.jsonl").read_text()
-    assert all(shape in words for shape in SHAPES)
+    assert all(word in words for name in classes for word in name.split())
 
 
 def test_images_are_rgb_jpegs_of_the_asked_size(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -85,8 +86,7 @@ def outcome(url: str, image: bytes) -> str:
     except TimeoutError:
         return "timeout"
     except http.client.IncompleteRead as error:
-        assert error.partial == image[: len(image) // 2]
-        return "truncated"
+        return "truncated" if error.partial == image[: len(image) // 2] else "unknown"
     if body != image:
         return "html" if content_type == "text/html" else "unknown"
     return "ok" if content_type == "image/jpeg" else "wrong_content_type"
@@ -100,7 +100,8 @@ def test_closing_neither_waits_for_stalled_requests_nor_keeps_the_port(folder: P
         idle.connect()
         started = time.monotonic()
     assert time.monotonic() - started < 2
-    assert idle.sock.recv(1) == b""
+    with suppress(ConnectionResetError):
+        assert idle.sock.recv(1) == b""
     idle.close()
     port = int(server.url.rpartition(":")[2])
     with ImageServer(folder, port=port) as successor:

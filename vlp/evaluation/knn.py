@@ -1,6 +1,5 @@
 """Weighted k-nearest-neighbour classification of frozen features, as in DINO (arXiv:2104.14294)."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 

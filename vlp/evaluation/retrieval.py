@@ -10,7 +10,7 @@ def match_ranks(
     """Rank, from 1, of each query's best match among all candidates.
 
     A candidate matches a query of its group. The rank counts the other groups' candidates that are *not less*
-    similar than the best match, so ties and NaN count against the model: one that maps everything to one point
+    similar than the best match, so ties and NaN count against the model: one that maps all to one point
     gets the worst ranks, where sorting would give it arbitrary ones.
 
     Args:

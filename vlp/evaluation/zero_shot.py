@@ -1,4 +1,4 @@
-"""Zero-shot classification: an image gets the class whose prompts it is most similar to (arXiv:2103.00020)."""
+"""Zero-shot classification: an image gets the class with the most similar prompts (arXiv:2103.00020)."""
 
 from collections.abc import Callable, Sequence
 
@@ -34,8 +34,8 @@ def zero_shot_metrics(
 ) -> dict[str, float]:
     """Accuracies in [0, 1]; a class as similar as the right one counts as preferred to it.
 
-    `zero_shot/acc5` is reported only where there are more than five classes. The mean per-class recall is over
-    the classes that have images.
+    `zero_shot/acc5` is reported only where there are more than five classes. The mean per-class recall is
+    over the classes that have images.
 
     Args:
         image_embeddings: (I, E), unit length.

@@ -15,7 +15,7 @@ TOKENIZERS = Registry()
 
 
 class Tokenizer(ABC):
-    """Turns captions into ids; id 0 pads, the caption's length says where padding starts."""
+    """Turns captions into ids; id 0 pads but may stand for text too, so lengths tell where padding starts."""
 
     vocab_size: int
     """Number of ids, special tokens included."""

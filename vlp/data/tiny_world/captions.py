@@ -84,12 +84,12 @@ UNORDERED = {
 }
 
 
-def describe(scene: Scene, rng: Random, *, tells_order: bool = True) -> str:
-    """One true sentence: always counts, colors and shapes, and the order of the groups where asked for.
+def describe(scene: Scene, rng: Random, *, tells_color: bool = True, tells_order: bool = True) -> str:
+    """One true sentence: always counts and shapes; colors and the order of the groups where asked for.
 
     Two scenes with as many groups are worded alike by generators in the same state.
     """
-    phrases = [_group_phrase(group, rng) for group in scene.groups]
+    phrases = [_group_phrase(group, rng, tells_color=tells_color) for group in scene.groups]
     num_groups = len(phrases)
     if num_groups == 1:
         sentence = phrases[0]
@@ -103,20 +103,20 @@ def describe(scene: Scene, rng: Random, *, tells_order: bool = True) -> str:
 
 
 def draw_captions(scene: Scene, rng: Random, *, count: int) -> list[str]:
-    """Different true sentences; about one in six leaves out the order of the groups."""
+    """Different true sentences; a fifth tell no colors, so that shapes must be learned, a sixth no order."""
     captions: list[str] = []
     while len(captions) < count:
-        caption = describe(scene, rng, tells_order=rng.random() > 1 / 6)
+        caption = describe(scene, rng, tells_color=rng.random() > 1 / 5, tells_order=rng.random() > 1 / 6)
         if caption not in captions:
             captions.append(caption)
     return captions
 
 
-def _group_phrase(group: Group, rng: Random) -> str:
+def _group_phrase(group: Group, rng: Random, *, tells_color: bool) -> str:
     size, texture = _pick(SIZE_WORDS[group.size], rng), _pick(TEXTURE_WORDS[group.texture], rng)
     tells_size, tells_texture, uses_synonym = rng.random() < 0.4, rng.random() < 0.4, rng.random() < 0.15
     noun = SHAPE_SYNONYMS.get(group.shape, group.shape) if uses_synonym else group.shape
-    words = [size] * tells_size + [texture] * tells_texture + [group.color]
+    words = [size] * tells_size + [texture] * tells_texture + [group.color] * tells_color
     if group.count == 1:
         return _with_article(" ".join([*words, noun]))
     return " ".join([COUNTS[group.count], *words, noun + ("es" if noun[-1] in "sx" else "s")])

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from vlp.config import StrictConfig
 from vlp.data.tiny_world.captions import CLASS_TEMPLATES, describe, draw_captions
 from vlp.data.tiny_world.render import render
-from vlp.data.tiny_world.scene import COLORS, SHAPES, Scene, alterations, draw_scene, draw_single
+from vlp.data.tiny_world.scene import CLASSES, Scene, alterations, draw_scene, draw_single
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ class TinyWorldConfig(StrictConfig):
     num_heldout: int = 200
     """Scenes for retrieval and composition, 1 to 20,000; none of them is a training scene."""
     num_labelled_per_class: int = 20
-    """Labelled training images for each of the ten shapes, 1 or more."""
+    """Labelled training images for each of the ten classes, 1 or more."""
     num_test_per_class: int = 10
-    """Labelled test images for each of the ten shapes, 1 or more."""
+    """Labelled test images for each of the ten classes, 1 or more."""
     image_size: int = 64
     """Pixels a side, 32 to 512."""
     captions_per_image: int = 4
@@ -96,15 +96,16 @@ def _write_retrieval(config: TinyWorldConfig, path: Path) -> None:
 def _write_classification(config: TinyWorldConfig, folder: Path) -> None:
     for split, per_class in (("train", config.num_labelled_per_class), ("test", config.num_test_per_class)):
         images, labels = [], []
-        for index in range(per_class * len(SHAPES)):
+        for index in range(per_class * len(CLASSES)):
             rng = _generator(config, f"classification/{split}", index)
-            number, label = divmod(index, len(SHAPES))
-            color = tuple(COLORS)[number % len(COLORS)]
-            images.append(_jpeg(draw_single(rng, shape=SHAPES[label], color=color), rng, config))
+            label = index % len(CLASSES)
+            color, shape = CLASSES[label]
+            images.append(_jpeg(draw_single(rng, shape=shape, color=color), rng, config))
             labels.append(label)
         columns = {"image": pa.array(images, pa.binary()), "label": pa.array(labels, pa.int32())}
         _write_parquet(folder / f"{split}.parquet", columns)
-    meta = {"name": config.name, "classes": SHAPES, "templates": CLASS_TEMPLATES}
+    classes = [f"{color} {shape}" for color, shape in CLASSES]
+    meta = {"name": config.name, "classes": classes, "templates": CLASS_TEMPLATES}
     _write(folder / "meta.json", (json.dumps(meta, indent=2) + "\n").encode())
 
 

@@ -64,7 +64,7 @@ def _paint(canvas: Image.Image, outline: np.ndarray, group: Group) -> None:
 def _shade(color: str) -> tuple[int, ...]:
     """The second color of a texture: a dark color lightened, a light one darkened."""
     rgb = np.array(COLORS[color])
-    target, share = (0, 0.42) if rgb @ (0.299, 0.587, 0.114) > 130 else (255, 0.6)
+    target, share = (0, 0.36) if rgb @ (0.299, 0.587, 0.114) > 130 else (255, 0.5)
     return tuple((rgb + share * (target - rgb)).astype(int).tolist())
 
 
@@ -74,7 +74,7 @@ def _pattern(texture: str, width: int) -> Image.Image:
     if texture == "striped":
         is_marked = (x + y) * math.sqrt(0.5) % 1 < 0.4
     else:
-        is_marked = np.hypot((x + y) % 1 - 0.5, (x - y) % 1 - 0.5) < 0.36
+        is_marked = np.hypot((x + y) % 1 - 0.5, (x - y) % 1 - 0.5) < 0.31
     return Image.fromarray(is_marked.astype(np.uint8) * 255)
 
 

@@ -21,6 +21,19 @@ SIZES = ("small", "large")
 TEXTURES = ("plain", "striped", "dotted")
 BACKGROUNDS = ("plain", "gradient", "noise", "checks")
 AXES = ("horizontal", "vertical")
+# Each color and each shape is in two classes, so that neither alone tells a class.
+CLASSES = (
+    ("red", "circle"),
+    ("red", "star"),
+    ("yellow", "star"),
+    ("yellow", "square"),
+    ("green", "square"),
+    ("green", "heart"),
+    ("blue", "heart"),
+    ("blue", "ring"),
+    ("white", "ring"),
+    ("white", "circle"),
+)
 HELD_OUT_SHARE = 5
 """One content in this many is held out."""
 
@@ -56,8 +69,8 @@ class Scene:
 
 
 def draw_scene(rng: Random) -> Scene:
-    """Any scene of the world: half of them show two groups, a quarter one, a quarter three."""
-    num_groups = rng.choice((1, 2, 2, 3))
+    """Any scene of the world: two in five show one group, two in five two, one in five three."""
+    num_groups = rng.choice((1, 1, 2, 2, 3))
     shapes, colors = rng.sample(SHAPES, num_groups), rng.sample(tuple(COLORS), num_groups)
     max_count = 4 if num_groups == 1 else 3
     groups = tuple(

@@ -1,0 +1,81 @@
+"""A training run on disk: everything that going on, or using the model, needs."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from pipelines.config import Layers, build, to_dict
+from pipelines.config_errors import ConfigError
+from pipelines.run_config import RunConfig
+from vlp.encoders.vit import VisionTransformer
+from vlp.objectives import Objective, Vocabulary
+
+MODEL, TRAINING, CONFIG = "model.pt", "training.pt", "config.yaml"
+
+
+def save_checkpoint(
+    folder: Path, *, config: RunConfig, step: int, objective: Objective, optimizer: torch.optim.Optimizer
+) -> None:
+    """Write a checkpoint folder whole or not at all.
+
+    `model.pt` and `config.yaml` are the model; `training.pt` is what only going on needs.
+    """
+    temporary = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    torch.save(objective.state_dict(), temporary / MODEL)
+    torch.save({"step": step, "optimizer": optimizer.state_dict()}, temporary / TRAINING)
+    (temporary / CONFIG).write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    # A run that died between writing and registering a checkpoint writes it again.
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def restore_training(folder: Path, *, objective: Objective, optimizer: torch.optim.Optimizer) -> int:
+    """Load weights and optimizer; returns the number of steps that were done."""
+    device = next(objective.parameters()).device
+    objective.load_state_dict(_load(folder / MODEL, device))
+    training = _load(folder / TRAINING, device)
+    optimizer.load_state_dict(training["optimizer"])
+    return training["step"]
+
+
+def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig]:
+    """A trained model, ready for evaluation, and the run that it came from.
+
+    Raises:
+        ConfigError: the folder holds no checkpoint.
+    """
+    if not (folder / MODEL).is_file():
+        raise ConfigError(f"{folder} is no checkpoint: it has no {MODEL}")
+    config = build(RunConfig, Layers().add(yaml.safe_load((folder / CONFIG).read_text()), str(folder / CONFIG)))
+    objective = build_objective(config, document_frequency=None).to(device)
+    objective.load_state_dict(_load(folder / MODEL, device))
+    return objective.eval(), config
+
+
+def build_objective(config: RunConfig, *, document_frequency: torch.Tensor | None, num_documents: int = 0) -> Objective:
+    """A model with fresh weights, which are a function of the run's seed.
+
+    Args:
+        document_frequency: (vocabulary,) int64; None where it is not needed or comes with the weights.
+    """
+    tokenizer = config.tokenizer.build()
+    if document_frequency is None:
+        document_frequency = torch.zeros(tokenizer.vocab_size, dtype=torch.int64)
+    vocabulary = Vocabulary(
+        size=tokenizer.vocab_size,
+        context_length=config.tokenizer.context_length,
+        special_tokens=tokenizer.special_tokens,
+        document_frequency=document_frequency,
+        num_documents=num_documents,
+    )
+    torch.manual_seed(config.seed)
+    return config.objective.build(VisionTransformer(config.image_encoder), config.mask, vocabulary=vocabulary)
+
+
+def _load(file: Path, device: torch.device) -> Any:
+    return torch.load(file, map_location=device, weights_only=True)

@@ -1,0 +1,205 @@
+"""Ray Train: shards to a trained model, with every objective and mask."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from pipelines.checkpoint import CONFIG, MODEL
+from pipelines.cluster import connect
+from pipelines.config import MachineConfig, fingerprint, flat_params, to_dict
+from pipelines.config_errors import ConfigError
+from pipelines.evaluate import check_evaluation
+from pipelines.ingest.shard import write_json
+from pipelines.journal import Journal
+from pipelines.mask_preview import calibrate_mask, preview_masks
+from pipelines.run_config import RunConfig
+from vlp.data.document_frequency import DocumentFrequency
+from vlp.data.shards import MANIFEST, ShardSet
+
+CHECKPOINTS = "checkpoints"
+
+
+def pretrain(
+    config: RunConfig, output: Path, *, machine: MachineConfig, journal: Journal, callbacks: Sequence[Any] = ()
+) -> dict[str, Any]:
+    """Train one run, or go on where it was; writes and returns its manifest.
+
+    Args:
+        callbacks: of Ray Train, that hear every report.
+
+    Raises:
+        ConfigError: the run cannot work; found before any worker starts.
+    """
+    shards = check_run(config, machine)
+    output = output.absolute()
+    output.mkdir(parents=True, exist_ok=True)
+    config = calibrate_mask(config, shards, output, journal)
+    _journal_inputs(config, shards, output, journal)
+    connect_for_training(machine)
+    checkpoint = _fit(config, output, machine, journal, callbacks)
+    manifest = {
+        "digest": weights_digest(checkpoint),
+        "checkpoint": str(checkpoint.relative_to(output)),
+        "steps": config.training.steps,
+    }
+    write_json(output / MANIFEST, manifest)
+    return manifest
+
+
+def run_identity(config: RunConfig) -> str:
+    """Identity of a run's result: its settings, with the content of its inputs in place of their paths."""
+    settings = to_dict(config)
+    settings["data"]["shards"] = ShardSet(config.data.shards).digest
+    if table := config.data.document_frequency:
+        settings["data"]["document_frequency"] = hashlib.sha256(table.read_bytes()).hexdigest()
+    del settings["evaluation"]  # measures the result, does not change it
+    return fingerprint(settings)
+
+
+def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
+    """Find what would stop a run, before any worker starts; returns its data."""
+    try:
+        shards = ShardSet(config.data.shards)
+        _check_document_frequency(config)
+    except ValueError as error:
+        raise ConfigError(f"data: {error}") from error
+    batch_size, num_workers = config.training.batch_size, max(1, machine.num_workers)
+    if len(shards) < batch_size:
+        raise ConfigError(
+            f"training.batch_size is {batch_size} and {config.data.shards} holds {len(shards)} samples: "
+            "fewer than one batch; lower training.batch_size"
+        )
+    if batch_size % num_workers:
+        raise ConfigError(
+            f"training.batch_size {batch_size} is not a multiple of machine.num_workers {num_workers}"
+        )
+    check_evaluation(config.evaluation)
+    return shards
+
+
+def _check_document_frequency(config: RunConfig) -> None:
+    table = config.data.document_frequency
+    if getattr(config.objective, "idf", None) == "offline" and table is None:
+        raise ValueError("objective.idf is offline: set data.document_frequency, made with `vlp docfreq`")
+    if table is not None:
+        counted, used = DocumentFrequency.read(table).tokenizer, config.tokenizer.build().identity
+        if counted != used:
+            raise ValueError(f"{table} counts the tokens of another tokenizer ({counted}, the run's is {used})")
+
+
+def connect_for_training(machine: MachineConfig) -> None:
+    """Join a cluster that has room for all training workers; nothing in a process without Ray."""
+    if machine.num_workers:
+        connect(machine, min_cpus=machine.num_workers * machine.cpus_per_worker)
+
+
+def weights_digest(checkpoint: Path) -> str:
+    """SHA-256 of every weight and buffer."""
+    digest = hashlib.sha256()
+    weights = torch.load(checkpoint / MODEL, map_location="cpu", weights_only=True)
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def validation_metric(config: RunConfig) -> str | None:
+    """The metric by which checkpoints are compared; None where nothing is measured during training."""
+    if config.evaluation.every_steps is None:
+        return None
+    is_contrastive = config.objective.name == "contrastive"
+    if is_contrastive and config.evaluation.retrieval:
+        return "val/text_to_image/recall@1"
+    return "val/knn/acc1" if config.evaluation.classification else None
+
+
+def _fit(
+    config: RunConfig, output: Path, machine: MachineConfig, journal: Journal, callbacks: Sequence[Any]
+) -> Path:
+    """Run the workers to the end; returns the folder of the last checkpoint."""
+    from ray.train import FailureConfig, LoggingConfig, Result, ScalingConfig
+    from ray.train import RunConfig as RayRunConfig
+    from ray.train.torch import TorchTrainer
+
+    from pipelines.train_callbacks import AnnounceFailures
+    from pipelines.train_loop import Job, train_worker
+
+    job = Job(with_absolute_paths(config), machine, output / CHECKPOINTS, journal)
+    resources = {"CPU": machine.cpus_per_worker} | ({"GPU": 1} if machine.use_gpu else {})
+    result: Result = TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=machine.num_workers, use_gpu=machine.use_gpu, resources_per_worker=resources
+        ),
+        run_config=RayRunConfig(
+            name=CHECKPOINTS,
+            storage_path=str(output),
+            failure_config=FailureConfig(max_failures=machine.max_failures),
+            checkpoint_config=_checkpoint_config(config, machine),
+            logging_config=LoggingConfig(log_level="ERROR"),
+            callbacks=[AnnounceFailures(config.name), *callbacks],
+        ),
+    ).fit()
+    assert result.checkpoint is not None
+    _journal_checkpoints(config, machine, journal, result)
+    return Path(result.checkpoint.path)
+
+
+def _checkpoint_config(config: RunConfig, machine: MachineConfig) -> Any:
+    from ray.train import CheckpointConfig
+
+    if machine.track_checkpoints == "all":
+        return CheckpointConfig()
+    metric = validation_metric(config) if machine.track_checkpoints == "best" else None
+    return CheckpointConfig(num_to_keep=machine.keep_checkpoints, checkpoint_score_attribute=metric)
+
+
+def _journal_checkpoints(config: RunConfig, machine: MachineConfig, journal: Journal, result: Any) -> None:
+    """Hand the checkpoints that the policy asks for to tracking: the model without the optimizer."""
+    kept = [checkpoint for checkpoint, _ in result.best_checkpoints or []]
+    metric = validation_metric(config)
+    if machine.track_checkpoints == "none":
+        return
+    if machine.track_checkpoints == "all":
+        chosen = kept
+    elif machine.track_checkpoints == "best" and metric and kept:
+        chosen = [result.get_best_checkpoint(metric, "max")]
+    else:
+        chosen = [result.checkpoint]
+    for checkpoint in chosen:
+        folder = Path(checkpoint.path)
+        for file in (MODEL, CONFIG):
+            journal.artifact(folder / file, folder=f"checkpoints/{folder.name}")
+
+
+def _journal_inputs(config: RunConfig, shards: ShardSet, output: Path, journal: Journal) -> None:
+    """What the run is made of: its settings, its data, and a picture of what its mask hides."""
+    (output / CONFIG).write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    journal.artifact(output / CONFIG)
+    journal.params(flat_params(config))
+    journal.dataset(
+        name=config.data.shards.name,
+        digest=shards.digest,
+        source=str(config.data.shards.absolute()),
+        context="training",
+        profile={key: shards.manifest[key] for key in ("num_samples", "num_urls", "outcomes")},
+    )
+    preview_masks(config, shards, {config.name: config.mask}).save(output / "masks.png")
+    journal.artifact(output / "masks.png", folder="pictures")
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Workers have another working directory."""
+    data, evaluation = (_absolute(part) for part in (config.data, config.evaluation))
+    return replace(config, data=data, evaluation=evaluation)
+
+
+def _absolute(part: Any) -> Any:
+    paths = {field.name: getattr(part, field.name) for field in fields(part)}
+    return replace(part, **{key: path.absolute() for key, path in paths.items() if isinstance(path, Path)})

@@ -1,0 +1,65 @@
+"""How many captions contain each token."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlp.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class DocumentFrequency:
+    """Counts over a set of captions; each caption is one document."""
+
+    counts: np.ndarray
+    """(vocabulary,) int64."""
+    num_documents: int
+    tokenizer: str
+    """Identity of the tokenizer whose ids are counted."""
+
+    def __add__(self, other: "DocumentFrequency") -> "DocumentFrequency":
+        if self.tokenizer != other.tokenizer:
+            raise ValueError(f"cannot add counts of two tokenizers, {self.tokenizer} and {other.tokenizer}")
+        return DocumentFrequency(
+            self.counts + other.counts, self.num_documents + other.num_documents, self.tokenizer
+        )
+
+    def write(self, path: Path, tokenizer: Tokenizer) -> None:
+        """Save as Parquet: `token_id`, `token`, `document_frequency`, most frequent first, zeros left out."""
+        ids = np.argsort(-self.counts, kind="stable")[: np.count_nonzero(self.counts)]
+        columns = {
+            "token_id": ids,
+            "token": [tokenizer.token_of(int(i)) for i in ids],
+            "document_frequency": self.counts[ids],
+        }
+        metadata = {
+            "tokenizer": self.tokenizer,
+            "num_documents": str(self.num_documents),
+            "vocab_size": str(len(self.counts)),
+        }
+        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
+
+    @classmethod
+    def read(cls, path: Path) -> "DocumentFrequency":
+        """The inverse of `write`; a ValueError if the file is none of ours."""
+        if not path.is_file():
+            raise ValueError(f"no such file: {path}; make it with `vlp docfreq`")
+        table = pq.read_table(path)
+        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        if "tokenizer" not in metadata:
+            raise ValueError(f"{path} is no document-frequency table; make one with `vlp docfreq`")
+        counts = np.zeros(int(metadata["vocab_size"]), dtype=np.int64)
+        counts[table["token_id"].to_numpy()] = table["document_frequency"].to_numpy()
+        return cls(counts, int(metadata["num_documents"]), metadata["tokenizer"])
+
+
+def count_documents(captions: Sequence[str], tokenizer: Tokenizer) -> DocumentFrequency:
+    """Count in how many captions each token occurs; a token that occurs twice in one counts once."""
+    distinct = [np.unique(ids) for ids in tokenizer.token_ids(captions) if ids]
+    ids = np.concatenate(distinct).astype(np.int64) if distinct else np.zeros(0, dtype=np.int64)
+    counts = np.bincount(ids, minlength=tokenizer.vocab_size)
+    return DocumentFrequency(counts, len(captions), tokenizer.identity)
