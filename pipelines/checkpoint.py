@@ -51,13 +51,17 @@ def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig
     """
     if not (folder / MODEL).is_file():
         raise ConfigError(f"{folder} is no checkpoint: it has no {MODEL}")
-    config = build(RunConfig, Layers().add(yaml.safe_load((folder / CONFIG).read_text()), str(folder / CONFIG)))
+    config = build(
+        RunConfig, Layers().add(yaml.safe_load((folder / CONFIG).read_text()), str(folder / CONFIG))
+    )
     objective = build_objective(config, document_frequency=None).to(device)
     objective.load_state_dict(_load(folder / MODEL, device))
     return objective.eval(), config
 
 
-def build_objective(config: RunConfig, *, document_frequency: torch.Tensor | None, num_documents: int = 0) -> Objective:
+def build_objective(
+    config: RunConfig, *, document_frequency: torch.Tensor | None, num_documents: int = 0
+) -> Objective:
     """A model with fresh weights, which are a function of the run's seed.
 
     Args:

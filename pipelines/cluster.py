@@ -1,6 +1,7 @@
 """Joining a Ray cluster, or starting Ray on this machine."""
 
 import logging
+import math
 import os
 
 from pipelines.config import MachineConfig
@@ -8,7 +9,6 @@ from pipelines.config_errors import ConfigError
 
 # Quiet and fast defaults; the environment wins.
 ENVIRONMENT = {
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_COLOR_PREFIX": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -34,15 +34,14 @@ def connect(machine: MachineConfig, *, min_cpus: float = 1) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     if not ray.is_initialized():
         address = machine.ray_address or os.environ.get("RAY_ADDRESS") or "local"
-        local = {"num_cpus": max(os.cpu_count() or 1, int(min_cpus + 0.99))} if address == "local" else {}
         ray.init(
             address=address,
+            num_cpus=max(os.cpu_count() or 1, math.ceil(min_cpus)) if address == "local" else None,
             runtime_env={"env_vars": WORKER_ENVIRONMENT},
             logging_level=logging.ERROR,
-            **local,
         )
     available = ray.cluster_resources().get("CPU", 0)
     if available < min_cpus:

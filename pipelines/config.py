@@ -75,6 +75,13 @@ class Layers:
         merged = {key: _merge(self.values.get(key), value) for key, value in values.items()}
         return Layers(self.values | merged, origin)
 
+    def set(self, overrides: Mapping[str, Any], source: str) -> "Layers":
+        """Put single settings on top, by dotted key."""
+        layers = self
+        for key, value in overrides.items():
+            layers = layers.add(_nest(key, value), source)
+        return layers
+
 
 def read_layers(arguments: Sequence[str]) -> Layers:
     """Merge YAML files and `key.path=value` overrides, left to right; overrides win.
@@ -85,9 +92,7 @@ def read_layers(arguments: Sequence[str]) -> Layers:
     layers = Layers()
     for file in (Path(argument) for argument in arguments if "=" not in argument):
         layers = layers.add(read_yaml(file), str(file))
-    for key, value in parse_overrides([a for a in arguments if "=" in a]).items():
-        layers = layers.add(_nest(key, value), "command line")
-    return layers
+    return layers.set(parse_overrides([a for a in arguments if "=" in a]), "command line")
 
 
 def read_yaml(file: Path) -> Any:

@@ -74,9 +74,8 @@ class Delivery:
     def _find(self) -> list[Path]:
         found = []
         for folder, subfolders, files in os.walk(self.root):
-            subfolders[:] = [
-                name for name in subfolders if name != ARTIFACTS_NAME
-            ]  # may hold copies of journals
+            # Artifacts are many files, and copies of journals among them are not runs.
+            subfolders[:] = [name for name in subfolders if name != ARTIFACTS_NAME]
             if FILE_NAME in files:
                 found.append(Path(folder))
         return sorted(found)

@@ -36,7 +36,9 @@ class DocfreqConfig(StrictConfig):
     tokenizer: one_of(TOKENIZERS) = field(default_factory=ClipBPEConfig)  # pyright: ignore[reportInvalidTypeForm]
 
 
-def docfreq(config: DocfreqConfig, output: Path, *, machine: MachineConfig, journal: Journal) -> dict[str, Any]:
+def docfreq(
+    config: DocfreqConfig, output: Path, *, machine: MachineConfig, journal: Journal
+) -> dict[str, Any]:
     """Write `document_frequency.parquet` and a manifest; returns the manifest."""
     shards = read_manifest(config.shards)["shards"]
     tokenizer = config.tokenizer.build()
@@ -103,6 +105,4 @@ def _count(config: DocfreqConfig, todo: dict[str, Path], machine: MachineConfig)
 
 def _read_counts(file: Path) -> DocumentFrequency:
     with np.load(file) as content:
-        return DocumentFrequency(
-            content["counts"], int(content["num_documents"]), str(content["tokenizer"])
-        )
+        return DocumentFrequency(content["counts"], int(content["num_documents"]), str(content["tokenizer"]))

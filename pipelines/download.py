@@ -1,8 +1,8 @@
 """Ray Data: a URL list to shards of images and captions, with img2dataset's parts.
 
-A shard is the unit of work: it is fetched, resized and written by one actor, and exists whole or not at all. What is
-done is what is committed, so a stage that was interrupted goes on with the missing shards, and the bytes
-of every shard are those of an undisturbed run.
+A shard is the unit of work: it is fetched, resized and written by one actor, and exists whole or not at
+all. What is committed is what is done, so a stage that was interrupted goes on with the missing shards, and
+the bytes of every shard are those of an undisturbed run.
 """
 
 import json
@@ -70,7 +70,7 @@ def download(
     """Make the folder of shards; returns its manifest.
 
     Raises:
-        ConfigError: the URL list cannot be read, or the folder was made from another list or with other settings.
+        ConfigError: the URL list cannot be read, or the folder was made from another list or other settings.
     """
     identity = plan(config, output)
     todo = _missing_shards(output)
@@ -91,7 +91,7 @@ def download(
 
 
 def plan(config: DownloadConfig, output: Path) -> str:
-    """Divide the URL list into shards, or find that it was done before; returns the identity of the result."""
+    """Divide the URL list into shards, unless that was done before; returns the identity of the result."""
     files = list_files(config.url_list, config.input_format)
     settings = to_dict(config)
     for key in ("url_list", "thread_count", "timeout"):  # where and how fast, not what
@@ -101,7 +101,7 @@ def plan(config: DownloadConfig, output: Path) -> str:
     if plan_file.is_file():
         if json.loads(plan_file.read_text())["identity"] != identity:
             raise ConfigError(
-                f"{output} was made from another URL list or with other settings; choose another output folder"
+                f"{output} was made from another URL list or other settings; choose another output folder"
             )
         return identity
     table = read_url_list(

@@ -91,7 +91,9 @@ def measure(objective: Objective, run: RunConfig, evaluation: EvaluationConfig) 
     if evaluation.retrieval and isinstance(objective, Contrastive):
         metrics |= _measure_retrieval(objective, run, evaluation.retrieval)
     if evaluation.classification:
-        metrics |= _measure_classification(objective, run, evaluation.classification, evaluation.num_neighbours)
+        metrics |= _measure_classification(
+            objective, run, evaluation.classification, evaluation.num_neighbours
+        )
     objective.train()
     return metrics
 

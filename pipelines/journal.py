@@ -148,9 +148,11 @@ class Progress:
 
     @classmethod
     def load(cls, folder: Path, uri: str) -> "Progress":
-        """What was saved in the folder; nothing, if that was for another server."""
-        path = folder / PROGRESS_NAME
-        saved = cls(**json.loads(path.read_text())) if path.exists() else cls(uri)
+        """What was saved here; nothing, if that was for another server or a power failure damaged it."""
+        try:
+            saved = cls(**json.loads((folder / PROGRESS_NAME).read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return cls(uri)  # delivering twice changes nothing
         return saved if saved.uri == uri else cls(uri)
 
     def save(self, folder: Path) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from pipelines.checkpoint import CONFIG, MODEL
 from pipelines.cluster import connect
-from pipelines.config import MachineConfig, fingerprint, flat_params, to_dict
+from pipelines.config import MachineConfig, fingerprint, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.evaluate import check_evaluation
 from pipelines.ingest.shard import write_json
@@ -25,7 +25,12 @@ CHECKPOINTS = "checkpoints"
 
 
 def pretrain(
-    config: RunConfig, output: Path, *, machine: MachineConfig, journal: Journal, callbacks: Sequence[Any] = ()
+    config: RunConfig,
+    output: Path,
+    *,
+    machine: MachineConfig,
+    journal: Journal,
+    callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Train one run, or go on where it was; writes and returns its manifest.
 
@@ -89,7 +94,9 @@ def _check_document_frequency(config: RunConfig) -> None:
     if table is not None:
         counted, used = DocumentFrequency.read(table).tokenizer, config.tokenizer.build().identity
         if counted != used:
-            raise ValueError(f"{table} counts the tokens of another tokenizer ({counted}, the run's is {used})")
+            raise ValueError(
+                f"{table} counts the tokens of another tokenizer ({counted}, the run's is {used})"
+            )
 
 
 def connect_for_training(machine: MachineConfig) -> None:
@@ -182,7 +189,6 @@ def _journal_inputs(config: RunConfig, shards: ShardSet, output: Path, journal: 
     """What the run is made of: its settings, its data, and a picture of what its mask hides."""
     (output / CONFIG).write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
     journal.artifact(output / CONFIG)
-    journal.params(flat_params(config))
     journal.dataset(
         name=config.data.shards.name,
         digest=shards.digest,

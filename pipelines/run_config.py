@@ -33,7 +33,7 @@ class EvaluationConfig(StrictConfig):
     retrieval: Path | None = None
     """Parquet file with columns `image` and `captions`."""
     classification: Path | None = None
-    """Folder with train.parquet and test.parquet (`image`, `label`) and meta.json (`classes`, `templates`)."""
+    """Folder of train.parquet and test.parquet (`image`, `label`), and meta.json (`classes`, `templates`)."""
     every_steps: int | None = None
     """Also measure during training, this often; None measures only the finished model."""
     num_neighbours: int = 20
@@ -47,7 +47,7 @@ class RunConfig(StrictConfig):
     name: str
     """The method's name in tables, folders and MLflow."""
     seed: int = 0
-    data: DataConfig
+    data: DataConfig = DataConfig()
     tokenizer: one_of(TOKENIZERS) = field(default_factory=ClipBPEConfig)  # pyright: ignore[reportInvalidTypeForm]
     image_encoder: ViTConfig = ViTConfig()
     mask: one_of(STRATEGIES) = NoMask()  # pyright: ignore[reportInvalidTypeForm]

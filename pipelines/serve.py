@@ -90,7 +90,7 @@ class ImageServer:
             self._server = _Server((host, port), find, failures or FailureRates(), self.requests)
         except OSError as error:
             reason = f"cannot serve on {host}:{port} ({error.strerror})"
-            raise OSError(error.errno, f"{reason}; choose another with corpus.port=...") from None
+            raise OSError(error.errno, f"{reason}; choose another with serve.port=...") from None
         self.url = f"http://{host}:{self._server.server_address[1]}"
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from pipelines.delivery import Delivery, warn
-from pipelines.environment import environment_lock, environment_tags
+from pipelines.delivery import warn
 from pipelines.journal import FILE_NAME, Journal, Progress, Record
-from pipelines.mlflow_server import artifacts_path, database_path, ui
+from pipelines.mlflow_server import artifacts_path, database_path
 
 # mlflow reads these when it is imported. Trying again is the delivery thread's part.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -32,8 +31,6 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.utils import validation as limits
 from requests import HTTPError
-
-__all__ = ["Delivery", "Run", "Store", "environment_lock", "environment_tags", "ui"]
 
 JOURNAL_TAG = "vlp.journal"
 WINDOW_RECORDS = 200
@@ -93,8 +90,8 @@ class Run:
     def deliver(self) -> bool:
         """Deliver the next records; whether there is more to do at once, here or for the runs nested in this.
 
-        A run whose parent is not there yet delivers nothing. What MLflow rejects for good is skipped with a warning. Any other error is raised, and the records are
-        delivered by the next call.
+        A run whose parent is not there yet waits. What MLflow rejects for good is skipped with a warning. Any
+        other error is raised, and the records are delivered by the next call.
         """
         is_new = not self.progress.run_id
         if next(self.journal.read(self.progress.offset), None) is None or not self._open():
@@ -211,7 +208,7 @@ def _is_rejection(error: Exception) -> bool:
     """Whether MLflow itself says that the request can never succeed; access or routing may be repaired."""
     if isinstance(error, MlflowException):
         return error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")
-    if isinstance(error, HTTPError):
+    if isinstance(error, HTTPError) and error.response is not None:
         return error.response.status_code == 413 or "INVALID_PARAMETER_VALUE" in error.response.text
     return isinstance(error, FileNotFoundError)
 

@@ -1,4 +1,4 @@
-"""What every training worker does: build, restore, then batch -> loss -> update, with reports at checkpoints."""
+"""What every training worker does: build, restore, then batch -> loss -> update, and checkpoints."""
 
 import logging
 import math
@@ -40,7 +40,7 @@ class Job:
     journal: Journal
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDivergedError(RuntimeError):
     """The loss is no number any more."""
 
 
@@ -103,7 +103,7 @@ class StepLog:
         """Log the means over the workers. A collective: every worker calls it."""
         values = {key: all_mean(value.detach().float()).item() for key, value in metrics.items()}
         if not math.isfinite(values["loss"]):
-            raise TrainingDiverged(
+            raise TrainingDivergedError(
                 f"the loss of {self.job.config.name} is {values['loss']} at step {done}; "
                 "lower optimizer.lr, lengthen optimizer.warmup_steps or set training.max_grad_norm"
             )
@@ -113,7 +113,9 @@ class StepLog:
         values["samples_per_second"] = self.job.config.training.batch_size / step_seconds
         if is_main():
             self.job.journal.metrics({f"train/{key}": value for key, value in values.items()}, step=done)
-            self.progress.update(done, f"loss {values['loss']:.3f}  {values['samples_per_second']:,.0f} images/s")
+            self.progress.update(
+                done, f"loss {values['loss']:.3f}  {values['samples_per_second']:,.0f} images/s"
+            )
         self.resume()
 
 
@@ -148,9 +150,7 @@ def _batches(job: Job, start: int, device: torch.device) -> Iterator[Batch]:
         rank=rank(),
         world_size=world_size(),
     )
-    pairs = TrainingPairs(
-        shards, config.data, image_size=config.image_encoder.image_size, seed=config.seed
-    )
+    pairs = TrainingPairs(shards, config.data, image_size=config.image_encoder.image_size, seed=config.seed)
     tokenizer = config.tokenizer.build()
     return load_batches(pairs, draws, tokenizer, num_workers=job.machine.loader_workers, device=device)
 

@@ -26,12 +26,12 @@ class Fetcher:
         """Ask for one URL; failures that may pass are tried again, after a growing pause."""
         if not re.match(r"https?://", url, re.IGNORECASE):
             return Download("invalid_url", "only http and https are fetched", None)
-        for attempt in range(self.retries + 1):
-            download = self._request(url)
+        download = self._request(url)
+        for attempt in range(self.retries):
             if download.outcome not in RETRIED and not download.outcome.startswith("http_5"):
                 break
-            if attempt < self.retries:
-                time.sleep(0.2 * 2**attempt)
+            time.sleep(0.2 * 2**attempt)
+            download = self._request(url)
         return download
 
     def _request(self, url: str) -> Download:

@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.feather
 import pyarrow.json
@@ -34,7 +33,7 @@ def read_url_list(path: Path, *, input_format: InputFormat, url_col: str, captio
     if not len(table):
         raise ConfigError(f"{path} lists no URL")
     rows, captions = _one_caption_per_row(table[caption_col])
-    codes = pc.dictionary_encode(table[url_col].cast(pa.string()).combine_chunks())
+    codes = table[url_col].cast(pa.string()).combine_chunks().dictionary_encode()
     url_of_caption = codes.indices.to_numpy()[rows]
     order = np.argsort(url_of_caption, kind="stable")
     counts = np.bincount(url_of_caption, minlength=len(codes.dictionary))
@@ -102,8 +101,8 @@ def _one_caption_per_row(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]
     """Flatten a column of texts or lists of texts: the row of each caption, and the captions."""
     array = column.combine_chunks()
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        rows = pc.list_parent_indices(array).to_numpy()
-        array = pc.list_flatten(array)
+        rows = array.value_parent_indices().to_numpy()
+        array = array.flatten()
     else:
         rows = np.arange(len(array))
     return rows, array.cast(pa.string()).fill_null("")

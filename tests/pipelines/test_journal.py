@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.journal import FILE_NAME, Journal, Progress
+from pipelines.journal import FILE_NAME, PROGRESS_NAME, Journal, Progress
 
 
 @pytest.fixture
@@ -115,6 +115,11 @@ def test_progress_counts_for_one_server_only(tmp_path: Path):
     progress.save(tmp_path)
     assert Progress.load(tmp_path, "http://a") == progress
     assert Progress.load(tmp_path, "http://b") == Progress("http://b")
+
+
+def test_damaged_progress_is_none(tmp_path: Path):
+    (tmp_path / PROGRESS_NAME).write_text("")
+    assert Progress.load(tmp_path, "http://a") == Progress("http://a")
 
 
 def test_writing_needs_neither_mlflow_nor_ray():

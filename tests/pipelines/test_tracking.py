@@ -1,18 +1,14 @@
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 
+from pipelines.delivery import Delivery
 from pipelines.journal import PROGRESS_NAME, Journal, Progress
-from pipelines.tracking import Delivery, MlflowClient, entities, environment_lock, environment_tags
+from pipelines.tracking import MlflowClient, entities
 
 EXPERIMENT = "tests"
 ROOT = Path(__file__).parents[2]
@@ -88,6 +84,7 @@ def test_everything_arrives(tmp_path: Path, uri: str):
     assert artifacts(uri, run) == ["journal.jsonl", "pictures"]
     assert artifacts(uri, run, "pictures/masks") == ["pictures/masks/0.png"]
     assert (tmp_path / "store/mlartifacts").is_dir()
+    assert run.inputs is not None
     (dataset,) = run.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("shards", "d" * 36)
 
@@ -222,7 +219,7 @@ def test_records_wait_for_a_server_that_is_never_there(
     tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str]
 ):
     begin(tmp_path / "runs/a").metrics({"loss": 1.0})
-    dead = f"http://127.0.0.1:{free_port()}"
+    dead = "http://127.0.0.1:9"  # the discard service, which nobody runs
     with Delivery(tmp_path, tracking_uri=dead, experiment=EXPERIMENT, flush_seconds=0.5):
         pass
     lines = capsys.readouterr().err.splitlines()
@@ -231,63 +228,3 @@ def test_records_wait_for_a_server_that_is_never_there(
     assert f"2 records wait in {tmp_path}" in lines[1]
     deliver(tmp_path, uri)
     assert runs(uri)["a"].data.metrics == {"loss": 1.0}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start_server(uri: str, port: int) -> subprocess.Popen[bytes]:
-    code = (
-        "import sys; from pipelines.mlflow_server import ui\n"
-        "sys.exit(ui(sys.argv[1], host='127.0.0.1', port=int(sys.argv[2])))"
-    )
-    command = [sys.executable, "-c", code, uri, str(port)]
-    server = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
-    while True:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health")
-            return server
-        except URLError:
-            assert server.poll() is None
-            time.sleep(0.1)
-
-
-def test_a_server_that_dies_neither_stops_the_writer_nor_loses_a_metric(tmp_path: Path, uri: str):
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    journal = begin(tmp_path / "runs/a")
-    growing = (
-        journal.folder / "journal.jsonl"
-    )  # its upload sends more than announced, which upsets the server
-    journal.artifact(growing, folder="log")
-    server = start_server(uri, port)
-    slowest = 0.0
-    with Delivery(tmp_path, tracking_uri=address, experiment=EXPERIMENT, poll_seconds=0.1) as delivery:
-        for step in range(300):
-            started = time.perf_counter()
-            journal.metrics({"loss": step}, step=step)
-            slowest = max(slowest, time.perf_counter() - started)
-            time.sleep(0.01)
-            if step == 150:
-                assert Progress.load(journal.folder, address).offset > 0
-                os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
-        server = start_server(uri, port)
-        assert delivery.flush(20) == 0
-    run = runs(address)["a"]
-    assert artifacts(address, run, "log") == ["log/journal.jsonl"]
-    os.killpg(server.pid, signal.SIGINT)
-    server.wait(timeout=20)
-    assert history(uri, runs(uri)["a"], "loss") == [(step, step) for step in range(300)]
-    assert slowest < 0.05
-
-
-def test_the_environment_is_described():
-    tags = environment_tags()
-    assert {"mlflow.source.name", "python_version", "torch_version", "ray_version", "host"} <= tags.keys()
-    lines = environment_lock().splitlines()
-    assert f"ray=={tags['ray_version']}" in lines
-    assert lines == sorted(set(lines))

@@ -27,7 +27,7 @@ from vlp.tokenizers import Tokenizer
 class DataConfig(StrictConfig):
     """What a run is trained on, and how its images are cropped. Defaults are CLIP's on CC12M."""
 
-    shards: Path
+    shards: Path = Path("shards")
     """Folder that `vlp download` made."""
     document_frequency: Path | None = None
     """Table that `vlp docfreq` made; needed for SuperClass with offline IDF."""
@@ -38,7 +38,9 @@ class DataConfig(StrictConfig):
     def __post_init__(self) -> None:
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
-            raise ValueError(f"crop_scale must be two shares of the area, 0 < low <= high <= 1, got {low, high}")
+            raise ValueError(
+                f"crop_scale must be two shares of the area, 0 < low <= high <= 1, got {low, high}"
+            )
 
 
 class TrainingPairs(Dataset[tuple[Tensor, str]]):

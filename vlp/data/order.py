@@ -1,15 +1,16 @@
 """Which samples make up which batch: a pure function of (seed, step), whatever the number of workers."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
 from vlp.seeds import mix_seeds
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True)
+class Draw:
     """One use of a sample."""
 
     index: int

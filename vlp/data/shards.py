@@ -1,9 +1,9 @@
 """A folder of shards: WebDataset tar files with a Parquet index beside each, and a manifest.
 
-    manifest.json                what is in the folder; written last, so a folder without it is not complete
-    00000.tar                    000000000.jpg, 000000000.txt, 000000000.json, 000000001.jpg, ...
-    00000.parquet                one row per URL: key, captions, outcome, sha256, where its image lies in the tar
-    00000_stats.json             counts, and the checksum of the tar
+manifest.json                what is in the folder; written last, so a folder without it is not complete
+00000.tar                    000000000.jpg, 000000000.txt, 000000000.json, 000000001.jpg, ...
+00000.parquet                one row per URL: key, captions, outcome, sha256, where its image lies in the tar
+00000_stats.json             counts, and the checksum of the tar
 """
 
 import json
@@ -77,7 +77,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """What a folder of shards holds; a ValueError names what to do where there is none."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise ValueError(f"{folder} is no folder of shards: it has no {MANIFEST}; make one with `vlp download`")
+        raise ValueError(
+            f"{folder} is no folder of shards: it has no {MANIFEST}; make one with `vlp download`"
+        )
     return json.loads(path.read_text())
 
 
@@ -100,4 +102,4 @@ def read_images(file: Path, column: str) -> LabelledImages:
 
 def _successes(index_file: Path) -> pa.Table:
     table = pq.read_table(index_file, columns=["status", "captions", "image_offset", "image_size"])
-    return table.filter(pc.equal(table["status"], "success"))
+    return table.filter(pc.field("status") == "success")

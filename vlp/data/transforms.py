@@ -36,7 +36,7 @@ def random_resized_crop(
         aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
-            left, top = rng.integers(width - w + 1), rng.integers(height - h + 1)
+            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
             return image.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + w, top + h))
     return center_crop(image, size)
 

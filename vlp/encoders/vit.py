@@ -49,7 +49,7 @@ class VisionTransformer(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
-        self.trunk = timm_vit.VisionTransformer(
+        trunk = timm_vit.VisionTransformer(
             img_size=config.image_size,
             patch_size=config.patch_size,
             embed_dim=config.width,
@@ -60,6 +60,11 @@ class VisionTransformer(nn.Module):
             pre_norm=True,
             norm_layer=nn.LayerNorm,
         )
+        assert trunk.pos_embed is not None
+        assert trunk.cls_token is not None
+        self.patch_embed = trunk.patch_embed
+        self.class_token, self.positions = trunk.cls_token, trunk.pos_embed
+        self.norm_pre, self.blocks, self.norm = trunk.norm_pre, trunk.blocks, trunk.norm
 
     def mask_inputs(self, images: Tensor) -> MaskInputs:
         """The view of (B, 3, H, W) images that masking strategies work on."""
@@ -68,7 +73,7 @@ class VisionTransformer(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch embeddings with their positions: (B, 3, H, W) -> (B, N, D)."""
-        return self.trunk.patch_embed(images) + self.trunk.pos_embed[:, 1:]
+        return self.patch_embed(images) + self.positions[:, 1:]
 
     def encode(self, tokens: Tensor, slots: Slots | None = None) -> Tensor:
         """Run the blocks over the visible tokens.
@@ -86,12 +91,12 @@ class VisionTransformer(nn.Module):
             if slots.is_padding is not None:
                 # (B, 1, 1, 1 + V): no head and no query attends to padding; the class token is real.
                 attends = F.pad(~slots.is_padding, (1, 0), value=True)[:, None, None, :]
-        class_token = self.trunk.cls_token + self.trunk.pos_embed[:, :1]
+        class_token = self.class_token + self.positions[:, :1]
         x = torch.cat([class_token.expand(len(tokens), -1, -1), tokens], dim=1)
-        x = self.trunk.norm_pre(x)
-        for block in self.trunk.blocks:
+        x = self.norm_pre(x)
+        for block in self.blocks:
             x = block(x, attn_mask=attends)
-        return self.trunk.norm(x)
+        return self.norm(x)
 
     def forward(self, images: Tensor, slots: Slots | None = None) -> Tensor:
         """(B, 3, H, W) -> (B, 1 + V, D): the class token, then the visible patches."""

@@ -68,7 +68,7 @@ def _unreachable(mask: ClusterMask, similarity: Tensor, threshold: float) -> str
     )
     anchors = mask.num_anchors(similarity.shape[1]) / similarity.shape[1]
     return (
-        f"target_mask_ratio {mask.target_mask_ratio} cannot be met within {TOLERANCE}: the anchors alone hide "
-        f"{anchors:.3f}, and around the target this data reaches only {below:.3f} or {above:.3f}; "
+        f"target_mask_ratio {mask.target_mask_ratio} cannot be met within {TOLERANCE}: the anchors alone "
+        f"hide {anchors:.3f}, and around the target this data reaches only {below:.3f} or {above:.3f}; "
         f"choose one of these, or another anchor_ratio (now {mask.anchor_ratio})"
     )

@@ -1,0 +1,233 @@
+"""The command `vlp`. Everything heavy is imported within the commands, so that help comes at once."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pipelines.config import Layers, MachineConfig
+
+SETTINGS_HELP = """
+
+SETTINGS are YAML files and `key.path=value` overrides; they merge from left to right, overrides win.
+Every command also takes `machine.*` settings, or a file of conf/machine/: where it runs, never its result.
+"""
+
+
+class Vlp(click.Group):
+    """Turns a user's mistake into one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from pipelines.config_errors import ConfigError
+
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            click.echo(f"vlp: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=Vlp, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="vlp")
+def main() -> None:
+    """Efficient vision-language pre-training on Ray.
+
+    Start with `vlp run conf/pipeline/demo.yaml conf/machine/laptop.yaml`.
+    """
+
+
+def command(name: str) -> Any:
+    """A subcommand that takes settings; the text about them is added to its help."""
+
+    def wrap(function: Any) -> Any:
+        function.__doc__ += SETTINGS_HELP
+        return main.command(name)(click.argument("settings", nargs=-1)(function))
+
+    return wrap
+
+
+def read(settings: tuple[str, ...]) -> "tuple[Layers, MachineConfig]":
+    """Settings of the command and of the machine."""
+    from pipelines.config import read_layers, split_machine
+
+    return split_machine(read_layers(settings))
+
+
+@command("run")
+def run(settings: tuple[str, ...]) -> None:
+    """Run a whole pipeline, or go on where it was.
+
+    Example: vlp run conf/pipeline/demo.yaml conf/machine/laptop.yaml
+    """
+    layers, machine = read(settings)
+    from pipelines.config import build
+    from pipelines.plan import PipelineConfig
+    from pipelines.report import print_table
+    from pipelines.run import pipeline_journal, run_pipeline
+    from pipelines.session import tracked
+
+    config = build(PipelineConfig, layers)
+    with tracked(machine, experiment=config.name):
+        rows = run_pipeline(config, machine=machine, journal=pipeline_journal(config, machine))
+    print_table(rows)
+    click.echo(f"results: {machine.storage / config.name}")
+    click.echo(f"browse:  {ui_command(machine)}")
+
+
+@command("download")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the shards.")
+def download(settings: tuple[str, ...], output: Path) -> None:
+    """Download the images of a URL list into shards.
+
+    Example: vlp download url_list=cc12m.tsv image_size=224 -o shards
+    """
+    layers, machine = read(settings)
+    from pipelines.config import build
+    from pipelines.download import DownloadConfig, download
+    from pipelines.session import standalone
+
+    config = build(DownloadConfig, layers)
+    manifest = standalone("download", download, config, output, machine=machine)
+    click.echo(f"{manifest['num_samples']:,} of {manifest['num_urls']:,} URLs succeeded: {output}")
+
+
+@command("docfreq")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the table.")
+def docfreq(settings: tuple[str, ...], output: Path) -> None:
+    """Count in how many captions each token occurs.
+
+    Example: vlp docfreq shards=shards tokenizer.name=clip_bpe -o frequencies
+    """
+    layers, machine = read(settings)
+    from pipelines.config import build
+    from pipelines.docfreq import TABLE, DocfreqConfig, docfreq
+    from pipelines.session import standalone
+
+    config = build(DocfreqConfig, layers)
+    manifest = standalone("docfreq", docfreq, config, output, machine=machine)
+    counts = f"{manifest['num_distinct_tokens']:,} tokens in {manifest['num_documents']:,} captions"
+    click.echo(f"{counts}: {output / TABLE}")
+
+
+@command("pretrain")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder of the run; resumed if it exists."
+)
+def pretrain(settings: tuple[str, ...], output: Path | None) -> None:
+    """Train one method, or go on with it.
+
+    Example: vlp pretrain conf/run/flip.yaml conf/machine/one_gpu.yaml data.shards=shards mask.mask_ratio=0.75
+    """
+    layers, machine = read(settings)
+    from pipelines.config import build
+    from pipelines.pretrain import check_run, pretrain, run_identity
+    from pipelines.run_config import RunConfig
+    from pipelines.session import standalone
+
+    config = build(RunConfig, layers)
+    check_run(config, machine)
+    output = output or machine.storage / "pretrain" / f"{config.name}-{run_identity(config)[:8]}"
+    manifest = standalone(config.name, pretrain, config, output, machine=machine)
+    click.echo(f"checkpoint: {output / manifest['checkpoint']}")
+
+
+@command("evaluate")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the metrics.")
+def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
+    """Measure a checkpoint: retrieval, zero-shot classification, kNN.
+
+    Example: vlp evaluate checkpoint=results/pretrain/clip-1a2b3c4d evaluation.retrieval=dev.parquet
+    """
+    layers, machine = read(settings)
+    from pipelines.config import build
+    from pipelines.evaluate import EvaluateConfig, evaluate, find_checkpoint
+    from pipelines.session import standalone
+
+    config = build(EvaluateConfig, layers)
+    output = output or find_checkpoint(config.checkpoint).parent / "evaluation"
+    manifest = standalone("evaluate", evaluate, config, output, machine=machine)
+    for key, value in manifest["metrics"].items():
+        click.echo(f"{key:32} {value:.4f}")
+
+
+@command("sweep")
+def sweep(settings: tuple[str, ...]) -> None:
+    """Search the best settings of a run, or go on with the search.
+
+    Example: vlp sweep conf/sweep/anchor_ratio.yaml conf/machine/laptop.yaml
+    """
+    layers, machine = read(settings)
+    from pipelines.config import build
+    from pipelines.session import tracked
+    from pipelines.sweep import SweepConfig, sweep
+
+    config = build(SweepConfig, layers)
+    with tracked(machine, experiment=config.name):
+        best = sweep(config, machine=machine)
+    click.echo(f"best: {best.metric} = {best.score:.4f} with {' '.join(best.overrides)}")
+    click.echo(f"config: {best.config}")
+    click.echo(f"train it: vlp pretrain {best.config}")
+
+
+@main.command("submit", context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--address", help="Dashboard of the cluster, such as http://127.0.0.1:8265; else RAY_ADDRESS.")
+@click.option("--submission-id", help="Name of the job; the same name is not submitted twice.")
+def submit(arguments: tuple[str, ...], address: str | None, submission_id: str | None) -> None:
+    """Run any other command as a job on a Ray cluster, follow its log, and return its exit code.
+
+    Example: vlp submit run conf/pipeline/demo.yaml conf/machine/cluster.yaml
+    """
+    from pipelines.submit import submit
+
+    sys.exit(submit(list(arguments), address=address, submission_id=submission_id))
+
+
+@command("print-config")
+def print_config(settings: tuple[str, ...]) -> None:
+    """Show a run, pipeline or sweep with every default filled in.
+
+    Example: vlp print-config conf/run/flip.yaml mask.mask_ratio=0.75
+    """
+    layers, machine = read(settings)
+    import yaml
+
+    from pipelines.config import to_dict
+    from pipelines.schemas import parse_any
+
+    resolved = to_dict(parse_any(layers)) | {"machine": to_dict(machine)}
+    click.echo(yaml.safe_dump(resolved, sort_keys=False), nl=False)
+
+
+@command("ui")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=5000, show_default=True)
+def ui(settings: tuple[str, ...], host: str, port: int) -> None:
+    """Open MLflow on the experiments.
+
+    Example: vlp ui
+    """
+    _, machine = read(settings)
+    from pipelines.config_errors import ConfigError
+    from pipelines.mlflow_server import ui
+
+    if machine.tracking_uri is not None and not machine.tracking_uri.startswith("sqlite:"):
+        raise ConfigError(
+            f"machine.tracking_uri is a server already: open {machine.tracking_uri} in a browser"
+        )
+    click.echo(f"MLflow on http://{host}:{port} (Ctrl-C stops it)")
+    sys.exit(ui(machine.mlflow_uri, host=host, port=port))
+
+
+def ui_command(machine: "MachineConfig") -> str:
+    """How to open MLflow on what a command has tracked."""
+    if machine.tracking_uri is not None:
+        return f"open {machine.tracking_uri}"
+    default = str(machine.storage) == "results"
+    return "vlp ui" if default else f"vlp ui machine.storage={machine.storage}"
+
+
+if __name__ == "__main__":
+    main()

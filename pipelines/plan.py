@@ -1,0 +1,95 @@
+"""A pipeline's file to the settings of every stage, parsed before the first stage starts."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import Layers, Schema, build, read_yaml
+from pipelines.config_errors import ConfigError
+from pipelines.corpus import CorpusConfig, ServeConfig, check_corpus
+from pipelines.docfreq import DocfreqConfig
+from pipelines.download import DownloadConfig
+from pipelines.evaluate import check_evaluation
+from pipelines.ingest.url_list import list_files
+from pipelines.run_config import EvaluationConfig, RunConfig
+from vlp.config import StrictConfig
+
+LATER = Path("made by an earlier stage")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineConfig(StrictConfig):
+    """A pipeline: where its images come from, and which methods are compared on them."""
+
+    name: str
+    corpus: CorpusConfig | None = None
+    """Images to try the pipeline on; without it, `download.url_list` names the real ones."""
+    serve: ServeConfig = ServeConfig()
+    download: dict[str, Any] = field(default_factory=dict)
+    """Settings of the stage, as of `vlp download`."""
+    docfreq: dict[str, Any] = field(default_factory=dict)
+    """Settings of the stage, as of `vlp docfreq`."""
+    common: dict[str, Any] = field(default_factory=dict)
+    """Settings that every run gets on top of its own file."""
+    runs: list[dict[str, Any]]
+    """One entry per method: `base`, a file of conf/run/, and settings on top of it and of `common`."""
+    evaluation: EvaluationConfig | None = None
+    """What the runs are evaluated on; None takes the held-out part of the corpus."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings of each stage, given what the stages before it made."""
+
+    config: PipelineConfig
+
+    def check(self) -> None:
+        """Parse the settings of every stage, so that a mistake costs no work.
+
+        Raises:
+            ConfigError: the first mistake, in one line.
+        """
+        config = self.config
+        if config.corpus is not None:
+            check_corpus(config.corpus)
+        elif "url_list" not in config.download:
+            raise ConfigError("download.url_list is missing; name the file of URLs and captions")
+        download = self.download(LATER)
+        if config.corpus is None:
+            list_files(download.url_list, download.input_format)
+        self.docfreq(LATER)
+        names = [run.name for run in self.runs(LATER, LATER)]
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"runs: name at least one run, and each only once; got {', '.join(names)}")
+        if config.evaluation is not None:
+            check_evaluation(config.evaluation)
+
+    def download(self, url_list: Path) -> DownloadConfig:
+        """Settings of the download stage; a corpus brings its own URL list."""
+        given = {"url_list": str(url_list)} if self.config.corpus is not None else {}
+        return _stage(DownloadConfig, "download", self.config.download | given)
+
+    def docfreq(self, shards: Path) -> DocfreqConfig:
+        """Settings of the docfreq stage."""
+        return _stage(DocfreqConfig, "docfreq", self.config.docfreq | {"shards": str(shards)})
+
+    def runs(self, shards: Path, table: Path) -> list[RunConfig]:
+        """Settings of the training runs: each its file, then `common`, then the entry's own."""
+        return [self._run(entry, shards, table) for entry in self.config.runs]
+
+    def _run(self, entry: dict[str, Any], shards: Path, table: Path) -> RunConfig:
+        if "base" not in entry:
+            raise ConfigError(f"runs: an entry needs its base, a file of conf/run/; got {entry}")
+        base = Path(entry["base"])
+        own = {key: value for key, value in entry.items() if key != "base"}
+        layers = Layers().add(read_yaml(base), str(base))
+        layers = layers.add(self.config.common, f"{self.config.name}: common, on {base}")
+        layers = layers.add(own, f"{self.config.name}: runs, on {base}")
+        data = {"shards": str(shards)}
+        if layers.values.get("objective", {}).get("idf") == "offline":
+            data["document_frequency"] = str(table)
+        return build(RunConfig, layers.add({"data": data}, "pipeline"))
+
+
+def _stage(schema: type[Schema], key: str, settings: dict[str, Any]) -> Schema:
+    return build(schema, Layers().add(settings, "pipeline"), prefix=key)

@@ -1,0 +1,96 @@
+"""The runs of a pipeline side by side: method x metrics x relative time."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.config import fingerprint
+from pipelines.ingest.shard import write_json
+from pipelines.journal import Journal
+from pipelines.run_config import RunConfig
+from pipelines.stages import Done
+from vlp.pictures.curves import metric_bars
+
+COLUMNS = {
+    "text_to_image/recall@1": "T->I R@1",
+    "text_to_image/recall@5": "T->I R@5",
+    "image_to_text/recall@1": "I->T R@1",
+    "image_to_text/recall@5": "I->T R@5",
+    "zero_shot/acc1": "zero-shot",
+    "knn/acc1": "kNN",
+}
+"""Metric -> its heading; shares from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method of the table."""
+
+    method: str
+    objective: str
+    mask: str
+    metrics: dict[str, float]
+    training_seconds: float
+    """Steps times the median time of one: independent of pauses and restarts."""
+
+    @classmethod
+    def of(cls, run: RunConfig, trained: Done, measured: Done) -> "Row":
+        """The row of a run that was trained and measured."""
+        times = [
+            record.fields["metrics"]["train/batch_time"]
+            for record in trained.journal.read()
+            if record.kind == "metrics" and "train/batch_time" in record.fields["metrics"]
+        ]
+        seconds = run.training.steps * median(times)
+        return cls(run.name, run.objective.name, run.mask.name, measured.manifest["metrics"], seconds)
+
+
+def write_report(rows: Sequence[Row], output: Path, *, journal: Journal) -> dict[str, Any]:
+    """Write the table as JSON, Markdown and a picture; returns a manifest."""
+    (output / "report.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    (output / "report.md").write_text(_markdown(rows))
+    metric_bars({row.method: _shown(row) for row in rows}).save(output / "report.png")
+    for name in ("report.json", "report.md", "report.png"):
+        journal.artifact(output / name, folder="report")
+    for row in rows:
+        journal.metrics({f"{row.method}/{key}": value for key, value in row.metrics.items()})
+        journal.metrics({f"{row.method}/relative_time": row.training_seconds / rows[0].training_seconds})
+    manifest = {"digest": fingerprint([asdict(row) for row in rows])}
+    write_json(output / "manifest.json", manifest)
+    return manifest
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Show the table on the terminal."""
+    header, *body = _cells(rows)
+    table = Table(*header, title="Method x metrics x relative training time")
+    for cells in body:
+        table.add_row(*cells)
+    Console(width=max(100, Console().width)).print(table)
+
+
+def _markdown(rows: Sequence[Row]) -> str:
+    header, *body = _cells(rows)
+    lines = [header, ["---"] * len(header), *body]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _cells(rows: Sequence[Row]) -> list[list[str]]:
+    shown = [key for key in COLUMNS if any(key in row.metrics for row in rows)]
+    header = ["method", "objective", "mask", *(COLUMNS[key] for key in shown), "time"]
+    body = []
+    for row in rows:
+        numbers = [f"{row.metrics[key]:.1%}" if key in row.metrics else "-" for key in shown]
+        relative = f"{row.training_seconds / rows[0].training_seconds:.2f}x"
+        body.append([row.method, row.objective, row.mask, *numbers, relative])
+    return [header, *body]
+
+
+def _shown(row: Row) -> dict[str, float]:
+    return {heading: row.metrics[key] for key, heading in COLUMNS.items() if key in row.metrics}

@@ -1,0 +1,142 @@
+"""The whole pipeline: URL list -> shards -> document frequencies -> runs -> evaluation -> report."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.config import MachineConfig, fingerprint, flat_params, to_dict
+from pipelines.corpus import URL_LIST, corpus_evaluation, make_corpus, serve_corpus
+from pipelines.docfreq import TABLE, docfreq
+from pipelines.download import DownloadConfig, download
+from pipelines.environment import environment_lock, environment_tags
+from pipelines.evaluate import EvaluateConfig, evaluate
+from pipelines.ingest.url_list import file_digest, list_files
+from pipelines.journal import Journal
+from pipelines.plan import PipelineConfig, Plan
+from pipelines.pretrain import connect_for_training, pretrain, run_identity
+from pipelines.report import Row, write_report
+from pipelines.run_config import EvaluationConfig, RunConfig
+from pipelines.stages import Done, Stages, ending
+
+
+def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Journal) -> list[Row]:
+    """Do what is not done yet of every stage; returns the rows of the final table.
+
+    Raises:
+        ConfigError: a stage's settings are wrong; found before the first stage starts.
+    """
+    plan = Plan(config)
+    plan.check()
+    folder = (machine.storage / config.name).absolute()
+    _begin(config, folder, journal)
+    stages = Stages(folder, journal)
+    with ending(journal):
+        connect_for_training(machine)
+        evaluation, shards, table = prepare_data(plan, stages, machine)
+        runs = plan.runs(shards.folder, table)
+        trained = [_pretrain(run, stages, machine) for run in runs]
+        measured = [
+            _evaluate(run, done, evaluation, stages, machine) for run, done in zip(runs, trained, strict=True)
+        ]
+        rows = [Row.of(*parts) for parts in zip(runs, trained, measured, strict=True)]
+        stages.run("report", partial(write_report, rows), settings=config, identity=rows)
+    return rows
+
+
+def pipeline_journal(config: PipelineConfig, machine: MachineConfig) -> Journal:
+    """The record of one pipeline; the same settings go on in the same record."""
+    label = f"{config.name}-{fingerprint(to_dict(config))[:8]}"
+    return Journal((machine.storage / "journals" / config.name / label).absolute())
+
+
+def prepare_data(plan: Plan, stages: Stages, machine: MachineConfig) -> tuple[EvaluationConfig, Done, Path]:
+    """The stages before training: what to evaluate on, the shards, and the document-frequency table."""
+    evaluation, shards = _download(plan, stages, machine)
+    return evaluation, shards, _docfreq(plan, shards, stages, machine)
+
+
+def _begin(config: PipelineConfig, folder: Path, journal: Journal) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    journal.begin(name=config.name, tags=environment_tags() | {"stage": "pipeline"})
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    (folder / "requirements.txt").write_text(environment_lock())
+    for file in ("pipeline.yaml", "requirements.txt"):
+        journal.artifact(folder / file)
+    journal.params(flat_params(config))
+
+
+def _download(plan: Plan, stages: Stages, machine: MachineConfig) -> tuple[EvaluationConfig, Done]:
+    """Make the corpus if there is one, and serve it while it is downloaded."""
+    corpus, serve = plan.config.corpus, plan.config.serve
+    if corpus is None:
+        config = plan.download(Path())
+        urls = file_digest(list_files(config.url_list, config.input_format))
+        work = partial(download, config, machine=machine)
+        evaluation = EvaluationConfig()
+    else:
+        made = stages.run(
+            "corpus",
+            lambda output, journal: make_corpus(corpus, serve, output),
+            settings=corpus,
+            identity=[corpus, serve],
+        )
+        config, urls = plan.download(made.folder / URL_LIST), made.digest
+        evaluation = corpus_evaluation(corpus, made.folder)
+
+        def work(output: Path, *, journal: Journal) -> dict[str, Any]:
+            with serve_corpus(corpus, serve, made.folder):
+                return download(config, output, machine=machine, journal=journal)
+
+    shards = stages.run("download", work, settings=config, identity=[urls, _without_url_list(config)])
+    return plan.config.evaluation or evaluation, shards
+
+
+def _without_url_list(config: DownloadConfig) -> dict[str, Any]:
+    return {key: value for key, value in to_dict(config).items() if key != "url_list"}
+
+
+def _docfreq(plan: Plan, shards: Done, stages: Stages, machine: MachineConfig) -> Path:
+    config = plan.docfreq(shards.folder)
+    done = stages.run(
+        "docfreq",
+        partial(docfreq, config, machine=machine),
+        settings=config,
+        identity=[shards.digest, config.tokenizer],
+    )
+    return done.folder / TABLE
+
+
+def _pretrain(run: RunConfig, stages: Stages, machine: MachineConfig) -> Done:
+    return stages.run(
+        f"pretrain/{run.name}",
+        partial(pretrain, run, machine=machine),
+        title=run.name,
+        settings=run,
+        identity=run_identity(run),
+    )
+
+
+def _evaluate(
+    run: RunConfig, trained: Done, evaluation: EvaluationConfig, stages: Stages, machine: MachineConfig
+) -> Done:
+    """Measure a trained run; its numbers also go to the run's own record, beside its training."""
+    config = EvaluateConfig(checkpoint=trained.folder, evaluation=evaluation)
+
+    def work(output: Path, *, journal: Journal) -> dict[str, Any]:
+        manifest = evaluate(config, output, machine=machine, journal=journal)
+        trained.journal.begin(name=run.name, tags={})
+        trained.journal.metrics(
+            {f"val/{key}": value for key, value in manifest["metrics"].items()}, step=manifest["step"]
+        )
+        trained.journal.end("FINISHED")
+        return manifest
+
+    return stages.run(
+        f"evaluate/{run.name}",
+        work,
+        title=f"evaluate {run.name}",
+        settings=config,
+        identity=[trained.digest, evaluation],
+    )

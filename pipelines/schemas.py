@@ -1,0 +1,25 @@
+"""Which dataclass a set of settings is meant for, told by the keys that only it has."""
+
+from typing import Any
+
+from pipelines.config import Layers, build
+from pipelines.config_errors import ConfigError
+from pipelines.download import DownloadConfig
+from pipelines.plan import PipelineConfig, Plan
+from pipelines.run_config import RunConfig
+from pipelines.sweep import SweepConfig
+
+MARKS = {"runs": PipelineConfig, "space": SweepConfig, "objective": RunConfig, "url_list": DownloadConfig}
+
+
+def parse_any(layers: Layers) -> Any:
+    """Parse the settings of a run, a pipeline, a sweep or a download."""
+    for key, schema in MARKS.items():
+        if key in layers.values:
+            config = build(schema, layers)
+            if isinstance(config, PipelineConfig):
+                Plan(config).check()
+            return config
+    raise ConfigError(
+        f"these settings are of no run, pipeline, sweep or download: they have none of {', '.join(MARKS)}"
+    )

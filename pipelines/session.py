@@ -1,0 +1,32 @@
+"""What surrounds a command's work: its record, delivered to MLflow while it runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import MachineConfig, fingerprint, flat_params
+from pipelines.delivery import Delivery
+from pipelines.environment import environment_tags
+from pipelines.journal import Journal
+from pipelines.stages import ending
+
+Stage = Callable[..., dict[str, Any]]
+
+
+def tracked(machine: MachineConfig, *, experiment: str) -> Delivery:
+    """Context in which the journals of an experiment are delivered to MLflow."""
+    root = (machine.storage / "journals" / experiment).absolute()
+    return Delivery(root, tracking_uri=machine.mlflow_uri, experiment=experiment)
+
+
+def standalone(
+    name: str, stage: Stage, config: Any, output: Path, *, machine: MachineConfig
+) -> dict[str, Any]:
+    """Run one stage outside of a pipeline, tracked as a run of the experiment `vlp`; returns its manifest."""
+    label = f"{name}-{fingerprint(str(output.absolute()))[:8]}"
+    with tracked(machine, experiment="vlp") as delivery:
+        journal = Journal(delivery.root / label)
+        journal.begin(name=name, tags=environment_tags() | {"stage": stage.__name__})
+        journal.params(flat_params(config) | {"output": output.absolute()})
+        with ending(journal):
+            return stage(config, output, machine=machine, journal=journal)
