@@ -46,7 +46,7 @@ class TrainingDivergedError(RuntimeError):
 
 def train_worker(loop_config: dict[str, Any]) -> None:
     """The function that Ray Train runs on every worker."""
-    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it repeats every report
+    logging.disable(logging.INFO)  # Ray Train repeats every report, on every worker
     job: Job = loop_config["job"]
     config, total = job.config, job.config.training.steps
     device = ray.train.torch.get_device()

@@ -1,0 +1,41 @@
+# make demo   the whole pipeline on the sample corpus        make ui     browse what it tracked
+# make test   lint, type check, tests                        make lock   renew requirements.lock
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := uv==0.13.8
+
+.PHONY: demo test lint ui lock clean
+
+demo: $(VENV)/ready
+	$(BIN)/vlp run conf/pipeline/demo.yaml conf/machine/laptop.yaml
+
+test: lint
+	$(BIN)/pytest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+ui: $(VENV)/ready
+	$(BIN)/vlp ui
+
+# Bytecode is compiled once: Ray starts many processes, and each would compile every module again.
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "vlp needs Python 3.11 or 3.12; name one with: make PYTHON=python3.12 ...")'
+	@echo "[setup] installing the pinned packages into $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(UV)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@echo "[setup] compiling bytecode"
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib vlp pipelines || true
+	@touch $@
+
+lock: $(VENV)/ready
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-emit-index-url \
+		--no-header --no-annotate --upgrade pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) results
