@@ -51,12 +51,15 @@ def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig
     """
     if not (folder / MODEL).is_file():
         raise ConfigError(f"{folder} is no checkpoint: it has no {MODEL}")
-    config = build(
-        RunConfig, Layers().add(yaml.safe_load((folder / CONFIG).read_text()), str(folder / CONFIG))
-    )
+    config = read_run(folder / CONFIG)
     objective = build_objective(config, document_frequency=None).to(device)
     objective.load_state_dict(_load(folder / MODEL, device))
     return objective.eval(), config
+
+
+def read_run(file: Path) -> RunConfig:
+    """The settings that a run or a checkpoint was saved with; a calibrated mask has its threshold."""
+    return build(RunConfig, Layers().add(yaml.safe_load(file.read_text()), str(file)))
 
 
 def build_objective(

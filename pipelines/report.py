@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -51,12 +52,15 @@ class Row:
         return cls(run.name, run.objective.name, run.mask.name, measured.manifest["metrics"], seconds)
 
 
-def write_report(rows: Sequence[Row], output: Path, *, journal: Journal) -> dict[str, Any]:
-    """Write the table as JSON, Markdown and a picture; returns a manifest."""
+def write_report(
+    rows: Sequence[Row], masks: Image.Image, output: Path, *, journal: Journal
+) -> dict[str, Any]:
+    """Write the table as JSON, Markdown and a picture, and the methods' masks; returns a manifest."""
+    masks.save(output / "masks.png")
     (output / "report.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
     (output / "report.md").write_text(_markdown(rows))
     metric_bars({row.method: _shown(row) for row in rows}).save(output / "report.png")
-    for name in ("report.json", "report.md", "report.png"):
+    for name in ("report.json", "report.md", "report.png", "masks.png"):
         journal.artifact(output / name, folder="report")
     for row in rows:
         journal.metrics({f"{row.method}/{key}": value for key, value in row.metrics.items()})

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from pipelines.checkpoint import CONFIG, read_run
 from pipelines.config import MachineConfig, fingerprint, flat_params, to_dict
 from pipelines.corpus import URL_LIST, corpus_evaluation, make_corpus, serve_corpus
 from pipelines.docfreq import TABLE, docfreq
@@ -14,11 +15,13 @@ from pipelines.environment import environment_lock, environment_tags
 from pipelines.evaluate import EvaluateConfig, evaluate
 from pipelines.ingest.url_list import file_digest, list_files
 from pipelines.journal import Journal
+from pipelines.mask_preview import preview_masks
 from pipelines.plan import PipelineConfig, Plan
 from pipelines.pretrain import connect_for_training, pretrain, run_identity
 from pipelines.report import Row, write_report
 from pipelines.run_config import EvaluationConfig, RunConfig
 from pipelines.stages import Done, Stages, ending
+from vlp.data.shards import ShardSet
 
 
 def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Journal) -> list[Row]:
@@ -41,7 +44,11 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
             _evaluate(run, done, evaluation, stages, machine) for run, done in zip(runs, trained, strict=True)
         ]
         rows = [Row.of(*parts) for parts in zip(runs, trained, measured, strict=True)]
-        stages.run("report", partial(write_report, rows), settings=config, identity=rows)
+        masks = {
+            run.name: read_run(done.folder / CONFIG).mask for run, done in zip(runs, trained, strict=True)
+        }
+        picture = preview_masks(runs[0], ShardSet(shards.folder), masks)
+        stages.run("report", partial(write_report, rows, picture), settings=config, identity=[rows, masks])
     return rows
 
 
