@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import socket
 
 from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
@@ -17,11 +18,14 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
-WORKER_ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}
+RUNTIME_ENV = {"env_vars": {"NO_ALBUMENTATIONS_UPDATE": "1", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}}
 
 
-def connect(machine: MachineConfig, *, min_cpus: float = 1) -> None:
+def connect(machine: MachineConfig, *, min_cpus: float = 1, spare_cpus: int = 0) -> None:
     """Join the configured cluster, or start Ray here with at least `min_cpus`; once per process.
+
+    Args:
+        spare_cpus: added to this machine's cores where Ray starts here, for processes that only wait.
 
     Raises:
         ConfigError: a running cluster has fewer CPUs than one step of the work needs at once.
@@ -36,16 +40,40 @@ def connect(machine: MachineConfig, *, min_cpus: float = 1) -> None:
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if not ray.is_initialized():
-        address = machine.ray_address or os.environ.get("RAY_ADDRESS") or "local"
-        ray.init(
-            address=address,
-            num_cpus=max(os.cpu_count() or 1, math.ceil(min_cpus)) if address == "local" else None,
-            runtime_env={"env_vars": WORKER_ENVIRONMENT},
-            logging_level=logging.ERROR,
-        )
+        address = machine.ray_address or os.environ.get("RAY_ADDRESS")
+        if address is None:
+            _start(max(math.ceil(min_cpus), (os.cpu_count() or 1) + spare_cpus))
+        else:
+            ray.init(address, runtime_env=RUNTIME_ENV, logging_level=logging.ERROR)
     available = ray.cluster_resources().get("CPU", 0)
     if available < min_cpus:
         raise ConfigError(
             f"the work needs {min_cpus:g} CPUs at once and the cluster has {available:g}; "
             "lower machine.num_workers, machine.cpus_per_worker or machine.data_workers"
         )
+
+
+def _start(num_cpus: int) -> None:
+    """Start Ray on this machine.
+
+    Its processes learn its address from the environment: parts of Ray look for the only Ray of the machine
+    otherwise, and fail where there are two.
+    """
+    import ray
+    import ray.util
+
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    own = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}"}
+    os.environ |= own
+    try:
+        ray.init(
+            "local",
+            num_cpus=num_cpus,
+            runtime_env=RUNTIME_ENV,
+            logging_level=logging.ERROR,
+        )
+    finally:
+        for key in own:
+            del os.environ[key]

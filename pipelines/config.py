@@ -46,11 +46,18 @@ class MachineConfig(StrictConfig):
     """Deaths of workers that a run survives."""
 
     def __post_init__(self) -> None:
-        for key in ("log_every_steps", "checkpoint_every_steps", "keep_checkpoints", "data_workers"):
+        for key in (
+            "cpus_per_worker",
+            "data_workers",
+            "log_every_steps",
+            "checkpoint_every_steps",
+            "keep_checkpoints",
+        ):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
-        if self.num_workers < 0:
-            raise ValueError(f"num_workers must not be negative, got {self.num_workers}")
+        for key in ("num_workers", "loader_workers"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
 
     @property
     def mlflow_uri(self) -> str:
@@ -70,10 +77,12 @@ class Layers:
         """Put settings on top; naming another component starts it from its own defaults."""
         if not isinstance(values, dict):
             raise ConfigError(f"{source}: expected `key: value` lines, got {type(values).__name__}")
-        origin = self.origin | dict.fromkeys(dict(leaves(values)), source)
+        given = dict.fromkeys(dict(leaves(values)), source)
+        replaced = tuple(f"{key}." for key in given)
+        kept = {key: file for key, file in self.origin.items() if not key.startswith(replaced)}
         # The top level is no component: its `name` only names the run.
         merged = {key: _merge(self.values.get(key), value) for key, value in values.items()}
-        return Layers(self.values | merged, origin)
+        return Layers(self.values | merged, kept | given)
 
     def set(self, overrides: Mapping[str, Any], source: str) -> "Layers":
         """Put single settings on top, by dotted key."""
@@ -101,15 +110,20 @@ def read_yaml(file: Path) -> Any:
         siblings = [str(p) for p in file.parent.glob("*.yaml")]
         raise ConfigError(f"no such file: {file}{nearest(str(file), siblings)}")
     try:
-        return yaml.safe_load(file.read_text()) or {}
-    except yaml.YAMLError as error:
+        return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     """["mask.threshold=0.7"] -> {"mask.threshold": 0.7}; values are read as YAML."""
-    pairs = (argument.partition("=") for argument in arguments)
-    return {key: yaml.safe_load(value) for key, _, value in pairs}
+    overrides = {}
+    for key, _, value in (argument.partition("=") for argument in arguments):
+        try:
+            overrides[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"command line: {key}: {value!r} is no YAML value") from error
+    return overrides
 
 
 def split_machine(layers: Layers) -> tuple[Layers, MachineConfig]:

@@ -38,6 +38,8 @@ def _problem(first: Any, key: str, path: list[str], owner: Any) -> str:
     if kind == "unexpected_keyword_argument":
         fields = [f.name for f in dataclasses.fields(owner)] if owner else []
         return f"{key} is no setting{nearest(path[-1], fields)}"
+    if kind == "missing" and isinstance(first["loc"][-1], int):
+        return f"{key} needs more values, got {first['input']!r}"
     if kind == "missing":
         return f"{key} is missing; set it in a file or as {key}=..."
     if kind == "union_tag_invalid":

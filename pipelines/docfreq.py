@@ -14,7 +14,8 @@ import numpy as np
 
 from pipelines.cluster import connect
 from pipelines.config import MachineConfig, fingerprint
-from pipelines.ingest.shard import write_json
+from pipelines.config_errors import ConfigError
+from pipelines.ingest.shard import WRITER, remove_temporary, write_json
 from pipelines.journal import Journal
 from pipelines.progress import Progress
 from pipelines.run_config import one_of
@@ -39,8 +40,23 @@ class DocfreqConfig(StrictConfig):
 def docfreq(
     config: DocfreqConfig, output: Path, *, machine: MachineConfig, journal: Journal
 ) -> dict[str, Any]:
-    """Write `document_frequency.parquet` and a manifest; returns the manifest."""
-    shards = read_manifest(config.shards)["shards"]
+    """Write `document_frequency.parquet` and a manifest; returns the manifest.
+
+    Raises:
+        ConfigError: `config.shards` holds no shards.
+    """
+    try:
+        shard_set = read_manifest(config.shards)
+    except ValueError as error:
+        raise ConfigError(f"shards: {error}") from error
+    shards = shard_set["shards"]
+    journal.dataset(
+        name=config.shards.name,
+        digest=shard_set["digest"],
+        source=str(config.shards.absolute()),
+        context="docfreq",
+        profile={key: shard_set[key] for key in ("digest", "num_samples")},
+    )
     tokenizer = config.tokenizer.build()
     output.mkdir(parents=True, exist_ok=True)
     files = {s["name"]: output / f"{s['tar_sha256'][:16]}-{tokenizer.identity}.npz" for s in shards}
@@ -59,6 +75,7 @@ def docfreq(
     journal.metrics({f"docfreq/{key}": manifest[key] for key in ("num_documents", "num_distinct_tokens")})
     journal.artifact(output / TABLE, folder="docfreq")
     write_json(output / MANIFEST, manifest)
+    remove_temporary(output)
     return manifest
 
 
@@ -73,7 +90,7 @@ class CountShard:
         captions = read_captions(self.shards / f"{row['name']}.parquet")
         frequency = count_documents([text for texts in captions for text in texts], self.tokenizer)
         file = Path(row["file"])
-        temporary = file.with_suffix(f".{id(self)}.tmp")
+        temporary = file.with_suffix(f".{WRITER}.tmp")
         with temporary.open("wb") as stream:
             np.savez_compressed(
                 stream,

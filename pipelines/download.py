@@ -62,6 +62,12 @@ class DownloadConfig(StrictConfig):
         for key in ("image_size", "number_sample_per_shard", "thread_count"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+        if self.timeout <= 0:
+            raise ValueError(f"timeout must be above 0, got {self.timeout}")
+        if self.retries < 0:
+            raise ValueError(f"retries must not be negative, got {self.retries}")
+        if not 0 <= self.encode_quality <= 100:
+            raise ValueError(f"encode_quality must be in [0, 100], got {self.encode_quality}")
 
 
 def download(
@@ -76,6 +82,13 @@ def download(
     todo = _missing_shards(output)
     total = json.loads((output / "plan" / "plan.json").read_text())
     done = total["num_shards"] - len(todo)
+    journal.dataset(
+        name=config.url_list.name,
+        digest=identity,
+        source=str(config.url_list.absolute()),
+        context="download",
+        profile={"num_urls": total["num_urls"], "identity": identity},
+    )
     progress = Progress("download", total["num_shards"], "shards")
     if done:
         print(f"[download] {done:,} of {total['num_shards']:,} shards are there already", flush=True)

@@ -1,15 +1,18 @@
 """A checkpoint and evaluation sets to metrics, as a Ray task."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from pipelines.checkpoint import load_model
+from pipelines.checkpoint import MODEL, load_model
 from pipelines.cluster import connect
 from pipelines.config import MachineConfig, fingerprint
 from pipelines.config_errors import ConfigError
@@ -50,6 +53,13 @@ def evaluate(
     print(f"[evaluate] measuring {checkpoint}", flush=True)
     metrics, step = ray.get(task.remote(checkpoint.absolute(), _absolute(config.evaluation)))
     journal.metrics({f"val/{key}": value for key, value in metrics.items()}, step=step)
+    for file in evaluation_files(config.evaluation):
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        source = str(file.absolute())
+        journal.dataset(
+            name=file.name, digest=digest, source=source, context="evaluation", profile={"sha256": digest}
+        )
     manifest = {"digest": fingerprint(metrics), "step": step, "metrics": metrics}
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / MANIFEST, manifest)
@@ -58,21 +68,43 @@ def evaluate(
 
 
 def find_checkpoint(folder: Path) -> Path:
-    """The folder itself if it is a checkpoint, or the last checkpoint of a finished run."""
+    """The folder itself if it is a checkpoint, or the last checkpoint of a finished run.
+
+    Raises:
+        ConfigError: it is neither.
+    """
     manifest = folder / MANIFEST
-    if manifest.is_file():
-        return folder / json.loads(manifest.read_text())["checkpoint"]
-    return folder
+    content = json.loads(manifest.read_text()) if manifest.is_file() else {}
+    checkpoint = folder / content.get("checkpoint", "")
+    if not (checkpoint / MODEL).is_file():
+        raise ConfigError(f"checkpoint: {folder} is neither a checkpoint nor a finished run: no {MODEL}")
+    return checkpoint
 
 
-def check_evaluation(evaluation: EvaluationConfig) -> None:
-    """Find missing files before any work starts."""
+def evaluation_files(evaluation: EvaluationConfig) -> list[Path]:
+    """Every file that an evaluation reads."""
     files = [evaluation.retrieval] if evaluation.retrieval else []
     if folder := evaluation.classification:
         files += [folder / name for name in ("train.parquet", "test.parquet", "meta.json")]
-    for file in files:
+    return files
+
+
+def check_evaluation(evaluation: EvaluationConfig) -> None:
+    """Find missing files and columns before any work starts."""
+    for file in evaluation_files(evaluation):
         if not file.is_file():
             raise ConfigError(f"evaluation: no such file: {file}")
+        if file.suffix != ".json":
+            _check_columns(file, "captions" if file == evaluation.retrieval else "label")
+
+
+def _check_columns(file: Path, column: str) -> None:
+    try:
+        names = pq.read_schema(file).names
+    except pa.ArrowInvalid as error:
+        raise ConfigError(f"evaluation: {file} is no Parquet file") from error
+    if not {"image", column} <= set(names):
+        raise ConfigError(f"evaluation: {file} lacks the columns image and {column}")
 
 
 def measure_checkpoint(checkpoint: Path, evaluation: EvaluationConfig) -> tuple[dict[str, float], int]:

@@ -78,7 +78,7 @@ class Plan:
         return [self._run(entry, shards, table) for entry in self.config.runs]
 
     def _run(self, entry: dict[str, Any], shards: Path, table: Path) -> RunConfig:
-        if "base" not in entry:
+        if not isinstance(entry.get("base"), str):
             raise ConfigError(f"runs: an entry needs its base, a file of conf/run/; got {entry}")
         base = Path(entry["base"])
         own = {key: value for key, value in entry.items() if key != "base"}
@@ -86,10 +86,11 @@ class Plan:
         layers = layers.add(self.config.common, f"{self.config.name}: common, on {base}")
         layers = layers.add(own, f"{self.config.name}: runs, on {base}")
         data = {"shards": str(shards)}
-        if layers.values.get("objective", {}).get("idf") == "offline":
+        if (layers.values.get("objective") or {}).get("idf") == "offline":
             data["document_frequency"] = str(table)
         return build(RunConfig, layers.add({"data": data}, "pipeline"))
 
 
 def _stage(schema: type[Schema], key: str, settings: dict[str, Any]) -> Schema:
-    return build(schema, Layers().add(settings, "pipeline"), prefix=key)
+    origin = Layers().add({key: settings}, "pipeline").origin
+    return build(schema, Layers(settings, origin), prefix=key)

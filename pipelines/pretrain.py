@@ -194,7 +194,7 @@ def _journal_inputs(config: RunConfig, shards: ShardSet, output: Path, journal: 
         digest=shards.digest,
         source=str(config.data.shards.absolute()),
         context="training",
-        profile={key: shards.manifest[key] for key in ("num_samples", "num_urls", "outcomes")},
+        profile={key: shards.manifest[key] for key in ("digest", "num_samples", "num_urls", "outcomes")},
     )
     preview_masks(config, shards, {config.name: config.mask}).save(output / "masks.png")
     journal.artifact(output / "masks.png", folder="pictures")

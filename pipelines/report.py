@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from PIL import Image
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -73,10 +74,12 @@ def write_report(
 def print_table(rows: Sequence[Row]) -> None:
     """Show the table on the terminal."""
     header, *body = _cells(rows)
-    table = Table(*header, title="Method x metrics x relative training time")
+    table = Table(title="Method x metrics x relative training time", box=SIMPLE_HEAD)
+    for heading in header:
+        table.add_column(heading, no_wrap=True)
     for cells in body:
         table.add_row(*cells)
-    Console(width=max(100, Console().width)).print(table)
+    Console(width=max(120, Console().width)).print(table)
 
 
 def _markdown(rows: Sequence[Row]) -> str:

@@ -39,6 +39,12 @@ class EvaluationConfig(StrictConfig):
     num_neighbours: int = 20
     """k of the kNN classifier."""
 
+    def __post_init__(self) -> None:
+        for key in ("every_steps", "num_neighbours"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(f"{key} must be at least 1, got {value}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(StrictConfig):

@@ -48,6 +48,8 @@ class SweepConfig(StrictConfig):
     """What is compared: `val/` and a metric of the evaluation."""
     mode: Literal["max", "min"] = "max"
     num_trials: int
+    seed: int = 0
+    """Of the draws from `space`."""
     scheduler: SchedulerConfig
 
 
@@ -95,7 +97,7 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Best:
     journal.begin(name=config.name, tags=environment_tags() | {"stage": "sweep"})
     journal.params(flat_params(config))
     trial_cpus = DRIVER_CPUS + max(1, machine.num_workers) * machine.cpus_per_worker
-    connect(machine, min_cpus=trial_cpus)
+    connect(machine, min_cpus=trial_cpus, spare_cpus=1)
     with ending(journal):
         stages = Stages((machine.storage / pipeline.name).absolute(), journal)
         evaluation, shards, table = prepare_data(plan, stages, machine)
@@ -125,6 +127,7 @@ def _tune(config: SweepConfig, search: Search, trial_cpus: float) -> Any:
     import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search.basic_variant import BasicVariantGenerator
 
     from pipelines.sweep_callbacks import FollowTrials
 
@@ -151,14 +154,14 @@ def _tune(config: SweepConfig, search: Search, trial_cpus: float) -> Any:
             metric=config.metric,
             mode=config.mode,
             num_samples=config.num_trials,
+            search_alg=BasicVariantGenerator(random_state=config.seed, max_concurrent=max(1, room)),
             scheduler=scheduler,
-            max_concurrent_trials=max(1, room),
         ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(search.folder),
             verbose=0,
-            callbacks=[FollowTrials(config.metric, search)],
+            callbacks=[FollowTrials(config.metric, config.num_trials, search)],
         ),
     ).fit()
 

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 class FollowTrials(Callback):
     """Prints every result, and closes a trial's record: the scheduler kills the process that wrote it."""
 
-    def __init__(self, metric: str, search: "Search") -> None:
+    def __init__(self, metric: str, num_trials: int, search: "Search") -> None:
         self.metric = metric
+        self.num_trials = num_trials
         self.search = search
 
     def on_trial_result(
@@ -22,7 +23,7 @@ class FollowTrials(Callback):
         setting = " ".join(f"{key}={value:.4g}" for key, value in trial.config.items())
         score = f"{self.metric} {result[self.metric]:.4f}" if self.metric in result else "no score yet"
         print(
-            f"[sweep] {done}/{len(trials)} trials done; {setting}: step {result.get('step')}, {score}",
+            f"[sweep] {done}/{self.num_trials} trials done; {setting}: step {result.get('step')}, {score}",
             flush=True,
         )
 

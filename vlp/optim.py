@@ -18,7 +18,7 @@ class OptimizerConfig(StrictConfig):
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-6
     weight_decay: float = 0.2
-    """Not applied to vectors and scalars: biases, norms, the logit scale."""
+    """Not applied to vectors and scalars: biases, norms, the class token, the logit scale."""
     warmup_steps: int = 2000
     """Optimizer steps of linear warmup."""
 
@@ -30,11 +30,11 @@ class OptimizerConfig(StrictConfig):
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over all parameters; those with fewer than two dimensions are not decayed."""
+    """AdamW over all parameters; vectors and scalars are not decayed."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in parameters if not _is_vector(p)], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if _is_vector(p)], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
@@ -45,3 +45,8 @@ def learning_rate(config: OptimizerConfig, step: int, *, total_steps: int) -> fl
         return config.lr * (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / (total_steps - config.warmup_steps)
     return config.lr * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _is_vector(parameter: nn.Parameter) -> bool:
+    """Whether all its numbers lie along one dimension, as those of a (1, 1, D) class token do."""
+    return parameter.numel() == max(parameter.shape, default=1)

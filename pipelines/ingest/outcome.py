@@ -13,6 +13,7 @@ REASONS = (
     (r"timed out", "timeout"),
     (r"Name or service not known|name resolution|nodename nor servname|No address associated", "dns"),
     (r"SSL|CERTIFICATE", "tls"),
+    (r"control characters|nonnumeric port|no host given|Invalid IPv6|can't encode|idna", "invalid_url"),
     (r"IncompleteRead", "truncated"),
     (r"image too small", "too_small"),
     (r"image area too large", "too_large"),

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.feather
 import pyarrow.json
@@ -23,7 +24,8 @@ def read_url_list(path: Path, *, input_format: InputFormat, url_col: str, captio
     """One row per distinct URL, in order of first appearance: `url`, and its `captions` (a list).
 
     A caption column may hold text or lists of texts; a URL that appears in several rows gets all their
-    captions. `path` is a file, or a folder whose files of one format are read in order of their names.
+    captions. A missing caption is an empty one, a row without URL is left out. `path` is a file, or a folder
+    whose files of one format are read in order of their names.
 
     Raises:
         ConfigError: no such file, an unknown format, or a missing column.
@@ -32,8 +34,8 @@ def read_url_list(path: Path, *, input_format: InputFormat, url_col: str, captio
     table = pa.concat_tables(tables).combine_chunks()
     if not len(table):
         raise ConfigError(f"{path} lists no URL")
-    rows, captions = _one_caption_per_row(table[caption_col])
-    codes = table[url_col].cast(pa.string()).combine_chunks().dictionary_encode()
+    rows, captions = _one_caption_per_row(table["captions"])
+    codes = table["url"].combine_chunks().dictionary_encode()
     url_of_caption = codes.indices.to_numpy()[rows]
     order = np.argsort(url_of_caption, kind="stable")
     counts = np.bincount(url_of_caption, minlength=len(codes.dictionary))
@@ -65,6 +67,8 @@ def file_digest(files: list[Path]) -> str:
 def write_plan(table: pa.Table, folder: Path, *, identity: str, shard_size: int) -> None:
     """One Arrow file of URLs per shard, then `plan.json`."""
     folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob("*.arrow"):  # of a plan that was cut and was another one
+        leftover.unlink()
     num_shards = -(-len(table) // shard_size)
     for shard in range(num_shards):
         part = table.slice(shard * shard_size, shard_size)
@@ -88,21 +92,27 @@ def _read(file: Path, input_format: InputFormat, columns: tuple[str, str]) -> pa
             options = pyarrow.csv.ParseOptions(
                 delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True
             )
-            table = pyarrow.csv.read_csv(file, parse_options=options)
+            as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()))
+            table = pyarrow.csv.read_csv(file, parse_options=options, convert_options=as_text)
     except pa.ArrowInvalid as error:
         raise ConfigError(f"{file} is no {kind} file: {' '.join(str(error).split())}") from error
     for column in columns:
         if column not in table.column_names:
             raise ConfigError(f"{file} has no column {column!r}{nearest(column, table.column_names)}")
-    return table.select(list(dict.fromkeys(columns)))
+    url, caption = (table[column] for column in columns)
+    if not (pa.types.is_list(caption.type) or pa.types.is_large_list(caption.type)):
+        text = caption.cast(pa.string()).combine_chunks()
+        caption = pa.ListArray.from_arrays(np.arange(len(text) + 1, dtype=np.int32), text)
+    uniform = {"url": url.cast(pa.string()), "captions": caption.cast(pa.list_(pa.string()))}
+    return pa.table(uniform).filter(pc.field("url") != "")
 
 
 def _one_caption_per_row(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """Flatten a column of texts or lists of texts: the row of each caption, and the captions."""
+    """Flatten a column of lists of texts: the row of each caption, and the captions."""
     array = column.combine_chunks()
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        rows = array.value_parent_indices().to_numpy()
-        array = array.flatten()
-    else:
-        rows = np.arange(len(array))
-    return rows, array.cast(pa.string()).fill_null("")
+    rows = array.value_parent_indices().to_numpy()
+    without = np.setdiff1d(np.arange(len(array)), rows)
+    captions = pa.concat_arrays([array.flatten(), pa.nulls(len(without), pa.string())]).fill_null("")
+    rows = np.concatenate([rows, without])
+    order = np.argsort(rows, kind="stable")
+    return rows[order], captions.take(pa.array(order))

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 MANIFEST = "manifest.json"
+MAX_OPEN_FILES = 64  # large corpora have more shards than a process may have open files (often 1,024)
 
 
 class ShardSet:
@@ -32,9 +33,9 @@ class ShardSet:
         self.manifest = read_manifest(folder)
         tables = [_successes(folder / f"{shard['name']}.parquet") for shard in self.manifest["shards"]]
         self._shard = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
-        index = pa.concat_tables(tables)
-        if not len(index):
+        if not any(len(table) for table in tables):
             raise ValueError(f"{folder} holds no sample: every URL failed; its {MANIFEST} counts the reasons")
+        index = pa.concat_tables(tables)
         self._offset = index["image_offset"].to_numpy()
         self._size = index["image_size"].to_numpy()
         self._captions = index["captions"].combine_chunks()
@@ -55,6 +56,8 @@ class ShardSet:
         """The encoded image of one sample."""
         shard = int(self._shard[index])
         if shard not in self._files:
+            if len(self._files) == MAX_OPEN_FILES:
+                os.close(self._files.pop(next(iter(self._files))))
             path = self.folder / f"{self.manifest['shards'][shard]['name']}.tar"
             self._files[shard] = os.open(path, os.O_RDONLY)
         return os.pread(self._files[shard], int(self._size[index]), int(self._offset[index]))

@@ -55,17 +55,20 @@ def _bisect(similarity: Tensor, target: float, steps: int = 50) -> float:
     low, high = -1.0, 1.0
     for _ in range(steps):
         middle = (low + high) / 2
-        if (similarity > middle).float().mean().item() > target:
+        if _ratio(similarity, middle) > target:
             low = middle
         else:
             high = middle
-    return high
+    # Between two ratios that jump, either may be the nearer one.
+    return min(high, low, key=lambda threshold: abs(_ratio(similarity, threshold) - target))
+
+
+def _ratio(similarity: Tensor, threshold: float) -> float:
+    return (similarity > threshold).float().mean().item()
 
 
 def _unreachable(mask: ClusterMask, similarity: Tensor, threshold: float) -> str:
-    below, above = (
-        (similarity > nearby).float().mean().item() for nearby in (threshold + 1e-6, threshold - 1e-6)
-    )
+    below, above = (_ratio(similarity, nearby) for nearby in (threshold + 1e-6, threshold - 1e-6))
     anchors = mask.num_anchors(similarity.shape[1]) / similarity.shape[1]
     return (
         f"target_mask_ratio {mask.target_mask_ratio} cannot be met within {TOLERANCE}: the anchors alone "

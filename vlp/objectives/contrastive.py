@@ -88,13 +88,16 @@ def contrastive_loss(image_embeddings: Tensor, text_embeddings: Tensor, logit_sc
     """Symmetric InfoNCE over the global batch of matching pairs: (B, E), (B, E), () -> ().
 
     Every worker scores its own rows against all workers' candidates, so the logits are (B, global B) and
-    the mean over the workers is the loss, and the gradient, of one worker with the whole batch.
+    the mean over the workers is the loss, and the gradient, of one worker with the whole batch. Computed in
+    float32 whatever the autocast: bf16 would round a logit of 100 to the nearest half.
     """
+    image_embeddings, text_embeddings = image_embeddings.float(), text_embeddings.float()
     all_images, all_texts = all_gather(image_embeddings), all_gather(text_embeddings)
     B = len(image_embeddings)
     targets = torch.arange(rank() * B, (rank() + 1) * B, device=image_embeddings.device)
-    image_logits = logit_scale * image_embeddings @ all_texts.T
-    text_logits = logit_scale * text_embeddings @ all_images.T
+    with torch.autocast(image_embeddings.device.type, enabled=False):
+        image_logits = logit_scale * image_embeddings @ all_texts.T
+        text_logits = logit_scale * text_embeddings @ all_images.T
     return (F.cross_entropy(image_logits, targets) + F.cross_entropy(text_logits, targets)) / 2
 
 

@@ -62,13 +62,13 @@ class SuperClass(Objective):
         self.classifier = nn.Linear(width, vocabulary.size)
         nn.init.normal_(self.classifier.weight, std=width**-0.5)
         nn.init.zeros_(self.classifier.bias)
-        counts = torch.zeros(vocabulary.size, dtype=torch.int64)
+        counts, num_documents = torch.zeros(vocabulary.size, dtype=torch.int64), 0
         if config.idf == "offline":
             if vocabulary.document_frequency is None:
                 raise ValueError("objective.idf offline needs the table of the docfreq stage")
-            counts = vocabulary.document_frequency
+            counts, num_documents = vocabulary.document_frequency, vocabulary.num_documents
         self.register_buffer("document_frequency", counts.clone())
-        self.register_buffer("num_documents", torch.tensor(vocabulary.num_documents))
+        self.register_buffer("num_documents", torch.tensor(num_documents))
         special = torch.tensor(vocabulary.special_tokens, dtype=torch.int64)
         self.register_buffer("special_tokens", special, persistent=False)
 

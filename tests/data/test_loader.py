@@ -1,0 +1,90 @@
+"""Loaded batches are a pure function of the draws, in whatever process they are made."""
+
+import pytest
+import torch
+
+from vlp.data.loader import DataConfig, TrainingPairs, load_batches, load_images
+from vlp.data.order import Draw, rank_batches
+from vlp.data.shards import ShardSet
+from vlp.data.transforms import MEAN_STD, center_crop, decode, to_tensor
+from vlp.objectives import Batch
+from vlp.tokenizers.clip_bpe import ClipBPEConfig
+
+
+def pairs(shards, seed: int = 0) -> TrainingPairs:
+    config = DataConfig(shards=shards.folder, crop_scale=(0.3, 1.0))
+    return TrainingPairs(ShardSet(shards.folder), config, image_size=24, seed=seed)
+
+
+def batches(shards, steps: range, *, num_workers: int = 0) -> list[Batch]:
+    dataset = pairs(shards)
+    draws = rank_batches(seed=0, num_samples=len(dataset), batch_size=5, steps=steps, rank=0, world_size=1)
+    tokenizer = ClipBPEConfig(context_length=12).build()
+    return list(load_batches(dataset, draws, tokenizer, num_workers=num_workers, device=torch.device("cpu")))
+
+
+def test_a_draw_gives_one_pair_whatever_was_drawn_before(shards) -> None:
+    used, fresh = pairs(shards), pairs(shards)
+    for index in (3, 11, 3):
+        used[Draw(index, 0)]
+    torch.manual_seed(5)  # no global generator matters
+    for index in range(len(fresh)):
+        (image, caption), (again, same) = fresh[Draw(index, 1)], used[Draw(index, 1)]
+        assert torch.equal(image, again)
+        assert caption == same
+
+
+@pytest.mark.parametrize("changed", ["epoch", "seed"])
+def test_another_epoch_and_another_seed_crop_every_image_anew(shards, changed: str) -> None:
+    one = pairs(shards)
+    other, epoch = (one, 1) if changed == "epoch" else (pairs(shards, seed=1), 0)
+    for index in range(len(one)):
+        assert not torch.equal(one[Draw(index, 0)][0], other[Draw(index, epoch)][0])
+
+
+def test_every_caption_of_an_image_is_drawn_equally_often(shards) -> None:
+    dataset = pairs(shards)
+    index = next(i for i, texts in enumerate(shards.captions) if len(texts) == 3)
+    drawn = [dataset[Draw(index, epoch)][1] for epoch in range(600)]
+    for caption in shards.captions[index]:
+        assert abs(drawn.count(caption) - 200) < 5 * (600 * 2 / 9) ** 0.5
+
+
+def test_processes_that_load_give_the_batches_of_one_that_does_not(shards) -> None:
+    alone, with_workers = batches(shards, range(7)), batches(shards, range(7), num_workers=2)
+    assert len(alone) == len(with_workers) == 7
+    for one, other in zip(alone, with_workers, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_run_that_resumes_loads_what_an_undisturbed_one_loads(shards) -> None:
+    for one, other in zip(batches(shards, range(7))[4:], batches(shards, range(4, 7)), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_batch_is_normalized_pixels_and_the_tokens_of_its_captions(shards) -> None:
+    (batch,) = batches(shards, range(1))
+    dataset = pairs(shards)
+    (draws,) = rank_batches(seed=0, num_samples=16, batch_size=5, steps=range(1), rank=0, world_size=1)
+    tokenizer = ClipBPEConfig(context_length=12).build()
+    mean, std = (torch.tensor(values)[:, None, None] for values in MEAN_STD["clip"])
+    assert batch.images.shape == (5, 3, 24, 24)
+    for row, draw in enumerate(draws):
+        image, caption = dataset[draw]
+        tokens, lengths = tokenizer.encode([caption])
+        torch.testing.assert_close(batch.images[row] * std + mean, image / 255)
+        assert batch.lengths[row] == lengths[0]
+        assert torch.equal(batch.tokens[row, : lengths[0]], tokens[0])
+
+
+def test_images_for_evaluation_are_the_normalized_middle_squares(shards) -> None:
+    images = load_images(shards.images[:4], image_size=16, normalization="imagenet")
+    mean, std = (torch.tensor(values)[:, None, None] for values in MEAN_STD["imagenet"])
+    expected = torch.stack([to_tensor(center_crop(decode(data), 16)) for data in shards.images[:4]])
+    torch.testing.assert_close(images * std + mean, expected / 255)
+
+
+@pytest.mark.parametrize("crop_scale", [(0.0, 1.0), (0.9, 0.5), (0.5, 1.1)])
+def test_an_impossible_crop_is_named(crop_scale: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="crop_scale"):
+        DataConfig(crop_scale=crop_scale)

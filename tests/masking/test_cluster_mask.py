@@ -1,0 +1,175 @@
+"""Cluster masking, against the numbers of the released code (arXiv:2405.08815) and its invariances."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from vlp.masking import MaskInputs
+from vlp.masking.cluster import ClusterMask, nearest_anchor_similarity, standardize_patches
+from vlp.masking.random import RandomMask
+
+ANCHORS = torch.tensor([[3, 50, 97, 120, 150, 190]]).expand(4, -1)
+
+
+def pearson(patches: Tensor) -> Tensor:
+    """Correlation of every two patches of an image, by the textbook: (B, N, P) -> (B, N, N)."""
+    return torch.stack([torch.corrcoef(image.double()) for image in patches])
+
+
+def test_the_golden_images_and_patches_are_those_of_the_released_code(
+    waves: Tensor, wave_patches: Tensor
+) -> None:
+    assert waves.double().sum().item() == pytest.approx(8305.156335431611, rel=1e-9)
+    assert waves[0, 0, 0, :3].tolist() == pytest.approx([0.041987654, 0.070930116, 0.099775717], rel=1e-6)
+    assert waves[3, 2, 223, 223].item() == pytest.approx(-0.98815727, rel=1e-6)
+    assert wave_patches.shape == (4, 196, 768)
+    first = [0.04198765382170677, 0.05497227609157562, 0.06794760376214981, 0.070930115878582]
+    assert wave_patches[0, 0, :4].tolist() == pytest.approx(first, rel=1e-6)
+    assert wave_patches[1, 17, 100].item() == pytest.approx(0.048979502, rel=1e-6)
+    assert wave_patches[2, 195, 767].item() == pytest.approx(0.69851053, rel=1e-6)
+
+
+def test_similarities_are_those_of_the_released_code(wave_patches: Tensor) -> None:
+    rows = [
+        nearest_anchor_similarity(wave_patches, torch.full((4, 1), anchor)) for anchor in range(196)
+    ]  # each anchor alone: row by row, the whole matrix
+    S = torch.stack(rows, dim=1)
+    assert S[0, 0, 1].item() == pytest.approx(0.9758509993553162, abs=1e-5)
+    assert S[0, 0, 100].item() == pytest.approx(-0.2297336459159851, abs=1e-5)
+    assert S[1, 17, 195].item() == pytest.approx(0.4791252315044403, abs=1e-5)
+    assert S.mean().item() == pytest.approx(0.005709131502435345, abs=1e-5)
+    assert (S > 0.5).float().mean().item() == pytest.approx(0.21224229487713453, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "hidden"),
+    [
+        (0.3, [194, 188, 180, 183]),
+        (0.5, [174, 173, 161, 128]),
+        (0.68, [143, 143, 128, 74]),
+        (0.9, [53, 66, 47, 19]),
+    ],
+)
+def test_fixed_anchors_hide_as_many_patches_as_in_the_released_code(
+    wave_patches: Tensor, threshold: float, hidden: list[int]
+) -> None:
+    masked = nearest_anchor_similarity(wave_patches, ANCHORS) > threshold
+    assert masked.sum(dim=1).tolist() == hidden
+
+
+def test_half_of_the_patches_are_hidden_exactly_within_the_golden_interval(wave_patches: Tensor) -> None:
+    similarity = nearest_anchor_similarity(wave_patches, ANCHORS)
+    hidden = [int((similarity > r).sum()) for r in (0.7652, 0.76529, 0.76552, 0.7656)]
+    assert hidden[0] > 392
+    assert hidden[1:3] == [392, 392]
+    assert hidden[3] < 392
+
+
+def test_the_nearest_anchor_is_the_greatest_pearson_correlation(wave_patches: Tensor) -> None:
+    anchors = torch.rand(4, 196, generator=Generator().manual_seed(0)).topk(6, dim=1).indices
+    expected = torch.stack(
+        [S[rows].amax(dim=0) for S, rows in zip(pearson(wave_patches), anchors, strict=True)]
+    )
+    found = nearest_anchor_similarity(wave_patches, anchors)
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
+
+
+def test_a_mask_is_its_anchors_and_all_patches_that_resemble_one(wave_patches: Tensor) -> None:
+    mask = ClusterMask(anchor_ratio=0.03, threshold=0.6)
+    inputs = MaskInputs.of(wave_patches)
+    anchors = mask.draw_anchors(inputs, Generator().manual_seed(3))
+    masked = mask(inputs, generator=Generator().manual_seed(3))
+    for S, rows, hidden in zip(pearson(wave_patches), anchors.tolist(), masked, strict=True):
+        expected = {j for j in range(196) if any(S[i, j] > 0.6 for i in rows)} | set(rows)
+        assert len(rows) == len(set(rows)) == 6
+        assert set(hidden.nonzero().flatten().tolist()) == expected
+
+
+def test_brightness_and_contrast_change_no_similarity(wave_patches: Tensor) -> None:
+    before = nearest_anchor_similarity(wave_patches, ANCHORS)
+    for contrast, brightness in ((1.0, 5.0), (0.25, 0.0), (3.0, -2.0)):
+        after = nearest_anchor_similarity(contrast * wave_patches + brightness, ANCHORS)
+        torch.testing.assert_close(after, before, atol=1e-4, rtol=0)
+
+
+def test_a_higher_threshold_hides_a_part_of_what_a_lower_one_hides(wave_patches: Tensor) -> None:
+    masks = [
+        ClusterMask(threshold=r)(MaskInputs.of(wave_patches), generator=Generator().manual_seed(0))
+        for r in torch.linspace(-0.9, 0.99, 20).tolist()
+    ]
+    for lower, higher in pairwise(masks):
+        assert not (higher & ~lower).any()
+    assert masks[0].sum() > masks[-1].sum()
+
+
+def test_anchors_are_hidden_even_where_a_patch_is_flat(wave_patches: Tensor) -> None:
+    flat = torch.zeros_like(wave_patches)
+    mask = ClusterMask(threshold=0.99)
+    anchors = mask.draw_anchors(MaskInputs.of(flat), Generator().manual_seed(0))
+    masked = mask(MaskInputs.of(flat), generator=Generator().manual_seed(0))
+    assert masked.gather(1, anchors).all()
+    assert masked.sum(dim=1).tolist() == [6] * 4
+
+
+def test_the_highest_threshold_hides_the_anchors_alone() -> None:
+    patches = torch.randn(8, 196, 48, generator=Generator().manual_seed(0))
+    masked = ClusterMask(threshold=1.0)(MaskInputs.of(patches), generator=Generator().manual_seed(0))
+    assert masked.sum(dim=1).tolist() == [6] * 8
+
+
+def test_every_patch_is_an_anchor_equally_often() -> None:
+    inputs = MaskInputs.of(torch.zeros(20_000, 16, 3))
+    anchors = ClusterMask(anchor_ratio=0.2, threshold=0.5).draw_anchors(inputs, Generator().manual_seed(0))
+    share = torch.bincount(anchors.flatten(), minlength=16) / 20_000
+    assert anchors.shape == (20_000, 4)
+    assert (share - 4 / 16).abs().max() < 5 * (0.25 * 0.75 / 20_000) ** 0.5
+
+
+def test_patches_are_standardized_by_mean_and_unbiased_deviation(wave_patches: Tensor) -> None:
+    x = wave_patches[:2, :5].double().numpy()
+    expected = (x - x.mean(-1, keepdims=True)) / (x.var(-1, ddof=1, keepdims=True) + 1e-6) ** 0.5
+    found = standardize_patches(wave_patches[:2, :5])
+    torch.testing.assert_close(found.double(), torch.from_numpy(expected), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("anchor_ratio", "anchors"), [(0.03, 6), (0.05, 10), (0.5, 98)])
+def test_an_anchor_ratio_gives_the_number_of_anchors_of_the_released_code(
+    anchor_ratio: float, anchors: int
+) -> None:
+    assert ClusterMask(anchor_ratio=anchor_ratio, target_mask_ratio=0.7).num_anchors(196) == anchors
+
+
+def test_a_grid_of_few_patches_still_has_an_anchor() -> None:
+    assert [ClusterMask(anchor_ratio=0.001).num_anchors(n) for n in (1, 4, 16)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "visible"), [(0.3, 137), (0.5, 98), (0.6, 78), (0.75, 49), (0.9, 19), (0.0, 196)]
+)
+def test_a_mask_ratio_leaves_as_many_patches_as_in_the_released_codes(ratio: float, visible: int) -> None:
+    assert RandomMask(mask_ratio=ratio).num_visible(196) == visible
+    assert ClusterMask(min_mask_ratio=ratio).num_visible(196) == visible
+
+
+def test_a_mask_that_is_not_calibrated_says_so(wave_patches: Tensor) -> None:
+    with pytest.raises(ValueError, match="calibrate"):
+        ClusterMask()(MaskInputs.of(wave_patches), generator=Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"anchor_ratio": 0.0}, "anchor_ratio"),
+        ({"anchor_ratio": 1.0}, "anchor_ratio"),
+        ({"min_mask_ratio": 1.0}, "min_mask_ratio"),
+        ({"min_mask_ratio": -0.1}, "min_mask_ratio"),
+        ({"target_mask_ratio": 0.02}, "target_mask_ratio"),
+        ({"threshold": 1.5}, "threshold"),
+        ({"threshold": float("nan")}, "threshold"),
+    ],
+)
+def test_an_impossible_setting_is_named(settings: dict[str, float], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        ClusterMask(**settings)  # pyright: ignore[reportArgumentType]

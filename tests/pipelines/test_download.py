@@ -1,0 +1,160 @@
+"""A URL list becomes the same shards whatever interrupts it, and every URL is counted once."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+
+from pipelines.config import MachineConfig
+from pipelines.config_errors import ConfigError
+from pipelines.download import DownloadConfig, download
+from pipelines.journal import Journal
+from pipelines.serve import FailureRates, ImageServer, failure_of
+from vlp.data.shards import ShardSet
+
+PORT = 9312
+RATES = FailureRates(http_404=0.2, truncated=0.1, html=0.1)
+
+
+@pytest.fixture(scope="module")
+def url_list(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images of the tiny world, then three that nobody has, and one that is no web address."""
+    folder = tmp_path_factory.mktemp("urls")
+    lines = (tiny_world / "train" / "captions.jsonl").read_text().splitlines()
+    rows = [
+        {"url": f"http://127.0.0.1:{PORT}/{row['file']}", "caption": row["captions"]}
+        for row in map(json.loads, lines)
+    ]
+    rows += [{"url": f"http://127.0.0.1:{PORT}/missing{i}.jpg", "caption": ["x"]} for i in range(3)]
+    rows += [{"url": "file:///etc/hostname", "caption": ["x"]}]
+    (folder / "urls.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "urls.jsonl"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server(tiny_world: Path) -> Iterator[None]:
+    with ImageServer(tiny_world / "train", port=PORT, failures=RATES):
+        yield
+
+
+def run(url_list: Path, output: Path, **settings: Any) -> dict[str, Any]:
+    config = DownloadConfig(url_list=url_list, number_sample_per_shard=10, thread_count=4, **settings)
+    journal = Journal(output.parent / f"journal-{output.name}")
+    journal.begin(name="download", tags={})
+    return download(config, output, machine=MachineConfig(data_workers=2), journal=journal)
+
+
+@pytest.fixture(scope="module")
+def downloaded(ray_cluster: None, url_list: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("downloaded") / "shards"
+    run(url_list, output)
+    return output
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Everything that a download makes, but its plan."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def expected_outcomes(url_list: Path) -> Counter[str]:
+    """What the server does to each path, told from its own rule and not from its answers."""
+    named = {None: "success", "html": "not_an_image"}
+    outcomes = Counter[str]()
+    for row in map(json.loads, url_list.read_text().splitlines()):
+        path = row["url"].partition(f":{PORT}")[2]
+        failure = failure_of(path, RATES)
+        if not path:
+            outcomes["invalid_url"] += 1
+        elif "missing" in path:
+            outcomes["http_404"] += 1
+        else:
+            outcomes[named.get(failure, str(failure))] += 1
+    return outcomes
+
+
+def test_every_url_is_counted_once_by_its_outcome(downloaded: Path, url_list: Path) -> None:
+    manifest = json.loads((downloaded / "manifest.json").read_text())
+    expected = expected_outcomes(url_list)
+    assert len(expected) >= 4
+    assert manifest["outcomes"] == expected
+    assert manifest["num_urls"] == sum(expected.values()) == len(url_list.read_text().splitlines())
+    status = Counter(
+        status
+        for file in downloaded.glob("*.parquet")
+        for status in pq.read_table(file)["status"].to_pylist()
+    )
+    assert status == expected
+
+
+def test_shards_are_readable_by_webdataset_and_by_their_index_alike(downloaded: Path, url_list: Path) -> None:
+    captions = {row["url"]: row["caption"] for row in map(json.loads, url_list.read_text().splitlines())}
+    tars = sorted(str(file) for file in downloaded.glob("*.tar"))
+    samples = list(webdataset.WebDataset(tars, shardshuffle=False))
+    index = ShardSet(downloaded)
+    assert len(samples) == len(index) == expected_outcomes(url_list)["success"]
+    for i, sample in enumerate(samples):
+        record = json.loads(sample["json"])
+        assert sample["__key__"] == record["key"]
+        assert sample["jpg"] == index.image_bytes(i)
+        assert sample["txt"].decode() == record["caption"] == captions[record["url"]][0]
+        assert index.captions(i) == record["captions"] == captions[record["url"]]
+
+
+def test_another_folder_gets_the_same_bytes(downloaded: Path, url_list: Path, tmp_path: Path) -> None:
+    run(url_list, tmp_path / "again")
+    assert digests(tmp_path / "again") == digests(downloaded)
+
+
+def test_what_was_not_committed_is_made_again_and_what_was_is_not_touched(
+    downloaded: Path, url_list: Path, tmp_path: Path
+) -> None:
+    """A shard whose commit file is missing, with half a tar, and the leftovers of a killed writer."""
+    before = digests(downloaded)
+    (downloaded / "manifest.json").unlink()
+    (downloaded / "00001_stats.json").unlink()
+    (downloaded / "00001.tar").write_bytes(b"half")
+    (downloaded / "00001.tar.dead.tmp").write_bytes(b"half")
+    committed = [*downloaded.glob("00000*"), *downloaded.glob("00002*")]
+    places = {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in committed}
+    run(url_list, downloaded)
+    assert digests(downloaded) == before
+    assert {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in committed} == places
+
+
+@pytest.mark.parametrize("change", [{"image_size": 16}, {"caption_col": "url"}])
+def test_other_settings_are_refused_and_change_nothing(
+    downloaded: Path, url_list: Path, change: dict[str, Any]
+) -> None:
+    before = digests(downloaded)
+    with pytest.raises(ConfigError, match="other settings; choose another output folder"):
+        run(url_list, downloaded, **change)
+    assert digests(downloaded) == before
+
+
+def test_another_url_list_is_refused(downloaded: Path, url_list: Path, tmp_path: Path) -> None:
+    shorter = tmp_path / "urls.jsonl"
+    shorter.write_text("".join(url_list.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(ConfigError, match="another URL list"):
+        run(shorter, downloaded)
+
+
+def test_where_and_how_fast_may_change(downloaded: Path, url_list: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes(url_list.read_bytes())
+    before = digests(downloaded)
+    run(moved, downloaded, timeout=3.0)
+    assert digests(downloaded) == before
+
+
+def test_a_list_without_the_columns_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "urls.csv").write_text("link,caption\na,b\n")
+    with pytest.raises(ConfigError, match="no column 'url'"):
+        run(tmp_path / "urls.csv", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

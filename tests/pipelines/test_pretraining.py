@@ -1,0 +1,244 @@
+"""A run is a function of its settings, on any number of workers; its checkpoint is the model it trained."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from pipelines.checkpoint import CONFIG, MODEL, build_objective, load_model, save_checkpoint
+from pipelines.config import MachineConfig, to_dict
+from pipelines.config_errors import ConfigError
+from pipelines.evaluate import check_evaluation, find_checkpoint, measure, measure_checkpoint
+from pipelines.journal import Journal
+from pipelines.pretrain import check_run, pretrain, run_identity
+from pipelines.run_config import EvaluationConfig, RunConfig
+from vlp.data.document_frequency import DocumentFrequency
+from vlp.objectives.contrastive import Contrastive
+from vlp.optim import build_optimizer
+
+MakeRun = Callable[..., RunConfig]
+IN_THIS_PROCESS = MachineConfig(num_workers=0, log_every_steps=1)
+SUPERCLASS = {"objective": {"name": "superclass"}, "mask": {"name": "none"}}
+
+
+def train(run: RunConfig, output: Path, machine: MachineConfig = IN_THIS_PROCESS) -> dict[str, Any]:
+    journal = Journal(output.parent / f"journal-{output.name}")
+    journal.begin(name=run.name, tags={})
+    return pretrain(run, output, machine=machine, journal=journal)
+
+
+def losses(output: Path) -> list[float]:
+    records = Journal(output.parent / f"journal-{output.name}").read()
+    metrics = [record.fields["metrics"] for record in records if record.kind == "metrics"]
+    return [values["train/loss"] for values in metrics if "train/loss" in values]
+
+
+@pytest.fixture(scope="module")
+def evaluation(tiny_world: Path) -> EvaluationConfig:
+    return EvaluationConfig(
+        retrieval=tiny_world / "retrieval.parquet", classification=tiny_world / "classification"
+    )
+
+
+def test_the_seed_decides_the_weights(tiny_run: MakeRun, tmp_path: Path) -> None:
+    first, again, other = (
+        train(tiny_run(seed=seed), tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert first["digest"] == again["digest"] != other["digest"]
+    assert losses(tmp_path / "a") == losses(tmp_path / "b") != losses(tmp_path / "c")
+
+
+def test_a_ray_worker_sees_the_same_batches_and_masks_as_this_process(
+    ray_cluster: None, tiny_run: MakeRun, tmp_path: Path
+) -> None:
+    """Equal to the bit: losses of every step, and weights; and a finished run is not trained again."""
+    run = tiny_run(mask={"name": "cluster", "anchor_ratio": 0.2, "threshold": 0.5})
+    machine = MachineConfig(num_workers=1, log_every_steps=1, checkpoint_every_steps=2)
+    here, there = train(run, tmp_path / "here"), train(run, tmp_path / "there", machine)
+    assert losses(tmp_path / "here") == losses(tmp_path / "there")
+    assert here["digest"] == there["digest"]
+    checkpoints = sorted(path.name for path in (tmp_path / "there" / "checkpoints").glob("step_*"))
+    assert checkpoints == ["step_0000002", "step_0000003"]
+    assert train(run, tmp_path / "there", machine) == there
+    assert len(losses(tmp_path / "there")) == run.training.steps
+
+
+def test_a_loaded_model_embeds_as_the_one_that_was_saved(
+    tiny_run: MakeRun, tmp_path: Path, make_table: Callable[[RunConfig], Path]
+) -> None:
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    offline = {"objective": {"name": "superclass", "idf": "offline"}}
+    for changes in ({}, SUPERCLASS, offline):
+        run = tiny_run(seed=5, **changes)
+        objective = build_objective(run, document_frequency=torch.ones(49_408, dtype=torch.int64))
+        with torch.no_grad():  # fresh weights could be made again from the seed alone
+            for weight in objective.parameters():
+                weight.add_(0.01)
+        optimizer = build_optimizer(objective, run.optimizer)
+        folder = tmp_path / f"{run.objective.name}-{len(changes)}-{getattr(run.objective, 'idf', '')}"
+        save_checkpoint(folder, config=run, step=1, objective=objective, optimizer=optimizer)
+        loaded, config = load_model(folder, torch.device("cpu"))
+        assert config == run
+        with torch.inference_mode():
+            assert torch.equal(loaded.features(images), objective.eval().features(images))
+        assert all(map(torch.equal, loaded.state_dict().values(), objective.state_dict().values()))
+
+
+@pytest.fixture
+def make_table(tmp_path: Path) -> Callable[[RunConfig], Path]:
+    """A document-frequency table of the run's tokenizer."""
+
+    def make(run: RunConfig) -> Path:
+        tokenizer = run.tokenizer.build()
+        counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
+        counts[320] = 2
+        DocumentFrequency(counts, 3, tokenizer.identity).write(tmp_path / "df.parquet", tokenizer)
+        return tmp_path / "df.parquet"
+
+    return make
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(tiny_run: MakeRun, tmp_path: Path) -> None:
+    run = tiny_run()
+    objective = build_objective(run, document_frequency=None)
+    optimizer = build_optimizer(objective, run.optimizer)
+    folder = tmp_path / "step_1"
+    save_checkpoint(folder, config=run, step=1, objective=objective, optimizer=optimizer)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    class Unwritable:
+        def state_dict(self) -> Any:
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        save_checkpoint(folder, config=run, step=2, objective=objective, optimizer=Unwritable())  # type: ignore[arg-type]
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    with pytest.raises(OSError, match="no space left"):
+        save_checkpoint(tmp_path / "new", config=run, step=2, objective=objective, optimizer=Unwritable())  # type: ignore[arg-type]
+    assert not (tmp_path / "new").exists()
+    save_checkpoint(tmp_path / "new", config=run, step=2, objective=objective, optimizer=optimizer)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "step_1"]
+
+
+def test_a_finished_run_is_evaluated_by_its_last_checkpoint(
+    tiny_run: MakeRun, evaluation: EvaluationConfig, tmp_path: Path
+) -> None:
+    """Measured while it trains and afterwards from disk: the same numbers, at the same step."""
+    during = to_dict(evaluation) | {"every_steps": 3}
+    manifest = train(tiny_run(evaluation=during), tmp_path / "run")
+    checkpoint = (
+        find_checkpoint(Path(manifest["checkpoint"]))
+        if Path(manifest["checkpoint"]).is_absolute()
+        else find_checkpoint(tmp_path / "run")
+    )
+    metrics, step = measure_checkpoint(checkpoint, evaluation)
+    assert step == 3
+    records = Journal(tmp_path / "journal-run").read()
+    written = [r.fields for r in records if r.kind == "metrics" and "val/knn/acc1" in r.fields["metrics"]]
+    assert [fields["step"] for fields in written] == [3]
+    assert written[0]["metrics"] == pytest.approx({f"val/{key}": value for key, value in metrics.items()})
+
+
+def test_what_is_measured_follows_from_the_objective_and_the_sets(
+    tiny_run: MakeRun, evaluation: EvaluationConfig
+) -> None:
+    contrastive, superclass = (
+        (build_objective(run, document_frequency=None), run) for run in (tiny_run(), tiny_run(**SUPERCLASS))
+    )
+    everything = measure(*contrastive, evaluation)
+    assert {key.split("/")[0] for key in everything} == {"image_to_text", "text_to_image", "knn", "zero_shot"}
+    assert set(measure(*superclass, evaluation)) == {"knn/acc1"}
+    only_pairs = EvaluationConfig(retrieval=evaluation.retrieval)
+    assert {key.split("/")[0] for key in measure(*contrastive, only_pairs)} == {
+        "image_to_text",
+        "text_to_image",
+    }
+    assert measure(*superclass, only_pairs) == {}
+
+
+def test_retrieval_is_measured_on_the_captions_of_each_image(
+    tiny_run: MakeRun, evaluation: EvaluationConfig
+) -> None:
+    """Recall@1 from a loop over one image and one caption at a time."""
+    from vlp.data.loader import load_images
+    from vlp.data.shards import read_images
+
+    run = tiny_run()
+    objective = build_objective(run, document_frequency=None).eval()
+    assert isinstance(objective, Contrastive)
+    assert evaluation.retrieval is not None
+    data = read_images(evaluation.retrieval, "captions")
+    tokenizer = run.tokenizer.build()
+    with torch.inference_mode():
+        images = [
+            objective.encode_image(load_images([b], image_size=32, normalization="clip"))[0]
+            for b in data.images
+        ]
+        texts = [
+            (i, objective.encode_text(*tokenizer.encode([t]))[0])
+            for i, ts in enumerate(data.labels)
+            for t in ts
+        ]
+    found = [max(range(len(images)), key=lambda j: float(images[j] @ text)) == i for i, text in texts]
+    metrics = measure(objective, run, EvaluationConfig(retrieval=evaluation.retrieval))
+    assert metrics["text_to_image/recall@1"] == pytest.approx(sum(found) / len(found))
+
+
+def test_the_identity_follows_the_content_of_the_inputs_and_not_their_place(
+    tiny_run: MakeRun, make_shards: Any, evaluation: EvaluationConfig, tmp_path: Path
+) -> None:
+    captions = [[f"{i}"] for i in range(8)]
+    here, there = (make_shards(tmp_path / name, captions) for name in "ab")
+    other = make_shards(tmp_path / "c", [*captions[:-1], ["changed"]])
+    identity = {path: run_identity(tiny_run(data={"shards": str(path)})) for path in (here, there, other)}
+    assert identity[here] == identity[there] != identity[other]
+    at_here = {"data": {"shards": str(here)}}
+    assert run_identity(tiny_run(**at_here, evaluation=to_dict(evaluation))) == identity[here]
+    assert run_identity(tiny_run(**at_here, seed=7)) != identity[here]
+
+
+def test_what_cannot_work_is_found_before_training(
+    tiny_run: MakeRun, make_table: Callable[[RunConfig], Path], tmp_path: Path
+) -> None:
+    offline = {"objective": {"name": "superclass", "idf": "offline"}}
+    table = make_table(tiny_run())
+    assert len(check_run(tiny_run(**offline, data={"document_frequency": str(table)}), IN_THIS_PROCESS)) == 24
+    mistakes = [
+        (tiny_run(data={"shards": str(tmp_path)}), "is no folder of shards"),
+        (tiny_run(training={"batch_size": 25}), "fewer than one batch"),
+        (tiny_run(training={"batch_size": 9}), "not a multiple of machine.num_workers 2"),
+        (tiny_run(**offline), "set data.document_frequency"),
+        (tiny_run(data={"document_frequency": str(tmp_path / "no.parquet")}), "no such file"),
+        (tiny_run(evaluation={"retrieval": str(tmp_path / "no.parquet")}), "evaluation: no such file"),
+    ]
+    for run, message in mistakes:
+        with pytest.raises(ConfigError, match=message):
+            train(run, tmp_path / "run", MachineConfig(num_workers=2))
+        assert not (tmp_path / "run").exists()
+
+
+def test_evaluation_sets_that_cannot_be_read_are_named(tiny_world: Path, tmp_path: Path) -> None:
+    labelled = tiny_world / "classification" / "train.parquet"
+    with pytest.raises(ConfigError, match="lacks the columns image and captions"):
+        check_evaluation(EvaluationConfig(retrieval=labelled))
+    (tmp_path / "text.parquet").write_text("x")
+    with pytest.raises(ConfigError, match="is no Parquet file"):
+        check_evaluation(EvaluationConfig(retrieval=tmp_path / "text.parquet"))
+    with pytest.raises(ConfigError, match="no such file"):
+        check_evaluation(EvaluationConfig(classification=tmp_path))
+
+
+def test_a_folder_without_a_model_is_no_checkpoint(shards: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere", shards):
+        with pytest.raises(ConfigError, match=MODEL):
+            find_checkpoint(folder)
+
+
+def test_a_run_says_what_it_was_made_of(tiny_run: MakeRun, tmp_path: Path) -> None:
+    run = tiny_run()
+    train(run, tmp_path / "run")
+    assert yaml.safe_load((tmp_path / "run" / CONFIG).read_text()) == to_dict(run)

@@ -1,0 +1,139 @@
+"""Every format of a URL list gives the same plan; no row stops it."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.config_errors import ConfigError
+from pipelines.ingest.url_list import list_files, read_url_list, write_plan
+
+ROWS = [
+    ("http://x/a.jpg", "first, of a"),
+    ("http://x/b.jpg", 'a "quoted"\ncaption on two lines'),
+    ("http://x/a.jpg", "007"),
+    ("http://x/c.jpg", ""),
+    ("http://x/a.jpg", "third of a"),
+    ("http://x/d.jpg", "über\t\N{SNOWMAN}"),
+]
+
+
+def naive_plan(rows: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    captions: dict[str, list[str]] = {}
+    for url, caption in rows:
+        captions.setdefault(url, []).append(caption)
+    return [{"url": url, "captions": texts} for url, texts in captions.items()]
+
+
+def write(path: Path, rows: list[tuple[str, Any]]) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".parquet":
+        pq.write_table(
+            pa.table({"n": range(len(rows)), "url": [r[0] for r in rows], "caption": [r[1] for r in rows]}),
+            path,
+        )
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"url": url, "caption": text}) + "\n" for url, text in rows))
+    else:
+        with path.open("w", newline="") as stream:
+            writer = csv.writer(stream, delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writerows([("url", "caption"), *rows])
+    return path
+
+
+def read(path: Path, **options: Any) -> list[dict[str, Any]]:
+    settings = {"input_format": "auto", "url_col": "url", "caption_col": "caption"} | options
+    return read_url_list(path, **settings).to_pylist()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_every_format_gives_the_plan_of_a_plain_loop(suffix: str, tmp_path: Path) -> None:
+    assert read(write(tmp_path / f"urls.{suffix}", ROWS)) == naive_plan(ROWS)
+
+
+def test_a_folder_is_read_in_order_of_names_whatever_types_its_files_have(tmp_path: Path) -> None:
+    folder = tmp_path / "urls"
+    write(folder / "1.csv", ROWS[:2])
+    write(folder / "2.csv", ROWS[2:3])  # a number, if it were alone
+    write(folder / "3.jsonl", ROWS[3:5])
+    write(folder / "4.parquet", ROWS[5:])
+    (folder / "_SUCCESS").touch()
+    assert read(folder) == naive_plan(ROWS)
+    assert read(folder, input_format="jsonl") == naive_plan(ROWS[3:5])
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_lists_of_captions_are_flattened_in_order(suffix: str, tmp_path: Path) -> None:
+    rows = [("a", ["1", "2"]), ("b", ["3"]), ("a", ["4", None])]
+    expected = [{"url": "a", "captions": ["1", "2", "4", ""]}, {"url": "b", "captions": ["3"]}]
+    assert read(write(tmp_path / f"urls.{suffix}", rows)) == expected
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize("nothing", [None, []])
+def test_a_url_without_caption_has_an_empty_one(suffix: str, nothing: Any, tmp_path: Path) -> None:
+    """What would stop the actor that writes its shard otherwise."""
+    rows = [("a", ["1"]), ("b", nothing), ("c", ["2"])]
+    captions = [row["captions"] for row in read(write(tmp_path / f"urls.{suffix}", rows))]
+    assert captions == [["1"], [""], ["2"]]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_row_without_url_is_left_out(suffix: str, tmp_path: Path) -> None:
+    rows: list[tuple[Any, str]] = [("a", "1"), (None, "2"), ("b", "3")]
+    assert [row["url"] for row in read(write(tmp_path / f"urls.{suffix}", rows))] == ["a", "b"]
+
+
+def test_columns_may_have_other_names(tmp_path: Path) -> None:
+    file = tmp_path / "urls.csv"
+    file.write_text("TEXT,caption,link\nx,no,a\n")
+    assert read(file, url_col="link", caption_col="TEXT") == [{"url": "a", "captions": ["x"]}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("urls.csv", "link,caption\na,b\n", "no column 'url'"),
+        ("urls.csv", "url,captions\na,b\n", "'caption'; did you mean captions?"),
+        ("urls.csv", "url,caption\n", "lists no URL"),
+        ("urls.csv", "", "is no csv file"),
+        ("urls.csv", "url,caption\na,b,c\n", "is no csv file"),
+        ("urls.jsonl", '{"url": "a"', "is no jsonl file"),
+        ("urls.parquet", "url", "is no parquet file"),
+        ("urls.txt", "a", "unknown format '.txt'"),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_one_line(
+    name: str, content: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError, match=message) as raised:
+        read(tmp_path / name)
+    assert "\n" not in str(raised.value)
+    assert name in str(raised.value)
+
+
+def test_a_missing_file_or_a_folder_without_lists_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere.csv", tmp_path):
+        with pytest.raises(ConfigError, match=str(path)):
+            list_files(path, "auto")
+
+
+def test_a_plan_holds_every_url_once_in_order_and_nothing_of_an_unfinished_plan(tmp_path: Path) -> None:
+    rows = [(str(i), "x") for i in range(10)]
+    table = read_url_list(
+        write(tmp_path / "urls.csv", rows), input_format="auto", url_col="url", caption_col="caption"
+    )
+    plan = tmp_path / "plan"
+    plan.mkdir()
+    (plan / "00007.arrow").write_bytes(b"of a longer list, before it was killed")
+    write_plan(table, plan, identity="x", shard_size=4)
+    parts = [pyarrow.feather.read_table(file) for file in sorted(plan.glob("*.arrow"))]
+    assert [len(part) for part in parts] == [4, 4, 2]
+    assert pa.concat_tables(parts).to_pylist() == table.to_pylist()
+    assert json.loads((plan / "plan.json").read_text())["num_shards"] == 3
