@@ -1,6 +1,7 @@
 """Ray Jobs: any command of `vlp` on a running cluster, followed to its end."""
 
 import asyncio
+import logging
 import os
 import shlex
 import sys
@@ -22,6 +23,8 @@ def submit(arguments: list[str], *, address: str | None, submission_id: str | No
         ConfigError: the settings are wrong, no cluster answers, or the job's name is taken.
     """
     from ray.job_submission import JobSubmissionClient
+
+    logging.getLogger("ray").setLevel(logging.WARNING)
 
     address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
     entrypoint = job_command(arguments, address)

@@ -58,7 +58,7 @@ ANSWERS: dict[str, tuple[int, dict[str, str], bytes]] = {
     "/wide": (200, {}, picture(200, 40)),
     "/html": (200, {"Content-Type": "text/html"}, b"<!doctype html><p>gone"),
     "/empty": (200, {}, b""),
-    "/damaged": (200, {}, picture(64, 48, "PNG")[:40]),
+    "/damaged": (200, {}, picture(64, 48, "PNG")[:60]),
     "/short": (200, {"Content-Length": str(2 * len(IMAGE))}, IMAGE),
     "/noai": (200, {"X-Robots-Tag": "noai"}, IMAGE),
     "/index": (200, {"X-Robots-Tag": "all, noarchive"}, IMAGE),
