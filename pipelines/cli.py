@@ -17,16 +17,21 @@ Every command also takes `machine.*` settings, or a file of conf/machine/: where
 
 
 class Vlp(click.Group):
-    """Turns a user's mistake into one line and exit code 2."""
+    """Turns a user's mistake into one line and exit code 2, a failed training into one and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from pipelines.config_errors import ConfigError
+        from pipelines.config_errors import ConfigError, training_failure
 
         try:
             return super().invoke(ctx)
         except ConfigError as error:
             click.echo(f"vlp: {error}", err=True)
             sys.exit(2)
+        except Exception as error:
+            if (reason := training_failure(error)) is None:
+                raise
+            click.echo(f"vlp: training failed: {reason}", err=True)
+            sys.exit(1)
 
 
 @click.group(cls=Vlp, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -85,10 +90,11 @@ def download(settings: tuple[str, ...], output: Path) -> None:
     """
     layers, machine = read(settings)
     from pipelines.config import build
-    from pipelines.download import DownloadConfig, download
+    from pipelines.download import DownloadConfig, download, plan
     from pipelines.session import standalone
 
     config = build(DownloadConfig, layers)
+    plan(config, output)
     manifest = standalone("download", download, config, output, machine=machine)
     click.echo(f"{manifest['num_samples']:,} of {manifest['num_urls']:,} URLs succeeded: {output}")
 
@@ -102,10 +108,11 @@ def docfreq(settings: tuple[str, ...], output: Path) -> None:
     """
     layers, machine = read(settings)
     from pipelines.config import build
-    from pipelines.docfreq import TABLE, DocfreqConfig, docfreq
+    from pipelines.docfreq import TABLE, DocfreqConfig, check_shards, docfreq
     from pipelines.session import standalone
 
     config = build(DocfreqConfig, layers)
+    check_shards(config.shards)
     manifest = standalone("docfreq", docfreq, config, output, machine=machine)
     counts = f"{manifest['num_distinct_tokens']:,} tokens in {manifest['num_documents']:,} captions"
     click.echo(f"{counts}: {output / TABLE}")
@@ -142,11 +149,13 @@ def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
     """
     layers, machine = read(settings)
     from pipelines.config import build
-    from pipelines.evaluate import EvaluateConfig, evaluate, find_checkpoint
+    from pipelines.evaluate import EvaluateConfig, check_evaluation, evaluate, find_checkpoint
     from pipelines.session import standalone
 
     config = build(EvaluateConfig, layers)
-    output = output or find_checkpoint(config.checkpoint).parent / "evaluation"
+    check_evaluation(config.evaluation)
+    checkpoint = find_checkpoint(config.checkpoint)
+    output = output or checkpoint.parent / "evaluation"
     manifest = standalone("evaluate", evaluate, config, output, machine=machine)
     for key, value in manifest["metrics"].items():
         click.echo(f"{key:32} {value:.4f}")

@@ -1,7 +1,8 @@
-"""Mistakes in a configuration, told in one line that names the culprit and the remedy."""
+"""Mistakes and failures, told in one line that names the culprit and the remedy."""
 
 import dataclasses
 import difflib
+import sys
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,6 +12,18 @@ import pydantic
 
 class ConfigError(Exception):
     """A mistake of the user: one line that names the key, the value, the file and the remedy."""
+
+
+def training_failure(error: Exception) -> str | None:
+    """Why the training workers gave up; None for an error of another kind."""
+    if "ray.train" not in sys.modules:
+        return None
+    from ray.train import TrainingFailedError, WorkerGroupError
+
+    if isinstance(error, WorkerGroupError):
+        rank, failure = next(iter(error.worker_failures.items()))
+        return f"worker {rank}: {str(failure).strip().splitlines()[-1]}"
+    return str(error).strip().splitlines()[-1] if isinstance(error, TrainingFailedError) else None
 
 
 def nearest(given: str, valid: Iterable[str]) -> str:

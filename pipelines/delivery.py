@@ -49,7 +49,6 @@ class Delivery:
         self._thread = threading.Thread(target=self._work, name="delivery", daemon=True)
 
     def __enter__(self) -> Self:
-        self.root.mkdir(parents=True, exist_ok=True)
         self._thread.start()
         return self
 
@@ -85,6 +84,9 @@ class Delivery:
         return sum(1 for _ in islice(Journal(folder).read(offset), limit))
 
     def _work(self) -> None:
+        while not self.root.is_dir():  # nothing is tracked yet, and may never be
+            if self._stop.wait(0.1):
+                return
         from pipelines.tracking import Run, Store  # in this thread, because loading mlflow takes 1.5 s
 
         store, runs = Store(self.tracking_uri, self.experiment), dict[Path, Run]()

@@ -40,15 +40,8 @@ class DocfreqConfig(StrictConfig):
 def docfreq(
     config: DocfreqConfig, output: Path, *, machine: MachineConfig, journal: Journal
 ) -> dict[str, Any]:
-    """Write `document_frequency.parquet` and a manifest; returns the manifest.
-
-    Raises:
-        ConfigError: `config.shards` holds no shards.
-    """
-    try:
-        shard_set = read_manifest(config.shards)
-    except ValueError as error:
-        raise ConfigError(f"shards: {error}") from error
+    """Write `document_frequency.parquet` and a manifest; returns the manifest."""
+    shard_set = check_shards(config.shards)
     shards = shard_set["shards"]
     journal.dataset(
         name=config.shards.name,
@@ -77,6 +70,18 @@ def docfreq(
     write_json(output / MANIFEST, manifest)
     remove_temporary(output)
     return manifest
+
+
+def check_shards(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder of shards.
+
+    Raises:
+        ConfigError: the folder holds no shards.
+    """
+    try:
+        return read_manifest(folder)
+    except ValueError as error:
+        raise ConfigError(f"shards: {error}") from error
 
 
 class CountShard:

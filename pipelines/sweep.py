@@ -1,5 +1,6 @@
 """Ray Tune: the best settings of one run of a pipeline, over any of its dotted keys."""
 
+import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from pipelines.config import Layers, MachineConfig, build, fingerprint, flat_par
 from pipelines.config_errors import ConfigError, nearest
 from pipelines.environment import environment_tags
 from pipelines.journal import Journal
-from pipelines.plan import PipelineConfig, Plan
+from pipelines.plan import LATER, PipelineConfig, Plan
 from pipelines.pretrain import check_run, pretrain
 from pipelines.run import prepare_data
 from pipelines.run_config import RunConfig
@@ -91,7 +92,7 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Best:
     pipeline = build(PipelineConfig, Layers().add(read_yaml(config.pipeline), str(config.pipeline)))
     plan = Plan(pipeline)
     plan.check()
-    _check_run_name(config, [run.name for run in plan.runs(Path(), Path())])
+    _check(config, {run.name: run for run in plan.runs(LATER, LATER)})
     label = f"{config.name}-{fingerprint(to_dict(config), to_dict(pipeline))[:8]}"
     journal = Journal((machine.storage / "journals" / config.name / label).absolute())
     journal.begin(name=config.name, tags=environment_tags() | {"stage": "sweep"})
@@ -112,9 +113,19 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Best:
         return _best(_tune(config, search, trial_cpus), config, search)
 
 
-def _check_run_name(config: SweepConfig, names: list[str]) -> None:
-    if config.run not in names:
-        raise ConfigError(f"run: {config.pipeline} has no run {config.run!r}{nearest(config.run, names)}")
+def _check(config: SweepConfig, runs: dict[str, RunConfig], num_draws: int = 32) -> None:
+    """Find a wrong name, key or range before any work: some draws from the space must all be runs."""
+    if config.run not in runs:
+        raise ConfigError(f"run: {config.pipeline} has no run {config.run!r}{nearest(config.run, runs)}")
+    layers = Layers().add(_with_evaluation(runs[config.run], {}, config), "overrides")
+    space = search_space(config.space)
+    for _ in range(num_draws):
+        build(RunConfig, layers.set({key: _draw(sampler) for key, sampler in space.items()}, "space"))
+
+
+def _draw(sampler: Any) -> Any:
+    """One value: of a sampler of ray.tune, or of a grid."""
+    return random.choice(sampler["grid_search"]) if isinstance(sampler, dict) else sampler.sample()
 
 
 def _with_evaluation(base: RunConfig, evaluation: dict[str, Any], config: SweepConfig) -> dict[str, Any]:

@@ -20,12 +20,13 @@ from pipelines.evaluate import measure
 from pipelines.journal import Journal
 from pipelines.progress import Progress
 from pipelines.run_config import RunConfig
+from vlp.batch import Batch
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.loader import TrainingPairs, load_batches
 from vlp.data.order import rank_batches
 from vlp.data.shards import ShardSet
 from vlp.distributed import all_mean, is_main, rank, world_size
-from vlp.objectives import Batch, Objective
+from vlp.objectives import Objective
 from vlp.optim import build_optimizer, learning_rate
 from vlp.training import forward, update
 

@@ -87,7 +87,7 @@ def collectives() -> dict[str, Any]:
     mine = (torch.arange(6.0).view(3, 2) + 100 * rank()).requires_grad_()
     rows = all_gather(mine)
     weights = torch.arange(6.0 * world_size()).view(-1, 2) * (rank() + 1)
-    (rows.T.contiguous() * weights.T).sum().backward()
+    (rows.T * weights.T).sum().backward()  # a gradient that is not contiguous
     before = torch.tensor([1.0 + rank()])
     return {
         "rows": rows.detach(),
@@ -116,7 +116,11 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
         subprocess.Popen([sys.executable, __file__, str(i), str(folder)], stderr=subprocess.PIPE, text=True)
         for i in range(NUM_WORKERS)
     ]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
+    try:
+        errors = [process.communicate(timeout=240)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
     return [torch.load(folder / f"{i}.pt") for i in range(NUM_WORKERS)]
 

@@ -50,4 +50,4 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         # Every worker's loss depends on this worker's rows.
-        return all_sum(gradients[0]).chunk(world_size())[rank()]
+        return all_sum(gradients[0].contiguous()).chunk(world_size())[rank()]

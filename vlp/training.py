@@ -6,8 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vlp.batch import Batch
 from vlp.config import StrictConfig
-from vlp.objectives import Batch, Step
+from vlp.objectives import Step
 from vlp.seeds import mix_seeds
 
 

@@ -30,13 +30,21 @@ def test_random_access_in_any_order_reads_the_same(shards) -> None:
         assert read.image_bytes(i) == shards.images[i]
 
 
-def test_a_pickled_set_that_was_read_from_reads_on(shards) -> None:
+def test_a_pickled_set_that_was_read_from_reads_on_in_another_process(shards, tmp_path: Path) -> None:
     read = ShardSet(shards.folder)
-    read.image_bytes(0)
-    restored = pickle.loads(pickle.dumps(read))
-    assert [restored.image_bytes(i) for i in range(16)] == shards.images
-    assert [restored.captions(i) for i in range(16)] == shards.captions
-    assert restored.digest == read.digest
+    for i in range(16):
+        read.image_bytes(i)
+    (tmp_path / "set.pickle").write_bytes(pickle.dumps(read))
+    script = """
+import pickle, sys
+read = pickle.load(open(sys.argv[1], "rb"))
+result = [read.digest, [(read.image_bytes(i), read.captions(i)) for i in range(len(read))]]
+sys.stdout.buffer.write(pickle.dumps(result))
+"""
+    arguments = [sys.executable, "-c", script, str(tmp_path / "set.pickle")]
+    digest, samples = pickle.loads(subprocess.run(arguments, capture_output=True, check=True).stdout)
+    assert digest == read.digest
+    assert samples == list(zip(shards.images, shards.captions, strict=True))
 
 
 def test_the_index_points_at_the_bytes_that_tarfile_finds(shards) -> None:

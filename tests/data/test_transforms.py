@@ -58,6 +58,13 @@ def test_crops_are_distributed_as_those_of_torchvision(
         assert ks_2samp(np.round(ours), theirs).pvalue > 1e-4, name
 
 
+def test_a_square_image_is_cropped_wide_and_tall_equally_often() -> None:
+    image, rng = coordinates(200, 200), np.random.default_rng(0)
+    found = np.array([box(random_resized_crop(image, SIZE, scale=(0.3, 0.7), rng=rng)) for _ in range(1600)])
+    is_wide = found[:, 2] > found[:, 3]
+    assert abs(is_wide.mean() - 0.5) < 4 * (0.25 / 1600) ** 0.5  # a uniform aspect ratio is wide in 57 %
+
+
 def test_a_crop_has_the_pixels_of_torchvisions_crop() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     image = Image.fromarray(noise)

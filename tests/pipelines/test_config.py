@@ -203,7 +203,7 @@ def test_a_required_key_that_is_missing_is_named(arguments: list[str], missing: 
 
 
 def test_an_override_is_to_blame_even_where_a_file_set_parts_of_the_same_key() -> None:
-    with pytest.raises(ConfigError, match="^command line: mask"):
+    with pytest.raises(ConfigError, match=r"^command line: mask"):
         run_of(RUN, "mask=3")
 
 

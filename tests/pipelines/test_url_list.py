@@ -137,3 +137,12 @@ def test_a_plan_holds_every_url_once_in_order_and_nothing_of_an_unfinished_plan(
     assert [len(part) for part in parts] == [4, 4, 2]
     assert pa.concat_tables(parts).to_pylist() == table.to_pylist()
     assert json.loads((plan / "plan.json").read_text())["num_shards"] == 3
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_a_list_larger_than_what_is_parsed_at_a_time_gives_the_same_plan(suffix: str, tmp_path: Path) -> None:
+    """Captions of two lines cross the boundaries of the parser's blocks of one MiB; URLs recur in all."""
+    rows = [(f"http://x/{i * 7919 % 500}.jpg", f"caption {i},\n{'word ' * 200}") for i in range(3000)]
+    file = write(tmp_path / f"urls.{suffix}", rows)
+    assert file.stat().st_size > 2**21
+    assert read(file) == naive_plan(rows)

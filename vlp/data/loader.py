@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vlp.batch import Batch
 from vlp.config import StrictConfig
 from vlp.data.order import Draw
 from vlp.data.shards import ShardSet
@@ -19,7 +20,6 @@ from vlp.data.transforms import (
     random_resized_crop,
     to_tensor,
 )
-from vlp.objectives import Batch
 from vlp.tokenizers import Tokenizer
 
 

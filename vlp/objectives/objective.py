@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Generator, Tensor, nn
 
+from vlp.batch import Batch
 from vlp.config import StrictConfig
 from vlp.encoders.vit import VisionTransformer
 from vlp.masking import MaskStrategy, Slots, visible_slots
@@ -13,17 +14,6 @@ from vlp.masking.strategy import uniform_noise
 from vlp.registry import Registry
 
 OBJECTIVES = Registry()
-
-
-class Batch(NamedTuple):
-    """What every objective receives: one worker's rows of a global batch."""
-
-    images: Tensor
-    """(B, 3, H, W) float, normalized."""
-    tokens: Tensor
-    """(B, T) int64 caption tokens, zero-padded; T is the longest caption of the batch."""
-    lengths: Tensor
-    """(B,) int64 tokens per caption, padding excluded."""
 
 
 class Step(NamedTuple):
