@@ -18,10 +18,10 @@ from pipelines.config_errors import ConfigError
 from pipelines.ingest.shard import WRITER, remove_temporary, write_json
 from pipelines.journal import Journal
 from pipelines.progress import Progress
-from pipelines.run_config import one_of
 from vlp.config import StrictConfig
 from vlp.data.document_frequency import DocumentFrequency, count_documents
 from vlp.data.shards import MANIFEST, read_captions, read_manifest
+from vlp.registry import one_of
 from vlp.tokenizers import TOKENIZERS, TokenizerConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 

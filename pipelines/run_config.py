@@ -1,11 +1,7 @@
 """A pre-training run: one method, stated completely."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Union
-
-import pydantic
 
 from vlp.config import StrictConfig
 from vlp.data.loader import DataConfig
@@ -14,16 +10,10 @@ from vlp.masking import STRATEGIES
 from vlp.masking.none import NoMask
 from vlp.objectives import OBJECTIVES
 from vlp.optim import OptimizerConfig
+from vlp.registry import one_of
 from vlp.tokenizers import TOKENIZERS
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 from vlp.training import TrainingConfig
-
-
-def one_of(registry: Mapping[str, type]) -> Any:
-    """Any registered class; the `name` key in the YAML picks which."""
-    if len(registry) == 1:
-        return next(iter(registry.values()))
-    return Annotated[Union[tuple(registry.values())], pydantic.Field(discriminator="name")]  # noqa: UP007
 
 
 @dataclass(frozen=True, kw_only=True)

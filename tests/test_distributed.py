@@ -22,20 +22,37 @@ from vlp.masking.cluster import ClusterMask
 from vlp.masking.none import NoMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import OBJECTIVES, Batch, Objective, Vocabulary
+from vlp.objectives.contrastive_losses import CONTRASTIVE_LOSSES
+from vlp.objectives.label_losses import LABEL_LOSSES
 from vlp.training import TrainingConfig, forward
 
 SETTINGS = {
     "contrastive": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
 }
 MASKS = {"none": NoMask(), "random": RandomMask(), "cluster": ClusterMask(threshold=0.3)}
-CASES = list(product(sorted(OBJECTIVES), sorted(MASKS)))
+LOSSES = {
+    **{f"contrastive-{name}": {"loss": loss()} for name, loss in CONTRASTIVE_LOSSES.items()},
+    **{
+        f"superclass-{name}": {"loss": loss(), "idf": "online" if loss.takes_idf else "none"}
+        for name, loss in LABEL_LOSSES.items()
+    },
+}
+CASES = [
+    *(
+        (objective, mask)
+        for objective, mask in product(sorted(OBJECTIVES), sorted(MASKS))
+        if mask != "none" or not getattr(OBJECTIVES[objective], "rebuilds_patches", False)
+    ),
+    *product(LOSSES, ["none"]),
+]
 NUM_WORKERS, NUM_STEPS, B = 2, 2, 8
 
 
 def build(objective: str, mask: str) -> Objective:
     torch.manual_seed(0)
     encoder = VisionTransformer(ViTConfig(image_size=48, patch_size=8, width=32, depth=2, num_heads=2))
-    config = OBJECTIVES[objective](**SETTINGS.get(objective, {}))
+    name = objective.partition("-")[0]
+    config = OBJECTIVES[name](**SETTINGS.get(name, {}), **LOSSES.get(objective, {}))
     return config.build(encoder, MASKS[mask], vocabulary=Vocabulary(22, 8, (20, 21))).train()
 
 

@@ -11,12 +11,11 @@ from vlp.masking import MaskStrategy, Slots
 from vlp.masking.cluster import ClusterMask
 from vlp.masking.none import NoMask
 from vlp.objectives import Batch, Vocabulary
+from vlp.objectives.label_losses import Labels, softmax_loss
 from vlp.objectives.superclass import (
-    Labels,
     SuperClass,
     SuperClassConfig,
     caption_labels,
-    label_cross_entropy,
 )
 
 NONE = torch.tensor([], dtype=torch.int64)
@@ -74,7 +73,7 @@ def test_two_steps_of_online_idf_are_those_of_the_released_loss() -> None:
     for step in (0, 1):
         run(model, GOLDEN_TOKENS[step])
         assert model.idf().tolist() == pytest.approx(GOLDEN_IDF[step], abs=1e-5)
-        loss = label_cross_entropy(golden_logits(), golden_labels(step), model.idf())
+        loss = softmax_loss(golden_logits(), golden_labels(step), model.idf())
         assert loss.item() == pytest.approx(GOLDEN_LOSS[step], rel=1e-5)
         if step == 0:
             assert (model.document_frequency / 3).tolist() == pytest.approx(
@@ -84,7 +83,7 @@ def test_two_steps_of_online_idf_are_those_of_the_released_loss() -> None:
 
 
 def test_the_softmax_without_idf_is_that_of_the_released_loss() -> None:
-    loss = label_cross_entropy(golden_logits(), golden_labels(0), build("none").idf())
+    loss = softmax_loss(golden_logits(), golden_labels(0), build("none").idf())
     assert loss.item() == pytest.approx(2.4445247650146484, rel=1e-5)
 
 
@@ -110,7 +109,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_dense_formula() -> None:
     rows = zip(tokens.tolist(), lengths.tolist(), strict=True)
     captions = [set(row[:length]) - {38, 39} for row, length in rows]
     labels = caption_labels(tokens, lengths, special_tokens=special)
-    found, expected = label_cross_entropy(logits, labels, idf), dense_loss(logits, captions, idf)
+    found, expected = softmax_loss(logits, labels, idf), dense_loss(logits, captions, idf)
     torch.testing.assert_close(found, expected)
     (gradient,) = torch.autograd.grad(found, logits)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0])
@@ -119,7 +118,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_dense_formula() -> None:
 def test_the_gradient_of_the_logits_is_softmax_minus_target() -> None:
     logits = golden_logits().requires_grad_()
     idf = torch.tensor(GOLDEN_IDF[0])
-    (gradient,) = torch.autograd.grad(label_cross_entropy(logits, golden_labels(0), idf), logits)
+    (gradient,) = torch.autograd.grad(softmax_loss(logits, golden_labels(0), idf), logits)
     target = torch.zeros(3, 8)
     for row, words in enumerate(GOLDEN_TOKENS[0].tolist()):
         target[row, words] = idf[words]
@@ -131,7 +130,7 @@ def test_duplicates_and_the_order_of_words_change_nothing() -> None:
     generator = Generator().manual_seed(0)
     logits, idf = torch.randn(1, 8, generator=generator), torch.rand(8, generator=generator)
     losses = [
-        label_cross_entropy(
+        softmax_loss(
             logits,
             caption_labels(words[None], torch.tensor([len(words)]), special_tokens=NONE),
             idf,
@@ -146,7 +145,7 @@ def test_a_caption_without_weight_costs_nothing_and_moves_nothing() -> None:
     idf = torch.tensor([1.0, 1, 1, 1, 0, 0, 0, 0])
     tokens = torch.tensor([[1, 2], [4, 5], [6, 6]])  # no weight in the second, special tokens in the third
     labels = caption_labels(tokens, torch.tensor([2, 2, 2]), special_tokens=torch.tensor([6]))
-    loss = label_cross_entropy(logits, labels, idf)
+    loss = softmax_loss(logits, labels, idf)
     (gradient,) = torch.autograd.grad(loss, logits)
     expected = -logits[0].log_softmax(dim=0)[[1, 2]].mean() / 3
     torch.testing.assert_close(loss, expected)
@@ -223,6 +222,6 @@ def test_the_loss_is_computed_in_float32_under_autocast() -> None:
     labels = caption_labels(tokens, torch.full((4,), 6), special_tokens=NONE)
     idf = torch.rand(50, generator=generator)
     with torch.autocast("cpu", torch.bfloat16):
-        found = label_cross_entropy(logits, labels, idf)
+        found = softmax_loss(logits, labels, idf)
     expected = dense_loss(logits.double(), [set(row) for row in tokens.tolist()], idf)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)

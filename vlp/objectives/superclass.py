@@ -1,7 +1,7 @@
 """SuperClass (arXiv:2411.03313): classify which vocabulary tokens the caption contains."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,9 @@ from torch import Generator, Tensor, nn
 from vlp.distributed import all_sum
 from vlp.encoders.vit import VisionTransformer
 from vlp.masking import MaskStrategy, Slots
+from vlp.objectives.label_losses import LABEL_LOSSES, Labels, SoftmaxLoss
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
+from vlp.registry import one_of
 
 
 @OBJECTIVES.register
@@ -22,20 +24,20 @@ class SuperClassConfig(ObjectiveConfig):
     idf: Literal["online", "offline", "none"] = "online"
     """Where the inverse document frequencies come from: counted during training (as released),
     the table of the docfreq stage, or all ones."""
+    loss: one_of(LABEL_LOSSES) = SoftmaxLoss()  # pyright: ignore[reportInvalidTypeForm]
+    special_tokens: Literal["drop", "keep"] = "drop"
+    """Whether start-of-text, end-of-text and the padding, as id 0, are labels too, as released."""
+
+    def __post_init__(self) -> None:
+        if self.idf != "none" and not self.loss.takes_idf:
+            raise ValueError(f"idf must be none for the loss {self.loss.name}, which weighs all labels alike")
+        if self.idf == "offline" and self.special_tokens == "keep":
+            raise ValueError("special_tokens must be drop with offline idf: the table counts words only")
 
     def build(
         self, image_encoder: VisionTransformer, mask: MaskStrategy, *, vocabulary: Vocabulary
     ) -> "SuperClass":
         return SuperClass(self, image_encoder, mask, vocabulary=vocabulary)
-
-
-class Labels(NamedTuple):
-    """The distinct tokens of each caption; a slot that holds none has `is_label` False."""
-
-    ids: Tensor
-    """(B, T) int64."""
-    is_label: Tensor
-    """(B, T) bool."""
 
 
 class SuperClass(Objective):
@@ -57,6 +59,7 @@ class SuperClass(Objective):
         self.config = config
         self.mask = mask
         self.image_encoder = image_encoder
+        self.context_length = vocabulary.context_length
         width = image_encoder.config.width
         self.norm = nn.LayerNorm(width)
         self.classifier = nn.Linear(width, vocabulary.size)
@@ -75,14 +78,23 @@ class SuperClass(Objective):
     def forward(self, batch: Batch, *, progress: float, generator: Generator | None) -> Step:
         slots = self.choose_visible(batch.images, progress=progress, generator=generator)
         logits = self.classifier(self._pool(self.image_encoder(batch.images, slots), slots))
-        labels = caption_labels(batch.tokens, batch.lengths, special_tokens=self.special_tokens)
+        labels = self.labels(batch)
         if self.config.idf == "online" and self.training:
             self._count(labels)
-        loss = label_cross_entropy(logits, labels, self.idf())
+        loss = self.config.loss(logits, labels, self.idf())
         return Step(loss, {"mask_ratio": self.mask_ratio(slots)})
 
     def features(self, images: Tensor) -> Tensor:
         return self._pool(self.image_encoder(images), None)
+
+    def labels(self, batch: Batch) -> Labels:
+        """The classes that each caption names: (B, T) tokens -> (B, T) slots."""
+        if self.config.special_tokens == "drop":
+            return caption_labels(batch.tokens, batch.lengths, special_tokens=self.special_tokens)
+        # The release pads to the context length, so every shorter caption has the label 0.
+        is_padded = (batch.lengths < self.context_length)[:, None]
+        tokens = torch.cat([batch.tokens[:, :1].where(~is_padded, 0), batch.tokens], dim=1)
+        return caption_labels(tokens, batch.lengths + 1, special_tokens=self.special_tokens[:0])
 
     def idf(self) -> Tensor:
         """The weight of each token, log((n + 1) / (df + 1)) >= 0: (K,). Section 3.2, counts form."""
@@ -113,16 +125,3 @@ def caption_labels(tokens: Tensor, lengths: Tensor, *, special_tokens: Tensor) -
     ids = tokens.masked_fill(~is_word, -1).sort(dim=1).values
     previous = F.pad(ids[:, :-1], (1, 0), value=-1)
     return Labels(ids.clamp(min=0), ids != previous)
-
-
-def label_cross_entropy(logits: Tensor, labels: Labels, idf: Tensor) -> Tensor:
-    """Softmax cross-entropy to the IDF-weighted labels: (B, K), (B, T), (K,) -> ().
-
-    The labels' weights are scaled to sum to 1 per caption; a caption without weight costs nothing. The
-    (B, K) target is never built: memory beyond the logits is O(B x T).
-    """
-    logits = logits.float()
-    weights = idf[labels.ids] * labels.is_label
-    weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
-    picked = logits.gather(1, labels.ids)
-    return (weights.sum(dim=1) * logits.logsumexp(dim=1) - (weights * picked).sum(dim=1)).mean()
