@@ -1,6 +1,9 @@
 """Images to patches, and a choice among them."""
 
+from math import isqrt
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -9,6 +12,29 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
     B, C, H, W = images.shape
     x = images.reshape(B, C, H // patch_size, patch_size, W // patch_size, patch_size)
     return torch.einsum("bchpwq->bhwpqc", x).reshape(B, -1, patch_size**2 * C)
+
+
+def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
+    """The inverse of `patchify` for square images: (B, N, P) -> (B, P / patch_size^2, H, H)."""
+    B, N, P = patches.shape
+    side, C = isqrt(N), P // patch_size**2
+    x = patches.reshape(B, side, side, patch_size, patch_size, C)
+    return torch.einsum("bhwpqc->bchpwq", x).reshape(B, C, side * patch_size, side * patch_size)
+
+
+def sincos_positions(num_patches: int, width: int) -> Tensor:
+    """Fixed positions of a class token (zeros) and of a square grid of patches: (1, 1 + N, D).
+
+    The first half of the numbers encodes the column, the second the row; each half is sines, then cosines,
+    at frequencies from 1 down to 1 / 10,000 (arXiv:2111.06377, appendix A.1).
+    """
+    frequencies = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    angles = torch.arange(isqrt(num_patches), dtype=torch.float64)[:, None] * frequencies
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, D / 2)
+    side = len(waves)
+    columns, rows = waves.repeat(side, 1), waves.repeat_interleave(side, dim=0)
+    table = torch.cat([columns, rows], dim=1)
+    return F.pad(table, (0, 0, 1, 0)).float()[None]
 
 
 def take(tokens: Tensor, indices: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The vision transformer (arXiv:2010.11929), on timm's modules."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import timm.models.vision_transformer as timm_vit
@@ -8,47 +9,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlp.config import StrictConfig
-from vlp.encoders.patches import patchify, take
+from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
+from vlp.encoders.patches import patchify, sincos_positions, take
 from vlp.masking import MaskInputs, Slots
 
 
+@IMAGE_ENCODERS.register
 @dataclass(frozen=True, kw_only=True)
-class ViTConfig(StrictConfig):
-    """Defaults are ViT-B/16."""
+class ViTConfig(ImageEncoderConfig):
+    """Defaults are CLIP's ViT-B/16; MAE's has `positions: sincos`, `pre_norm: false`, `norm_eps: 1e-6`."""
 
     name: Literal["vit"] = "vit"
-    image_size: int = 224
-    """Side of the square input, in pixels."""
-    patch_size: int = 16
-    """Side of a patch, in pixels."""
     width: int = 768
     depth: int = 12
     num_heads: int = 12
+    positions: Literal["learned", "sincos"] = "learned"
+    """What is added to each embedded patch: trained numbers, or fixed sines and cosines of its place."""
+    pre_norm: bool = True
+    """Normalize the tokens before the first block."""
+    norm_eps: float = 1e-5
+    """Added to the variance in every norm."""
 
     def __post_init__(self) -> None:
-        if self.image_size % self.patch_size:
-            raise ValueError(
-                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
-            )
+        super().__post_init__()
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+        if self.positions == "sincos" and self.width % 4:
+            raise ValueError(f"width {self.width} is not a multiple of 4, as positions sincos needs")
 
-    @property
-    def num_patches(self) -> int:
-        """N."""
-        return (self.image_size // self.patch_size) ** 2
+    def build(self) -> "VisionTransformer":
+        return VisionTransformer(self)
 
 
-class VisionTransformer(nn.Module):
-    """ViT with a class token, learned positions and a norm before the blocks, as in CLIP.
+class VisionTransformer(ImageEncoder):
+    """ViT with a class token; hidden patches never enter the blocks, padding slots are invisible to all."""
 
-    Hidden patches never enter the blocks; padding slots are invisible to all others.
-    """
+    positions: Tensor
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
+        self.width = self.token_width = config.width
+        self.stride = config.patch_size
         trunk = timm_vit.VisionTransformer(
             img_size=config.image_size,
             patch_size=config.patch_size,
@@ -57,19 +59,29 @@ class VisionTransformer(nn.Module):
             num_heads=config.num_heads,
             num_classes=0,
             global_pool="",
-            pre_norm=True,
-            norm_layer=nn.LayerNorm,
+            pre_norm=config.pre_norm,
+            norm_layer=partial(nn.LayerNorm, eps=config.norm_eps),  # pyright: ignore[reportArgumentType]
         )
         assert trunk.pos_embed is not None
         assert trunk.cls_token is not None
         self.patch_embed = trunk.patch_embed
-        self.class_token, self.positions = trunk.cls_token, trunk.pos_embed
+        self.class_token = trunk.cls_token
+        if config.positions == "learned":
+            self.positions = trunk.pos_embed
+        else:
+            table = sincos_positions(config.num_patches, config.width)
+            self.register_buffer("positions", table, persistent=False)
         self.norm_pre, self.blocks, self.norm = trunk.norm_pre, trunk.blocks, trunk.norm
 
     def mask_inputs(self, images: Tensor) -> MaskInputs:
         """The view of (B, 3, H, W) images that masking strategies work on."""
         size = (len(images), self.config.num_patches)
         return MaskInputs(size, images.device, patches=lambda: patchify(images, self.config.patch_size))
+
+    def encode_replaced(self, images: Tensor, masked: Tensor, mask_token: Tensor) -> Tensor:
+        embedded = self.patch_embed(images)
+        tokens = torch.where(masked[:, :, None], mask_token.to(embedded.dtype), embedded)
+        return self.encode(tokens + self.positions[:, 1:])[:, 1:]
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch embeddings with their positions: (B, 3, H, W) -> (B, N, D)."""

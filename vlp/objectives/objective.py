@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Generator, Tensor, nn
 
 from vlp.batch import Batch
 from vlp.config import StrictConfig
-from vlp.encoders.vit import VisionTransformer
+from vlp.encoders import ImageEncoder, ImageEncoderConfig
 from vlp.masking import MaskStrategy, Slots, visible_slots
 from vlp.masking.strategy import uniform_noise
 from vlp.registry import Registry
@@ -43,7 +43,7 @@ class Vocabulary(NamedTuple):
 class Objective(nn.Module, ABC):
     """Owns every trained weight, so wrapping it in DDP wraps the model."""
 
-    image_encoder: VisionTransformer
+    image_encoder: ImageEncoder
     mask: MaskStrategy
 
     @abstractmethod
@@ -83,7 +83,27 @@ class ObjectiveConfig(ABC, StrictConfig):
 
     name: str
 
+    drops_patches: ClassVar[bool] = True
+    """Whether hidden patches are left out of the encoder's input; if not, a mask token takes their places."""
+    rebuilds_patches: ClassVar[bool] = False
+    """Whether the hidden patches are what is learned, so that a mask has to hide some."""
+
+    def check(self, image_encoder: ImageEncoderConfig, mask: MaskStrategy) -> None:
+        """Raise a ValueError unless the objective can be trained with this encoder and mask."""
+        N = image_encoder.num_patches
+        hides_nothing = mask.is_exact and mask.num_visible(N) == N
+        if self.rebuilds_patches and hides_nothing:
+            raise ValueError(
+                f"objective {self.name} rebuilds hidden patches, but mask {mask.name} hides none; "
+                "choose another mask or a higher mask ratio"
+            )
+        if self.drops_patches and not hides_nothing and not image_encoder.can_drop_patches:
+            raise ValueError(
+                f"objective {self.name} leaves hidden patches out, but image_encoder {image_encoder.name} "
+                f"needs all of them; choose mask none instead of {mask.name}, or image_encoder vit"
+            )
+
     @abstractmethod
     def build(
-        self, image_encoder: VisionTransformer, mask: MaskStrategy, *, vocabulary: Vocabulary
+        self, image_encoder: ImageEncoder, mask: MaskStrategy, *, vocabulary: Vocabulary
     ) -> Objective: ...

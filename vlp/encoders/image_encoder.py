@@ -1,0 +1,77 @@
+"""What an image encoder is: images and a choice of patches to vectors."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from vlp.config import StrictConfig
+from vlp.masking import MaskInputs, Slots
+from vlp.registry import Registry
+
+IMAGE_ENCODERS = Registry()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageEncoderConfig(ABC, StrictConfig):
+    """The sizes of an image encoder; `build` makes its module."""
+
+    name: str
+    image_size: int = 224
+    """Side of the square input, in pixels."""
+    patch_size: int = 16
+    """Side of a patch, in pixels."""
+
+    can_drop_patches: ClassVar[bool] = True
+    """Whether hidden patches may be left out of the input; if not, a mask token has to take their places."""
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+            )
+
+    @property
+    def num_patches(self) -> int:
+        """N."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @abstractmethod
+    def build(self) -> "ImageEncoder": ...
+
+
+class ImageEncoder(nn.Module, ABC):
+    """Turns the patches of images into states; masks are chosen by the objective, never in here."""
+
+    config: ImageEncoderConfig
+    width: int
+    """D, numbers per state."""
+    token_width: int
+    """Numbers per embedded patch, of which the mask token is one; states may be wider."""
+    stride: int
+    """Side of the square that one state of `encode_replaced` stands for, in pixels."""
+
+    @abstractmethod
+    def encode_replaced(self, images: Tensor, masked: Tensor, mask_token: Tensor) -> Tensor:
+        """States of whole images in which a token takes the places of the hidden patches.
+
+        Args:
+            images: (B, 3, H, W).
+            masked: (B, N) bool, True where hidden.
+            mask_token: (token_width,).
+
+        Returns:
+            (B, (H / stride)^2, D), row by row from the top left.
+        """
+
+    @abstractmethod
+    def forward(self, images: Tensor, slots: Slots | None = None) -> Tensor:
+        """(B, 3, H, W) -> (B, 1 + V, D): the class token, then the visible patches.
+
+        An encoder that cannot drop patches takes no slots, and its first state is the mean of the others.
+        """
+
+    @abstractmethod
+    def mask_inputs(self, images: Tensor) -> MaskInputs:
+        """The view of (B, 3, H, W) images that masking strategies work on."""

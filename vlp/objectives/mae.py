@@ -1,0 +1,113 @@
+"""Masked autoencoder (arXiv:2111.06377): rebuild the hidden patches from the visible ones."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import Generator, Tensor, nn
+
+from vlp.encoders import ImageEncoder
+from vlp.encoders.patches import patchify, sincos_positions
+from vlp.masking import MaskStrategy, Slots
+from vlp.masking.cluster import standardize_patches
+from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
+from vlp.objectives.reconstruction import hidden_patches, masked_mean
+
+
+@OBJECTIVES.register
+@dataclass(frozen=True, kw_only=True)
+class MAEConfig(ObjectiveConfig):
+    """Defaults are the paper's decoder."""
+
+    name: Literal["mae"] = "mae"
+    decoder_width: int = 512
+    decoder_depth: int = 8
+    decoder_heads: int = 16
+    norm_pix_loss: bool = True
+    """Give every target patch zero mean and unit variance."""
+
+    rebuilds_patches: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for divisor in (4, self.decoder_heads):
+            if self.decoder_width % divisor:
+                raise ValueError(f"decoder_width {self.decoder_width} is not a multiple of {divisor}")
+
+    def build(self, image_encoder: ImageEncoder, mask: MaskStrategy, *, vocabulary: Vocabulary) -> "MAE":
+        return MAE(self, image_encoder, mask)
+
+
+class MAE(Objective):
+    """Encodes the visible patches; a light decoder rebuilds the pixels of all others."""
+
+    positions: Tensor
+
+    def __init__(self, config: MAEConfig, image_encoder: ImageEncoder, mask: MaskStrategy) -> None:
+        super().__init__()
+        config.check(image_encoder.config, mask)
+        self.config = config
+        self.mask = mask
+        self.image_encoder = image_encoder
+        width, patch_size = config.decoder_width, image_encoder.config.patch_size
+        norm = partial(nn.LayerNorm, eps=1e-6)
+        self.to_decoder = nn.Linear(image_encoder.width, width)
+        self.mask_token = nn.Parameter(torch.empty(width))
+        table = sincos_positions(image_encoder.config.num_patches, width)
+        self.register_buffer("positions", table, persistent=False)
+        self.decoder = nn.Sequential(
+            *(
+                Block(width, config.decoder_heads, qkv_bias=True, norm_layer=norm)  # pyright: ignore[reportArgumentType]
+                for _ in range(config.decoder_depth)
+            ),
+            norm(width),
+        )
+        self.to_pixels = nn.Linear(width, patch_size**2 * 3)
+        self._init_weights()
+
+    def forward(self, batch: Batch, *, progress: float, generator: Generator | None) -> Step:
+        slots = self.choose_visible(batch.images, progress=progress, generator=generator)
+        predictions = self.decode(self.image_encoder(batch.images, slots), slots)
+        masked = hidden_patches(slots, self.image_encoder.config.num_patches)
+        loss = masked_mean(patch_errors(predictions, self.targets(batch.images)), masked)
+        return Step(loss, {"mask_ratio": self.mask_ratio(slots)})
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.image_encoder(images)[:, 0]
+
+    def decode(self, states: Tensor, slots: Slots) -> Tensor:
+        """Rebuild every patch from the encoder's states: (B, 1 + V, D) -> (B, N, P)."""
+        states = self.to_decoder(states)
+        mask_token = self.mask_token.to(states.dtype)
+        visible = states[:, 1:]
+        if slots.is_padding is not None:
+            visible = torch.where(slots.is_padding[:, :, None], mask_token, visible)
+        N = self.image_encoder.config.num_patches
+        indices = slots.keep_indices[:, :, None].expand_as(visible)
+        tokens = mask_token.expand(len(states), N, -1).scatter(1, indices, visible)
+        tokens = torch.cat([states[:, :1], tokens], dim=1) + self.positions
+        return self.to_pixels(self.decoder(tokens)[:, 1:])
+
+    @torch.no_grad()
+    def targets(self, images: Tensor) -> Tensor:
+        """What is to be rebuilt: (B, 3, H, W) -> (B, N, P)."""
+        patches = patchify(images, self.image_encoder.config.patch_size).float()
+        return standardize_patches(patches) if self.config.norm_pix_loss else patches
+
+    @torch.no_grad()
+    def _init_weights(self) -> None:
+        """As the release: Xavier for every matrix, the patch embedding seen as one (section A.1)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight.view(len(module.weight), -1))
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+        for name, parameter in self.named_parameters():
+            if name.endswith(("class_token", "mask_token")):
+                nn.init.normal_(parameter, std=0.02)
+
+
+def patch_errors(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error of each patch, in float32: (B, N, P), (B, N, P) -> (B, N)."""
+    return (predictions.float() - targets).square().mean(dim=2)
