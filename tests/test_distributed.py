@@ -28,6 +28,7 @@ from vlp.training import TrainingConfig, forward
 
 SETTINGS = {
     "contrastive": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
+    "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
 }
 MASKS = {"none": NoMask(), "random": RandomMask(), "cluster": ClusterMask(threshold=0.3)}
 LOSSES = {

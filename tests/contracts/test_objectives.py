@@ -14,12 +14,14 @@ from vlp.masking.cluster import ClusterMask
 from vlp.masking.none import NoMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import OBJECTIVES, Batch, Objective, Vocabulary
+from vlp.objectives.rebuild_targets import PixelTargetConfig
 from vlp.optim import OptimizerConfig, build_optimizer
 from vlp.training import TrainingConfig, forward, update
 
 SETTINGS = {
     "contrastive": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
     "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2, "norm_pix_loss": False},
+    "simmim": {"target": PixelTargetConfig(loss="l2")},
 }
 MASKS = {"none": NoMask(), "random": RandomMask(), "cluster": ClusterMask(threshold=0.3)}
 CASES = [

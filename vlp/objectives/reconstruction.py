@@ -15,12 +15,15 @@ def hidden_patches(slots: Slots, num_patches: int) -> Tensor:
     return masked.scatter(1, keep_indices, is_hidden)
 
 
-def masked_mean(errors: Tensor, masked: Tensor) -> Tensor:
-    """Mean error of the hidden patches, or pixels, of the global batch: (B, ...), (B, ...) bool -> ().
+def masked_mean(errors: Tensor, weights: Tensor) -> Tensor:
+    """Mean error of what is hidden in the global batch: (B, ...), (B, ...) -> ().
 
     Workers hide different numbers of patches. Each returns its share of the global mean, times the number
     of workers, so that the mean over the workers is the loss, and the gradient, of one worker with the whole
     batch.
+
+    Args:
+        weights: True where hidden, or the share that is hidden, in [0, 1].
     """
-    total = all_sum(masked.sum()).clamp(min=1)
-    return world_size() * (errors * masked).sum() / total
+    total = all_sum(weights.sum(dtype=torch.float64)).clamp(min=1e-6).to(errors.dtype)
+    return world_size() * (errors * weights).sum() / total

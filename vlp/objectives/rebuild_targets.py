@@ -1,0 +1,81 @@
+"""What SimMIM (arXiv:2111.09886, section 3.4) rebuilds, and how far off a prediction is."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlp.config import StrictConfig
+from vlp.registry import Registry
+
+REBUILD_TARGETS = Registry()
+
+
+class RebuildTarget(nn.Module, ABC):
+    """A square map that is predicted from the encoder's states."""
+
+    channels: int
+    """C, predicted numbers per place of the map."""
+    resolution: int
+    """S, side of the map."""
+
+    @abstractmethod
+    def errors(self, predictions: Tensor, images: Tensor) -> Tensor:
+        """How far off each place is, in float32: (B, C, S, S), (B, 3, H, W) -> (B, S, S)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RebuildTargetConfig(ABC, StrictConfig):
+    """The settings of a target; `build` makes it."""
+
+    name: str
+    resolution: int | None = None
+    """Side of the map that is rebuilt; None for the image's own, smaller ones are averages of its pixels."""
+
+    def side(self, image_size: int) -> int:
+        """S; raises a ValueError if no whole number of pixels makes a place of the map."""
+        side = self.resolution or image_size
+        if image_size % side:
+            raise ValueError(f"resolution {side} does not divide image_size {image_size}")
+        return side
+
+    @abstractmethod
+    def build(self, image_size: int) -> RebuildTarget: ...
+
+
+@REBUILD_TARGETS.register
+@dataclass(frozen=True, kw_only=True)
+class PixelTargetConfig(RebuildTargetConfig):
+    """The normalized pixels themselves; the paper's choice."""
+
+    name: Literal["pixels"] = "pixels"
+    loss: Literal["l1", "l2", "smooth_l1"] = "l1"
+
+    def build(self, image_size: int) -> "PixelTarget":
+        return PixelTarget(self, image_size)
+
+
+class PixelTarget(RebuildTarget):
+    """Regression of the normalized pixels, at the image's resolution or a lower one."""
+
+    channels = 3
+
+    def __init__(self, config: PixelTargetConfig, image_size: int) -> None:
+        super().__init__()
+        self.resolution = config.side(image_size)
+        self.loss = PIXEL_LOSSES[config.loss]
+
+    def errors(self, predictions: Tensor, images: Tensor) -> Tensor:
+        pixels = shrink(images, self.resolution)
+        return self.loss(predictions.float(), pixels, reduction="none").mean(dim=1)
+
+
+PIXEL_LOSSES = {"l1": F.l1_loss, "l2": F.mse_loss, "smooth_l1": F.smooth_l1_loss}
+
+
+def shrink(images: Tensor, resolution: int) -> Tensor:
+    """Average the pixels of each place of the target, without gradient: (B, C, H, H) -> (B, C, S, S)."""
+    images = images.detach().float()
+    return images if images.shape[-1] == resolution else F.adaptive_avg_pool2d(images, resolution)

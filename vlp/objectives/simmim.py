@@ -1,0 +1,83 @@
+"""SimMIM (arXiv:2111.09886): a mask token takes the places of the hidden patches; rebuild what it hides."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from vlp.encoders import ImageEncoder
+from vlp.masking import MaskStrategy
+from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
+from vlp.objectives.prediction_heads import PREDICTION_HEADS, LinearHeadConfig
+from vlp.objectives.rebuild_targets import REBUILD_TARGETS, PixelTargetConfig
+from vlp.objectives.reconstruction import hidden_patches, masked_mean
+from vlp.registry import one_of
+
+
+@OBJECTIVES.register
+@dataclass(frozen=True, kw_only=True)
+class SimMIMConfig(ObjectiveConfig):
+    """Defaults are the paper's."""
+
+    name: Literal["simmim"] = "simmim"
+    head: one_of(PREDICTION_HEADS) = LinearHeadConfig()  # pyright: ignore[reportInvalidTypeForm]
+    target: one_of(REBUILD_TARGETS) = PixelTargetConfig()  # pyright: ignore[reportInvalidTypeForm]
+    loss_on: Literal["hidden", "all"] = "hidden"
+    """Whether only what is hidden counts, or the whole image."""
+
+    drops_patches: ClassVar[bool] = False
+    rebuilds_patches: ClassVar[bool] = True
+
+    def build(self, image_encoder: ImageEncoder, mask: MaskStrategy, *, vocabulary: Vocabulary) -> "SimMIM":
+        return SimMIM(self, image_encoder, mask)
+
+
+class SimMIM(Objective):
+    """Encodes whole images with mask tokens in them; a light head predicts the target."""
+
+    def __init__(self, config: SimMIMConfig, image_encoder: ImageEncoder, mask: MaskStrategy) -> None:
+        super().__init__()
+        config.check(image_encoder.config, mask)
+        self.config = config
+        self.mask = mask
+        self.image_encoder = image_encoder
+        self.target = config.target.build(image_encoder.config.image_size)
+        side = image_encoder.config.image_size // image_encoder.stride
+        if self.target.resolution % side:
+            raise ValueError(
+                f"objective.target.resolution {self.target.resolution} is not a multiple of the {side} "
+                "states of a side that the encoder gives"
+            )
+        scale = self.target.resolution // side
+        self.head = config.head.build(image_encoder.width, self.target.channels, side=side, scale=scale)
+        self.mask_token = nn.Parameter(torch.empty(image_encoder.token_width))
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+
+    def forward(self, batch: Batch, *, progress: float, generator: Generator | None) -> Step:
+        slots = self.choose_visible(batch.images, progress=progress, generator=generator)
+        masked = hidden_patches(slots, self.image_encoder.config.num_patches)
+        errors = self.target.errors(self.predict(batch.images, masked), batch.images)
+        weights = torch.ones_like(errors)
+        if self.config.loss_on == "hidden":
+            weights = hidden_share(masked, self.target.resolution)
+        return Step(masked_mean(errors, weights), {"mask_ratio": self.mask_ratio(slots)})
+
+    def features(self, images: Tensor) -> Tensor:
+        """Mean of the patches' states; the class token is not trained to hold anything."""
+        return self.image_encoder(images)[:, 1:].mean(dim=1)
+
+    def predict(self, images: Tensor, masked: Tensor) -> Tensor:
+        """The whole map, of images with hidden patches: (B, 3, H, W), (B, N) -> (B, C, S, S)."""
+        states = self.image_encoder.encode_replaced(images, masked, self.mask_token)
+        side = self.image_encoder.config.image_size // self.image_encoder.stride
+        return self.head(states.transpose(1, 2).unflatten(2, (side, side)))
+
+
+def hidden_share(masked: Tensor, resolution: int) -> Tensor:
+    """How much of each place of a square map is hidden: (B, N) bool -> (B, S, S) in [0, 1]."""
+    grid = masked.float().unflatten(1, (int(masked.shape[1] ** 0.5), -1))[:, None]
+    if resolution % grid.shape[-1] == 0:
+        return F.interpolate(grid, size=resolution, mode="nearest")[:, 0]
+    return F.adaptive_avg_pool2d(grid, resolution)[:, 0]
