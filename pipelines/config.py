@@ -155,6 +155,14 @@ def flat_params(config: Any) -> dict[str, Any]:
     return dict(leaves(to_dict(config)))
 
 
+def absolute_paths(config: Schema) -> Schema:
+    """Settings for a process with another working directory."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}  # pyright: ignore[reportArgumentType]
+    return dataclasses.replace(  # pyright: ignore[reportCallIssue]
+        config, **{key: value.absolute() for key, value in values.items() if isinstance(value, Path)}
+    )
+
+
 def fingerprint(*parts: Any) -> str:
     """Identity of settings and inputs, as 64 hex digits."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

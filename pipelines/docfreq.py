@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from pipelines.cluster import connect
-from pipelines.config import MachineConfig, fingerprint
+from pipelines.config import MachineConfig, absolute_paths, fingerprint
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.shard import WRITER, remove_temporary, write_json
 from pipelines.journal import Journal
 from pipelines.progress import Progress
+from pipelines.run_config import build_tokenizer
 from vlp.config import StrictConfig
 from vlp.data.document_frequency import DocumentFrequency, count_documents
 from vlp.data.shards import MANIFEST, read_captions, read_manifest
@@ -50,7 +51,7 @@ def docfreq(
         context="docfreq",
         profile={key: shard_set[key] for key in ("digest", "num_samples")},
     )
-    tokenizer = config.tokenizer.build()
+    tokenizer = build_tokenizer(config.tokenizer, "tokenizer")
     output.mkdir(parents=True, exist_ok=True)
     files = {s["name"]: output / f"{s['tar_sha256'][:16]}-{tokenizer.identity}.npz" for s in shards}
     todo = {name: file for name, file in files.items() if not file.is_file()}
@@ -117,7 +118,7 @@ def _count(config: DocfreqConfig, todo: dict[str, Path], machine: MachineConfig)
         ray.data.from_items(items, override_num_blocks=len(items))
         .map(
             CountShard,  # pyright: ignore[reportArgumentType]
-            fn_constructor_args=(config.shards.absolute(), config.tokenizer),
+            fn_constructor_args=(config.shards.absolute(), absolute_paths(config.tokenizer)),
             compute=actors,
             num_cpus=1,
         )

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipelines.checkpoint import MODEL, load_model
 from pipelines.cluster import connect
-from pipelines.config import MachineConfig, fingerprint
+from pipelines.config import MachineConfig, absolute_paths, fingerprint
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.shard import write_json
 from pipelines.journal import Journal
@@ -51,7 +51,7 @@ def evaluate(
 
     task = ray.remote(num_cpus=1, num_gpus=int(machine.use_gpu))(measure_checkpoint)
     print(f"[evaluate] measuring {checkpoint}", flush=True)
-    metrics, step = ray.get(task.remote(checkpoint.absolute(), _absolute(config.evaluation)))
+    metrics, step = ray.get(task.remote(checkpoint.absolute(), absolute_paths(config.evaluation)))
     journal.metrics({f"val/{key}": value for key, value in metrics.items()}, step=step)
     for file in evaluation_files(config.evaluation):
         with file.open("rb") as stream:
@@ -189,9 +189,3 @@ def _embed_texts(objective: Contrastive, run: RunConfig, texts: Sequence[str]) -
     return torch.cat(
         [objective.encode_text(tokens.to(device), lengths.to(device)).cpu() for tokens, lengths in batches]
     )
-
-
-def _absolute(evaluation: EvaluationConfig) -> EvaluationConfig:
-    """Workers have another working directory."""
-    paths = {key: getattr(evaluation, key) for key in ("retrieval", "classification")}
-    return replace(evaluation, **{key: path.absolute() for key, path in paths.items() if path})

@@ -11,7 +11,7 @@ from pipelines.docfreq import DocfreqConfig
 from pipelines.download import DownloadConfig
 from pipelines.evaluate import check_evaluation
 from pipelines.ingest.url_list import list_files
-from pipelines.run_config import EvaluationConfig, RunConfig
+from pipelines.run_config import EvaluationConfig, RunConfig, build_tokenizer
 from vlp.config import StrictConfig
 
 LATER = Path("made by an earlier stage")
@@ -58,7 +58,9 @@ class Plan:
         if config.corpus is None:
             list_files(download.url_list, download.input_format)
         self.docfreq(LATER)
-        names = [run.name for run in self.runs(LATER, LATER)]
+        runs = self.runs(LATER, LATER)
+        self._check_tokenizers(runs)
+        names = [run.name for run in runs]
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"runs: name at least one run, and each only once; got {', '.join(names)}")
         if config.evaluation is not None:
@@ -76,6 +78,17 @@ class Plan:
     def runs(self, shards: Path, table: Path) -> list[RunConfig]:
         """Settings of the training runs: each its file, then `common`, then the entry's own."""
         return [self._run(entry, shards, table) for entry in self.config.runs]
+
+    def _check_tokenizers(self, runs: list[RunConfig]) -> None:
+        """Every tokenizer has its files, and what a run reads of the docfreq stage counts its own tokens."""
+        counted = build_tokenizer(self.docfreq(LATER).tokenizer, "docfreq.tokenizer").identity
+        for run in runs:
+            used = build_tokenizer(run.tokenizer, f"tokenizer of {run.name}").identity
+            if run.data.document_frequency is not None and used != counted:
+                raise ConfigError(
+                    f"docfreq.tokenizer is not the tokenizer of {run.name}, whose objective.idf is offline; "
+                    "set both alike, with one context_length"
+                )
 
     def _run(self, entry: dict[str, Any], shards: Path, table: Path) -> RunConfig:
         if not isinstance(entry.get("base"), str):

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ import yaml
 
 from pipelines.checkpoint import CONFIG, MODEL
 from pipelines.cluster import connect
-from pipelines.config import MachineConfig, fingerprint, to_dict
+from pipelines.config import MachineConfig, absolute_paths, fingerprint, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.evaluate import check_evaluation
 from pipelines.ingest.shard import write_json
 from pipelines.journal import Journal
 from pipelines.mask_preview import calibrate_mask, preview_masks
-from pipelines.run_config import RunConfig
+from pipelines.run_config import RunConfig, build_tokenizer
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.shards import MANIFEST, ShardSet
 
@@ -59,6 +59,7 @@ def pretrain(
 def run_identity(config: RunConfig) -> str:
     """Identity of a run's result: its settings, with the content of its inputs in place of their paths."""
     settings = to_dict(config)
+    settings["tokenizer"] = config.tokenizer.build().identity
     settings["data"]["shards"] = ShardSet(config.data.shards).digest
     if table := config.data.document_frequency:
         settings["data"]["document_frequency"] = hashlib.sha256(table.read_bytes()).hexdigest()
@@ -68,6 +69,7 @@ def run_identity(config: RunConfig) -> str:
 
 def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
     """Find what would stop a run, before any worker starts; returns its data."""
+    build_tokenizer(config.tokenizer, "tokenizer")
     try:
         shards = ShardSet(config.data.shards)
         _check_document_frequency(config)
@@ -95,7 +97,8 @@ def _check_document_frequency(config: RunConfig) -> None:
         counted, used = DocumentFrequency.read(table).tokenizer, config.tokenizer.build().identity
         if counted != used:
             raise ValueError(
-                f"{table} counts the tokens of another tokenizer ({counted}, the run's is {used})"
+                f"{table} counts the tokens of another tokenizer, or another context length "
+                f"({counted}, the run's is {used})"
             )
 
 
@@ -202,10 +205,9 @@ def _journal_inputs(config: RunConfig, shards: ShardSet, output: Path, journal: 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
     """Workers have another working directory."""
-    data, evaluation = (_absolute(part) for part in (config.data, config.evaluation))
-    return replace(config, data=data, evaluation=evaluation)
-
-
-def _absolute(part: Any) -> Any:
-    paths = {field.name: getattr(part, field.name) for field in fields(part)}
-    return replace(part, **{key: path.absolute() for key, path in paths.items() if isinstance(path, Path)})
+    return replace(
+        config,
+        data=absolute_paths(config.data),
+        tokenizer=absolute_paths(config.tokenizer),
+        evaluation=absolute_paths(config.evaluation),
+    )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.config_errors import ConfigError
 from vlp.config import StrictConfig
 from vlp.data.loader import DataConfig
 from vlp.encoders.vit import ViTConfig
@@ -11,9 +12,21 @@ from vlp.masking.none import NoMask
 from vlp.objectives import OBJECTIVES
 from vlp.optim import OptimizerConfig
 from vlp.registry import one_of
-from vlp.tokenizers import TOKENIZERS
+from vlp.tokenizers import TOKENIZERS, Tokenizer, TokenizerConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 from vlp.training import TrainingConfig
+
+
+def build_tokenizer(config: TokenizerConfig, key: str) -> Tokenizer:
+    """The tokenizer of some settings.
+
+    Raises:
+        ConfigError: its file is missing or is none; the message begins with the key.
+    """
+    try:
+        return config.build()
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

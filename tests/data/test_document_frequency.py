@@ -34,7 +34,7 @@ CAPTIONS = [
 
 
 def naive(captions: list[str], tokenizer: Tokenizer) -> Counter[int]:
-    return Counter(token for caption in captions for token in set(tokenizer.token_ids([caption])[0]))
+    return Counter(token for caption in captions for token in set(tokenizer.token_ids([caption])[0][:75]))
 
 
 def same(a: DocumentFrequency, b: DocumentFrequency) -> bool:
@@ -101,3 +101,15 @@ def test_a_corpus_of_many_scenes_is_counted_exactly(tokenizer: Tokenizer) -> Non
     captions = [text for scene, rng in scenes for text in draw_captions(scene, rng, count=4)]
     found = count_documents(captions, tokenizer)
     assert {i: int(found.counts[i]) for i in np.flatnonzero(found.counts)} == naive(captions, tokenizer)
+
+
+def test_a_caption_is_counted_as_far_as_training_sees_it() -> None:
+    """The counted tokens are those of the batches: neither cut-off words nor special tokens."""
+    tokenizer = ClipBPEConfig(context_length=6).build()
+    captions = ["one two three four five six", "six five", ""]
+    tokens, lengths = tokenizer.encode(captions)
+    rows = zip(tokens.tolist(), lengths.tolist(), strict=True)
+    expected = Counter(token for row, length in rows for token in set(row[1 : length - 1]))
+    found = count_documents(captions, tokenizer)
+    assert {i: int(found.counts[i]) for i in np.flatnonzero(found.counts)} == expected
+    assert found.counts[tokenizer.token_ids(["six"])[0]].tolist() == [1]

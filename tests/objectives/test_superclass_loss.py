@@ -225,3 +225,21 @@ def test_the_loss_is_computed_in_float32_under_autocast() -> None:
         found = softmax_loss(logits, labels, idf)
     expected = dense_loss(logits.double(), [set(row) for row in tokens.tolist()], idf)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_kept_special_tokens_are_labels_as_released() -> None:
+    """Start, end and the padding up to the context length, which is the id 0, however wide the batch is."""
+    torch.manual_seed(0)
+    encoder = VisionTransformer(ViTConfig(image_size=16, patch_size=4, width=16, depth=1, num_heads=2))
+    model = SuperClassConfig(special_tokens="keep").build(
+        encoder, NoMask(), vocabulary=Vocabulary(8, 5, (6, 7))
+    )
+    tokens, lengths = (
+        torch.tensor([[6, 1, 2, 7, 0], [6, 7, 0, 0, 0], [6, 3, 1, 4, 7]]),
+        torch.tensor([4, 2, 5]),
+    )
+    for width in (5, 7):
+        rows = torch.nn.functional.pad(tokens, (0, width - 5))
+        ids, is_label = model.labels(batch(rows, lengths))
+        words = [sorted(row[keep].tolist()) for row, keep in zip(ids, is_label, strict=True)]
+        assert words == [[0, 1, 2, 6, 7], [0, 6, 7], [1, 3, 4, 6, 7]]

@@ -154,7 +154,12 @@ def test_no_captions_give_no_rows(tokenizer):
 def test_identity_is_of_ids_not_of_settings(tokenizer, tmp_path):
     merges = tmp_path / "merges.txt.gz"
     merges.write_bytes(open_clip_merges().read_bytes())
-    assert ClipBPEConfig(context_length=32, merges_file=merges).build().identity == tokenizer.identity
+    assert ClipBPEConfig(merges_file=merges).build().identity == tokenizer.identity
+
+
+@pytest.mark.parametrize("changed", [{"context_length": 32}, {"stop_words": "drop"}])
+def test_identity_is_of_what_training_sees(tokenizer, changed):
+    assert ClipBPEConfig(**changed).build().identity != tokenizer.identity
 
 
 def test_pickles_small_and_whole(tokenizer):

@@ -58,8 +58,11 @@ class DocumentFrequency:
 
 
 def count_documents(captions: Sequence[str], tokenizer: Tokenizer) -> DocumentFrequency:
-    """Count in how many captions each token occurs; a token that occurs twice in one counts once."""
-    distinct = [np.unique(ids) for ids in tokenizer.token_ids(captions) if ids]
+    """Count in how many captions each token occurs; a token that occurs twice in one counts once.
+
+    A caption is counted up to the context length, as training sees it.
+    """
+    distinct = [np.unique(ids) for ids in tokenizer.training_ids(captions) if ids]
     ids = np.concatenate(distinct).astype(np.int64) if distinct else np.zeros(0, dtype=np.int64)
     counts = np.bincount(ids, minlength=tokenizer.vocab_size)
     return DocumentFrequency(counts, len(captions), tokenizer.identity)

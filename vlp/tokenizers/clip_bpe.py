@@ -5,7 +5,6 @@ regular expressions carry other Unicode tables, by which some 1,700 characters c
 """
 
 import gzip
-import hashlib
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import ftfy
 import regex
 from tokenizers.models import BPE
 
-from vlp.tokenizers.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig
+from vlp.tokenizers.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig, read_vocabulary
 
 VERSION = "clip-bpe-1"  # of cleaning and splitting; part of the identity
 SPECIAL_TOKENS = ("<start_of_text>", "<end_of_text>")
@@ -49,7 +48,7 @@ def byte_characters() -> list[str]:
 @lru_cache
 def read_merges(path: Path) -> list[tuple[str, str]]:
     """Pairs of pieces to join, most frequent first."""
-    lines = gzip.decompress(path.read_bytes()).decode().split("\n")[1 : NUM_MERGES + 1]
+    lines = gzip.decompress(read_vocabulary(path)).decode().split("\n")[1 : NUM_MERGES + 1]
     pairs = [tuple(line.split()) for line in lines]
     if len(pairs) < NUM_MERGES or any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"{path} does not hold the {NUM_MERGES} merges of CLIP's vocabulary")
@@ -78,20 +77,16 @@ class ClipBPE(Tokenizer):
     """Byte pairs of 49,408 ids; a caption may spell the special tokens, as in open_clip."""
 
     vocab_size = NUM_MERGES + 2 * 256 + 2
-    special_tokens = (vocab_size - 2, vocab_size - 1)
+    frame = (vocab_size - 2, vocab_size - 1)
+    special_tokens = frame
 
     def __init__(self, config: "ClipBPEConfig") -> None:
         path = config.merges_file or open_clip_merges()
-        self.config = config
-        self.context_length = config.context_length
+        super().__init__(config, VERSION, read_merges(path))
         self.model = build_model(path)
         self.word_ids = lru_cache(WORD_CACHE_SIZE)(self._merge)
-        self.identity = hashlib.sha256(f"{VERSION}{read_merges(path)}".encode()).hexdigest()[:12]
 
-    def __reduce__(self) -> tuple[type["ClipBPE"], tuple["ClipBPEConfig"]]:
-        return ClipBPE, (self.config,)  # the vocabulary is read again: it is larger than its file
-
-    def token_ids(self, captions: Sequence[str]) -> list[list[int]]:
+    def _ids(self, captions: Sequence[str]) -> list[list[int]]:
         word_ids = self.word_ids
         return [[i for word in WORDS.findall(clean(caption)) for i in word_ids(word)] for caption in captions]
 
@@ -101,11 +96,9 @@ class ClipBPE(Tokenizer):
         characters = byte_characters()
         return tuple(piece.id for piece in self.model.tokenize("".join(characters[b] for b in word.encode())))
 
-    def token_of(self, token_id: int) -> str:
-        """Readable form of one id; an ellipsis ends a piece that does not end its word."""
-        piece = self.model.id_to_token(token_id) if 0 <= token_id < self.vocab_size else None
-        if piece is None:
-            raise ValueError(f"token id must be in 0..{self.vocab_size - 1}, got {token_id}")
+    def _name(self, token_id: int) -> str:
+        piece = self.model.id_to_token(token_id)
+        assert piece is not None
         if token_id in self.special_tokens:
             return piece
         text = bytes(map(byte_characters().index, piece.removesuffix(END_OF_WORD))).decode(errors="replace")
