@@ -10,7 +10,6 @@ import yaml
 from pipelines.config import Layers, build, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.run_config import RunConfig
-from vlp.encoders.vit import VisionTransformer
 from vlp.objectives import Objective, Vocabulary
 
 MODEL, TRAINING, CONFIG = "model.pt", "training.pt", "config.yaml"
@@ -81,7 +80,7 @@ def build_objective(
         num_documents=num_documents,
     )
     torch.manual_seed(config.seed)
-    return config.objective.build(VisionTransformer(config.image_encoder), config.mask, vocabulary=vocabulary)
+    return config.objective.build(config.image_encoder.build(), config.mask, vocabulary=vocabulary)
 
 
 def _load(file: Path, device: torch.device) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 from pipelines.config_errors import ConfigError
 from vlp.config import StrictConfig
 from vlp.data.loader import DataConfig
+from vlp.encoders import IMAGE_ENCODERS
 from vlp.encoders.vit import ViTConfig
 from vlp.masking import STRATEGIES
 from vlp.masking.none import NoMask
@@ -58,9 +59,12 @@ class RunConfig(StrictConfig):
     seed: int = 0
     data: DataConfig = DataConfig()
     tokenizer: one_of(TOKENIZERS) = field(default_factory=ClipBPEConfig)  # pyright: ignore[reportInvalidTypeForm]
-    image_encoder: ViTConfig = ViTConfig()
+    image_encoder: one_of(IMAGE_ENCODERS, default="vit") = ViTConfig()  # pyright: ignore[reportInvalidTypeForm]
     mask: one_of(STRATEGIES) = NoMask()  # pyright: ignore[reportInvalidTypeForm]
     objective: one_of(OBJECTIVES)  # pyright: ignore[reportInvalidTypeForm]
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    def __post_init__(self) -> None:
+        self.objective.check(self.image_encoder, self.mask)

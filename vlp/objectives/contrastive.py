@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from vlp.encoders import ImageEncoder
 from vlp.encoders.text import TextConfig, TextTransformer
-from vlp.encoders.vit import VisionTransformer
 from vlp.masking import MaskStrategy
 from vlp.objectives.contrastive_losses import CONTRASTIVE_LOSSES, ContrastiveLoss, InfoNCE
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
@@ -28,7 +28,7 @@ class ContrastiveConfig(ObjectiveConfig):
     text_encoder: TextConfig = field(default_factory=TextConfig)
 
     def build(
-        self, image_encoder: VisionTransformer, mask: MaskStrategy, *, vocabulary: Vocabulary
+        self, image_encoder: ImageEncoder, mask: MaskStrategy, *, vocabulary: Vocabulary
     ) -> "Contrastive":
         return Contrastive(self, image_encoder, mask, vocabulary=vocabulary)
 
@@ -39,7 +39,7 @@ class Contrastive(Objective):
     def __init__(
         self,
         config: ContrastiveConfig,
-        image_encoder: VisionTransformer,
+        image_encoder: ImageEncoder,
         mask: MaskStrategy,
         *,
         vocabulary: Vocabulary,
@@ -52,7 +52,7 @@ class Contrastive(Objective):
         self.text_encoder = TextTransformer(
             text, vocab_size=vocabulary.size, context_length=vocabulary.context_length
         )
-        self.image_projection = _projection(image_encoder.config.width, config.embed_dim)
+        self.image_projection = _projection(image_encoder.width, config.embed_dim)
         self.text_projection = _projection(text.width, config.embed_dim)
         loss: ContrastiveLoss = config.loss
         self.log_logit_scale = nn.Parameter(torch.tensor(-math.log(loss.initial_temperature)))

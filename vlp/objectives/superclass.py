@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from vlp.distributed import all_sum
-from vlp.encoders.vit import VisionTransformer
+from vlp.encoders import ImageEncoder
 from vlp.masking import MaskStrategy, Slots
 from vlp.objectives.label_losses import LABEL_LOSSES, Labels, SoftmaxLoss
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
@@ -35,7 +35,7 @@ class SuperClassConfig(ObjectiveConfig):
             raise ValueError("special_tokens must be drop with offline idf: the table counts words only")
 
     def build(
-        self, image_encoder: VisionTransformer, mask: MaskStrategy, *, vocabulary: Vocabulary
+        self, image_encoder: ImageEncoder, mask: MaskStrategy, *, vocabulary: Vocabulary
     ) -> "SuperClass":
         return SuperClass(self, image_encoder, mask, vocabulary=vocabulary)
 
@@ -50,7 +50,7 @@ class SuperClass(Objective):
     def __init__(
         self,
         config: SuperClassConfig,
-        image_encoder: VisionTransformer,
+        image_encoder: ImageEncoder,
         mask: MaskStrategy,
         *,
         vocabulary: Vocabulary,
@@ -60,7 +60,7 @@ class SuperClass(Objective):
         self.mask = mask
         self.image_encoder = image_encoder
         self.context_length = vocabulary.context_length
-        width = image_encoder.config.width
+        width = image_encoder.width
         self.norm = nn.LayerNorm(width)
         self.classifier = nn.Linear(width, vocabulary.size)
         nn.init.normal_(self.classifier.weight, std=width**-0.5)

@@ -1,0 +1,118 @@
+"""BEiT's vision transformer (arXiv:2106.08254), as SimMIM has it (arXiv:2111.09886), on timm's modules."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import timm.models.beit as timm_beit
+import torch
+import torch.nn.functional as F
+from timm.layers.patch_embed import PatchEmbed
+from torch import Tensor, nn
+
+from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
+from vlp.encoders.patches import patchify, take
+from vlp.masking import MaskInputs, Slots
+
+
+@IMAGE_ENCODERS.register
+@dataclass(frozen=True, kw_only=True)
+class BEiTConfig(ImageEncoderConfig):
+    """Defaults are ViT-B/16 in SimMIM."""
+
+    name: Literal["beit"] = "beit"
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    layer_scale: float = 0.1
+    """What the output of each attention and each MLP is multiplied by at first."""
+    drop_path: float = 0.0
+    """Share of samples that skip the last block in training; earlier blocks are skipped less often."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % self.num_heads:
+            raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+
+    def build(self) -> "BEiT":
+        return BEiT(self)
+
+
+class BEiT(ImageEncoder):
+    """A class token, LayerScale, no key bias, and one table of relative positions for all blocks."""
+
+    def __init__(self, config: BEiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.width = self.token_width = config.width
+        self.stride = config.patch_size
+        norm = partial(nn.LayerNorm, eps=1e-6)
+        side = config.image_size // config.patch_size
+        self.patch_embed = PatchEmbed(config.image_size, config.patch_size, embed_dim=config.width)
+        self.class_token = nn.Parameter(torch.empty(1, 1, config.width))
+        self.relative_positions = timm_beit.RelativePositionBias((side, side), config.num_heads)
+        drop_rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        self.blocks = nn.ModuleList(
+            timm_beit.Block(
+                config.width,
+                config.num_heads,
+                qkv_bias=True,
+                init_values=config.layer_scale,
+                drop_path=drop_rate,
+                norm_layer=norm,  # pyright: ignore[reportArgumentType]
+            )
+            for drop_rate in drop_rates
+        )
+        self.norm = norm(config.width)
+        self._init_weights()
+
+    def mask_inputs(self, images: Tensor) -> MaskInputs:
+        size = (len(images), self.config.num_patches)
+        return MaskInputs(
+            size,
+            images.device,
+            patches=lambda: patchify(images, self.config.patch_size),
+            tokens=lambda: self.patch_embed(images).detach(),
+        )
+
+    def encode_replaced(self, images: Tensor, masked: Tensor, mask_token: Tensor) -> Tensor:
+        embedded = self.patch_embed(images)
+        tokens = torch.where(masked[:, :, None], mask_token.to(embedded.dtype), embedded)
+        return self._encode(tokens, self.relative_positions()[None])[:, 1:]
+
+    def forward(self, images: Tensor, slots: Slots | None = None) -> Tensor:
+        tokens = self.patch_embed(images)
+        if slots is None:
+            return self._encode(tokens, self.relative_positions()[None])
+        return self._encode(take(tokens, slots.keep_indices), self._bias_between(slots))
+
+    def _encode(self, tokens: Tensor, bias: Tensor) -> Tensor:
+        """(B, V, D) tokens, (B or 1, heads, 1 + V, 1 + V) bias -> (B, 1 + V, D)."""
+        x = torch.cat([self.class_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        for block in self.blocks:
+            x = block(x, shared_rel_pos_bias=bias.to(x.dtype))
+        return self.norm(x)
+
+    def _bias_between(self, slots: Slots) -> Tensor:
+        """Relative positions of the visible patches, padding out of reach: (B, heads, 1 + V, 1 + V)."""
+        places = F.pad(slots.keep_indices + 1, (1, 0))  # the class token is place 0
+        between = self.relative_positions().permute(1, 2, 0)  # (1 + N, 1 + N, heads)
+        bias = between[places[:, :, None], places[:, None, :]].permute(0, 3, 1, 2)
+        if slots.is_padding is None:
+            return bias
+        return bias.masked_fill(F.pad(slots.is_padding, (1, 0))[:, None, None, :], -torch.inf)
+
+    @torch.no_grad()
+    def _init_weights(self) -> None:
+        """As the release: deeper blocks add less to the residual."""
+        nn.init.trunc_normal_(self.class_token, std=0.02, a=-0.02, b=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.trunc_normal_(module.weight, std=0.02, a=-0.02, b=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for number, block in enumerate(self.blocks, 1):
+            assert isinstance(block, timm_beit.Block)
+            block.attn.proj.weight.div_(math.sqrt(2 * number))
+            block.mlp.fc2.weight.div_(math.sqrt(2 * number))

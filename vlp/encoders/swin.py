@@ -1,0 +1,99 @@
+"""The Swin transformer (arXiv:2103.14030), on timm's modules."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from timm.models.swin_transformer import SwinTransformer
+from torch import Tensor
+
+from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
+from vlp.encoders.patches import patchify
+from vlp.masking import MaskInputs, Slots
+
+
+@IMAGE_ENCODERS.register
+@dataclass(frozen=True, kw_only=True)
+class SwinConfig(ImageEncoderConfig):
+    """Defaults are Swin-B in SimMIM."""
+
+    name: Literal["swin"] = "swin"
+    image_size: int = 192
+    patch_size: int = 4
+    width: int = 128
+    """Width of the first stage; each later stage doubles it."""
+    depths: tuple[int, ...] = (2, 2, 18, 2)
+    """Blocks of each stage; each later stage halves the sides."""
+    num_heads: tuple[int, ...] = (4, 8, 16, 32)
+    window_size: int = 6
+    """Side of a window of attention, in states."""
+    drop_path: float = 0.0
+    """Share of samples that skip the last block in training; earlier blocks are skipped less often."""
+
+    can_drop_patches: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image_size % self.stride:
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of {self.stride}, as depths need"
+            )
+        if len(self.num_heads) != len(self.depths):
+            raise ValueError(f"num_heads {self.num_heads} and depths {self.depths} differ in length")
+        for stage, num_heads in enumerate(self.num_heads):
+            if self.width * 2**stage % num_heads:
+                raise ValueError(f"width {self.width * 2**stage} is not a multiple of num_heads {num_heads}")
+
+    @property
+    def stride(self) -> int:
+        """Side of the square that a state of the last stage stands for, in pixels."""
+        return self.patch_size * 2 ** (len(self.depths) - 1)
+
+    def build(self) -> "Swin":
+        return Swin(self)
+
+
+class Swin(ImageEncoder):
+    """Attention within windows, four times fewer states per stage; it always sees whole images."""
+
+    def __init__(self, config: SwinConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.token_width = config.width
+        self.width = config.width * 2 ** (len(config.depths) - 1)
+        self.stride = config.stride
+        trunk = SwinTransformer(
+            img_size=config.image_size,
+            patch_size=config.patch_size,
+            embed_dim=config.width,
+            depths=config.depths,
+            num_heads=config.num_heads,
+            window_size=config.window_size,
+            drop_path_rate=config.drop_path,
+            num_classes=0,
+        )
+        self.patch_embed, self.layers, self.norm = trunk.patch_embed, trunk.layers, trunk.norm
+
+    def mask_inputs(self, images: Tensor) -> MaskInputs:
+        size = (len(images), self.config.num_patches)
+        return MaskInputs(
+            size,
+            images.device,
+            patches=lambda: patchify(images, self.config.patch_size),
+            tokens=lambda: self.patch_embed(images).flatten(1, 2).detach(),
+        )
+
+    def encode_replaced(self, images: Tensor, masked: Tensor, mask_token: Tensor) -> Tensor:
+        embedded = self.patch_embed(images)
+        is_hidden = masked.view(embedded.shape[:3])[..., None]
+        return self._encode(torch.where(is_hidden, mask_token.to(embedded.dtype), embedded))
+
+    def forward(self, images: Tensor, slots: Slots | None = None) -> Tensor:
+        if slots is not None and slots.keep_indices.shape[1] < self.config.num_patches:
+            raise ValueError("a Swin needs all patches; none can be left out")
+        states = self._encode(self.patch_embed(images))
+        return torch.cat([states.mean(dim=1, keepdim=True), states], dim=1)
+
+    def _encode(self, tokens: Tensor) -> Tensor:
+        """(B, side, side, token_width) -> (B, states, D)."""
+        return self.norm(self.layers(tokens)).flatten(1, 2)
