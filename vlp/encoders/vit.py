@@ -1,5 +1,6 @@
 """The vision transformer (arXiv:2010.11929), on timm's modules."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -7,6 +8,7 @@ from typing import Literal
 import timm.models.vision_transformer as timm_vit
 import torch
 import torch.nn.functional as F
+from timm.layers.attention import Attention
 from torch import Tensor, nn
 
 from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
@@ -76,12 +78,43 @@ class VisionTransformer(ImageEncoder):
     def mask_inputs(self, images: Tensor) -> MaskInputs:
         """The view of (B, 3, H, W) images that masking strategies work on."""
         size = (len(images), self.config.num_patches)
-        return MaskInputs(size, images.device, patches=lambda: patchify(images, self.config.patch_size))
+        return MaskInputs(
+            size,
+            images.device,
+            patches=lambda: patchify(images, self.config.patch_size),
+            tokens=lambda: self._evaluate(images, self.embed),
+            attention=lambda: self._evaluate(images, self._class_attention),
+        )
 
     def encode_replaced(self, images: Tensor, masked: Tensor, mask_token: Tensor) -> Tensor:
         embedded = self.patch_embed(images)
         tokens = torch.where(masked[:, :, None], mask_token.to(embedded.dtype), embedded)
         return self.encode(tokens + self.positions[:, 1:])[:, 1:]
+
+    @torch.no_grad()
+    def _evaluate(self, images: Tensor, view: Callable[[Tensor], Tensor]) -> Tensor:
+        """A view of whole images by the current weights, as in evaluation and without gradient."""
+        was_training = self.training
+        self.eval()
+        try:
+            return view(images)
+        finally:
+            self.train(was_training)
+
+    def _class_attention(self, images: Tensor) -> Tensor:
+        """The class token's attention to each patch in the last block, mean over heads: (B, N)."""
+        *blocks, last = self.blocks
+        assert isinstance(last, timm_vit.Block)
+        x = self._first_states(self.embed(images))
+        for block in blocks:
+            x = block(x)
+        attention = last.attn
+        assert isinstance(attention, Attention)
+        states = attention.qkv(last.norm1(x)).unflatten(2, (3, attention.num_heads, -1))
+        query, key, _ = states.float().permute(2, 0, 3, 1, 4)  # (B, heads, 1 + N, D / heads) each
+        with torch.autocast(images.device.type, enabled=False):
+            logits = query[:, :, :1] @ key.mT * attention.scale
+        return logits.softmax(dim=3).mean(dim=1)[:, 0, 1:]
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch embeddings with their positions: (B, 3, H, W) -> (B, N, D)."""
@@ -103,12 +136,15 @@ class VisionTransformer(ImageEncoder):
             if slots.is_padding is not None:
                 # (B, 1, 1, 1 + V): no head and no query attends to padding; the class token is real.
                 attends = F.pad(~slots.is_padding, (1, 0), value=True)[:, None, None, :]
-        class_token = self.class_token + self.positions[:, :1]
-        x = torch.cat([class_token.expand(len(tokens), -1, -1), tokens], dim=1)
-        x = self.norm_pre(x)
+        x = self._first_states(tokens)
         for block in self.blocks:
             x = block(x, attn_mask=attends)
         return self.norm(x)
+
+    def _first_states(self, tokens: Tensor) -> Tensor:
+        """The input of the blocks: (B, V, D) -> (B, 1 + V, D)."""
+        class_token = self.class_token + self.positions[:, :1]
+        return self.norm_pre(torch.cat([class_token.expand(len(tokens), -1, -1), tokens], dim=1))
 
     def forward(self, images: Tensor, slots: Slots | None = None) -> Tensor:
         """(B, 3, H, W) -> (B, 1 + V, D): the class token, then the visible patches."""

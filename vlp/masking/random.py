@@ -3,10 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Generator, Tensor
 
-from vlp.masking.strategy import STRATEGIES, MaskInputs, MaskStrategy, uniform_noise, visible_count
+from vlp.masking.schedule import Ratio, check_ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.strategy import (
+    STRATEGIES,
+    MaskInputs,
+    MaskStrategy,
+    hide_highest,
+    uniform_noise,
+    visible_count,
+)
 
 
 @STRATEGIES.register
@@ -15,19 +22,21 @@ class RandomMask(MaskStrategy):
     """Hides the same share of patches in every image, each patch equally likely."""
 
     name: Literal["random"] = "random"
-    mask_ratio: float = 0.5
-    """Share of patches hidden, in [0, 1)."""
+    mask_ratio: Ratio = 0.5
+    """Share of patches hidden, in [0, 1); a schedule makes it progressive."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.mask_ratio < 1:
-            raise ValueError(f"mask_ratio must be in [0, 1), got {self.mask_ratio}")
+        check_ratio("mask_ratio", self.mask_ratio)
+
+    @property
+    def is_exact(self) -> bool:
+        return is_constant(self.mask_ratio)
 
     def __call__(
         self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
     ) -> Tensor:
-        order = uniform_noise(inputs, generator).argsort(dim=1)
-        hidden = order[:, self.num_visible(inputs.num_patches) :]
-        return torch.zeros_like(order, dtype=torch.bool).scatter(1, hidden, True)
+        visible = visible_count(inputs.num_patches, ratio_at(self.mask_ratio, progress))
+        return hide_highest(uniform_noise(inputs, generator), visible)
 
     def num_visible(self, num_patches: int) -> int:
-        return visible_count(num_patches, self.mask_ratio)
+        return visible_count(num_patches, lowest_ratio(self.mask_ratio))

@@ -3,8 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, NamedTuple
+from math import isqrt
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -14,25 +14,58 @@ from vlp.distributed import rank, world_size
 from vlp.registry import Registry
 
 STRATEGIES = Registry()
+View = Callable[[], Tensor]
 
 
 class MaskInputs:
     """What a strategy may look at; a view is computed only when it is asked for."""
 
-    def __init__(self, size: tuple[int, int], device: torch.device, *, patches: Callable[[], Tensor]) -> None:
+    def __init__(
+        self,
+        size: tuple[int, int],
+        device: torch.device,
+        *,
+        patches: View,
+        tokens: View | None = None,
+        attention: View | None = None,
+    ) -> None:
         self.num_images, self.num_patches = size
         self.device = device
-        self._compute_patches = patches
+        self._patches, self._tokens, self._attention = patches, tokens, attention
 
     @classmethod
-    def of(cls, patches: Tensor) -> "MaskInputs":
-        """Inputs that are known already: (B, N, P)."""
-        return cls((patches.shape[0], patches.shape[1]), patches.device, patches=lambda: patches)
+    def of(
+        cls, patches: Tensor, *, tokens: Tensor | None = None, attention: Tensor | None = None
+    ) -> "MaskInputs":
+        """Inputs that are known already: (B, N, P), and (B, N, D) and (B, N) where a strategy needs them."""
+        return cls(
+            (patches.shape[0], patches.shape[1]),
+            patches.device,
+            patches=lambda: patches,
+            tokens=None if tokens is None else lambda: tokens,
+            attention=None if attention is None else lambda: attention,
+        )
 
-    @cached_property
+    @property
     def patches(self) -> Tensor:
         """(B, N, P) normalized pixels, row by row from the top left."""
-        return self._compute_patches()
+        return self._patches()
+
+    @property
+    def tokens(self) -> Tensor:
+        """(B, N, D) embedded patches with their positions, detached."""
+        if self._tokens is None:
+            raise ValueError("the mask compares embedded patches, but this image encoder offers none")
+        return self._tokens()
+
+    @property
+    def attention(self) -> Tensor:
+        """(B, N) the class token's attention in the last block, mean over heads, detached."""
+        if self._attention is None:
+            raise ValueError(
+                "the mask reads attention, but this image encoder has no class token to read it from"
+            )
+        return self._attention()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +74,10 @@ class MaskStrategy(ABC, StrictConfig):
 
     name: str
 
-    is_exact: ClassVar[bool] = True
-    """Whether every image shows exactly `num_visible` patches, so that no slot is ever padding."""
+    @property
+    def is_exact(self) -> bool:
+        """Whether every image shows exactly `num_visible` patches, so that no slot is ever padding."""
+        return True
 
     @abstractmethod
     def __call__(
@@ -76,16 +111,30 @@ class Slots(NamedTuple):
     """(B, V) bool, True for a slot that no visible patch filled; None where every slot is filled."""
 
 
-def uniform_noise(inputs: MaskInputs, generator: Generator | None) -> Tensor:
-    """One number in [0, 1) per patch: (B, N).
+def uniform_noise(inputs: MaskInputs, generator: Generator | None, count: int | None = None) -> Tensor:
+    """Numbers in [0, 1) for each image, as many as it has patches unless a count is given: (B, N).
 
     It is this worker's rows of one draw for the whole global batch, so the masks do not depend on how
     many workers share it.
     """
     B = inputs.num_images
-    shape = (B * world_size(), inputs.num_patches)
+    shape = (B * world_size(), inputs.num_patches if count is None else count)
     draw = torch.rand(shape, device=inputs.device, generator=generator)
     return draw[rank() * B : (rank() + 1) * B]
+
+
+def hide_highest(scores: Tensor, num_visible: int) -> Tensor:
+    """Hide all but the lowest scores of each row, of equal ones the first: (B, N) -> (B, N) bool."""
+    hidden = scores.argsort(dim=1, stable=True)[:, num_visible:]
+    return torch.zeros_like(scores, dtype=torch.bool).scatter(1, hidden, True)
+
+
+def grid_side(num_patches: int) -> int:
+    """Patches per side of the image."""
+    side = isqrt(num_patches)
+    if side * side != num_patches:
+        raise ValueError(f"the mask needs a square grid of patches, got {num_patches} patches")
+    return side
 
 
 def visible_count(num_patches: int, mask_ratio: float) -> int:
