@@ -1,0 +1,81 @@
+"""Block-wise masking of BEiT (arXiv:2106.08254, section 2.3), an ablation of SimMIM (arXiv:2111.09886)."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from vlp.masking.schedule import Ratio, check_ratio, lowest_ratio, ratio_at
+from vlp.masking.strategy import STRATEGIES, MaskInputs, MaskStrategy, grid_side, uniform_noise
+
+MAX_TRIES = 64
+"""Rectangles tried for an image at most; more would hardly hide more."""
+
+
+@STRATEGIES.register
+@dataclass(frozen=True, kw_only=True)
+class BlockMask(MaskStrategy):
+    """Hides random rectangles until the wanted share is met, or no further one fits."""
+
+    name: Literal["block"] = "block"
+    mask_ratio: Ratio = 0.4
+    """Share of patches hidden at most, in [0, 1); an image may fall some patches short of it.
+    A schedule makes it progressive."""
+    min_block: int = 16
+    """Area that a rectangle is drawn with at least, in patches."""
+    min_aspect: float = 0.3
+    """Least ratio of a rectangle's sides, in (0, 1]; the greatest is its inverse."""
+    max_failures: int = 10
+    """Rectangles in a row that may not fit before the image is left as it is."""
+
+    def __post_init__(self) -> None:
+        check_ratio("mask_ratio", self.mask_ratio)
+        if not 0 < self.min_aspect <= 1:
+            raise ValueError(f"min_aspect must be in (0, 1], got {self.min_aspect}")
+        for key in ("min_block", "max_failures"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+
+    @property
+    def is_exact(self) -> bool:
+        return False
+
+    def __call__(
+        self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
+    ) -> Tensor:
+        N, side = inputs.num_patches, grid_side(inputs.num_patches)
+        noise = uniform_noise(inputs, generator, 4 * MAX_TRIES).reshape(-1, MAX_TRIES, 4)
+        masked = torch.zeros(inputs.num_images, N, dtype=torch.bool, device=inputs.device)
+        remaining = torch.full_like(
+            masked[:, 0], block_quota(N, ratio_at(self.mask_ratio, progress)), dtype=torch.int64
+        )
+        failures = torch.zeros_like(remaining)
+        for draw in noise.unbind(dim=1):
+            rectangle = self.draw_rectangle(draw, remaining, side)
+            added = (rectangle & ~masked).sum(dim=1)
+            fits = (added > 0) & (added <= remaining) & (failures < self.max_failures)
+            masked = masked | (rectangle & fits[:, None])
+            remaining = remaining - added * fits
+            failures = torch.where(fits, 0, failures + 1)
+        return masked
+
+    def draw_rectangle(self, noise: Tensor, remaining: Tensor, side: int) -> Tensor:
+        """One rectangle per image, empty where it would span the image: (B, 4), (B,) -> (B, N) bool."""
+        area = self.min_block + noise[:, 0] * (remaining - self.min_block)
+        aspect = torch.exp((2 * noise[:, 1] - 1) * -math.log(self.min_aspect))
+        size = torch.stack([area * aspect, area / aspect], dim=1).sqrt().round()  # (B, 2): rows, columns
+        corner = (noise[:, 2:] * (side - size + 1)).floor()
+        place = torch.arange(side, device=noise.device)
+        inside = (place >= corner[:, :, None]) & (place < (corner + size)[:, :, None])  # (B, 2, side)
+        inside &= (size < side).all(dim=1)[:, None, None]
+        return (inside[:, 0, :, None] & inside[:, 1, None, :]).flatten(1)
+
+    def num_visible(self, num_patches: int) -> int:
+        return num_patches - block_quota(num_patches, lowest_ratio(self.mask_ratio))
+
+
+def block_quota(num_patches: int, mask_ratio: float) -> int:
+    """Patches to hide, rounded to the nearest; never all."""
+    return min(num_patches - 1, round(num_patches * mask_ratio))

@@ -1,0 +1,63 @@
+"""Random cells of several patches, as in SimMIM (arXiv:2111.09886, section 3.2)."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Generator, Tensor
+
+from vlp.masking.schedule import Ratio, check_ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.strategy import (
+    STRATEGIES,
+    MaskInputs,
+    MaskStrategy,
+    grid_side,
+    hide_highest,
+    uniform_noise,
+)
+
+
+@STRATEGIES.register
+@dataclass(frozen=True, kw_only=True)
+class GridMask(MaskStrategy):
+    """Divides each image into square cells and hides a random choice of them."""
+
+    name: Literal["grid"] = "grid"
+    mask_ratio: Ratio = 0.6
+    """Share of cells hidden, in [0, 1), rounded up to whole cells; a schedule makes it progressive."""
+    cell_size: int = 2
+    """Side of a cell, in patches. SimMIM's cells of 32 pixels are 2 patches of ViT-B/16 and 8 of Swin."""
+
+    def __post_init__(self) -> None:
+        check_ratio("mask_ratio", self.mask_ratio)
+        if self.cell_size < 1:
+            raise ValueError(f"cell_size must be at least 1, got {self.cell_size}")
+
+    @property
+    def is_exact(self) -> bool:
+        return is_constant(self.mask_ratio)
+
+    def __call__(
+        self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
+    ) -> Tensor:
+        side = self.cells_per_side(inputs.num_patches)
+        noise = uniform_noise(inputs, generator, side * side)
+        hidden = hide_highest(noise, visible_cells(side * side, ratio_at(self.mask_ratio, progress)))
+        rows = hidden.reshape(-1, side, side).repeat_interleave(self.cell_size, dim=1)
+        return rows.repeat_interleave(self.cell_size, dim=2).flatten(1)
+
+    def num_visible(self, num_patches: int) -> int:
+        cells = self.cells_per_side(num_patches) ** 2
+        return visible_cells(cells, lowest_ratio(self.mask_ratio)) * self.cell_size**2
+
+    def cells_per_side(self, num_patches: int) -> int:
+        """Cells in a row of the image."""
+        side = grid_side(num_patches)
+        if side % self.cell_size:
+            raise ValueError(f"cell_size {self.cell_size} does not divide the {side} patches of a side")
+        return side // self.cell_size
+
+
+def visible_cells(num_cells: int, mask_ratio: float) -> int:
+    """Cells left by a mask ratio, whose product is rounded up as in SimMIM; never 0."""
+    return max(1, num_cells - math.ceil(num_cells * mask_ratio))
