@@ -1,14 +1,16 @@
 """Masks on the images of a run: the calibration of their threshold, and a picture of what they hide."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from pipelines.checkpoint import build_objective
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.shard import write_json
 from pipelines.journal import Journal
@@ -16,6 +18,7 @@ from pipelines.run_config import RunConfig
 from vlp.data.loader import load_images
 from vlp.data.shards import ShardSet
 from vlp.data.transforms import denormalize
+from vlp.encoders import ImageEncoder
 from vlp.encoders.patches import patchify
 from vlp.masking import MaskInputs, MaskStrategy, visible_slots
 from vlp.masking.calibration import calibrate
@@ -41,7 +44,7 @@ def calibrate_mask(config: RunConfig, shards: ShardSet, output: Path, journal: J
     if not file.is_file():
         print(f"[pretrain {config.name}] calibrating the similarity threshold", flush=True)
         try:
-            found = calibrate(mask, _patches(config, shards), seed=config.seed)
+            found = calibrate(mask, _calibration_inputs(config, shards), seed=config.seed)
         except ValueError as error:
             raise ConfigError(f"mask: {error}") from error
         write_json(
@@ -53,12 +56,17 @@ def calibrate_mask(config: RunConfig, shards: ShardSet, output: Path, journal: J
             },
         )
     calibration = json.loads(file.read_text())
+    searched = calibration["threshold"]
+    threshold = tuple(map(tuple, searched)) if isinstance(searched, list) else searched
     quantiles = {f"p{float(q):.0%}".strip("%"): v for q, v in calibration["per_image_quantiles"].items()}
     journal.metrics(
-        {f"calibration/{key}": calibration[key] for key in ("threshold", "mask_ratio")}
+        {
+            "calibration/threshold": threshold[0][1] if isinstance(threshold, tuple) else threshold,
+            "calibration/mask_ratio": calibration["mask_ratio"],
+        }
         | {f"calibration/mask_ratio_{key}": value for key, value in quantiles.items()}
     )
-    return replace(config, mask=replace(mask, threshold=calibration["threshold"]))
+    return replace(config, mask=replace(mask, threshold=threshold))
 
 
 def preview_masks(config: RunConfig, shards: ShardSet, masks: Mapping[str, MaskStrategy]) -> Image.Image:
@@ -68,7 +76,7 @@ def preview_masks(config: RunConfig, shards: ShardSet, masks: Mapping[str, MaskS
         image_size=config.image_encoder.image_size,
         normalization=config.data.normalization,
     )
-    inputs = MaskInputs.of(patchify(images, config.image_encoder.patch_size))
+    inputs = _inputs(images, config, _fresh_encoder(config))
     hidden = {name: _hidden(mask, inputs, seed=config.seed) for name, mask in masks.items()}
     scale = max(1, 96 // config.image_encoder.image_size)
     return mask_panel(denormalize(images, config.data.normalization), hidden, image_scale=scale)
@@ -84,8 +92,9 @@ def _hidden(mask: MaskStrategy, inputs: MaskInputs, *, seed: int) -> Tensor:
     return torch.ones_like(masked).scatter(1, keep_indices, is_hidden)
 
 
-def _patches(config: RunConfig, shards: ShardSet, batch_size: int = 128) -> Iterator[Tensor]:
-    """Patches of images spread evenly over the data set, (B, N, P) at a time."""
+def _calibration_inputs(config: RunConfig, shards: ShardSet, batch_size: int = 128) -> Iterator[MaskInputs]:
+    """Images spread evenly over the data set, seen with the weights that training starts from."""
+    encoder = _fresh_encoder(config)
     count = min(CALIBRATION_IMAGES, len(shards))
     chosen = [i * len(shards) // count for i in range(count)]
     for start in range(0, count, batch_size):
@@ -94,4 +103,20 @@ def _patches(config: RunConfig, shards: ShardSet, batch_size: int = 128) -> Iter
             image_size=config.image_encoder.image_size,
             normalization=config.data.normalization,
         )
-        yield patchify(images, config.image_encoder.patch_size)
+        yield _inputs(images, config, encoder)
+
+
+def _fresh_encoder(config: RunConfig) -> Callable[[], ImageEncoder]:
+    """The image encoder that training starts from, built when it is first asked for."""
+    return cache(lambda: build_objective(config, document_frequency=None).image_encoder)
+
+
+def _inputs(images: Tensor, config: RunConfig, encoder: Callable[[], ImageEncoder]) -> MaskInputs:
+    """The views of images; only those that are computed by weights need the encoder."""
+    return MaskInputs(
+        (len(images), config.image_encoder.num_patches),
+        images.device,
+        patches=lambda: patchify(images, config.image_encoder.patch_size),
+        tokens=lambda: encoder().mask_inputs(images).tokens,
+        attention=lambda: encoder().mask_inputs(images).attention,
+    )

@@ -9,55 +9,63 @@ from torch import Generator, Tensor
 
 from vlp.masking import MaskInputs
 from vlp.masking.calibration import QUANTILES, calibrate
-from vlp.masking.cluster import ClusterMask
+from vlp.masking.cluster import ClusterMask, compare_to_anchors
 from vlp.masking.random import RandomMask
+from vlp.masking.strategy import uniform_noise
 
 
 @pytest.fixture(scope="module")
-def batches() -> list[Tensor]:
-    """Patches of 512 smooth images in two batches of unequal size."""
+def batches() -> list[MaskInputs]:
+    """512 smooth images in two batches of unequal size."""
     generator = Generator().manual_seed(0)
     coarse = torch.randn(512, 48, 3, 3, generator=generator)
     smooth = F.interpolate(coarse, size=(7, 7), mode="bilinear")
     images = smooth + 0.2 * torch.randn(512, 48, 7, 7, generator=generator)
     patches = images.flatten(2).transpose(1, 2)
-    return [patches[:300], patches[300:]]
+    return [MaskInputs.of(patches[:300]), MaskInputs.of(patches[300:])]
+
+
+def similarities(mask: ClusterMask, batches: list[MaskInputs], *, seed: int, alpha: float = 0.0) -> Tensor:
+    """Of all patches to the nearest of the anchors that a seed gives: (512, N)."""
+    generator = Generator().manual_seed(seed)
+    parts = []
+    for inputs in batches:
+        anchors = mask.draw_anchors(uniform_noise(inputs, generator))
+        parts.append(compare_to_anchors(inputs, anchors, alphas=[alpha]).nearest(alpha))
+    return torch.cat(parts)
 
 
 @pytest.mark.parametrize("target", [0.1, 0.3, 0.5, 0.8])
 def test_the_calibrated_mask_hides_the_wanted_share_of_fresh_draws(
-    batches: list[Tensor], target: float
+    batches: list[MaskInputs], target: float
 ) -> None:
     found = calibrate(ClusterMask(target_mask_ratio=target), batches, seed=1)
     assert found.mask_ratio == pytest.approx(target, abs=1e-3)
-    fresh = [
-        found.mask(MaskInputs.of(b), generator=Generator().manual_seed(i)) for b in batches for i in range(9)
-    ]
+    fresh = [found.mask(b, generator=Generator().manual_seed(i)) for b in batches for i in range(9)]
     mean = torch.cat([masked.float().mean(dim=1) for masked in fresh])
     assert mean.mean().item() == pytest.approx(target, abs=5 * mean.std().item() / len(mean) ** 0.5 + 0.01)
 
 
-def test_the_threshold_is_the_quantile_of_all_similarities(batches: list[Tensor]) -> None:
+def test_the_threshold_is_the_quantile_of_all_similarities(batches: list[MaskInputs]) -> None:
     mask = ClusterMask(target_mask_ratio=0.4)
     found = calibrate(mask, batches, seed=7)
-    generator = Generator().manual_seed(7)
-    similarity = torch.cat([mask.anchor_similarity(MaskInputs.of(b), generator=generator) for b in batches])
+    similarity = similarities(mask, batches, seed=7)
     descending = similarity.flatten().sort(descending=True).values
     wanted = round(0.4 * len(descending))
     assert descending[wanted + 25] < found.mask.threshold < descending[wanted - 25]
 
 
-def test_the_report_describes_the_calibrated_images(batches: list[Tensor]) -> None:
+def test_the_report_describes_the_calibrated_images(batches: list[MaskInputs]) -> None:
     found = calibrate(ClusterMask(), batches, seed=3)
     generator = Generator().manual_seed(3)
-    masked = torch.cat([found.mask(MaskInputs.of(b), generator=generator) for b in batches])
+    masked = torch.cat([found.mask(b, generator=generator) for b in batches])
     per_image = masked.float().mean(dim=1)
     assert found.mask_ratio == pytest.approx(per_image.mean().item(), abs=1e-6)
     expected = {q: torch.quantile(per_image, q).item() for q in QUANTILES}
     assert found.quantiles == pytest.approx(expected, abs=1e-6)
 
 
-def test_only_the_threshold_is_changed(batches: list[Tensor]) -> None:
+def test_only_the_threshold_is_changed(batches: list[MaskInputs]) -> None:
     mask = ClusterMask(anchor_ratio=0.05, min_mask_ratio=0.3, target_mask_ratio=0.45)
     found = calibrate(mask, batches)
     assert found.mask == ClusterMask(
@@ -66,12 +74,12 @@ def test_only_the_threshold_is_changed(batches: list[Tensor]) -> None:
     assert mask.threshold == "auto"
 
 
-def test_a_seed_gives_one_threshold_and_another_seed_another(batches: list[Tensor]) -> None:
+def test_a_seed_gives_one_threshold_and_another_seed_another(batches: list[MaskInputs]) -> None:
     thresholds = [calibrate(ClusterMask(), batches, seed=seed).mask.threshold for seed in (0, 0, 1)]
     assert thresholds[0] == thresholds[1] != thresholds[2]
 
 
-def test_the_cut_that_follows_does_not_enter_the_calibration(batches: list[Tensor]) -> None:
+def test_the_cut_that_follows_does_not_enter_the_calibration(batches: list[MaskInputs]) -> None:
     loose, tight = (
         calibrate(ClusterMask(min_mask_ratio=ratio, target_mask_ratio=0.5), batches) for ratio in (0.1, 0.9)
     )
@@ -81,7 +89,7 @@ def test_the_cut_that_follows_does_not_enter_the_calibration(batches: list[Tenso
 def test_flat_images_name_the_two_ratios_that_can_be_reached() -> None:
     flat = torch.randn(64, 1, 48, generator=Generator().manual_seed(0)).expand(-1, 49, -1)
     with pytest.raises(ValueError, match="cannot be met") as error:
-        calibrate(ClusterMask(), [flat])
+        calibrate(ClusterMask(), [MaskInputs.of(flat)])
     low, high = map(float, re.findall(r"reaches only ([\d.]+) or ([\d.]+)", str(error.value))[0])
     assert low == pytest.approx(2 / 49, abs=1e-3)  # the anchors
     assert high == 1
@@ -93,16 +101,18 @@ def test_a_ratio_just_above_the_target_is_met_where_the_next_lower_one_is_far() 
     patches = F.one_hot(torch.arange(2000), 2000).float()
     patches[:1001] = patches[0]
     found = calibrate(
-        ClusterMask(anchor_ratio=0.0005, target_mask_ratio=0.5), [patches[None]], seed=one_alike()
+        ClusterMask(anchor_ratio=0.0005, target_mask_ratio=0.5),
+        [MaskInputs.of(patches[None])],
+        seed=one_alike(),
     )
     assert found.mask_ratio == pytest.approx(0.5005, abs=1e-4)
 
 
 def one_alike() -> int:
     """A seed whose only anchor is one of the first 1,001 patches of 2,000."""
-    inputs = MaskInputs.of(torch.zeros(1, 2000, 1))
     mask = ClusterMask(anchor_ratio=0.0005)
-    draws = (int(mask.draw_anchors(inputs, Generator().manual_seed(seed))) for seed in range(100))
+    noise = (torch.rand(1, 2000, generator=Generator().manual_seed(seed)) for seed in range(100))
+    draws = (int(mask.draw_anchors(draw)) for draw in noise)
     return next(seed for seed, anchor in enumerate(draws) if anchor < 1001)
 
 

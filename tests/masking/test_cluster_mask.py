@@ -7,10 +7,17 @@ import torch
 from torch import Generator, Tensor
 
 from vlp.masking import MaskInputs
-from vlp.masking.cluster import ClusterMask, nearest_anchor_similarity, standardize_patches
+from vlp.masking.cluster import ClusterMask, compare_to_anchors, standardize_patches
 from vlp.masking.random import RandomMask
+from vlp.masking.strategy import uniform_noise
 
 ANCHORS = torch.tensor([[3, 50, 97, 120, 150, 190]]).expand(4, -1)
+
+
+def nearest(patches: Tensor, anchors: Tensor, *, tokens: Tensor | None = None, alpha: float = 0.0) -> Tensor:
+    """Similarity of each patch to its image's nearest anchor, 1 for the anchors: (B, N)."""
+    rows = compare_to_anchors(MaskInputs.of(patches, tokens=tokens), anchors, alphas=[alpha])
+    return rows.nearest(alpha).clamp_max(1)
 
 
 def pearson(patches: Tensor) -> Tensor:
@@ -33,7 +40,7 @@ def test_the_golden_images_and_patches_are_those_of_the_released_code(
 
 def test_similarities_are_those_of_the_released_code(wave_patches: Tensor) -> None:
     rows = [
-        nearest_anchor_similarity(wave_patches, torch.full((4, 1), anchor)) for anchor in range(196)
+        nearest(wave_patches, torch.full((4, 1), anchor)) for anchor in range(196)
     ]  # each anchor alone: row by row, the whole matrix
     S = torch.stack(rows, dim=1)
     assert S[0, 0, 1].item() == pytest.approx(0.9758509993553162, abs=1e-5)
@@ -55,12 +62,12 @@ def test_similarities_are_those_of_the_released_code(wave_patches: Tensor) -> No
 def test_fixed_anchors_hide_as_many_patches_as_in_the_released_code(
     wave_patches: Tensor, threshold: float, hidden: list[int]
 ) -> None:
-    masked = nearest_anchor_similarity(wave_patches, ANCHORS) > threshold
+    masked = nearest(wave_patches, ANCHORS) > threshold
     assert masked.sum(dim=1).tolist() == hidden
 
 
 def test_half_of_the_patches_are_hidden_exactly_within_the_golden_interval(wave_patches: Tensor) -> None:
-    similarity = nearest_anchor_similarity(wave_patches, ANCHORS)
+    similarity = nearest(wave_patches, ANCHORS)
     hidden = [int((similarity > r).sum()) for r in (0.7652, 0.76529, 0.76552, 0.7656)]
     assert hidden[0] > 392
     assert hidden[1:3] == [392, 392]
@@ -72,14 +79,14 @@ def test_the_nearest_anchor_is_the_greatest_pearson_correlation(wave_patches: Te
     expected = torch.stack(
         [S[rows].amax(dim=0) for S, rows in zip(pearson(wave_patches), anchors, strict=True)]
     )
-    found = nearest_anchor_similarity(wave_patches, anchors)
+    found = nearest(wave_patches, anchors)
     torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
 
 
 def test_a_mask_is_its_anchors_and_all_patches_that_resemble_one(wave_patches: Tensor) -> None:
     mask = ClusterMask(anchor_ratio=0.03, threshold=0.6)
     inputs = MaskInputs.of(wave_patches)
-    anchors = mask.draw_anchors(inputs, Generator().manual_seed(3))
+    anchors = mask.draw_anchors(uniform_noise(inputs, Generator().manual_seed(3)))
     masked = mask(inputs, generator=Generator().manual_seed(3))
     for S, rows, hidden in zip(pearson(wave_patches), anchors.tolist(), masked, strict=True):
         expected = {j for j in range(196) if any(S[i, j] > 0.6 for i in rows)} | set(rows)
@@ -88,9 +95,9 @@ def test_a_mask_is_its_anchors_and_all_patches_that_resemble_one(wave_patches: T
 
 
 def test_brightness_and_contrast_change_no_similarity(wave_patches: Tensor) -> None:
-    before = nearest_anchor_similarity(wave_patches, ANCHORS)
+    before = nearest(wave_patches, ANCHORS)
     for contrast, brightness in ((1.0, 5.0), (0.25, 0.0), (3.0, -2.0)):
-        after = nearest_anchor_similarity(contrast * wave_patches + brightness, ANCHORS)
+        after = nearest(contrast * wave_patches + brightness, ANCHORS)
         torch.testing.assert_close(after, before, atol=1e-4, rtol=0)
 
 
@@ -107,7 +114,7 @@ def test_a_higher_threshold_hides_a_part_of_what_a_lower_one_hides(wave_patches:
 def test_anchors_are_hidden_even_where_a_patch_is_flat(wave_patches: Tensor) -> None:
     flat = torch.zeros_like(wave_patches)
     mask = ClusterMask(threshold=0.99)
-    anchors = mask.draw_anchors(MaskInputs.of(flat), Generator().manual_seed(0))
+    anchors = mask.draw_anchors(uniform_noise(MaskInputs.of(flat), Generator().manual_seed(0)))
     masked = mask(MaskInputs.of(flat), generator=Generator().manual_seed(0))
     assert masked.gather(1, anchors).all()
     assert masked.sum(dim=1).tolist() == [6] * 4
@@ -120,8 +127,8 @@ def test_the_highest_threshold_hides_the_anchors_alone() -> None:
 
 
 def test_every_patch_is_an_anchor_equally_often() -> None:
-    inputs = MaskInputs.of(torch.zeros(20_000, 16, 3))
-    anchors = ClusterMask(anchor_ratio=0.2, threshold=0.5).draw_anchors(inputs, Generator().manual_seed(0))
+    noise = torch.rand(20_000, 16, generator=Generator().manual_seed(0))
+    anchors = ClusterMask(anchor_ratio=0.2, threshold=0.5).draw_anchors(noise)
     share = torch.bincount(anchors.flatten(), minlength=16) / 20_000
     assert anchors.shape == (20_000, 4)
     assert (share - 4 / 16).abs().max() < 5 * (0.25 * 0.75 / 20_000) ** 0.5

@@ -1,77 +1,133 @@
 """The similarity threshold that hides a wanted share of the patches, searched on real images."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import nextafter
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vlp.masking.cluster import ClusterMask
+from vlp.masking.cluster import AnchorRows, ClusterMask, compare_to_anchors
+from vlp.masking.schedule import Schedule, ratio_at
 from vlp.masking.strategy import MaskInputs
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 TOLERANCE = 1e-3
+KNOTS = 32
+"""Parts into which a table of thresholds divides the training."""
 
 
 class Calibration(NamedTuple):
     """A calibrated mask and what it does to the images it was calibrated on."""
 
     mask: ClusterMask
+    threshold: float
+    """The threshold at this progress; where it changes with the training, the mask has the whole table."""
     mask_ratio: float
-    """Mean share of patches that anchors and clusters hide."""
+    """Mean share of patches hidden at this progress, as `mask.measure` counts them."""
     quantiles: dict[float, float]
     """Per-image mask ratio at each of `QUANTILES`."""
 
 
-def calibrate(mask: ClusterMask, batches: Iterable[Tensor], *, seed: int = 0) -> Calibration:
+def calibrate(
+    mask: ClusterMask, inputs: Iterable[MaskInputs], *, progress: float = 0.0, seed: int = 0
+) -> Calibration:
     """Find the threshold whose mean mask ratio is `mask.target_mask_ratio`, within 1e-3.
 
-    The ratio is that of anchors and clusters, before `min_mask_ratio` cuts further (with both at 0.5 the
-    ratio after the cut could never be met). Anchors are drawn once, so the ratio falls monotonically
+    Where the target or alpha changes with the training, the mask gets a table of thresholds from this
+    progress on. Embeddings change with the weights, so their table is right for the weights of the inputs
+    and wants to be searched again as they move. Anchors are drawn once, so the ratio falls monotonically
     with the threshold and a bisection finds it.
 
     Args:
-        batches: patches of at least 2,000 images in all, (B, N, P) each.
+        inputs: at least 2,000 images in all.
+        progress: share of the training that is done, in [0, 1).
 
     Raises:
         ValueError: no threshold meets the target; the message says what is reachable.
     """
-    generator = torch.Generator().manual_seed(seed)
-    similarity = torch.cat(
-        [mask.anchor_similarity(MaskInputs.of(patches), generator=generator) for patches in batches]
+    knots = _knots(mask, progress)
+    rows = _anchor_rows(mask, inputs, alphas=[mask.alpha(knot) for knot in knots], seed=seed)
+    table = tuple((knot, _search(mask, rows, knot)) for knot in knots)
+    threshold = table[0][1]
+    per_image = _ratios(mask, rows.nearest(mask.alpha(progress)), threshold)
+    levels = torch.quantile(per_image, per_image.new_tensor(QUANTILES)).tolist()
+    return Calibration(
+        replace(mask, threshold=table if len(table) > 1 else threshold),
+        threshold,
+        per_image.mean().item(),
+        dict(zip(QUANTILES, levels, strict=True)),
     )
-    threshold = _bisect(similarity, mask.target_mask_ratio)
-    per_image = (similarity > threshold).float().mean(dim=1)
-    mask_ratio = per_image.mean().item()
-    if abs(mask_ratio - mask.target_mask_ratio) > TOLERANCE:
-        raise ValueError(_unreachable(mask, similarity, threshold))
-    levels = torch.quantile(per_image, torch.tensor(QUANTILES)).tolist()
-    calibrated = replace(mask, threshold=threshold)
-    return Calibration(calibrated, mask_ratio, dict(zip(QUANTILES, levels, strict=True)))
 
 
-def _bisect(similarity: Tensor, target: float, steps: int = 50) -> float:
+def _knots(mask: ClusterMask, progress: float) -> list[float]:
+    """Where the thresholds are searched: here, and over the rest of the training if anything changes."""
+    target, moments = mask.target_mask_ratio, set()
+    if mask.feature == "mix" or isinstance(target, Schedule):
+        moments |= {i / KNOTS for i in range(KNOTS + 1)}
+    if isinstance(target, Schedule):
+        # The last one before `finish` keeps a step from being interpolated.
+        moments |= {target.begin, nextafter(target.finish, 0), target.finish}
+    return sorted({progress, *(moment for moment in moments if moment > progress)})
+
+
+def _anchor_rows(
+    mask: ClusterMask, inputs: Iterable[MaskInputs], *, alphas: Sequence[float], seed: int
+) -> AnchorRows:
+    """The similarities of all images to anchors that only the seed decides."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for images in inputs:
+        noise = torch.rand(images.num_images, images.num_patches, generator=generator)
+        anchors = mask.draw_anchors(noise).to(images.device)
+        parts.append(compare_to_anchors(images, anchors, alphas=alphas))
+    anchors, rgb, embedding = (
+        None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)
+    )
+    assert anchors is not None
+    return AnchorRows(anchors, rgb, embedding)
+
+
+def _search(mask: ClusterMask, rows: AnchorRows, progress: float) -> float:
+    target = ratio_at(mask.target_mask_ratio, progress)
+    similarity = rows.nearest(mask.alpha(progress))
+    threshold = _bisect(mask, similarity, target)
+    if abs(_ratio(mask, similarity, threshold) - target) > TOLERANCE:
+        raise ValueError(_unreachable(mask, similarity, target, threshold))
+    return threshold
+
+
+def _bisect(mask: ClusterMask, similarity: Tensor, target: float, steps: int = 50) -> float:
     low, high = -1.0, 1.0
     for _ in range(steps):
         middle = (low + high) / 2
-        if _ratio(similarity, middle) > target:
+        if _ratio(mask, similarity, middle) > target:
             low = middle
         else:
             high = middle
     # Between two ratios that jump, either may be the nearer one.
-    return min(high, low, key=lambda threshold: abs(_ratio(similarity, threshold) - target))
+    return min(high, low, key=lambda threshold: abs(_ratio(mask, similarity, threshold) - target))
 
 
-def _ratio(similarity: Tensor, threshold: float) -> float:
-    return (similarity > threshold).float().mean().item()
+def _ratios(mask: ClusterMask, similarity: Tensor, threshold: float) -> Tensor:
+    """Each image's mask ratio, as the mask measures it: (B, N) -> (B,)."""
+    ratios = (similarity > threshold).float().mean(dim=1)
+    if mask.measure == "raw":
+        return ratios
+    N = similarity.shape[1]
+    return ratios.clamp_min(1 - mask.num_visible(N) / N)
 
 
-def _unreachable(mask: ClusterMask, similarity: Tensor, threshold: float) -> str:
-    below, above = (_ratio(similarity, nearby) for nearby in (threshold + 1e-6, threshold - 1e-6))
+def _ratio(mask: ClusterMask, similarity: Tensor, threshold: float) -> float:
+    return _ratios(mask, similarity, threshold).mean().item()
+
+
+def _unreachable(mask: ClusterMask, similarity: Tensor, target: float, threshold: float) -> str:
+    below, above = (_ratio(mask, similarity, nearby) for nearby in (threshold + 1e-6, threshold - 1e-6))
     anchors = mask.num_anchors(similarity.shape[1]) / similarity.shape[1]
     return (
-        f"target_mask_ratio {mask.target_mask_ratio} cannot be met within {TOLERANCE}: the anchors alone "
+        f"target_mask_ratio {target} cannot be met within {TOLERANCE}: the anchors alone "
         f"hide {anchors:.3f}, and around the target this data reaches only {below:.3f} or {above:.3f}; "
         f"choose one of these, or another anchor_ratio (now {mask.anchor_ratio})"
     )

@@ -1,13 +1,26 @@
 """Cluster masking (Wei et al., CVPR 2024, arXiv:2405.08815)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from itertools import pairwise
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from vlp.masking.strategy import STRATEGIES, MaskInputs, MaskStrategy, uniform_noise, visible_count
+from vlp.masking.schedule import Ratio, check_ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.strategy import (
+    STRATEGIES,
+    MaskInputs,
+    MaskStrategy,
+    hide_highest,
+    uniform_noise,
+    visible_count,
+)
+
+ThresholdTable = tuple[tuple[float, float], ...]
+"""Pairs of progress and threshold, in order of progress."""
 
 
 @STRATEGIES.register
@@ -18,67 +31,145 @@ class ClusterMask(MaskStrategy):
     name: Literal["cluster"] = "cluster"
     anchor_ratio: float = 0.03
     """Share of patches drawn as anchors, in (0, 1)."""
-    threshold: float | Literal["auto"] = "auto"
+    feature: Literal["rgb", "embedding", "mix"] = "rgb"
+    """What is compared: pixels, embedded patches with their positions, or both, with the share alpha of the
+    embeddings growing from 0 to 1 over the training."""
+    alpha_power: float = 1.0
+    """alpha = progress ** alpha_power, above 0 (the paper's k); only the mix has it."""
+    threshold: float | Literal["auto", "per_image"] | ThresholdTable = "auto"
     """Cosine similarity to an anchor above which a patch joins its cluster, in [-1, 1].
-    `auto` searches the one that meets `target_mask_ratio` before training."""
-    target_mask_ratio: float = 0.5
-    """Mean share of patches that anchors and clusters hide, in (0, 1)."""
+    `auto` searches the one that meets `target_mask_ratio`; where that or alpha changes with the training,
+    the search gives a table of pairs (progress, threshold) to interpolate.
+    `per_image` meets the target in every image, with a threshold of its own."""
+    target_mask_ratio: Ratio = 0.5
+    """Mean share of patches that anchors and clusters hide, in (0, 1); a schedule makes it progressive."""
     min_mask_ratio: float = 0.5
     """Share of patches hidden at least, in [0, 1); fixes the encoder's sequence length (the paper's beta)."""
-
-    is_exact: ClassVar[bool] = False
+    measure: Literal["raw", "floored"] = "raw"
+    """Which mask ratio the search brings to the target: before or after `min_mask_ratio` cuts further."""
 
     def __post_init__(self) -> None:
         if not 0 < self.anchor_ratio < 1:
             raise ValueError(f"anchor_ratio must be in (0, 1), got {self.anchor_ratio}")
-        if not 0 <= self.min_mask_ratio < 1:
-            raise ValueError(f"min_mask_ratio must be in [0, 1), got {self.min_mask_ratio}")
-        if not self.anchor_ratio < self.target_mask_ratio < 1:
-            raise ValueError(
-                f"target_mask_ratio must be above anchor_ratio ({self.anchor_ratio}) and below 1: anchors "
-                f"are always hidden; got {self.target_mask_ratio}"
-            )
-        if self.threshold != "auto" and not -1 <= self.threshold <= 1:
-            raise ValueError(f"threshold must be auto or in [-1, 1], got {self.threshold}")
+        if not self.alpha_power > 0:
+            raise ValueError(f"alpha_power must be above 0, got {self.alpha_power}")
+        check_ratio("min_mask_ratio", self.min_mask_ratio)
+        check_ratio("target_mask_ratio", self.target_mask_ratio)
+        self._check_target()
+        self._check_threshold()
+
+    @property
+    def is_exact(self) -> bool:
+        # The cut to min_mask_ratio is random, and so needs noise.
+        target = lowest_ratio(self.target_mask_ratio)
+        is_uncut = is_constant(self.target_mask_ratio) and target >= self.min_mask_ratio
+        return self.threshold == "per_image" and is_uncut
 
     def __call__(
         self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
     ) -> Tensor:
-        if self.threshold == "auto":
-            raise ValueError("threshold is still auto: calibrate the mask before using it")
-        return self.anchor_similarity(inputs, generator=generator) > self.threshold
+        alpha = self.alpha(progress)
+        anchors = self.draw_anchors(uniform_noise(inputs, generator))
+        similarity = compare_to_anchors(inputs, anchors, alphas=[alpha]).nearest(alpha)
+        if self.threshold == "per_image":
+            target = ratio_at(self.target_mask_ratio, progress)
+            return hide_highest(similarity, visible_count(inputs.num_patches, target))
+        return similarity > self.threshold_at(progress)
 
-    def anchor_similarity(self, inputs: MaskInputs, *, generator: Generator | None) -> Tensor:
-        """How much each patch looks like its image's nearest anchor: (B, N), infinite for the anchors."""
-        anchors = self.draw_anchors(inputs, generator)
-        similarity = nearest_anchor_similarity(inputs.patches, anchors)
-        return similarity.scatter(1, anchors, torch.inf)
+    def alpha(self, progress: float) -> float:
+        """Share of the embeddings in the similarity; training starts with pixels alone (section 3.3)."""
+        return {"rgb": 0.0, "embedding": 1.0, "mix": progress**self.alpha_power}[self.feature]
 
-    def draw_anchors(self, inputs: MaskInputs, generator: Generator | None) -> Tensor:
-        """A uniform choice of patches of each image: (B, anchors) int64."""
-        return uniform_noise(inputs, generator).topk(self.num_anchors(inputs.num_patches), dim=1).indices
+    def threshold_at(self, progress: float) -> float:
+        """The similarity above which a patch joins a cluster."""
+        if isinstance(self.threshold, str):
+            raise ValueError(f"threshold is still {self.threshold}: calibrate the mask before using it")
+        return interpolate(self.threshold, progress) if isinstance(self.threshold, tuple) else self.threshold
+
+    def draw_anchors(self, noise: Tensor) -> Tensor:
+        """The patches of greatest noise: (B, N) in [0, 1) -> (B, anchors) int64."""
+        return noise.topk(self.num_anchors(noise.shape[1]), dim=1).indices
 
     def num_anchors(self, num_patches: int) -> int:
         """Anchors per image, at least one."""
         return max(1, num_patches - int(num_patches * (1 - self.anchor_ratio)))
 
     def num_visible(self, num_patches: int) -> int:
-        return visible_count(num_patches, self.min_mask_ratio)
+        is_met = self.threshold == "per_image"
+        target = lowest_ratio(self.target_mask_ratio) if is_met else 0.0
+        return visible_count(num_patches, max(self.min_mask_ratio, target))
+
+    def _check_target(self) -> None:
+        target = lowest_ratio(self.target_mask_ratio)
+        if not self.anchor_ratio < target:
+            raise ValueError(
+                f"target_mask_ratio must be above anchor_ratio ({self.anchor_ratio}): anchors are always "
+                f"hidden; got {target}"
+            )
+        if self.measure == "floored" and not self.min_mask_ratio < target:
+            raise ValueError(
+                f"target_mask_ratio must be above min_mask_ratio ({self.min_mask_ratio}) where measure is "
+                f"floored: the cut alone hides as much whatever the threshold; got {target}"
+            )
+
+    def _check_threshold(self) -> None:
+        if isinstance(self.threshold, str):
+            return
+        table = self.threshold if isinstance(self.threshold, tuple) else ((0.0, self.threshold),)
+        if not table or list(table) != sorted(table):
+            raise ValueError(f"threshold must be a table in order of progress, got {self.threshold}")
+        for _, threshold in table:
+            if not -1 <= threshold <= 1:
+                raise ValueError(f"threshold must be auto, per_image or in [-1, 1], got {threshold}")
 
 
-def nearest_anchor_similarity(patches: Tensor, anchors: Tensor) -> Tensor:
-    """Cosine similarity of every patch to the nearest anchor: (B, N, P), (B, A) -> (B, N).
+class AnchorRows(NamedTuple):
+    """The rows of the similarity matrices that belong to the anchors."""
 
-    Patches are contrast-normalized first (section 3.2), all channels together. Only the anchors' rows of
-    the similarity matrix are computed, in float32 whatever the autocast.
+    anchors: Tensor
+    """(B, A) int64."""
+    rgb: Tensor | None
+    """(B, A, N) cosine similarity of pixels; None where no alpha needs it."""
+    embedding: Tensor | None
+    """(B, A, N) cosine similarity of embedded patches; None where no alpha needs it."""
+
+    def nearest(self, alpha: float) -> Tensor:
+        """How much each patch looks like its image's nearest anchor: (B, N), infinite for the anchors."""
+        shares = ((1 - alpha, self.rgb), (alpha, self.embedding))
+        rows = sum(share * rows for share, rows in shares if share > 0 and rows is not None)
+        assert isinstance(rows, Tensor)
+        return rows.amax(dim=1).scatter(1, self.anchors, torch.inf)
+
+
+def compare_to_anchors(inputs: MaskInputs, anchors: Tensor, *, alphas: Sequence[float]) -> AnchorRows:
+    """Whatever similarities the mixes by these alphas are made of, for anchors (B, A)."""
+    rgb = cosine_rows(standardize_patches(inputs.patches), anchors) if min(alphas) < 1 else None
+    embedding = cosine_rows(inputs.tokens, anchors) if max(alphas) > 0 else None
+    return AnchorRows(anchors, rgb, embedding)
+
+
+def interpolate(table: ThresholdTable, progress: float) -> float:
+    """The table's threshold at a progress, linear between two entries and constant outside of them."""
+    for (start, low), (end, high) in pairwise(table):
+        if progress < end:
+            share = max(0.0, (progress - start) / (end - start))
+            return (1 - share) * low + share * high
+    return table[-1][1]
+
+
+def cosine_rows(features: Tensor, anchors: Tensor) -> Tensor:
+    """Cosine similarity of the anchors to every patch: (B, N, D), (B, A) -> (B, A, N).
+
+    Only the anchors' rows of the similarity matrix are computed, in float32 whatever the autocast.
     """
-    with torch.autocast(patches.device.type, enabled=False):
-        patches = F.normalize(standardize_patches(patches.float()), dim=2)
-        rows = patches.gather(1, anchors[:, :, None].expand(-1, -1, patches.shape[2]))
-        return (rows @ patches.transpose(1, 2)).amax(dim=1)
+    with torch.autocast(features.device.type, enabled=False):
+        unit = F.normalize(features.float(), dim=2)
+        rows = unit.gather(1, anchors[:, :, None].expand(-1, -1, unit.shape[2]))
+        return rows @ unit.transpose(1, 2)
 
 
 def standardize_patches(patches: Tensor) -> Tensor:
-    """Zero mean and unit (unbiased) variance of each patch: (B, N, P) -> (B, N, P)."""
+    """Zero mean and unit (unbiased) variance of each patch (section 3.2): (B, N, P) -> (B, N, P) float32."""
+    patches = patches.float()
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return (patches - mean) / (variance + 1e-6).sqrt()
