@@ -155,12 +155,14 @@ def flat_params(config: Any) -> dict[str, Any]:
     return dict(leaves(to_dict(config)))
 
 
-def absolute_paths(config: Schema) -> Schema:
-    """Settings for a process with another working directory."""
+def absolute_paths(config: Schema, folder: Path | None = None) -> Schema:
+    """Settings for a process that works elsewhere; paths are relative to the folder, or to this one."""
+    folder = folder or Path.cwd()
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}  # pyright: ignore[reportArgumentType]
-    return dataclasses.replace(  # pyright: ignore[reportCallIssue]
-        config, **{key: value.absolute() for key, value in values.items() if isinstance(value, Path)}
-    )
+    paths = {key: folder / value for key, value in values.items() if isinstance(value, Path)}
+    parts = {key: value for key, value in values.items() if dataclasses.is_dataclass(value)}
+    nested = {key: absolute_paths(part, folder) for key, part in parts.items()}
+    return dataclasses.replace(config, **paths, **nested)  # pyright: ignore[reportCallIssue]
 
 
 def fingerprint(*parts: Any) -> str:

@@ -1,9 +1,11 @@
-"""Ray Data: the captions of shards to the document frequency of every token.
+"""Ray Data: the captions of shards to the document frequency of every token, and the count of every word.
 
-One vector is counted per shard and kept beside the others; the result is their sum. So it is exact, an
-interrupted stage goes on with the missing shards, and shards that are added cost only themselves.
+One vector, and one table of words, is counted per shard and kept beside the others; the results are their
+sums. So they are exact, an interrupted stage goes on with the missing shards, and shards that are added cost
+only themselves. The words are the same for every tokenizer: the word-level one makes its vocabulary of them.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -25,8 +27,9 @@ from vlp.data.shards import MANIFEST, read_captions, read_manifest
 from vlp.registry import one_of
 from vlp.tokenizers import TOKENIZERS, TokenizerConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
+from vlp.tokenizers.words import count_words, read_word_counts, write_word_counts
 
-TABLE = "document_frequency.parquet"
+TABLE, WORDS = "document_frequency.parquet", "words.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ class DocfreqConfig(StrictConfig):
 def docfreq(
     config: DocfreqConfig, output: Path, *, machine: MachineConfig, journal: Journal
 ) -> dict[str, Any]:
-    """Write `document_frequency.parquet` and a manifest; returns the manifest."""
+    """Write `document_frequency.parquet`, `words.parquet` and a manifest; returns the manifest."""
     shard_set = check_shards(config.shards)
     shards = shard_set["shards"]
     journal.dataset(
@@ -54,12 +57,14 @@ def docfreq(
     tokenizer = build_tokenizer(config.tokenizer, "tokenizer")
     output.mkdir(parents=True, exist_ok=True)
     files = {s["name"]: output / f"{s['tar_sha256'][:16]}-{tokenizer.identity}.npz" for s in shards}
-    todo = {name: file for name, file in files.items() if not file.is_file()}
+    words = {name: _words_file(file) for name, file in files.items()}
+    todo = {name: file for name, file in files.items() if not (file.is_file() and words[name].is_file())}
     progress = Progress("docfreq", len(files), "shards")
     for done, _ in enumerate(_count(config, todo, machine) if todo else (), start=len(files) - len(todo) + 1):
         progress.update(done)
     total = reduce(add, (_read_counts(file) for file in files.values()))
     total.write(output / TABLE, tokenizer)
+    write_word_counts(sum(map(Counter, map(read_word_counts, words.values())), Counter()), output / WORDS)
     manifest = {
         "digest": fingerprint(total.counts.tolist(), total.num_documents, tokenizer.identity),
         "tokenizer": tokenizer.identity,
@@ -67,7 +72,8 @@ def docfreq(
         "num_distinct_tokens": int(np.count_nonzero(total.counts)),
     }
     journal.metrics({f"docfreq/{key}": manifest[key] for key in ("num_documents", "num_distinct_tokens")})
-    journal.artifact(output / TABLE, folder="docfreq")
+    for file in (TABLE, WORDS):
+        journal.artifact(output / file, folder="docfreq")
     write_json(output / MANIFEST, manifest)
     remove_temporary(output)
     return manifest
@@ -94,8 +100,12 @@ class CountShard:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         captions = read_captions(self.shards / f"{row['name']}.parquet")
-        frequency = count_documents([text for texts in captions for text in texts], self.tokenizer)
+        documents = [text for texts in captions for text in texts]
         file = Path(row["file"])
+        temporary = file.with_suffix(f".{WRITER}.words.tmp")
+        write_word_counts(count_words(documents), temporary)
+        temporary.replace(_words_file(file))
+        frequency = count_documents(documents, self.tokenizer)
         temporary = file.with_suffix(f".{WRITER}.tmp")
         with temporary.open("wb") as stream:
             np.savez_compressed(
@@ -124,6 +134,11 @@ def _count(config: DocfreqConfig, todo: dict[str, Path], machine: MachineConfig)
         )
         .iter_rows()
     )
+
+
+def _words_file(file: Path) -> Path:
+    """The word counts of the shard whose token counts a file holds; named after the shard alone."""
+    return file.with_name(f"{file.stem.split('-')[0]}-{WORDS}")
 
 
 def _read_counts(file: Path) -> DocumentFrequency:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +138,7 @@ def _fit(
     from pipelines.train_callbacks import AnnounceFailures
     from pipelines.train_loop import Job, train_worker
 
-    job = Job(with_absolute_paths(config), machine, output / CHECKPOINTS, journal)
+    job = Job(absolute_paths(config), machine, output / CHECKPOINTS, journal)
     resources = {"CPU": machine.cpus_per_worker} | ({"GPU": 1} if machine.use_gpu else {})
     result: Result = TorchTrainer(
         train_worker,
@@ -201,13 +200,3 @@ def _journal_inputs(config: RunConfig, shards: ShardSet, output: Path, journal: 
     )
     preview_masks(config, shards, {config.name: config.mask}).save(output / "masks.png")
     journal.artifact(output / "masks.png", folder="pictures")
-
-
-def with_absolute_paths(config: RunConfig) -> RunConfig:
-    """Workers have another working directory."""
-    return replace(
-        config,
-        data=absolute_paths(config.data),
-        tokenizer=absolute_paths(config.tokenizer),
-        evaluation=absolute_paths(config.evaluation),
-    )

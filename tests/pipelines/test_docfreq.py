@@ -9,10 +9,11 @@ import pytest
 
 from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
-from pipelines.docfreq import TABLE, DocfreqConfig, docfreq
+from pipelines.docfreq import TABLE, WORDS, DocfreqConfig, docfreq
 from pipelines.journal import Journal
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
+from vlp.tokenizers.words import WordsConfig, count_words, read_word_counts
 
 CAPTIONS = [
     ["a red square", "red red RED circle"],
@@ -51,6 +52,17 @@ def test_frequencies_equal_a_count_over_all_captions(counted: tuple[Path, Path])
     table = DocumentFrequency.read(counted[1] / TABLE)
     assert table.num_documents == 2 * len(CAPTIONS)
     assert {i: n for i, n in enumerate(table.counts.tolist()) if n} == naive_counts(CAPTIONS)
+
+
+def test_words_are_counted_beside_and_make_a_vocabulary(counted: tuple[Path, Path]) -> None:
+    words = read_word_counts(counted[1] / WORDS)
+    assert words == count_words(text for texts in CAPTIONS for text in texts)
+    assert (words["red"], words["photos"], words["circle"]) == (4, 19, 1)
+    tokenizer = WordsConfig(word_counts=counted[1] / WORDS, min_count=2).build()
+    names = [
+        [tokenizer.token_of(i) for i in ids] for ids in tokenizer.token_ids(["Red dogs' PHOTO, a circle"])
+    ]
+    assert names == [["red", "dog", "a", "circle"]]
 
 
 def test_only_the_shard_whose_counts_are_missing_is_counted_again(counted: tuple[Path, Path]) -> None:

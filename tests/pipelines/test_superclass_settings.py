@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.config import Layers, build, to_dict
+from pipelines.config import Layers, absolute_paths, build, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.plan import PipelineConfig, Plan
 from pipelines.run_config import RunConfig
@@ -90,7 +90,5 @@ def test_a_missing_vocabulary_stops_a_pipeline_before_it_starts() -> None:
 
 
 def test_workers_find_the_vocabulary_from_another_folder() -> None:
-    from pipelines.pretrain import with_absolute_paths
-
     config = replace(run(name="superclass"), tokenizer=WordPieceConfig(vocab_file=Path("vocab.txt")))
-    assert with_absolute_paths(config).tokenizer.vocab_file == Path.cwd() / "vocab.txt"
+    assert absolute_paths(config).tokenizer.vocab_file == Path.cwd() / "vocab.txt"

@@ -27,9 +27,9 @@ class SentencePiece(Tokenizer):
     """Pieces of a trained model; where it has no start- or end-of-text, an id is added after its own."""
 
     def __init__(self, config: SentencePieceConfig) -> None:
+        model = read_vocabulary(config.model_file)
         from sentencepiece import SentencePieceProcessor
 
-        model = read_vocabulary(config.model_file)
         super().__init__(config, "sentencepiece-1", model)
         try:
             self.processor = SentencePieceProcessor(model_proto=model)

@@ -1,0 +1,106 @@
+"""Whole words as classes: the frequent lemmas of a corpus (SuperClass, arXiv:2411.03313, table 4; CatLIP)."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlp.registry import one_of
+from vlp.tokenizers.clip_bpe import VERSION, WORD_CACHE_SIZE, clean
+from vlp.tokenizers.lexicons import LEXICONS, Lemma, PluralLexicon
+from vlp.tokenizers.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig
+
+WORD = re.compile(r"\w+(?:'\w+)*")
+
+
+@TOKENIZERS.register
+@dataclass(frozen=True, kw_only=True)
+class WordsConfig(TokenizerConfig):
+    """Settings of the vocabulary of lemmas."""
+
+    name: Literal["words"] = "words"
+    word_counts: Path
+    """Table `words.parquet` that `vlp docfreq` made, of whatever tokenizer."""
+    lexicon: one_of(LEXICONS) = PluralLexicon()  # pyright: ignore[reportInvalidTypeForm]
+    min_count: int = 5
+    """Occurrences in the corpus that a lemma needs to be a class."""
+    max_size: int = 40_000
+    """Classes at most: the most frequent lemmas."""
+
+    def __post_init__(self) -> None:
+        TokenizerConfig.__post_init__(self)
+        for key in ("min_count", "max_size"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+
+    def build(self) -> "Words":
+        return Words(self)
+
+
+class Words(Tokenizer):
+    """Ids are ranks in the frequency-sorted vocabulary; words outside it are left out."""
+
+    def __init__(self, config: WordsConfig) -> None:
+        counts = read_word_counts(config.word_counts)
+        lemma = config.lexicon.build(counts)
+        self.lemmas = frequent_lemmas(counts, lemma, min_count=config.min_count, max_size=config.max_size)
+        ids = {name: i for i, name in enumerate(self.lemmas)}
+        # The lemmas of all known words, as some lexicons depend on the counts.
+        super().__init__(config, VERSION, self.lemmas, sorted((word, lemma(word)) for word in counts))
+        self.id_of = lru_cache(WORD_CACHE_SIZE)(lambda word: ids.get(lemma(word) or ""))
+        self.frame = (len(ids), len(ids) + 1)
+        self.special_tokens = self.frame
+        self.vocab_size = len(ids) + 2
+
+    def _ids(self, captions: Sequence[str]) -> list[list[int]]:
+        rows = ([self.id_of(word) for word in words_of(caption)] for caption in captions)
+        return [[i for i in row if i is not None] for row in rows]
+
+    def _name(self, token_id: int) -> str:
+        return (*self.lemmas, "<start_of_text>", "<end_of_text>")[token_id]
+
+
+def words_of(caption: str) -> list[str]:
+    """The words of a caption in lower case, without punctuation and the possessive `'s`."""
+    return [word.removesuffix("'s") for word in WORD.findall(clean(caption).replace("\u2019", "'"))]
+
+
+def frequent_lemmas(
+    counts: Mapping[str, int], lemma: Lemma, *, min_count: int, max_size: int
+) -> tuple[str, ...]:
+    """The lemmas that occur often enough, most frequent first, equals by the alphabet."""
+    totals: Counter[str] = Counter()
+    for word, count in counts.items():
+        if name := lemma(word):
+            totals[name] += count
+    frequent = [name for name, count in totals.items() if count >= min_count]
+    return tuple(sorted(frequent, key=lambda name: (-totals[name], name))[:max_size])
+
+
+def count_words(captions: Iterable[str]) -> Counter[str]:
+    """How often each form of each word occurs."""
+    return Counter(word for caption in captions for word in words_of(caption))
+
+
+def write_word_counts(counts: Mapping[str, int], file: Path) -> None:
+    """Save as Parquet: `word`, `count`, most frequent first."""
+    words = sorted(counts, key=lambda word: (-counts[word], word))
+    numbers = pa.array([counts[word] for word in words], pa.int64())
+    pq.write_table(pa.table({"word": pa.array(words, pa.string()), "count": numbers}), file)
+
+
+def read_word_counts(file: Path) -> dict[str, int]:
+    """The inverse of `write_word_counts`; a ValueError if the file is none of ours."""
+    if not file.is_file():
+        raise ValueError(f"no such file: {file}; make it with `vlp docfreq`")
+    try:
+        table = pq.read_table(file, columns=["word", "count"])
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise ValueError(f"{file} is no table of word counts; make one with `vlp docfreq`") from error
+    return dict(zip(table["word"].to_pylist(), table["count"].to_pylist(), strict=True))
