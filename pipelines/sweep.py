@@ -1,6 +1,5 @@
 """Ray Tune: the best settings of one run of a pipeline, over any of its dotted keys."""
 
-import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -8,14 +7,24 @@ from typing import Any, Literal
 import yaml
 
 from pipelines.cluster import connect
-from pipelines.config import Layers, MachineConfig, build, fingerprint, flat_params, read_yaml, to_dict
+from pipelines.config import (
+    Layers,
+    MachineConfig,
+    absolute_paths,
+    build,
+    fingerprint,
+    flat_params,
+    read_yaml,
+    to_dict,
+)
 from pipelines.config_errors import ConfigError, nearest
 from pipelines.environment import environment_tags
 from pipelines.journal import Journal
 from pipelines.plan import LATER, PipelineConfig, Plan
 from pipelines.pretrain import check_run, pretrain
 from pipelines.run import prepare_data
-from pipelines.run_config import RunConfig
+from pipelines.run_config import RunConfig, build_tokenizer
+from pipelines.search_space import draw, search_space, setting_text
 from pipelines.stages import Stages, ending
 from vlp.config import StrictConfig
 
@@ -71,12 +80,19 @@ class Search:
 
     run: dict[str, Any]
     machine: MachineConfig
+    started_in: Path
+    """What the paths of the sampled settings are relative to; trials run in folders of their own."""
     folder: Path
     journal: Journal
 
     def config(self, sampled: dict[str, Any]) -> RunConfig:
         """The run with the sampled settings on top."""
-        return build(RunConfig, Layers().add(self.run, "sweep").set(sampled, "sweep: space"))
+        layers = Layers().add(self.run, "sweep").set(sampled, "sweep: space")
+        return absolute_paths(build(RunConfig, layers), self.started_in)
+
+    def label(self, sampled: dict[str, Any]) -> str:
+        """The sampled settings in a few words."""
+        return " ".join(f"{key.rpartition('.')[2]}={setting_text(value)}" for key, value in sampled.items())
 
     def trial_journal(self, trial_id: str) -> Journal:
         """The record of one trial, nested in the sweep's."""
@@ -106,6 +122,7 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Best:
         search = Search(
             run=_with_evaluation(base, to_dict(evaluation), config),
             machine=machine,
+            started_in=Path.cwd(),
             folder=(machine.storage / "sweeps" / label).absolute(),
             journal=journal,
         )
@@ -120,12 +137,10 @@ def _check(config: SweepConfig, runs: dict[str, RunConfig], num_draws: int = 32)
     layers = Layers().add(_with_evaluation(runs[config.run], {}, config), "overrides")
     space = search_space(config.space)
     for _ in range(num_draws):
-        build(RunConfig, layers.set({key: _draw(sampler) for key, sampler in space.items()}, "space"))
-
-
-def _draw(sampler: Any) -> Any:
-    """One value: of a sampler of ray.tune, or of a grid."""
-    return random.choice(sampler["grid_search"]) if isinstance(sampler, dict) else sampler.sample()
+        drawn = {key: draw(sampler) for key, sampler in space.items()}
+        run = build(RunConfig, layers.set(drawn, "space"))
+        if any(key.startswith("tokenizer") for key in space):
+            build_tokenizer(run.tokenizer, "space: tokenizer")
 
 
 def _with_evaluation(base: RunConfig, evaluation: dict[str, Any], config: SweepConfig) -> dict[str, Any]:
@@ -172,25 +187,9 @@ def _tune(config: SweepConfig, search: Search, trial_cpus: float) -> Any:
             name="tune",
             storage_path=str(search.folder),
             verbose=0,
-            callbacks=[FollowTrials(config.metric, config.num_trials, search)],
+            callbacks=[FollowTrials(config.metric, search)],
         ),
     ).fit()
-
-
-def search_space(space: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """{"mask.anchor_ratio": {"uniform": [0.01, 0.2]}} -> {"mask.anchor_ratio": tune.uniform(0.01, 0.2)}."""
-    from ray import tune
-
-    samplers = {}
-    for key, choice in space.items():
-        for name, arguments in choice.items():
-            sampler = getattr(tune, name, None)
-            if not callable(sampler):
-                valid = ["choice", "uniform", "loguniform", "quniform", "randint", "grid_search"]
-                raise ConfigError(f"space.{key}: {name!r} is no sampler of ray.tune{nearest(name, valid)}")
-            takes_one = name in ("choice", "grid_search")
-            samplers[key] = sampler(arguments) if takes_one else sampler(*arguments)
-    return samplers
 
 
 def run_trial(sampled: dict[str, Any], search: Search) -> None:
@@ -202,7 +201,7 @@ def run_trial(sampled: dict[str, Any], search: Search) -> None:
     assert trial_id is not None
     journal = search.trial_journal(trial_id)
     journal.begin(
-        name=" ".join(f"{key.rpartition('.')[2]}={value:.4g}" for key, value in sampled.items()),
+        name=search.label(sampled),
         parent=search.journal.folder,
         tags={"stage": "trial", "trial_id": trial_id},
     )
@@ -223,9 +222,9 @@ def _best(results: Any, config: SweepConfig, search: Search) -> Best:
     best = results.get_best_result(config.metric, config.mode)
     run = to_dict(search.config(best.config))
     file = search.folder / "best.yaml"
-    file.write_text(yaml.safe_dump(run, sort_keys=False))
+    file.writesetting_text(yaml.safe_dump(run, sort_keys=False))
     search.journal.artifact(file)
     search.journal.metrics({f"best/{config.metric}": best.metrics[config.metric]})
-    overrides = [f"{key}={value:.4g}" for key, value in best.config.items()]
+    overrides = [f"{key}={setting_text(value)}" for key, value in best.config.items()]
     search.journal.tags({"best": " ".join(overrides)})
     return Best(config.metric, best.metrics[config.metric], overrides, file)

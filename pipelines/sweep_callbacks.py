@@ -11,19 +11,18 @@ if TYPE_CHECKING:
 class FollowTrials(Callback):
     """Prints every result, and closes a trial's record: the scheduler kills the process that wrote it."""
 
-    def __init__(self, metric: str, num_trials: int, search: "Search") -> None:
+    def __init__(self, metric: str, search: "Search") -> None:
         self.metric = metric
-        self.num_trials = num_trials
         self.search = search
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any
     ) -> None:
         done = sum(trial.is_finished() for trial in trials)
-        setting = " ".join(f"{key}={value:.4g}" for key, value in trial.config.items())
+        setting = self.search.label(trial.config)
         score = f"{self.metric} {result[self.metric]:.4f}" if self.metric in result else "no score yet"
         print(
-            f"[sweep] {done}/{self.num_trials} trials done; {setting}: step {result.get('step')}, {score}",
+            f"[sweep] {done}/{len(trials)} trials done; {setting}: step {result.get('step')}, {score}",
             flush=True,
         )
 

@@ -11,10 +11,13 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from pipelines.config import Layers, build
+from pipelines.config import Layers, MachineConfig, build
 from pipelines.config_errors import ConfigError
+from pipelines.journal import Journal
+from pipelines.plan import LATER, PipelineConfig, Plan
 from pipelines.run_config import RunConfig
-from pipelines.sweep import search_space
+from pipelines.search_space import search_space
+from pipelines.sweep import Search, SweepConfig, _check
 
 REPOSITORY = Path(__file__).parents[2]
 PIPELINE = {
@@ -51,6 +54,34 @@ def test_samplers_are_those_of_ray_tune_and_a_misspelt_one_is_named():
     assert search_space({"seed": {"grid_search": [1, 2]}}) == {"seed": {"grid_search": [1, 2]}}
     with pytest.raises(ConfigError, match=r"space\.seed: 'unifrom' is no sampler .* did you mean uniform\?"):
         search_space({"seed": {"unifrom": [0, 1]}})
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in (REPOSITORY / "conf" / "sweep").glob("*.yaml") if "tokenizer" not in file.stem]
+)
+def test_every_sweep_of_the_repository_draws_valid_runs(file, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    config = build(SweepConfig, Layers().add(yaml.safe_load(file.read_text()), str(file)))
+    pipeline = build(PipelineConfig, Layers().add(yaml.safe_load(config.pipeline.read_text()), "pipeline"))
+    _check(config, {run.name: run for run in Plan(pipeline).runs(LATER, LATER)})
+
+
+def test_a_tokenizer_without_its_files_stops_a_sweep_before_the_first_trial(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    with pytest.raises(ConfigError, match=r"space: tokenizer: no such file"):
+        test_every_sweep_of_the_repository_draws_valid_runs(
+            REPOSITORY / "conf" / "sweep" / "superclass_tokenizer.yaml", monkeypatch
+        )
+
+
+def test_a_trial_is_named_by_words_and_rounded_numbers_and_finds_its_files(tmp_path):
+    run = {"name": "x", "objective": {"name": "superclass"}}
+    search = Search(run, MachineConfig(), tmp_path, tmp_path, Journal(tmp_path))
+    sampled = {"optimizer.lr": 0.00123456, "tokenizer": {"name": "words", "word_counts": "words.parquet"}}
+    assert search.label(sampled) == (
+        "lr=0.001235 tokenizer={'name': 'words', 'word_counts': 'words.parquet'}"
+    )
+    assert search.config(sampled).tokenizer.word_counts == tmp_path / "words.parquet"
 
 
 @pytest.mark.timeout(400)
