@@ -17,13 +17,13 @@ from pipelines.journal import Journal
 from pipelines.run_config import RunConfig
 from vlp.data.loader import load_images
 from vlp.data.shards import ShardSet
-from vlp.data.transforms import denormalize
 from vlp.encoders import ImageEncoder
 from vlp.encoders.patches import patchify
 from vlp.masking import MaskInputs, MaskStrategy, visible_slots
 from vlp.masking.calibration import calibrate
 from vlp.masking.cluster import ClusterMask
 from vlp.masking.strategy import uniform_noise
+from vlp.normalization import denormalize
 from vlp.pictures.masks import mask_panel
 from vlp.seeds import mix_seeds
 

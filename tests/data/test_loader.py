@@ -6,7 +6,8 @@ import torch
 from vlp.data.loader import DataConfig, TrainingPairs, load_batches, load_images
 from vlp.data.order import Draw, rank_batches
 from vlp.data.shards import ShardSet
-from vlp.data.transforms import MEAN_STD, center_crop, decode, to_tensor
+from vlp.data.transforms import center_crop, decode, to_tensor
+from vlp.normalization import MEAN_STD
 from vlp.objectives import Batch
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 

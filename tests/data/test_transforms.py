@@ -10,16 +10,8 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import CenterCrop, RandomResizedCrop
 from torchvision.transforms import functional as tv
 
-from vlp.data.transforms import (
-    MEAN_STD,
-    Normalization,
-    center_crop,
-    decode,
-    denormalize,
-    normalize,
-    random_resized_crop,
-    to_tensor,
-)
+from vlp.data.transforms import center_crop, decode, random_resized_crop, to_tensor
+from vlp.normalization import MEAN_STD, Normalization, denormalize, normalize
 
 SIZE = 64
 

@@ -12,14 +12,8 @@ from vlp.batch import Batch
 from vlp.config import StrictConfig
 from vlp.data.order import Draw
 from vlp.data.shards import ShardSet
-from vlp.data.transforms import (
-    Normalization,
-    center_crop,
-    decode,
-    normalize,
-    random_resized_crop,
-    to_tensor,
-)
+from vlp.data.transforms import center_crop, decode, random_resized_crop, to_tensor
+from vlp.normalization import Normalization, normalize
 from vlp.tokenizers import Tokenizer
 
 

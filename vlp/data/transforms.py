@@ -2,19 +2,11 @@
 
 import io
 import math
-from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-
-Normalization = Literal["clip", "imagenet"]
-
-MEAN_STD: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
 
 
 def decode(encoded: bytes) -> Image.Image:
@@ -56,19 +48,3 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
 def to_tensor(image: Image.Image) -> Tensor:
     """An RGB picture as (3, H, W) uint8."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-def normalize(images: Tensor, normalization: Normalization) -> Tensor:
-    """(B, 3, H, W) uint8 -> float with the mean and deviation of a data set."""
-    mean, std = (
-        torch.tensor(values, device=images.device)[:, None, None] for values in MEAN_STD[normalization]
-    )
-    return (images.float() / 255 - mean) / std
-
-
-def denormalize(images: Tensor, normalization: Normalization) -> Tensor:
-    """The inverse of `normalize`, in [0, 1]."""
-    mean, std = (
-        torch.tensor(values, device=images.device)[:, None, None] for values in MEAN_STD[normalization]
-    )
-    return (images * std + mean).clamp(0, 1)
