@@ -49,7 +49,7 @@ def test_a_mask_token_hides_the_pixels_beneath_it(name: str, images: Tensor) -> 
     pixels[masked] = 100.0
     other = unpatchify(pixels, encoder.config.patch_size)
     states = [encoder.encode_replaced(x, masked, token) for x in (images, other)]
-    assert states[0].shape == (3, (64 // encoder.stride) ** 2, encoder.width)
+    assert states[0].shape == (3, (64 // encoder.config.stride) ** 2, encoder.width)
     torch.testing.assert_close(*states)
     assert not torch.allclose(states[0], encoder.encode_replaced(images, masked, 2 * token), atol=1e-2)
 
@@ -64,7 +64,7 @@ def test_without_hidden_patches_both_ways_are_one(name: str, images: Tensor) -> 
     )
     slots = visible_slots(torch.zeros(3, N, dtype=torch.bool), N)
     for states in (encoder(images), encoder(images, slots)):
-        assert states.shape == (3, 1 + (64 // encoder.stride) ** 2, encoder.width)
+        assert states.shape == (3, 1 + (64 // encoder.config.stride) ** 2, encoder.width)
         torch.testing.assert_close(states[:, 1:], replaced, atol=1e-5, rtol=1e-5)
 
 

@@ -13,7 +13,7 @@ from vlp.masking.none import NoMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import Batch, Vocabulary
 from vlp.objectives.prediction_heads import PREDICTION_HEADS, LinearHeadConfig, pixel_shuffle_head
-from vlp.objectives.rebuild_targets import PixelTargetConfig, shrink
+from vlp.objectives.rebuild_targets import REBUILD_TARGETS, PixelTargetConfig, shrink
 from vlp.objectives.reconstruction import masked_mean
 from vlp.objectives.simmim import SimMIM, SimMIMConfig, hidden_share
 
@@ -98,6 +98,20 @@ def test_only_hidden_pixels_count_unless_all_shall() -> None:
         model(batch, progress=0.0, generator=Generator().manual_seed(0)).loss.backward()
         assert counted.grad is not None
         assert (counted.grad > 0).float().mean() == share
+
+
+@pytest.mark.parametrize("head", sorted(PREDICTION_HEADS))
+@pytest.mark.parametrize("target", sorted(REBUILD_TARGETS))
+def test_every_head_learns_every_target(head: str, target: str) -> None:
+    settings = {"resolution": 4, "num_tokens": 16} if target == "tokens" else {"resolution": 32}
+    if target == "tokens" and head.startswith("inverse"):
+        with pytest.raises(ValueError, match="needs a target of 8 or more places"):
+            build(head=PREDICTION_HEADS[head](), target=REBUILD_TARGETS[target](**settings))
+        return
+    model = build(head=PREDICTION_HEADS[head](), target=REBUILD_TARGETS[target](**settings)).train()
+    batch = Batch(random_images(), torch.zeros(3, 2, dtype=torch.int64), torch.full((3,), 2))
+    model(batch, progress=0.0, generator=Generator().manual_seed(0)).loss.backward()
+    assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
 
 
 @pytest.mark.parametrize("resolution", [4, 8, 16])

@@ -35,6 +35,10 @@ class BEiTConfig(ImageEncoderConfig):
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
 
+    @property
+    def stride(self) -> int:
+        return self.patch_size
+
     def build(self) -> "BEiT":
         return BEiT(self)
 
@@ -46,7 +50,6 @@ class BEiT(ImageEncoder):
         super().__init__()
         self.config = config
         self.width = self.token_width = config.width
-        self.stride = config.patch_size
         norm = partial(nn.LayerNorm, eps=1e-6)
         side = config.image_size // config.patch_size
         self.patch_embed = PatchEmbed(config.image_size, config.patch_size, embed_dim=config.width)

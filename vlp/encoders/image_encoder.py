@@ -37,6 +37,11 @@ class ImageEncoderConfig(ABC, StrictConfig):
         """N."""
         return (self.image_size // self.patch_size) ** 2
 
+    @property
+    @abstractmethod
+    def stride(self) -> int:
+        """Side of the square that one state of whole images stands for, in pixels."""
+
     @abstractmethod
     def build(self) -> "ImageEncoder": ...
 
@@ -49,8 +54,6 @@ class ImageEncoder(nn.Module, ABC):
     """D, numbers per state."""
     token_width: int
     """Numbers per embedded patch, of which the mask token is one; states may be wider."""
-    stride: int
-    """Side of the square that one state of `encode_replaced` stands for, in pixels."""
 
     @abstractmethod
     def encode_replaced(self, images: Tensor, masked: Tensor, mask_token: Tensor) -> Tensor:
@@ -62,7 +65,7 @@ class ImageEncoder(nn.Module, ABC):
             mask_token: (token_width,).
 
         Returns:
-            (B, (H / stride)^2, D), row by row from the top left.
+            (B, (H / config.stride)^2, D), row by row from the top left.
         """
 
     @abstractmethod

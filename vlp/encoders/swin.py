@@ -46,7 +46,6 @@ class SwinConfig(ImageEncoderConfig):
 
     @property
     def stride(self) -> int:
-        """Side of the square that a state of the last stage stands for, in pixels."""
         return self.patch_size * 2 ** (len(self.depths) - 1)
 
     def build(self) -> "Swin":
@@ -61,7 +60,6 @@ class Swin(ImageEncoder):
         self.config = config
         self.token_width = config.width
         self.width = config.width * 2 ** (len(config.depths) - 1)
-        self.stride = config.stride
         trunk = SwinTransformer(
             img_size=config.image_size,
             patch_size=config.patch_size,

@@ -39,6 +39,10 @@ class ViTConfig(ImageEncoderConfig):
         if self.positions == "sincos" and self.width % 4:
             raise ValueError(f"width {self.width} is not a multiple of 4, as positions sincos needs")
 
+    @property
+    def stride(self) -> int:
+        return self.patch_size
+
     def build(self) -> "VisionTransformer":
         return VisionTransformer(self)
 
@@ -52,7 +56,6 @@ class VisionTransformer(ImageEncoder):
         super().__init__()
         self.config = config
         self.width = self.token_width = config.width
-        self.stride = config.patch_size
         trunk = timm_vit.VisionTransformer(
             img_size=config.image_size,
             patch_size=config.patch_size,

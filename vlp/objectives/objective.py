@@ -100,7 +100,7 @@ class ObjectiveConfig(ABC, StrictConfig):
         if self.drops_patches and not hides_nothing and not image_encoder.can_drop_patches:
             raise ValueError(
                 f"objective {self.name} leaves hidden patches out, but image_encoder {image_encoder.name} "
-                f"needs all of them; choose mask none instead of {mask.name}, or image_encoder vit"
+                "needs all of them; choose another image_encoder, such as vit"
             )
 
     @abstractmethod

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from vlp.encoders import ImageEncoder
+import vlp.objectives.class_targets  # noqa: F401  registers its targets
+from vlp.encoders import ImageEncoder, ImageEncoderConfig
 from vlp.masking import MaskStrategy
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
 from vlp.objectives.prediction_heads import PREDICTION_HEADS, LinearHeadConfig
@@ -30,6 +31,21 @@ class SimMIMConfig(ObjectiveConfig):
     drops_patches: ClassVar[bool] = False
     rebuilds_patches: ClassVar[bool] = True
 
+    def check(self, image_encoder: ImageEncoderConfig, mask: MaskStrategy) -> None:
+        super().check(image_encoder, mask)
+        self.scale(image_encoder)
+
+    def scale(self, image_encoder: ImageEncoderConfig) -> int:
+        """Places of the target per state and side."""
+        resolution = self.target.side(image_encoder.image_size)
+        side = image_encoder.image_size // image_encoder.stride
+        if resolution % side:
+            raise ValueError(
+                f"objective.target.resolution {resolution} is not a multiple of the {side} states of a side "
+                f"that image_encoder {image_encoder.name} gives"
+            )
+        return resolution // side
+
     def build(self, image_encoder: ImageEncoder, mask: MaskStrategy, *, vocabulary: Vocabulary) -> "SimMIM":
         return SimMIM(self, image_encoder, mask)
 
@@ -44,14 +60,9 @@ class SimMIM(Objective):
         self.mask = mask
         self.image_encoder = image_encoder
         self.target = config.target.build(image_encoder.config.image_size)
-        side = image_encoder.config.image_size // image_encoder.stride
-        if self.target.resolution % side:
-            raise ValueError(
-                f"objective.target.resolution {self.target.resolution} is not a multiple of the {side} "
-                "states of a side that the encoder gives"
-            )
-        scale = self.target.resolution // side
-        self.head = config.head.build(image_encoder.width, self.target.channels, side=side, scale=scale)
+        self.side = image_encoder.config.image_size // image_encoder.config.stride
+        scale = config.scale(image_encoder.config)
+        self.head = config.head.build(image_encoder.width, self.target.channels, side=self.side, scale=scale)
         self.mask_token = nn.Parameter(torch.empty(image_encoder.token_width))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
@@ -71,8 +82,7 @@ class SimMIM(Objective):
     def predict(self, images: Tensor, masked: Tensor) -> Tensor:
         """The whole map, of images with hidden patches: (B, 3, H, W), (B, N) -> (B, C, S, S)."""
         states = self.image_encoder.encode_replaced(images, masked, self.mask_token)
-        side = self.image_encoder.config.image_size // self.image_encoder.stride
-        return self.head(states.transpose(1, 2).unflatten(2, (side, side)))
+        return self.head(states.transpose(1, 2).unflatten(2, (self.side, self.side)))
 
 
 def hidden_share(masked: Tensor, resolution: int) -> Tensor:
