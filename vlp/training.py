@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vlp.batch import Batch
 from vlp.config import StrictConfig
+from vlp.distributed import rank
 from vlp.objectives import Step
 from vlp.seeds import mix_seeds
 
@@ -35,6 +36,7 @@ def forward(model: nn.Module, batch: Batch, config: TrainingConfig, *, step: int
     """The model's loss at one step: progress and randomness are pure functions of (seed, step)."""
     device = batch.images.device
     generator = torch.Generator(device).manual_seed(mix_seeds(seed, step))
+    torch.manual_seed(mix_seeds(seed, step, rank()))  # what layers draw themselves, such as dropped paths
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         return model(batch, progress=step / config.steps, generator=generator)
 

@@ -7,13 +7,16 @@ import torch
 from torch import Generator, Tensor
 
 from vlp.encoders import IMAGE_ENCODERS, ImageEncoder
+from vlp.encoders.beit import BEiTConfig
 from vlp.encoders.patches import patchify, unpatchify
 from vlp.encoders.swin import SwinConfig
-from vlp.masking import visible_slots
+from vlp.masking import MaskStrategy, visible_slots
+from vlp.masking.cluster import ClusterMask
 from vlp.masking.random import RandomMask
-from vlp.objectives import OBJECTIVES, Vocabulary
+from vlp.objectives import OBJECTIVES, Batch, Vocabulary
 from vlp.objectives.reconstruction import masked_mean
 from vlp.objectives.simmim import SimMIM, SimMIMConfig, hidden_share
+from vlp.training import TrainingConfig, forward
 
 SIZES: dict[str, dict[str, Any]] = {
     "vit": {"image_size": 64, "patch_size": 16, "width": 48, "depth": 2, "num_heads": 4},
@@ -97,6 +100,38 @@ def test_every_weight_learns_in_simmim(name: str, images: Tensor) -> None:
         model.target.errors(model.predict(images, masked), images), hidden_share(masked, 64)
     ).backward()
     assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+
+
+@pytest.mark.parametrize("mask", [RandomMask(), ClusterMask(threshold=0.3)])
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [*((name, "simmim") for name in sorted(IMAGE_ENCODERS)), *((name, "mae") for name in DROPPING)],
+)
+def test_every_encoder_trains_in_bf16_as_in_fp32(
+    name: str, objective: str, mask: MaskStrategy, images: Tensor
+) -> None:
+    decoder = {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2} if objective == "mae" else {}
+    config = OBJECTIVES[objective](**decoder)
+    model = config.build(build(name), mask, vocabulary=Vocabulary(8, 5)).train()
+    batch = Batch(images, torch.zeros(3, 2, dtype=torch.int64), torch.full((3,), 2))
+    fp32, bf16 = (
+        forward(model, batch, TrainingConfig(precision=precision), step=0, seed=0).loss
+        for precision in ("fp32", "bf16")
+    )
+    assert bf16.item() == pytest.approx(fp32.item(), rel=0.02)
+    bf16.backward()
+
+
+def test_the_paths_that_are_dropped_depend_on_the_step_alone(images: Tensor) -> None:
+    encoder = BEiTConfig(**SIZES["beit"], drop_path=0.5, layer_scale=1.0).build()
+    model = SimMIMConfig().build(encoder, RandomMask(), vocabulary=Vocabulary(8, 5)).train()
+    batch = Batch(images, torch.zeros(3, 2, dtype=torch.int64), torch.full((3,), 2))
+    losses = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        losses.append(forward(model, batch, TrainingConfig(), step=1, seed=0).loss.item())
+    assert len(set(losses)) == 1
+    assert losses[0] != forward(model.eval(), batch, TrainingConfig(), step=1, seed=0).loss.item()
 
 
 def simmim(name: str) -> SimMIM:
