@@ -1,6 +1,7 @@
 """The threshold search meets its target, or says what can be met."""
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -8,9 +9,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from vlp.masking import MaskInputs
-from vlp.masking.calibration import QUANTILES, calibrate
+from vlp.masking.calibration import QUANTILES, calibrate, search
 from vlp.masking.cluster import ClusterMask, compare_to_anchors
 from vlp.masking.random import RandomMask
+from vlp.masking.schedule import Schedule
 from vlp.masking.strategy import uniform_noise
 
 
@@ -120,3 +122,56 @@ def one_alike() -> int:
 def test_an_impossible_mask_ratio_is_named(ratio: float) -> None:
     with pytest.raises(ValueError, match="mask_ratio"):
         RandomMask(mask_ratio=ratio)
+
+
+@pytest.fixture(scope="module")
+def seen(batches: list[MaskInputs]) -> list[MaskInputs]:
+    """The same images with embeddings that see half of the pixels."""
+    return [MaskInputs.of(inputs.patches, tokens=inputs.patches[:, :, ::2] + 0.5) for inputs in batches]
+
+
+def mean_ratio(mask: ClusterMask, seen: list[MaskInputs], *, seed: int, progress: float) -> float:
+    similarity = similarities(mask, seen, seed=seed, alpha=mask.alpha(progress))
+    return (similarity > mask.threshold_at(progress)).float().mean().item()
+
+
+def test_the_golden_threshold_after_the_floor(wave_patches: Tensor) -> None:
+    """With six fixed anchors, 0.77359 is where less than half is hidden after a floor of 0.3 (G4)."""
+    anchors = torch.tensor([[3, 50, 97, 120, 150, 190]]).expand(4, -1)
+    rows = compare_to_anchors(MaskInputs.of(wave_patches), anchors, alphas=[0.0])
+    floored = ClusterMask(measure="floored", min_mask_ratio=0.3)
+    found = search(floored, rows, 0.0)
+    hidden = [int((rows.nearest(0.0) > r).sum(dim=1).clamp_min(59).sum()) for r in (found, 0.77358, 0.7736)]
+    assert hidden == [392, 392, 391]
+    raw = search(ClusterMask(min_mask_ratio=0.3), rows, 0.0)
+    assert 0.765278 <= raw <= 0.765531
+
+
+def test_the_table_of_a_mix_meets_the_target_whatever_alpha(seen: list[MaskInputs]) -> None:
+    found = calibrate(ClusterMask(feature="mix"), seen, seed=2)
+    for progress in (0.0, 0.1, 0.33, 0.5, 0.777, 0.999):
+        assert mean_ratio(found.mask, seen, seed=2, progress=progress) == pytest.approx(0.5, abs=4e-3)
+    assert found.threshold == found.mask.threshold_at(0.0)
+
+
+def test_a_search_during_training_covers_what_is_left_of_it(seen: list[MaskInputs]) -> None:
+    found = calibrate(ClusterMask(feature="mix"), seen, progress=0.4, seed=2)
+    assert isinstance(found.mask.threshold, tuple)
+    assert found.mask.threshold[0][0] == 0.4
+    assert found.mask_ratio == pytest.approx(0.5, abs=1e-3)
+    assert mean_ratio(found.mask, seen, seed=2, progress=0.9) == pytest.approx(0.5, abs=4e-3)
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine", "power", "step"])
+def test_a_progressive_target_is_met_all_the_way(seen: list[MaskInputs], shape: Any) -> None:
+    target = Schedule(start=0.3, end=0.7, begin=0.21, finish=0.73, shape=shape)
+    found = calibrate(ClusterMask(target_mask_ratio=target), seen, seed=2)
+    for progress in (0.0, 0.21, 0.4, 0.55, 0.7, 0.7299, 0.73, 0.95):
+        ratio = mean_ratio(found.mask, seen, seed=2, progress=progress)
+        assert ratio == pytest.approx(target(progress), abs=8e-3)
+
+
+def test_embeddings_alone_need_one_threshold(seen: list[MaskInputs]) -> None:
+    found = calibrate(ClusterMask(feature="embedding"), seen, seed=2)
+    assert isinstance(found.mask.threshold, float)
+    assert mean_ratio(found.mask, seen, seed=2, progress=0.7) == pytest.approx(0.5, abs=1e-3)

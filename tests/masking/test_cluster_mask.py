@@ -1,6 +1,7 @@
 """Cluster masking, against the numbers of the released code (arXiv:2405.08815) and its invariances."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -180,3 +181,79 @@ def test_a_mask_that_is_not_calibrated_says_so(wave_patches: Tensor) -> None:
 def test_an_impossible_setting_is_named(settings: dict[str, float], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         ClusterMask(**settings)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_mix_with_another_feature_hides_as_many_patches_as_in_the_specification(
+    wave_patches: Tensor,
+) -> None:
+    """Plain pixels stand in for the embeddings; alpha 0.25 (G3b)."""
+    similarity = nearest(wave_patches, ANCHORS, tokens=wave_patches, alpha=0.25)
+    assert (similarity > 0.5).sum(dim=1).tolist() == [167, 164, 154, 116]
+    lone = nearest(wave_patches, torch.zeros(4, 1, dtype=torch.int64), tokens=wave_patches, alpha=0.25)
+    assert lone[0, 100].item() == pytest.approx(-0.30336575, abs=1e-5)
+    raw = nearest(wave_patches, ANCHORS, tokens=wave_patches, alpha=1.0)
+    assert (raw > 0.5).sum(dim=1).tolist() == [158, 146, 131, 134]
+
+
+@pytest.mark.parametrize(
+    ("power", "alphas"),
+    [
+        (1.0, [0, 0.03125, 0.25, 0.5, 0.96875]),
+        (1 / 3, [0, 0.31498, 0.629961, 0.793701, 0.989473]),
+        (2.0, [0, 0.000977, 0.0625, 0.25, 0.938477]),
+    ],
+)
+def test_alpha_starts_with_pixels_and_moves_to_embeddings(power: float, alphas: list[float]) -> None:
+    mask = ClusterMask(feature="mix", alpha_power=power)
+    assert [mask.alpha(epoch / 32) for epoch in (0, 1, 8, 16, 31)] == pytest.approx(alphas, abs=1e-6)
+
+
+def test_pixels_and_embeddings_alone_ask_for_nothing_else(wave_patches: Tensor) -> None:
+    def unwanted() -> Tensor:
+        raise AssertionError("a view was computed that nobody compares")
+
+    size, device = (4, 196), wave_patches.device
+    pixels = MaskInputs(size, device, patches=lambda: wave_patches, tokens=unwanted)
+    tokens = MaskInputs(size, device, patches=unwanted, tokens=lambda: wave_patches)
+    for feature, inputs in (("rgb", pixels), ("embedding", tokens), ("mix", pixels)):
+        ClusterMask(feature=feature, threshold=0.5)(inputs, generator=Generator().manual_seed(0))  # pyright: ignore[reportArgumentType]
+
+
+def test_with_a_threshold_per_image_every_image_meets_the_target(wave_patches: Tensor) -> None:
+    mask = ClusterMask(threshold="per_image", target_mask_ratio=0.4, min_mask_ratio=0.4)
+    inputs = MaskInputs.of(wave_patches)
+    masked = mask(inputs, generator=Generator().manual_seed(0))
+    assert mask.is_exact
+    assert (~masked).sum(dim=1).tolist() == [mask.num_visible(196)] * 4 == [117] * 4
+    anchors = mask.draw_anchors(uniform_noise(inputs, Generator().manual_seed(0)))
+    similarity = nearest(wave_patches, anchors)
+    for row in range(4):
+        assert similarity[row][masked[row]].min() >= similarity[row][~masked[row]].max()
+        assert masked[row, anchors[row]].all()
+
+
+def test_a_table_of_thresholds_is_read_between_its_entries() -> None:
+    mask = ClusterMask(threshold=((0.2, 0.4), (0.6, 0.8)))
+    assert [mask.threshold_at(p) for p in (0.0, 0.2, 0.3, 0.6, 0.9)] == pytest.approx(
+        [0.4, 0.4, 0.5, 0.8, 0.8]
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"alpha_power": 0.0}, "alpha_power"),
+        ({"threshold": ((0.5, 0.1), (0.2, 0.3))}, "threshold"),
+        ({"threshold": ()}, "threshold"),
+        ({"threshold": ((0.0, 2.0),)}, "threshold"),
+        ({"measure": "floored", "target_mask_ratio": 0.5, "min_mask_ratio": 0.5}, "measure is floored"),
+    ],
+)
+def test_an_impossible_table_or_schedule_is_named(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        ClusterMask(**settings)
+
+
+def test_few_patches_still_show_one() -> None:
+    for mask in (RandomMask(mask_ratio=0.9), ClusterMask(min_mask_ratio=0.9)):
+        assert [mask.num_visible(n) for n in (1, 2, 3, 10)] == [1, 1, 1, 1]

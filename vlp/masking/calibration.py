@@ -49,7 +49,7 @@ def calibrate(
     """
     knots = _knots(mask, progress)
     rows = _anchor_rows(mask, inputs, alphas=[mask.alpha(knot) for knot in knots], seed=seed)
-    table = tuple((knot, _search(mask, rows, knot)) for knot in knots)
+    table = tuple((knot, search(mask, rows, knot)) for knot in knots)
     threshold = table[0][1]
     per_image = _ratios(mask, rows.nearest(mask.alpha(progress)), threshold)
     levels = torch.quantile(per_image, per_image.new_tensor(QUANTILES)).tolist()
@@ -89,7 +89,8 @@ def _anchor_rows(
     return AnchorRows(anchors, rgb, embedding)
 
 
-def _search(mask: ClusterMask, rows: AnchorRows, progress: float) -> float:
+def search(mask: ClusterMask, rows: AnchorRows, progress: float) -> float:
+    """The threshold that meets the target at a progress, or a ValueError that says what can be met."""
     target = ratio_at(mask.target_mask_ratio, progress)
     similarity = rows.nearest(mask.alpha(progress))
     threshold = _bisect(mask, similarity, target)

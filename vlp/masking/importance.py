@@ -1,7 +1,6 @@
 """Masking by how much a patch matters: keep the important ones, as A-CLIP does, or hide them.
 
-Sampling without replacement adds Gumbel noise to the scores (Kool et al., arXiv:1903.06059); the centre
-prior is that of centre masking in GLIP (arXiv:2212.00794 keeps every place alike).
+Drawing without replacement adds Gumbel noise to the scores (Kool et al., arXiv:1903.06059).
 """
 
 from dataclasses import dataclass
@@ -105,6 +104,6 @@ def edge_energy(patches: Tensor) -> Tensor:
 def centre_prior(num_patches: int, device: torch.device) -> Tensor:
     """A Gaussian around the centre whose deviation is a quarter of the side: (N,)."""
     side = grid_side(num_patches)
-    place = (torch.arange(side, device=device) + 0.5) / side - 0.5
+    place = (torch.arange(side, device=device) - (side - 1) / 2) / side
     bell = torch.exp(-((place / 0.25) ** 2) / 2)
     return (bell[:, None] * bell).flatten()

@@ -1,0 +1,106 @@
+"""Masks that hide cells, squares and blocks (SimMIM and BEiT)."""
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from vlp.masking import MaskInputs, MaskStrategy
+from vlp.masking.block import BlockMask
+from vlp.masking.grid import GridMask
+from vlp.masking.square import SquareMask
+
+
+def hide(mask: MaskStrategy, num_patches: int, images: int = 200) -> Tensor:
+    """Masks as pictures: (images, side, side) bool."""
+    side = int(num_patches**0.5)
+    inputs = MaskInputs.of(torch.zeros(images, num_patches, 3))
+    return mask(inputs, generator=Generator().manual_seed(0)).reshape(images, side, side)
+
+
+@pytest.mark.parametrize(
+    ("side", "cell_size", "mask_ratio", "hidden"),
+    [(48, 8, 0.6, 22), (14, 2, 0.6, 30), (12, 1, 0.5, 72), (7, 1, 0.6, 30)],
+)
+def test_as_many_cells_are_hidden_as_in_simmim(
+    side: int, cell_size: int, mask_ratio: float, hidden: int
+) -> None:
+    mask = GridMask(mask_ratio=mask_ratio, cell_size=cell_size)
+    masked = hide(mask, side * side, images=4)
+    cells = masked.unfold(1, cell_size, cell_size).unfold(2, cell_size, cell_size).flatten(3)
+    assert torch.equal(cells.any(dim=3), cells.all(dim=3))
+    assert cells.all(dim=3).sum(dim=(1, 2)).tolist() == [hidden] * 4
+    assert mask.num_visible(side * side) == side * side - hidden * cell_size**2
+
+
+def test_every_cell_is_hidden_equally_often() -> None:
+    share = hide(GridMask(mask_ratio=0.5), 64, images=8000).float().mean(dim=0)
+    assert (share - 0.5).abs().max() < 5 * (0.25 / 8000) ** 0.5
+
+
+def test_one_cell_is_always_visible() -> None:
+    assert GridMask(mask_ratio=0.99).num_visible(16) == 4
+    assert (~hide(GridMask(mask_ratio=0.99), 16)).sum(dim=(1, 2)).tolist() == [4] * 200
+
+
+def test_a_grid_that_cells_do_not_divide_is_an_error() -> None:
+    with pytest.raises(ValueError, match="cell_size 2 does not divide the 7 patches"):
+        GridMask().num_visible(49)
+    with pytest.raises(ValueError, match="square grid of patches, got 50"):
+        GridMask().num_visible(50)
+
+
+@pytest.mark.parametrize(("mask_ratio", "size"), [(0.111, 16), (0.25, 24), (0.47, 33)])
+def test_a_square_covers_the_share_of_simmims_ablation(mask_ratio: float, size: int) -> None:
+    masked = hide(SquareMask(mask_ratio=mask_ratio), 48 * 48)
+    for picture in masked:
+        rows, columns = picture.any(dim=1).nonzero(), picture.any(dim=0).nonzero()
+        assert len(rows) == len(columns) == rows.max() - rows.min() + 1 == size
+        assert picture.sum() == size * size
+
+
+def test_a_square_comes_to_lie_everywhere() -> None:
+    masked = hide(SquareMask(mask_ratio=0.25), 16, images=9000).flatten(1)
+    places, counts = masked.unique(dim=0, return_counts=True)
+    assert len(places) == 9
+    assert (counts - 1000).abs().max() < 5 * (1000 * 8 / 9) ** 0.5
+
+
+def test_blocks_hide_as_much_as_in_beit() -> None:
+    hidden = hide(BlockMask(mask_ratio=75 / 196), 196).sum(dim=(1, 2))
+    assert hidden.max() == 75
+    assert (hidden >= 70).float().mean() > 0.98
+    assert hidden.float().mean().item() == pytest.approx(74.5, abs=0.25)
+
+
+def test_blocks_are_made_of_few_rectangles() -> None:
+    """Random patches of this share have some 100 borders between hidden and visible in a direction."""
+    masked = hide(BlockMask(mask_ratio=75 / 196), 196)
+    borders = masked.diff(dim=2).sum(dim=(1, 2)).float().mean()
+    assert borders < 40
+
+
+def test_no_block_is_too_long_or_too_thin() -> None:
+    """With one rectangle to place, its shape is seen: its sides have a ratio of 0.3 to 1 / 0.3, rounded."""
+    masked = hide(BlockMask(mask_ratio=16 / 196, max_failures=64), 196)
+    whole = masked[masked.sum(dim=(1, 2)) == masked.any(dim=2).sum(dim=1) * masked.any(dim=1).sum(dim=1)]
+    heights, widths = whole.any(dim=2).sum(dim=1), whole.any(dim=1).sum(dim=1)
+    assert len(whole) > 50
+    assert ((heights + 0.5) / (widths - 0.5) > 0.3).all()
+    assert ((widths + 0.5) / (heights - 0.5) > 0.3).all()
+    assert heights.float().mean().item() == pytest.approx(widths.float().mean().item(), abs=0.7)
+
+
+@pytest.mark.parametrize(
+    ("mask", "settings", "named"),
+    [
+        (GridMask, {"cell_size": 0}, "cell_size"),
+        (GridMask, {"mask_ratio": 1.0}, "mask_ratio"),
+        (SquareMask, {"mask_ratio": -0.1}, "mask_ratio"),
+        (BlockMask, {"min_aspect": 0.0}, "min_aspect"),
+        (BlockMask, {"min_block": 0}, "min_block"),
+        (BlockMask, {"max_failures": 0}, "max_failures"),
+    ],
+)
+def test_an_impossible_setting_is_named(mask: type, settings: dict[str, float], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        mask(**settings)
