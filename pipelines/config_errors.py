@@ -39,7 +39,11 @@ def explain(
     error: pydantic.ValidationError, schema: Any, values: Any, origin: Mapping[str, str], prefix: str
 ) -> str:
     """The first mistake that pydantic found, in the words of the configuration's own keys."""
-    first = error.errors()[0]
+    # A mapping was meant for the class in a union, not for the number beside it.
+    errors = error.errors()
+    first = next(
+        (e for e in errors if e["type"] != "float_type" or not isinstance(e["input"], dict)), errors[0]
+    )
     path, owner = _locate(first["loc"], schema, values)
     key = ".".join([prefix, *path] if prefix else path)
     problem = _problem(first, key, path, owner)
@@ -71,13 +75,13 @@ def _locate(loc: Iterable[Any], schema: Any, values: Any) -> tuple[list[str], An
     path: list[str] = []
     owner, parent = _dataclasses(schema), None
     for part in loc:
-        tagged = [cls for cls in owner if getattr(cls, "name", None) == part]
+        tagged = [cls for cls in owner if part in (getattr(cls, "name", None), cls.__name__)]
         if tagged and not (isinstance(values, dict) and part in values):
             owner = tagged
             continue
         parent = owner[0] if owner else None
         hints = typing.get_type_hints(parent, include_extras=True) if parent else {}
-        if path and not parent and not (isinstance(values, dict) and part in values):
+        if path and part not in hints and not (isinstance(values, dict) and part in values):
             continue  # which member of a union of plain types was tried
         owner = _dataclasses(hints.get(str(part)))
         path.append(str(part))
