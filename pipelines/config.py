@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,6 +154,12 @@ def to_dict(config: Any) -> dict[str, Any]:
 def flat_params(config: Any) -> dict[str, Any]:
     """One dotted key per leaf: {"mask.threshold": 0.7, ...}; the same keys are overrides."""
     return dict(leaves(to_dict(config)))
+
+
+def check_name(name: str) -> None:
+    """Raise a ValueError for a name that makes no folder."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"name must be letters, digits and any of _ . -, got {name!r}")
 
 
 def fingerprint(*parts: Any) -> str:

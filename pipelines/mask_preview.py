@@ -70,7 +70,7 @@ def preview_masks(config: RunConfig, shards: ShardSet, masks: Mapping[str, MaskS
     )
     inputs = MaskInputs.of(patchify(images, config.image_encoder.patch_size))
     hidden = {name: _hidden(mask, inputs, seed=config.seed) for name, mask in masks.items()}
-    scale = max(1, 96 // config.image_encoder.image_size)
+    scale = max(1, 128 // config.image_encoder.image_size)
     return mask_panel(denormalize(images, config.data.normalization), hidden, image_scale=scale)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Union
 
 import pydantic
 
+from pipelines.config import check_name
 from vlp.config import StrictConfig
 from vlp.data.loader import DataConfig
 from vlp.encoders.vit import ViTConfig
@@ -61,3 +62,6 @@ class RunConfig(StrictConfig):
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    def __post_init__(self) -> None:
+        check_name(self.name)

@@ -8,7 +8,16 @@ from typing import Any, Literal
 import yaml
 
 from pipelines.cluster import connect
-from pipelines.config import Layers, MachineConfig, build, fingerprint, flat_params, read_yaml, to_dict
+from pipelines.config import (
+    Layers,
+    MachineConfig,
+    build,
+    check_name,
+    fingerprint,
+    flat_params,
+    read_yaml,
+    to_dict,
+)
 from pipelines.config_errors import ConfigError, nearest
 from pipelines.environment import environment_tags
 from pipelines.journal import Journal
@@ -52,6 +61,11 @@ class SweepConfig(StrictConfig):
     seed: int = 0
     """Of the draws from `space`."""
     scheduler: SchedulerConfig
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.num_trials < 1:
+            raise ValueError(f"num_trials must be at least 1, got {self.num_trials}")
 
 
 @dataclass(frozen=True)
