@@ -234,8 +234,9 @@ def ui_command(machine: "MachineConfig") -> str:
     """How to open MLflow on what a command has tracked."""
     if machine.tracking_uri is not None:
         return f"open {machine.tracking_uri}"
+    command = sys.argv[0] if sys.argv[0].endswith("vlp") else "vlp"
     default = str(machine.storage) == "results"
-    return "vlp ui" if default else f"vlp ui machine.storage={machine.storage}"
+    return f"{command} ui" if default else f"{command} ui machine.storage={machine.storage}"
 
 
 if __name__ == "__main__":

@@ -44,13 +44,28 @@ def connect(machine: MachineConfig, *, min_cpus: float = 1, spare_cpus: int = 0)
         if address is None:
             _start(max(math.ceil(min_cpus), (os.cpu_count() or 1) + spare_cpus))
         else:
-            ray.init(address, runtime_env=RUNTIME_ENV, logging_level=logging.ERROR)
+            _join(address)
     available = ray.cluster_resources().get("CPU", 0)
     if available < min_cpus:
         raise ConfigError(
             f"the work needs {min_cpus:g} CPUs at once and the cluster has {available:g}; "
             "lower machine.num_workers, machine.cpus_per_worker or machine.data_workers"
         )
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:
+        host, _, port = address.rpartition(":")
+        if port.isdigit() and "/" not in host:
+            socket.create_connection((host, int(port)), timeout=5).close()  # Ray itself tries for minutes
+        ray.init(address, runtime_env=RUNTIME_ENV, logging_level=logging.ERROR)
+    except OSError as error:  # Ray's ConnectionError is one too
+        raise ConfigError(
+            f"machine.ray_address: no Ray cluster answers at {address}; start one with `ray start --head`, "
+            "or leave the address out to start Ray on this machine"
+        ) from error
 
 
 def _start(num_cpus: int) -> None:

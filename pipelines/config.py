@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,6 +164,12 @@ def absolute_paths(config: Schema, folder: Path | None = None) -> Schema:
     parts = {key: value for key, value in values.items() if dataclasses.is_dataclass(value)}
     nested = {key: absolute_paths(part, folder) for key, part in parts.items()}
     return dataclasses.replace(config, **paths, **nested)  # pyright: ignore[reportCallIssue]
+
+
+def check_name(name: str) -> None:
+    """Raise a ValueError for a name that makes no folder."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"name must be letters, digits and any of _ . -, got {name!r}")
 
 
 def fingerprint(*parts: Any) -> str:

@@ -1,6 +1,5 @@
 """A checkpoint and evaluation sets to metrics, as a Ray task."""
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pipelines.cluster import connect
 from pipelines.config import MachineConfig, absolute_paths, fingerprint
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.shard import write_json
+from pipelines.ingest.url_list import file_digest
 from pipelines.journal import Journal
 from pipelines.run_config import EvaluationConfig, RunConfig
 from vlp.config import StrictConfig
@@ -54,8 +54,7 @@ def evaluate(
     metrics, step = ray.get(task.remote(checkpoint.absolute(), absolute_paths(config.evaluation)))
     journal.metrics({f"val/{key}": value for key, value in metrics.items()}, step=step)
     for file in evaluation_files(config.evaluation):
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = file_digest([file])
         source = str(file.absolute())
         journal.dataset(
             name=file.name, digest=digest, source=source, context="evaluation", profile={"sha256": digest}
@@ -87,6 +86,14 @@ def evaluation_files(evaluation: EvaluationConfig) -> list[Path]:
     if folder := evaluation.classification:
         files += [folder / name for name in ("train.parquet", "test.parquet", "meta.json")]
     return files
+
+
+def evaluation_identity(evaluation: EvaluationConfig) -> dict[str, Any]:
+    """What decides the result of an evaluation: the content of its files, and its settings."""
+    return {
+        "files": {file.name: file_digest([file]) for file in evaluation_files(evaluation)},
+        "num_neighbours": evaluation.num_neighbours,
+    }
 
 
 def check_evaluation(evaluation: EvaluationConfig) -> None:

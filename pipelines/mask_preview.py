@@ -78,7 +78,7 @@ def preview_masks(config: RunConfig, shards: ShardSet, masks: Mapping[str, MaskS
     )
     inputs = _inputs(images, config, _fresh_encoder(config))
     hidden = {name: _hidden(mask, inputs, seed=config.seed) for name, mask in masks.items()}
-    scale = max(1, 96 // config.image_encoder.image_size)
+    scale = max(1, 128 // config.image_encoder.image_size)
     return mask_panel(denormalize(images, config.data.normalization), hidden, image_scale=scale)
 
 

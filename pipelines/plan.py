@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import Layers, Schema, build, read_yaml
+from pipelines.config import Layers, Schema, build, check_name, read_yaml
 from pipelines.config_errors import ConfigError
 from pipelines.corpus import CorpusConfig, ServeConfig, check_corpus
 from pipelines.docfreq import DocfreqConfig
@@ -35,6 +35,9 @@ class PipelineConfig(StrictConfig):
     """One entry per method: `base`, a file of conf/run/, and settings on top of it and of `common`."""
     evaluation: EvaluationConfig | None = None
     """What the runs are evaluated on; None takes the held-out part of the corpus."""
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Ray Train: shards to a trained model, with every objective and mask."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def pretrain(
     """
     shards = check_run(config, machine)
     output = output.absolute()
-    output.mkdir(parents=True, exist_ok=True)
+    _claim(config, output)
     config = calibrate_mask(config, shards, output, journal)
     _journal_inputs(config, shards, output, journal)
     connect_for_training(machine)
@@ -53,6 +54,15 @@ def pretrain(
     }
     write_json(output / MANIFEST, manifest)
     return manifest
+
+
+def _claim(config: RunConfig, output: Path) -> None:
+    """Make a folder this run's own; a ConfigError if it is another's, whose checkpoints it would take."""
+    file, identity = output / "identity.json", run_identity(config)
+    if file.is_file() and json.loads(file.read_text())["identity"] != identity:
+        raise ConfigError(f"{output} holds a run with other settings or data; choose another output folder")
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(file, {"identity": identity})
 
 
 def run_identity(config: RunConfig) -> str:

@@ -12,7 +12,7 @@ from pipelines.corpus import URL_LIST, corpus_evaluation, make_corpus, serve_cor
 from pipelines.docfreq import TABLE, docfreq
 from pipelines.download import DownloadConfig, download
 from pipelines.environment import environment_lock, environment_tags
-from pipelines.evaluate import EvaluateConfig, evaluate
+from pipelines.evaluate import EvaluateConfig, evaluate, evaluation_identity
 from pipelines.ingest.url_list import file_digest, list_files
 from pipelines.journal import Journal
 from pipelines.mask_preview import preview_masks
@@ -145,5 +145,5 @@ def _evaluate(
         work,
         title=f"evaluate {run.name}",
         settings=config,
-        identity=[trained.digest, evaluation],
+        identity=[trained.digest, evaluation_identity(evaluation)],
     )

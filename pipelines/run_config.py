@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.config import check_name
 from pipelines.config_errors import ConfigError
 from vlp.config import StrictConfig
 from vlp.data.loader import DataConfig
@@ -67,4 +68,5 @@ class RunConfig(StrictConfig):
     evaluation: EvaluationConfig = EvaluationConfig()
 
     def __post_init__(self) -> None:
+        check_name(self.name)
         self.objective.check(self.image_encoder, self.mask)

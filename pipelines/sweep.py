@@ -12,6 +12,7 @@ from pipelines.config import (
     MachineConfig,
     absolute_paths,
     build,
+    check_name,
     fingerprint,
     flat_params,
     read_yaml,
@@ -61,6 +62,11 @@ class SweepConfig(StrictConfig):
     seed: int = 0
     """Of the draws from `space`."""
     scheduler: SchedulerConfig
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.num_trials < 1:
+            raise ValueError(f"num_trials must be at least 1, got {self.num_trials}")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 # more than they save; and Ray should start fast, quietly, and without writing a token to the home folder.
 os.environ |= {
     "OMP_NUM_THREADS": "1",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
     "RAY_AUTH_MODE": "disabled",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
