@@ -163,7 +163,7 @@ def absolute_paths(config: Schema, folder: Path | None = None) -> Schema:
     paths = {key: folder / value for key, value in values.items() if isinstance(value, Path)}
     parts = {key: value for key, value in values.items() if dataclasses.is_dataclass(value)}
     nested = {key: absolute_paths(part, folder) for key, part in parts.items()}
-    return dataclasses.replace(config, **paths, **nested)  # pyright: ignore[reportCallIssue]
+    return dataclasses.replace(config, **paths, **nested)  # pyright: ignore[reportArgumentType]
 
 
 def check_name(name: str) -> None:

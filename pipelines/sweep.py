@@ -228,7 +228,7 @@ def _best(results: Any, config: SweepConfig, search: Search) -> Best:
     best = results.get_best_result(config.metric, config.mode)
     run = to_dict(search.config(best.config))
     file = search.folder / "best.yaml"
-    file.writesetting_text(yaml.safe_dump(run, sort_keys=False))
+    file.write_text(yaml.safe_dump(run, sort_keys=False))
     search.journal.artifact(file)
     search.journal.metrics({f"best/{config.metric}": best.metrics[config.metric]})
     overrides = [f"{key}={setting_text(value)}" for key, value in best.config.items()]

@@ -43,7 +43,7 @@ class _InParts(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
+    def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (logits,) = ctx.saved_tensors
         gradient = torch.empty_like(logits)
         firsts, parts = _parts(logits, ctx.dim)
