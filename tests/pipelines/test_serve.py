@@ -142,5 +142,5 @@ def test_wrong_sources_and_busy_ports_are_explained(folder: Path, tmp_path: Path
         ImageServer(tmp_path / "labels.parquet")
     with ImageServer(folder) as server:
         port = int(server.url.rpartition(":")[2])
-        with pytest.raises(OSError, match=rf"127\.0\.0\.1:{port} .*corpus\.port="):
+        with pytest.raises(OSError, match=rf"127\.0\.0\.1:{port} .*serve\.port="):
             ImageServer(folder, port=port)
