@@ -56,11 +56,14 @@ def connect(machine: MachineConfig, *, min_cpus: float = 1, spare_cpus: int = 0)
 def _join(address: str) -> None:
     import ray
 
+    host, _, port = address.rpartition(":")
+    runtime_env = RUNTIME_ENV
     try:
-        host, _, port = address.rpartition(":")
         if port.isdigit() and "/" not in host:
             socket.create_connection((host, int(port)), timeout=5).close()  # Ray itself tries for minutes
-        ray.init(address, runtime_env=RUNTIME_ENV, logging_level=logging.ERROR)
+            # As in `_start`: parts of Ray that run in workers look for a cluster of their own otherwise.
+            runtime_env = {"env_vars": RUNTIME_ENV["env_vars"] | {"RAY_ADDRESS": address}}
+        ray.init(address, runtime_env=runtime_env, logging_level=logging.ERROR)
     except OSError as error:  # Ray's ConnectionError is one too
         raise ConfigError(
             f"machine.ray_address: no Ray cluster answers at {address}; start one with `ray start --head`, "
