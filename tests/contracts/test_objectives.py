@@ -15,7 +15,7 @@ from vlp.masking.none import NoMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import OBJECTIVES, Batch, Objective, Vocabulary
 from vlp.objectives.rebuild_targets import PixelTargetConfig
-from vlp.optim import OptimizerConfig, build_optimizer
+from vlp.optim import AdamWConfig, build_optimizer
 from vlp.training import TrainingConfig, forward, update
 
 SETTINGS = {
@@ -72,7 +72,7 @@ def step(model: Objective, batch: Batch, number: int = 0):
 
 def test_one_batch_is_learned_by_heart(objective: str, mask: MaskStrategy, batch: Batch) -> None:
     model = build(objective, mask).train()
-    optimizer = build_optimizer(model, OptimizerConfig(weight_decay=0.0))
+    optimizer = build_optimizer(model, AdamWConfig(weight_decay=0.0))
     losses = []
     for number in range(300):
         # What is rebuilt depends on the mask, so the mask stays as it is too.
@@ -154,7 +154,7 @@ def test_whole_images_are_never_masked_in_training_either(
 
 def test_a_model_is_restored_by_its_state(objective: str, mask: MaskStrategy, batch: Batch) -> None:
     trained, fresh = build(objective, mask).train(), build(objective, mask).train()
-    optimizer = build_optimizer(trained, OptimizerConfig())
+    optimizer = build_optimizer(trained, AdamWConfig())
     for number in range(3):
         update(trained, step(trained, batch, number).loss, optimizer, lr=1e-2, max_norm=1.0)
         trained.after_update()
