@@ -37,6 +37,11 @@ class MachineConfig(StrictConfig):
     """Actors that download and count, each on one CPU."""
     tracking_uri: str | None = None
     """MLflow server; None is a SQLite store in `storage`."""
+    batch_parts: int = 1
+    """Parts in which a training worker encodes its share of a batch, one after another, to need less memory
+    for a second forward pass; the loss still sees the whole batch."""
+    checkpoint_activations: bool = False
+    """Compute each block's activations again in the backward pass instead of holding them."""
     log_every_steps: int = 10
     checkpoint_every_steps: int = 500
     keep_checkpoints: int = 2
@@ -50,6 +55,7 @@ class MachineConfig(StrictConfig):
         for key in (
             "cpus_per_worker",
             "data_workers",
+            "batch_parts",
             "log_every_steps",
             "checkpoint_every_steps",
             "keep_checkpoints",

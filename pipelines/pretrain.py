@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import yaml
 
+from pipelines.calibration import calibrate_mask, recalibration_steps
 from pipelines.checkpoint import CONFIG, MODEL
 from pipelines.cluster import connect
 from pipelines.config import MachineConfig, absolute_paths, fingerprint, to_dict
@@ -16,12 +17,11 @@ from pipelines.config_errors import ConfigError
 from pipelines.evaluate import check_evaluation
 from pipelines.ingest.shard import write_json
 from pipelines.journal import Journal
-from pipelines.mask_preview import calibrate_mask, preview_masks
+from pipelines.mask_preview import preview_masks
 from pipelines.run_config import RunConfig, build_tokenizer
+from pipelines.train_job import CHECKPOINTS, TrainJob
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.shards import MANIFEST, ShardSet
-
-CHECKPOINTS = "checkpoints"
 
 
 def pretrain(
@@ -43,14 +43,16 @@ def pretrain(
     shards = check_run(config, machine)
     output = output.absolute()
     _claim(config, output)
+    searched = recalibration_steps(config)
     config = calibrate_mask(config, shards, output, journal)
     _journal_inputs(config, shards, output, journal)
     connect_for_training(machine)
-    checkpoint = _fit(config, output, machine, journal, callbacks)
+    job = TrainJob(absolute_paths(config), machine, output, journal, searched)
+    checkpoint = _fit(job, callbacks)
     manifest = {
         "digest": weights_digest(checkpoint),
         "checkpoint": str(checkpoint.relative_to(output)),
-        "steps": config.training.steps,
+        "steps": config.num_steps,
     }
     write_json(output / MANIFEST, manifest)
     return manifest
@@ -137,18 +139,16 @@ def validation_metric(config: RunConfig) -> str | None:
     return "val/knn/acc1" if config.evaluation.classification else None
 
 
-def _fit(
-    config: RunConfig, output: Path, machine: MachineConfig, journal: Journal, callbacks: Sequence[Any]
-) -> Path:
+def _fit(job: TrainJob, callbacks: Sequence[Any]) -> Path:
     """Run the workers to the end; returns the folder of the last checkpoint."""
     from ray.train import FailureConfig, LoggingConfig, Result, ScalingConfig
     from ray.train import RunConfig as RayRunConfig
     from ray.train.torch import TorchTrainer
 
     from pipelines.train_callbacks import AnnounceFailures
-    from pipelines.train_loop import Job, train_worker
+    from pipelines.train_loop import train_worker
 
-    job = Job(absolute_paths(config), machine, output / CHECKPOINTS, journal)
+    machine = job.machine
     resources = {"CPU": machine.cpus_per_worker} | ({"GPU": 1} if machine.use_gpu else {})
     result: Result = TorchTrainer(
         train_worker,
@@ -158,43 +158,44 @@ def _fit(
         ),
         run_config=RayRunConfig(
             name=CHECKPOINTS,
-            storage_path=str(output),
+            storage_path=str(job.output),
             failure_config=FailureConfig(max_failures=machine.max_failures),
-            checkpoint_config=_checkpoint_config(config, machine),
+            checkpoint_config=_checkpoint_config(job),
             logging_config=LoggingConfig(log_level="ERROR"),
-            callbacks=[AnnounceFailures(config.name), *callbacks],
+            callbacks=[AnnounceFailures(job.config.name), *callbacks],
         ),
     ).fit()
     assert result.checkpoint is not None
-    _journal_checkpoints(config, machine, journal, result)
+    _journal_checkpoints(job, result)
     return Path(result.checkpoint.path)
 
 
-def _checkpoint_config(config: RunConfig, machine: MachineConfig) -> Any:
+def _checkpoint_config(job: TrainJob) -> Any:
     from ray.train import CheckpointConfig
 
+    machine = job.machine
     if machine.track_checkpoints == "all":
         return CheckpointConfig()
-    metric = validation_metric(config) if machine.track_checkpoints == "best" else None
+    metric = validation_metric(job.config) if machine.track_checkpoints == "best" else None
     return CheckpointConfig(num_to_keep=machine.keep_checkpoints, checkpoint_score_attribute=metric)
 
 
-def _journal_checkpoints(config: RunConfig, machine: MachineConfig, journal: Journal, result: Any) -> None:
+def _journal_checkpoints(job: TrainJob, result: Any) -> None:
     """Hand the checkpoints that the policy asks for to tracking: the model without the optimizer."""
     kept = [checkpoint for checkpoint, _ in result.best_checkpoints or []]
-    metric = validation_metric(config)
-    if machine.track_checkpoints == "none":
+    metric, policy = validation_metric(job.config), job.machine.track_checkpoints
+    if policy == "none":
         return
-    if machine.track_checkpoints == "all":
+    if policy == "all":
         chosen = kept
-    elif machine.track_checkpoints == "best" and metric and kept:
+    elif policy == "best" and metric and kept:
         chosen = [result.get_best_checkpoint(metric, "max")]
     else:
         chosen = [result.checkpoint]
     for checkpoint in chosen:
         folder = Path(checkpoint.path)
         for file in (MODEL, CONFIG):
-            journal.artifact(folder / file, folder=f"checkpoints/{folder.name}")
+            job.journal.artifact(folder / file, folder=f"checkpoints/{folder.name}")
 
 
 def _journal_inputs(config: RunConfig, shards: ShardSet, output: Path, journal: Journal) -> None:

@@ -9,14 +9,15 @@ from vlp.config import StrictConfig
 from vlp.data.loader import DataConfig
 from vlp.encoders import IMAGE_ENCODERS
 from vlp.encoders.vit import ViTConfig
+from vlp.lr_schedule import LR_SCHEDULES, Cosine
 from vlp.masking import STRATEGIES
 from vlp.masking.none import NoMask
 from vlp.objectives import OBJECTIVES
-from vlp.optim import OptimizerConfig
+from vlp.optim import OPTIMIZERS, AdamWConfig
 from vlp.registry import one_of
 from vlp.tokenizers import TOKENIZERS, Tokenizer, TokenizerConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
-from vlp.training import TrainingConfig
+from vlp.training import TrainingConfig, TuningConfig
 
 
 def build_tokenizer(config: TokenizerConfig, key: str) -> Tokenizer:
@@ -63,10 +64,30 @@ class RunConfig(StrictConfig):
     image_encoder: one_of(IMAGE_ENCODERS, default="vit") = ViTConfig()  # pyright: ignore[reportInvalidTypeForm]
     mask: one_of(STRATEGIES) = NoMask()  # pyright: ignore[reportInvalidTypeForm]
     objective: one_of(OBJECTIVES)  # pyright: ignore[reportInvalidTypeForm]
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: one_of(OPTIMIZERS, default="adamw") = AdamWConfig()  # pyright: ignore[reportInvalidTypeForm]
+    lr_schedule: one_of(LR_SCHEDULES, default="cosine") = Cosine()  # pyright: ignore[reportInvalidTypeForm]
     training: TrainingConfig = TrainingConfig()
+    tuning: TuningConfig | None = None
+    """Steps on whole images after the masked ones."""
     evaluation: EvaluationConfig = EvaluationConfig()
 
     def __post_init__(self) -> None:
         check_name(self.name)
         self.objective.check(self.image_encoder, self.mask)
+        if self.tuning:
+            try:
+                self.objective.check(self.image_encoder, NoMask())
+            except ValueError as error:
+                raise ValueError(f"tuning trains on whole images: {error}") from error
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps in all."""
+        return self.training.steps + (self.tuning.steps if self.tuning else 0)
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of a step; the schedule starts anew with the tuning."""
+        steps, tuning = self.training.steps, self.tuning
+        if tuning and step >= steps:
+            return tuning.lr_schedule(step - steps, peak=tuning.lr, total_steps=tuning.steps)
+        return self.lr_schedule(step, peak=self.optimizer.lr, total_steps=steps)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from vlp.masking import MaskInputs
-from vlp.masking.calibration import QUANTILES, calibrate, search
+from vlp.masking.calibration import QUANTILES, calibrate, recalibrate, search
 from vlp.masking.cluster import ClusterMask, compare_to_anchors
 from vlp.masking.random import RandomMask
 from vlp.masking.schedule import Schedule
@@ -155,11 +155,27 @@ def test_the_table_of_a_mix_meets_the_target_whatever_alpha(seen: list[MaskInput
 
 
 def test_a_search_during_training_covers_what_is_left_of_it(seen: list[MaskInputs]) -> None:
-    found = calibrate(ClusterMask(feature="mix"), seen, progress=0.4, seed=2)
+    found = recalibrate(ClusterMask(feature="mix"), seen, progress=0.4, until=0.7, seed=2)
     assert isinstance(found.mask.threshold, tuple)
-    assert found.mask.threshold[0][0] == 0.4
+    assert (found.mask.threshold[0][0], found.mask.threshold[-1][0]) == (0.4, 0.7)
     assert found.mask_ratio == pytest.approx(0.5, abs=1e-3)
-    assert mean_ratio(found.mask, seen, seed=2, progress=0.9) == pytest.approx(0.5, abs=4e-3)
+    for progress in (0.4, 0.55, 0.7):
+        assert mean_ratio(found.mask, seen, seed=2, progress=progress) == pytest.approx(0.5, abs=4e-3)
+
+
+def test_a_search_before_the_end_needs_no_table_where_nothing_changes(seen: list[MaskInputs]) -> None:
+    found = recalibrate(ClusterMask(feature="embedding"), seen, progress=0.4, until=0.7, seed=2)
+    assert found.mask.threshold == found.threshold
+
+
+def test_a_search_during_training_comes_as_near_as_it_can() -> None:
+    """All patches alike: with any threshold all are hidden, or the anchors alone."""
+    flat = MaskInputs.of(torch.ones(8, 16, 12) * torch.linspace(-1, 1, 12))
+    mask = ClusterMask(anchor_ratio=0.1, target_mask_ratio=0.3)
+    with pytest.raises(ValueError, match="cannot be met"):
+        calibrate(mask, [flat])
+    found = recalibrate(mask, [flat], progress=0.5, until=1.0)
+    assert found.mask_ratio == pytest.approx(2 / 16)
 
 
 @pytest.mark.parametrize("shape", ["linear", "cosine", "power", "step"])

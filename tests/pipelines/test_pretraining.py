@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from pipelines.checkpoint import CONFIG, MODEL, build_objective, load_model, save_checkpoint
+from pipelines.checkpoint import CONFIG, MODEL, TrainingState, build_objective, load_model, save_checkpoint
 from pipelines.config import MachineConfig, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.evaluate import check_evaluation, find_checkpoint, measure, measure_checkpoint
@@ -82,7 +82,7 @@ def test_a_loaded_model_embeds_as_the_one_that_was_saved(
                 weight.add_(0.01)
         optimizer = build_optimizer(objective, run.optimizer)
         folder = tmp_path / f"{run.objective.name}-{len(changes)}-{getattr(run.objective, 'idf', '')}"
-        save_checkpoint(folder, config=run, step=1, objective=objective, optimizer=optimizer)
+        save_checkpoint(folder, run, TrainingState(objective, optimizer, None, run.mask, 1))
         loaded, config = load_model(folder, torch.device("cpu"))
         assert config == run
         with torch.inference_mode():
@@ -109,17 +109,17 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tiny_run: MakeRun, tmp_path
     objective = build_objective(run, document_frequency=None)
     optimizer = build_optimizer(objective, run.optimizer)
     folder = tmp_path / "step_1"
-    save_checkpoint(folder, config=run, step=1, objective=objective, optimizer=optimizer)
+    save_checkpoint(folder, run, TrainingState(objective, optimizer, None, run.mask, 1))
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
 
     with full_disk(), pytest.raises((OSError, RuntimeError)):
-        save_checkpoint(folder, config=run, step=2, objective=objective, optimizer=optimizer)
+        save_checkpoint(folder, run, TrainingState(objective, optimizer, None, run.mask, 2))
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
     with full_disk(), pytest.raises((OSError, RuntimeError)):
-        save_checkpoint(tmp_path / "new", config=run, step=2, objective=objective, optimizer=optimizer)
+        save_checkpoint(tmp_path / "new", run, TrainingState(objective, optimizer, None, run.mask, 2))
     assert not (tmp_path / "new").exists()
     for name in ("step_1", "new"):
-        save_checkpoint(tmp_path / name, config=run, step=2, objective=objective, optimizer=optimizer)
+        save_checkpoint(tmp_path / name, run, TrainingState(objective, optimizer, None, run.mask, 2))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "step_1"]
 
 
@@ -146,8 +146,8 @@ def test_a_finished_run_is_evaluated_by_its_last_checkpoint(
     assert step == 3
     records = Journal(tmp_path / "journal-run").read()
     written = [r.fields for r in records if r.kind == "metrics" and "val/knn/acc1" in r.fields["metrics"]]
-    assert [fields["step"] for fields in written] == [3]
-    assert written[0]["metrics"] == pytest.approx({f"val/{key}": value for key, value in metrics.items()})
+    assert [fields["step"] for fields in written] == [0, 3]  # first the untrained network
+    assert written[1]["metrics"] == pytest.approx({f"val/{key}": value for key, value in metrics.items()})
 
 
 def test_what_is_measured_follows_from_the_objective_and_the_sets(

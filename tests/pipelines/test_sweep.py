@@ -28,7 +28,8 @@ PIPELINE = {
     "common": {
         "image_encoder": {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "num_heads": 2},
         "training": {"steps": 40, "batch_size": 20, "precision": "fp32"},
-        "optimizer": {"lr": 1e-3, "warmup_steps": 2},
+        "optimizer": {"lr": 1e-3},
+        "lr_schedule": {"warmup_steps": 2},
     },
     "runs": [
         {

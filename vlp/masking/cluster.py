@@ -45,12 +45,17 @@ class ClusterMask(MaskStrategy):
     """Mean share of patches that anchors and clusters hide, in (0, 1); a schedule makes it progressive."""
     min_mask_ratio: float = 0.5
     """Share of patches hidden at least, in [0, 1); fixes the encoder's sequence length (the paper's beta)."""
+    recalibrations: int = 32
+    """How often in the training, evenly spread, `auto` searches again where embeddings are compared: they
+    change with the weights."""
     measure: Literal["raw", "floored"] = "raw"
     """Which mask ratio the search brings to the target: before or after `min_mask_ratio` cuts further."""
 
     def __post_init__(self) -> None:
         if not 0 < self.anchor_ratio < 1:
             raise ValueError(f"anchor_ratio must be in (0, 1), got {self.anchor_ratio}")
+        if self.recalibrations < 0:
+            raise ValueError(f"recalibrations must not be negative, got {self.recalibrations}")
         if not self.alpha_power > 0:
             raise ValueError(f"alpha_power must be above 0, got {self.alpha_power}")
         check_ratio("min_mask_ratio", self.min_mask_ratio)
@@ -75,6 +80,10 @@ class ClusterMask(MaskStrategy):
             target = ratio_at(self.target_mask_ratio, progress)
             return hide_highest(similarity, visible_count(inputs.num_patches, target))
         return similarity > self.threshold_at(progress)
+
+    def state(self, progress: float) -> dict[str, float]:
+        alpha = {"alpha": self.alpha(progress)} if self.feature == "mix" else {}
+        return alpha if self.threshold == "per_image" else alpha | {"threshold": self.threshold_at(progress)}
 
     def alpha(self, progress: float) -> float:
         """Share of the embeddings in the similarity; training starts with pixels alone (section 3.3)."""

@@ -94,6 +94,10 @@ class MaskStrategy(ABC, StrictConfig):
             (B, N) bool, True where a patch is hidden.
         """
 
+    def state(self, progress: float) -> dict[str, float]:
+        """What of the strategy changes with the training, by name, to be logged."""
+        return {}
+
     @abstractmethod
     def num_visible(self, num_patches: int) -> int:
         """V, the upper bound on one image's visible patches.
