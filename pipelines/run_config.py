@@ -6,7 +6,7 @@ from pathlib import Path
 from pipelines.config import check_name
 from pipelines.config_errors import ConfigError
 from vlp.config import StrictConfig
-from vlp.data.loader import DataConfig
+from vlp.data.config import DataConfig
 from vlp.encoders import IMAGE_ENCODERS
 from vlp.encoders.vit import ViTConfig
 from vlp.lr_schedule import LR_SCHEDULES, Cosine

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from vlp.data.loader import DataConfig, TrainingPairs, load_batches, load_images
+from vlp.data.config import DataConfig
+from vlp.data.loader import TrainingPairs, load_batches, load_images
 from vlp.data.order import Draw, rank_batches
 from vlp.data.shards import ShardSet
 from vlp.data.transforms import center_crop, decode, to_tensor
@@ -83,9 +84,3 @@ def test_images_for_evaluation_are_the_normalized_middle_squares(shards) -> None
     mean, std = (torch.tensor(values)[:, None, None] for values in MEAN_STD["imagenet"])
     expected = torch.stack([to_tensor(center_crop(decode(data), 16)) for data in shards.images[:4]])
     torch.testing.assert_close(images * std + mean, expected / 255)
-
-
-@pytest.mark.parametrize("crop_scale", [(0.0, 1.0), (0.9, 0.5), (0.5, 1.1)])
-def test_an_impossible_crop_is_named(crop_scale: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="crop_scale"):
-        DataConfig(crop_scale=crop_scale)

@@ -2,43 +2,23 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vlp.batch import Batch
-from vlp.config import StrictConfig
+from vlp.data.augmentation import augment, draw_augmentation
+from vlp.data.config import DataConfig
 from vlp.data.order import Draw
 from vlp.data.shards import ShardSet
-from vlp.data.transforms import center_crop, decode, random_resized_crop, to_tensor
+from vlp.data.transforms import EncodedImage, center_crop, decode, to_tensor
 from vlp.normalization import Normalization, normalize
 from vlp.tokenizers import Tokenizer
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataConfig(StrictConfig):
-    """What a run is trained on, and how its images are cropped. Defaults are CLIP's on CC12M."""
-
-    shards: Path = Path("shards")
-    """Folder that `vlp download` made."""
-    document_frequency: Path | None = None
-    """Table that `vlp docfreq` made; needed for SuperClass with offline IDF."""
-    crop_scale: tuple[float, float] = (0.9, 1.0)
-    """Share of an image's area that a random crop keeps."""
-    normalization: Normalization = "clip"
-
-    def __post_init__(self) -> None:
-        low, high = self.crop_scale
-        if not 0 < low <= high <= 1:
-            raise ValueError(
-                f"crop_scale must be two shares of the area, 0 < low <= high <= 1, got {low, high}"
-            )
-
-
 class TrainingPairs(Dataset[tuple[Tensor, str]]):
-    """A random crop of an image with one of its captions, chosen by a `Draw`."""
+    """A random view of an image with one of its captions, chosen by a `Draw`."""
 
     def __init__(self, shards: ShardSet, config: DataConfig, *, image_size: int, seed: int) -> None:
         self.shards = shards
@@ -52,10 +32,12 @@ class TrainingPairs(Dataset[tuple[Tensor, str]]):
     def __getitem__(self, draw: Draw) -> tuple[Tensor, str]:
         """(3, H, W) uint8 and a caption."""
         rng = draw.rng(self.seed)
-        image = decode(self.shards.image_bytes(draw.index))
-        crop = random_resized_crop(image, self.image_size, scale=self.config.crop_scale, rng=rng)
         captions = self.shards.captions(draw.index)
-        return to_tensor(crop), captions[rng.integers(len(captions))]
+        caption = captions[rng.integers(len(captions))]
+        encoded = EncodedImage(self.shards.image_bytes(draw.index))
+        augmentation = draw_augmentation(encoded.size, self.config, rng)
+        image = augment(encoded, augmentation, size=self.image_size, interpolation=self.config.interpolation)
+        return image, caption
 
 
 @dataclass(frozen=True)
