@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from pipelines.checkpoint import build_objective, restore_training, save_checkpoint
 from pipelines.config import MachineConfig
-from pipelines.evaluate import measure
 from pipelines.journal import Journal
+from pipelines.measure import measure
 from pipelines.progress import Progress
 from pipelines.run_config import RunConfig
 from vlp.batch import Batch
