@@ -145,6 +145,7 @@ MISTAKES = {
     "objective.text_encoder.widht=64": ["objective.text_encoder.widht", "did you mean width?"],
     "machine.num_wrkers=2": ["command line", "machine.num_wrkers", "did you mean num_workers?"],
     "mask.name=clustre": ["mask.name", "'clustre'", "did you mean cluster?"],
+    "image_encoder.name=swin": ["objective contrastive leaves hidden patches out", "such as vit"],
     "objective.name=xyz": ["objective.name", "'xyz'", "contrastive", "superclass"],
     "mask=cluster": ["command line", "mask", "'cluster'"],
     "mask.anchor_ratio=abc": ["command line", "mask.anchor_ratio", "'abc'"],

@@ -14,6 +14,7 @@ from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
     MaskStrategy,
+    View,
     hide_highest,
     uniform_noise,
     visible_count,
@@ -59,6 +60,10 @@ class ClusterMask(MaskStrategy):
         check_ratio("target_mask_ratio", self.target_mask_ratio)
         self._check_target()
         self._check_threshold()
+
+    @property
+    def views(self) -> frozenset[View]:
+        return frozenset() if self.feature == "rgb" else frozenset({"tokens"})
 
     @property
     def is_exact(self) -> bool:
