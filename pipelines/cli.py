@@ -143,9 +143,9 @@ def pretrain(settings: tuple[str, ...], output: Path | None) -> None:
 @command("evaluate")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the metrics.")
 def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
-    """Measure a checkpoint: retrieval, zero-shot classification, kNN.
+    """Measure a checkpoint: retrieval, zero-shot classification, kNN, few-shot.
 
-    Example: vlp evaluate checkpoint=results/pretrain/clip-1a2b3c4d evaluation.retrieval=dev.parquet
+    Example: vlp evaluate checkpoint=results/pretrain/clip-1a2b3c4d evaluation.retrieval.dev=dev.parquet
     """
     layers, machine = read(settings)
     from pipelines.config import build

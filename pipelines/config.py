@@ -166,10 +166,15 @@ def absolute_paths(config: Schema, folder: Path | None = None) -> Schema:
     """Settings for a process that works elsewhere; paths are relative to the folder, or to this one."""
     folder = folder or Path.cwd()
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}  # pyright: ignore[reportArgumentType]
-    paths = {key: folder / value for key, value in values.items() if isinstance(value, Path)}
-    parts = {key: value for key, value in values.items() if dataclasses.is_dataclass(value)}
-    nested = {key: absolute_paths(part, folder) for key, part in parts.items()}
-    return dataclasses.replace(config, **paths, **nested)  # pyright: ignore[reportArgumentType]
+    return dataclasses.replace(config, **{key: _absolute(value, folder) for key, value in values.items()})  # pyright: ignore[reportArgumentType]
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _absolute(part, folder) for key, part in value.items()}
+    if dataclasses.is_dataclass(value):
+        return absolute_paths(value, folder)
+    return folder / value if isinstance(value, Path) else value
 
 
 def check_name(name: str) -> None:

@@ -130,13 +130,13 @@ def weights_digest(checkpoint: Path) -> str:
 
 
 def validation_metric(config: RunConfig) -> str | None:
-    """The metric by which checkpoints are compared; None where nothing is measured during training."""
+    """The metric by which checkpoints are compared, of the first set; None where none is measured."""
     if config.evaluation.every_steps is None:
         return None
-    is_contrastive = config.objective.name == "contrastive"
-    if is_contrastive and config.evaluation.retrieval:
-        return "val/text_to_image/recall@1"
-    return "val/knn/acc1" if config.evaluation.classification else None
+    pairs, labelled = config.evaluation.retrieval, config.evaluation.classification
+    if pairs and config.objective.name == "contrastive":
+        return f"val/{next(iter(pairs))}/text_to_image/recall@1"
+    return f"val/{next(iter(labelled))}/knn/acc1" if labelled else None
 
 
 def _fit(job: TrainJob, callbacks: Sequence[Any]) -> Path:

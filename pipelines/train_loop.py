@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipelines.calibration import Recalibration
 from pipelines.checkpoint import TrainingState, build_objective, restore_training, save_checkpoint
-from pipelines.evaluate import measure
+from pipelines.measure import measure
 from pipelines.run_config import RunConfig
 from pipelines.step_log import StepLog
 from pipelines.train_job import TrainJob

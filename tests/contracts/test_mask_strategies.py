@@ -19,6 +19,7 @@ SETTINGS = {
         {"threshold": "per_image", "min_mask_ratio": 0.7},
         {"threshold": ((0.0, 0.2), (1.0, 0.6)), "feature": "mix"},
         {"threshold": 0.5, "feature": "embedding"},
+        {"threshold": 0.5, "pixel_norm": False},
     ],
     "importance": [
         {"score": "edges", "hide": "important"},
@@ -78,6 +79,14 @@ def test_a_mask_says_of_every_patch_whether_it_is_hidden(strategy: MaskStrategy,
         masked = mask(strategy, patches, progress=progress)
         assert masked.shape == (B, N)
         assert masked.dtype == torch.bool
+
+
+def test_a_mask_looks_at_nothing_but_the_views_that_it_names(strategy: MaskStrategy, patches: Tensor) -> None:
+    offered = all_views(patches)
+    views = {view: (lambda view=view: getattr(offered, view)) for view in strategy.views}
+    inputs = MaskInputs((B, N), patches.device, patches=lambda: patches, **views)
+    for progress in (0.0, 0.5):
+        strategy(inputs, progress=progress, generator=seeded(0))
 
 
 def test_the_generator_and_the_images_decide_the_mask(strategy: MaskStrategy, patches: Tensor) -> None:

@@ -15,9 +15,17 @@ from vlp.masking.strategy import uniform_noise
 ANCHORS = torch.tensor([[3, 50, 97, 120, 150, 190]]).expand(4, -1)
 
 
-def nearest(patches: Tensor, anchors: Tensor, *, tokens: Tensor | None = None, alpha: float = 0.0) -> Tensor:
+def nearest(
+    patches: Tensor,
+    anchors: Tensor,
+    *,
+    tokens: Tensor | None = None,
+    alpha: float = 0.0,
+    pixel_norm: bool = True,
+) -> Tensor:
     """Similarity of each patch to its image's nearest anchor, 1 for the anchors: (B, N)."""
-    rows = compare_to_anchors(MaskInputs.of(patches, tokens=tokens), anchors, alphas=[alpha])
+    inputs = MaskInputs.of(patches, tokens=tokens)
+    rows = compare_to_anchors(inputs, anchors, alphas=[alpha], pixel_norm=pixel_norm)
     return rows.nearest(alpha).clamp_max(1)
 
 
@@ -39,32 +47,51 @@ def test_the_golden_images_and_patches_are_those_of_the_released_code(
     assert wave_patches[2, 195, 767].item() == pytest.approx(0.69851053, rel=1e-6)
 
 
-def test_similarities_are_those_of_the_released_code(wave_patches: Tensor) -> None:
+@pytest.mark.parametrize(
+    ("pixel_norm", "golden"),
+    [
+        (True, [0.97585100, -0.22973365, 0.47912523, 0.00570913, 0.21224229]),
+        (False, [0.97014195, -0.52426219, 0.46881706, 0.00459659, 0.17995106]),
+    ],
+)
+def test_similarities_are_those_of_the_released_code(
+    wave_patches: Tensor, pixel_norm: bool, golden: list[float]
+) -> None:
     rows = [
-        nearest(wave_patches, torch.full((4, 1), anchor)) for anchor in range(196)
+        nearest(wave_patches, torch.full((4, 1), anchor), pixel_norm=pixel_norm) for anchor in range(196)
     ]  # each anchor alone: row by row, the whole matrix
     S = torch.stack(rows, dim=1)
-    assert S[0, 0, 1].item() == pytest.approx(0.9758509993553162, abs=1e-5)
-    assert S[0, 0, 100].item() == pytest.approx(-0.2297336459159851, abs=1e-5)
-    assert S[1, 17, 195].item() == pytest.approx(0.4791252315044403, abs=1e-5)
-    assert S.mean().item() == pytest.approx(0.005709131502435345, abs=1e-5)
-    assert (S > 0.5).float().mean().item() == pytest.approx(0.21224229487713453, abs=1e-4)
+    found = [S[0, 0, 1], S[0, 0, 100], S[1, 17, 195], S.mean(), (S > 0.5).float().mean()]
+    assert torch.stack(found).tolist() == pytest.approx(golden, abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("threshold", "hidden"),
+    ("pixel_norm", "threshold", "hidden"),
     [
-        (0.3, [194, 188, 180, 183]),
-        (0.5, [174, 173, 161, 128]),
-        (0.68, [143, 143, 128, 74]),
-        (0.9, [53, 66, 47, 19]),
+        (True, 0.3, [194, 188, 180, 183]),
+        (True, 0.5, [174, 173, 161, 128]),
+        (True, 0.68, [143, 143, 128, 74]),
+        (True, 0.9, [53, 66, 47, 19]),
+        (False, 0.3, [187, 168, 158, 167]),
+        (False, 0.5, [158, 146, 131, 134]),
+        (False, 0.68, [131, 120, 92, 89]),
+        (False, 0.9, [53, 55, 21, 29]),
     ],
 )
 def test_fixed_anchors_hide_as_many_patches_as_in_the_released_code(
-    wave_patches: Tensor, threshold: float, hidden: list[int]
+    wave_patches: Tensor, pixel_norm: bool, threshold: float, hidden: list[int]
 ) -> None:
-    masked = nearest(wave_patches, ANCHORS) > threshold
+    masked = nearest(wave_patches, ANCHORS, pixel_norm=pixel_norm) > threshold
     assert masked.sum(dim=1).tolist() == hidden
+
+
+def test_the_mask_compares_plain_pixels_where_it_is_told_to(wave_patches: Tensor) -> None:
+    inputs = MaskInputs.of(wave_patches)
+    mask = ClusterMask(threshold=0.5, pixel_norm=False)
+    anchors = mask.draw_anchors(uniform_noise(inputs, Generator().manual_seed(0)))
+    expected = nearest(wave_patches, anchors, pixel_norm=False) > 0.5
+    assert torch.equal(mask(inputs, generator=Generator().manual_seed(0)), expected)
+    assert not torch.equal(expected, nearest(wave_patches, anchors) > 0.5)
 
 
 def test_half_of_the_patches_are_hidden_exactly_within_the_golden_interval(wave_patches: Tensor) -> None:

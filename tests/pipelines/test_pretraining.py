@@ -14,8 +14,9 @@ import yaml
 from pipelines.checkpoint import CONFIG, MODEL, TrainingState, build_objective, load_model, save_checkpoint
 from pipelines.config import MachineConfig, to_dict
 from pipelines.config_errors import ConfigError
-from pipelines.evaluate import check_evaluation, find_checkpoint, measure, measure_checkpoint
+from pipelines.evaluate import check_evaluation, find_checkpoint, measure_checkpoint
 from pipelines.journal import Journal
+from pipelines.measure import measure
 from pipelines.pretrain import check_run, pretrain, run_identity
 from pipelines.run_config import EvaluationConfig, RunConfig
 from vlp.data.document_frequency import DocumentFrequency
@@ -44,7 +45,8 @@ def losses(output: Path) -> list[float]:
 @pytest.fixture(scope="module")
 def evaluation(tiny_world: Path) -> EvaluationConfig:
     return EvaluationConfig(
-        retrieval=tiny_world / "retrieval.parquet", classification=tiny_world / "classification"
+        retrieval={"scenes": tiny_world / "retrieval.parquet"},
+        classification={"shapes": tiny_world / "classification"},
     )
 
 
@@ -145,7 +147,9 @@ def test_a_finished_run_is_evaluated_by_its_last_checkpoint(
     metrics, step = measure_checkpoint(checkpoint, evaluation)
     assert step == 3
     records = Journal(tmp_path / "journal-run").read()
-    written = [r.fields for r in records if r.kind == "metrics" and "val/knn/acc1" in r.fields["metrics"]]
+    written = [
+        r.fields for r in records if r.kind == "metrics" and "val/shapes/knn/acc1" in r.fields["metrics"]
+    ]
     assert [fields["step"] for fields in written] == [0, 3]  # first the untrained network
     assert written[1]["metrics"] == pytest.approx({f"val/{key}": value for key, value in metrics.items()})
 
@@ -157,14 +161,27 @@ def test_what_is_measured_follows_from_the_objective_and_the_sets(
         (build_objective(run, document_frequency=None), run) for run in (tiny_run(), tiny_run(**SUPERCLASS))
     )
     everything = measure(*contrastive, evaluation)
-    assert {key.split("/")[0] for key in everything} == {"image_to_text", "text_to_image", "knn", "zero_shot"}
-    assert set(measure(*superclass, evaluation)) == {"knn/acc1"}
-    only_pairs = EvaluationConfig(retrieval=evaluation.retrieval)
-    assert {key.split("/")[0] for key in measure(*contrastive, only_pairs)} == {
-        "image_to_text",
-        "text_to_image",
-    }
-    assert measure(*superclass, only_pairs) == {}
+    pairs = {f"scenes/{direction}" for direction in ("image_to_text", "text_to_image")}
+    assert kinds(everything) == pairs | {"shapes/knn", "shapes/few_shot", "shapes/zero_shot"}
+    assert kinds(measure(*superclass, evaluation)) == {"shapes/knn", "shapes/few_shot"}
+    assert kinds(measure(*contrastive, EvaluationConfig(retrieval=evaluation.retrieval))) == pairs
+    assert measure(*superclass, EvaluationConfig(retrieval=evaluation.retrieval)) == {}
+
+
+def kinds(metrics: dict[str, float]) -> set[str]:
+    return {"/".join(key.split("/")[:2]) for key in metrics}
+
+
+def test_every_set_has_the_metrics_that_it_has_alone(tiny_run: MakeRun, evaluation: EvaluationConfig) -> None:
+    run = tiny_run()
+    objective = build_objective(run, document_frequency=None)
+    (folder,) = evaluation.classification.values()
+    twice = EvaluationConfig(classification={"a": folder, "b": folder}, shots=(1, 2))
+    metrics = measure(objective, run, twice)
+    assert kinds(metrics) == {f"{name}/{kind}" for name in "ab" for kind in ("knn", "few_shot", "zero_shot")}
+    assert {"a/few_shot/1/acc1", "a/few_shot/2/acc1_std"} < set(metrics)
+    assert all(metrics[f"b{key[1:]}"] == value for key, value in metrics.items() if key.startswith("a/"))
+    assert measure(objective, run, evaluation)["shapes/knn/acc1"] == metrics["a/knn/acc1"]
 
 
 def test_retrieval_is_measured_on_the_captions_of_each_image(
@@ -174,8 +191,7 @@ def test_retrieval_is_measured_on_the_captions_of_each_image(
     run = tiny_run()
     objective = build_objective(run, document_frequency=None).eval()
     assert isinstance(objective, Contrastive)
-    assert evaluation.retrieval is not None
-    data = read_images(evaluation.retrieval, "captions")
+    data = read_images(evaluation.retrieval["scenes"], "captions")
     tokenizer = run.tokenizer.build()
     with torch.inference_mode():
         images = [
@@ -189,7 +205,7 @@ def test_retrieval_is_measured_on_the_captions_of_each_image(
         ]
     found = [max(range(len(images)), key=lambda j: float(images[j] @ text)) == i for i, text in texts]
     metrics = measure(objective, run, EvaluationConfig(retrieval=evaluation.retrieval))
-    assert metrics["text_to_image/recall@1"] == pytest.approx(sum(found) / len(found))
+    assert metrics["scenes/text_to_image/recall@1"] == pytest.approx(sum(found) / len(found))
 
 
 def test_the_identity_follows_the_content_of_the_inputs_and_not_their_place(
@@ -217,7 +233,10 @@ def test_what_cannot_work_is_found_before_training(
         (tiny_run(training={"batch_size": 9}), "not a multiple of machine.num_workers 2"),
         (tiny_run(**offline), "set data.document_frequency"),
         (tiny_run(data={"document_frequency": str(tmp_path / "no.parquet")}), "no such file"),
-        (tiny_run(evaluation={"retrieval": str(tmp_path / "no.parquet")}), "evaluation: no such file"),
+        (
+            tiny_run(evaluation={"retrieval": {"x": str(tmp_path / "no.parquet")}}),
+            r"evaluation\.retrieval\.x: no such file",
+        ),
     ]
     for run, message in mistakes:
         with pytest.raises(ConfigError, match=message):
@@ -228,12 +247,12 @@ def test_what_cannot_work_is_found_before_training(
 def test_evaluation_sets_that_cannot_be_read_are_named(tiny_world: Path, tmp_path: Path) -> None:
     labelled = tiny_world / "classification" / "train.parquet"
     with pytest.raises(ConfigError, match="lacks the columns image and captions"):
-        check_evaluation(EvaluationConfig(retrieval=labelled))
+        check_evaluation(EvaluationConfig(retrieval={"x": labelled}))
     (tmp_path / "text.parquet").write_text("x")
     with pytest.raises(ConfigError, match="is no Parquet file"):
-        check_evaluation(EvaluationConfig(retrieval=tmp_path / "text.parquet"))
+        check_evaluation(EvaluationConfig(retrieval={"x": tmp_path / "text.parquet"}))
     with pytest.raises(ConfigError, match="no such file"):
-        check_evaluation(EvaluationConfig(classification=tmp_path))
+        check_evaluation(EvaluationConfig(classification={"x": tmp_path}))
 
 
 def test_a_folder_without_a_model_is_no_checkpoint(shards: Path, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def _anchor_rows(
     for images in inputs:
         noise = torch.rand(images.num_images, images.num_patches, generator=generator)
         anchors = mask.draw_anchors(noise).to(images.device)
-        parts.append(compare_to_anchors(images, anchors, alphas=alphas))
+        parts.append(compare_to_anchors(images, anchors, alphas=alphas, pixel_norm=mask.pixel_norm))
     anchors, rgb, embedding = (
         None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)
     )

@@ -14,6 +14,7 @@ from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
     MaskStrategy,
+    View,
     hide_highest,
     uniform_noise,
     visible_count,
@@ -36,6 +37,8 @@ class ClusterMask(MaskStrategy):
     embeddings growing from 0 to 1 over the training."""
     alpha_power: float = 1.0
     """alpha = progress ** alpha_power, above 0 (the paper's k); only the mix has it."""
+    pixel_norm: bool = True
+    """Give every patch zero mean and unit variance before pixels are compared."""
     threshold: float | Literal["auto", "per_image"] | ThresholdTable = "auto"
     """Cosine similarity to an anchor above which a patch joins its cluster, in [-1, 1].
     `auto` searches the one that meets `target_mask_ratio`; where that or alpha changes with the training,
@@ -64,6 +67,10 @@ class ClusterMask(MaskStrategy):
         self._check_threshold()
 
     @property
+    def views(self) -> frozenset[View]:
+        return frozenset() if self.feature == "rgb" else frozenset({"tokens"})
+
+    @property
     def is_exact(self) -> bool:
         # The cut to min_mask_ratio is random, and so needs noise.
         target = lowest_ratio(self.target_mask_ratio)
@@ -75,7 +82,8 @@ class ClusterMask(MaskStrategy):
     ) -> Tensor:
         alpha = self.alpha(progress)
         anchors = self.draw_anchors(uniform_noise(inputs, generator))
-        similarity = compare_to_anchors(inputs, anchors, alphas=[alpha]).nearest(alpha)
+        rows = compare_to_anchors(inputs, anchors, alphas=[alpha], pixel_norm=self.pixel_norm)
+        similarity = rows.nearest(alpha)
         if self.threshold == "per_image":
             target = ratio_at(self.target_mask_ratio, progress)
             return hide_highest(similarity, visible_count(inputs.num_patches, target))
@@ -150,9 +158,14 @@ class AnchorRows(NamedTuple):
         return rows.amax(dim=1).scatter(1, self.anchors, torch.inf)
 
 
-def compare_to_anchors(inputs: MaskInputs, anchors: Tensor, *, alphas: Sequence[float]) -> AnchorRows:
+def compare_to_anchors(
+    inputs: MaskInputs, anchors: Tensor, *, alphas: Sequence[float], pixel_norm: bool
+) -> AnchorRows:
     """Whatever similarities the mixes by these alphas are made of, for anchors (B, A)."""
-    rgb = cosine_rows(standardize_patches(inputs.patches), anchors) if min(alphas) < 1 else None
+    rgb = None
+    if min(alphas) < 1:
+        pixels = standardize_patches(inputs.patches) if pixel_norm else inputs.patches
+        rgb = cosine_rows(pixels, anchors)
     embedding = cosine_rows(inputs.tokens, anchors) if max(alphas) > 0 else None
     return AnchorRows(anchors, rgb, embedding)
 

@@ -124,6 +124,12 @@ class ObjectiveConfig(ABC, StrictConfig):
                 "needs all of them; choose another image_encoder, such as vit"
             )
 
+        if unseen := sorted(mask.views - image_encoder.views):
+            raise ValueError(
+                f"mask {mask.name} reads {', '.join(unseen)}, which image_encoder {image_encoder.name} does "
+                "not offer; choose another mask or image_encoder, such as vit"
+            )
+
     @abstractmethod
     def build(
         self, image_encoder: ImageEncoder, mask: MaskStrategy, *, vocabulary: Vocabulary
