@@ -43,8 +43,8 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     _restore(state)
     model = ray.train.torch.prepare_model(state.objective)
     recalibration = Recalibration(job.config, shards, job.recalibration_steps)
-    if state.step == 0:
-        _measure(job, state)
+    if job.config.num_steps == 0:
+        _report(job, state)  # the untrained network, to compare with
     log = StepLog(job.config, job.journal)
     for batch in _batches(job, shards, state.step, device):
         log.batch_arrived()

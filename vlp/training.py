@@ -21,7 +21,7 @@ class TrainingConfig(StrictConfig):
     """How long and how a model is trained."""
 
     steps: int = 10_000
-    """Optimizer steps."""
+    """Optimizer steps; 0 keeps the untrained network, to compare with."""
     batch_size: int = 256
     """Pairs per step, over all workers."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -33,9 +33,9 @@ class TrainingConfig(StrictConfig):
     """How the weights are averaged over the steps; None for no average."""
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+        for key, least in (("steps", 0), ("batch_size", 1)):
+            if getattr(self, key) < least:
+                raise ValueError(f"{key} must be at least {least}, got {getattr(self, key)}")
 
 
 @dataclass(frozen=True, kw_only=True)

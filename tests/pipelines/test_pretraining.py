@@ -58,6 +58,14 @@ def test_the_seed_decides_the_weights(tiny_run: MakeRun, tmp_path: Path) -> None
     assert losses(tmp_path / "a") == losses(tmp_path / "b") != losses(tmp_path / "c")
 
 
+def test_a_run_of_no_steps_is_the_untrained_network(tiny_run: MakeRun, tmp_path: Path) -> None:
+    run = tiny_run(training={"steps": 0})
+    train(run, tmp_path / "run")
+    model, _ = load_model(find_checkpoint(tmp_path / "run"), torch.device("cpu"))
+    fresh = build_objective(run, document_frequency=None).state_dict()
+    assert all(torch.equal(weight, fresh[name]) for name, weight in model.state_dict().items())
+
+
 def test_a_ray_worker_sees_the_same_batches_and_masks_as_this_process(
     ray_cluster: None, tiny_run: MakeRun, tmp_path: Path
 ) -> None:
@@ -150,8 +158,8 @@ def test_a_finished_run_is_evaluated_by_its_last_checkpoint(
     written = [
         r.fields for r in records if r.kind == "metrics" and "val/shapes/knn/acc1" in r.fields["metrics"]
     ]
-    assert [fields["step"] for fields in written] == [0, 3]  # first the untrained network
-    assert written[1]["metrics"] == pytest.approx({f"val/{key}": value for key, value in metrics.items()})
+    assert [fields["step"] for fields in written] == [3]
+    assert written[0]["metrics"] == pytest.approx({f"val/{key}": value for key, value in metrics.items()})
 
 
 def test_what_is_measured_follows_from_the_objective_and_the_sets(
