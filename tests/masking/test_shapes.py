@@ -19,7 +19,7 @@ def hide(mask: MaskStrategy, num_patches: int, images: int = 200) -> Tensor:
 
 @pytest.mark.parametrize(
     ("side", "cell_size", "mask_ratio", "hidden"),
-    [(48, 8, 0.6, 22), (14, 2, 0.6, 30), (12, 1, 0.5, 72), (7, 1, 0.6, 30)],
+    [(48, 8, 0.6, 22), (14, 2, 0.6, 30), (48, 4, 0.5, 72), (7, 1, 0.6, 30)],
 )
 def test_as_many_cells_are_hidden_as_in_simmim(
     side: int, cell_size: int, mask_ratio: float, hidden: int
@@ -30,6 +30,20 @@ def test_as_many_cells_are_hidden_as_in_simmim(
     assert torch.equal(cells.any(dim=3), cells.all(dim=3))
     assert cells.all(dim=3).sum(dim=(1, 2)).tolist() == [hidden] * 4
     assert mask.num_visible(side * side) == side * side - hidden * cell_size**2
+
+
+@pytest.mark.parametrize(
+    ("image_size", "cell", "patch", "ratio", "cells", "patches"),
+    [(192, 32, 4, 0.6, 22, 1408), (224, 32, 16, 0.6, 30, 120), (192, 16, 4, 0.5, 72, 1152)],
+)
+def test_as_many_patches_are_hidden_as_by_simmims_generator(
+    image_size: int, cell: int, patch: int, ratio: float, cells: int, patches: int
+) -> None:
+    """The released generator's counts for sizes in pixels."""
+    side, cell_size = image_size // patch, cell // patch
+    masked = hide(GridMask(mask_ratio=ratio, cell_size=cell_size), side * side, images=8)
+    assert masked.sum(dim=(1, 2)).tolist() == [patches] * 8
+    assert masked[:, ::cell_size, ::cell_size].sum(dim=(1, 2)).tolist() == [cells] * 8
 
 
 def test_every_cell_is_hidden_equally_often() -> None:
