@@ -14,6 +14,7 @@ from vlp.encoders.vit import ViTConfig
 from vlp.masking import STRATEGIES
 from vlp.masking.none import NoMask
 from vlp.objectives import OBJECTIVES
+from vlp.objectives.class_targets import ClassTargetConfig
 from vlp.optim import OptimizerConfig
 from vlp.registry import one_of
 from vlp.tokenizers import TOKENIZERS, Tokenizer, TokenizerConfig
@@ -81,3 +82,9 @@ class RunConfig(StrictConfig):
     def __post_init__(self) -> None:
         check_name(self.name)
         self.objective.check(self.image_encoder, self.mask)
+        target = getattr(self.objective, "target", None)
+        if isinstance(target, ClassTargetConfig) and target.normalization != self.data.normalization:
+            raise ValueError(
+                f"objective.target.normalization is {target.normalization} and data.normalization "
+                f"{self.data.normalization}: the target's classes are colours; set both alike"
+            )
