@@ -1,13 +1,15 @@
 """Masks that hide cells, squares and blocks (SimMIM and BEiT)."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor
 
 from vlp.masking import MaskInputs, MaskStrategy
 from vlp.masking.block import BlockMask
-from vlp.masking.grid import GridMask
+from vlp.masking.grid import GridMask, visible_cells
 from vlp.masking.square import SquareMask
+from vlp.masking.strategy import hide_highest
 
 
 def hide(mask: MaskStrategy, num_patches: int, images: int = 200) -> Tensor:
@@ -44,6 +46,15 @@ def test_as_many_patches_are_hidden_as_by_simmims_generator(
     masked = hide(GridMask(mask_ratio=ratio, cell_size=cell_size), side * side, images=8)
     assert masked.sum(dim=(1, 2)).tolist() == [patches] * 8
     assert masked[:, ::cell_size, ::cell_size].sum(dim=(1, 2)).tolist() == [cells] * 8
+
+
+def test_the_cells_of_a_permutation_are_those_of_simmims_generator() -> None:
+    """The released generator hides the first cells of numpy's permutation; here, those of highest noise."""
+    place = np.random.RandomState(0).permutation(36).argsort()
+    noise = torch.from_numpy(-place.astype(float))[None]
+    hidden = hide_highest(noise, visible_cells(36, 0.6))[0].nonzero().flatten().tolist()
+    golden = [2, 5, 7, 8, 10, 11, 13, 14, 15, 16, 17, 20, 22, 26, 27, 28, 29, 30, 31, 32, 33, 35]
+    assert hidden == golden
 
 
 def test_every_cell_is_hidden_equally_often() -> None:

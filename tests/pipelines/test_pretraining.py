@@ -18,7 +18,7 @@ from pipelines.config_errors import ConfigError
 from pipelines.evaluate import EvaluateConfig, check_evaluation, evaluate, find_checkpoint, measure_checkpoint
 from pipelines.journal import Journal
 from pipelines.measure import measure
-from pipelines.pretrain import check_run, pretrain, run_identity
+from pipelines.pretrain import check_run, pretrain, run_identity, validation_metric
 from pipelines.run_config import EvaluationConfig, RunConfig
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.loader import load_images
@@ -185,6 +185,22 @@ def test_what_is_measured_follows_from_the_objective_and_the_sets(
     assert kinds(measure(*superclass, evaluation)) == {"shapes/knn", "shapes/few_shot"}
     assert kinds(measure(*contrastive, EvaluationConfig(retrieval=evaluation.retrieval))) == pairs
     assert measure(*superclass, EvaluationConfig(retrieval=evaluation.retrieval)) == {}
+
+
+def test_checkpoints_are_compared_by_a_metric_that_is_measured(
+    tiny_run: MakeRun, evaluation: EvaluationConfig
+) -> None:
+    during = to_dict(evaluation) | {"every_steps": 1}
+    labelled = during | {"retrieval": {}}
+    for run, metric in (
+        (tiny_run(evaluation=during), "scenes/text_to_image/recall@1"),
+        (tiny_run(evaluation=labelled), "shapes/knn/acc1"),
+        (tiny_run(**SUPERCLASS, evaluation=during), "shapes/knn/acc1"),
+    ):
+        assert validation_metric(run) == f"val/{metric}"
+        assert metric in measure(build_objective(run, document_frequency=None), run, run.evaluation)
+    assert validation_metric(tiny_run(evaluation=to_dict(evaluation))) is None
+    assert validation_metric(tiny_run(evaluation={"every_steps": 1})) is None
 
 
 def kinds(metrics: dict[str, float]) -> set[str]:
