@@ -85,6 +85,6 @@ class RunConfig(StrictConfig):
         target = getattr(self.objective, "target", None)
         if isinstance(target, ClassTargetConfig) and target.normalization != self.data.normalization:
             raise ValueError(
-                f"objective.target.normalization is {target.normalization} and data.normalization "
-                f"{self.data.normalization}: the target's classes are colours; set both alike"
+                f"data.normalization is {self.data.normalization} and objective.target.normalization "
+                f"{target.normalization}: the target's classes are colours; set both alike"
             )
