@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipelines.cli_group import Vlp
+
 if TYPE_CHECKING:
     from pipelines.config import Layers, MachineConfig
 
@@ -14,24 +16,6 @@ SETTINGS_HELP = """
 SETTINGS are YAML files and `key.path=value` overrides; they merge from left to right, overrides win.
 Every command also takes `machine.*` settings, or a file of conf/machine/: where it runs, never its result.
 """
-
-
-class Vlp(click.Group):
-    """Turns a user's mistake into one line and exit code 2, a failed training into one and exit code 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        from pipelines.config_errors import ConfigError, training_failure
-
-        try:
-            return super().invoke(ctx)
-        except ConfigError as error:
-            click.echo(f"vlp: {error}", err=True)
-            sys.exit(2)
-        except Exception as error:
-            if (reason := training_failure(error)) is None:
-                raise
-            click.echo(f"vlp: training failed: {reason}", err=True)
-            sys.exit(1)
 
 
 @click.group(cls=Vlp, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -116,6 +100,24 @@ def docfreq(settings: tuple[str, ...], output: Path) -> None:
     manifest = standalone("docfreq", docfreq, config, output, machine=machine)
     counts = f"{manifest['num_distinct_tokens']:,} tokens in {manifest['num_documents']:,} captions"
     click.echo(f"{counts}: {output / TABLE}")
+
+
+@command("fit-codes")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The .npy file.")
+def fit_codes(settings: tuple[str, ...], output: Path) -> None:
+    """Fit a palette of colours, or a vocabulary of visual words, for SimMIM's class targets.
+
+    Example: vlp fit-codes shards=shards target.name=color_clusters -o palette.npy
+    """
+    layers, machine = read(settings)
+    from pipelines.codes import FitCodesConfig, fit
+    from pipelines.config import build
+    from pipelines.session import standalone
+
+    config = build(FitCodesConfig, layers)
+    manifest = standalone("fit-codes", fit, config, output, machine=machine)
+    click.echo(f"mean squared distance to the nearest code: {manifest['mean_squared_distance']:.4g}")
+    click.echo(f"use it: objective.target.name={config.target.name} objective.target.codes={output}")
 
 
 @command("pretrain")

@@ -3,11 +3,12 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from PIL import Image
 
 from pipelines.checkpoint import MODEL, load_model
 from pipelines.cluster import connect
@@ -16,7 +17,7 @@ from pipelines.config_errors import ConfigError
 from pipelines.ingest.shard import write_json
 from pipelines.ingest.url_list import file_digest
 from pipelines.journal import Journal
-from pipelines.measure import measure
+from pipelines.measure import draw_reconstructions, measure
 from pipelines.run_config import EvaluationConfig
 from vlp.config import StrictConfig
 from vlp.data.shards import MANIFEST
@@ -42,7 +43,7 @@ def evaluate(
 
     task = ray.remote(num_cpus=1, num_gpus=int(machine.use_gpu))(measure_checkpoint)
     print(f"[evaluate] measuring {checkpoint}", flush=True)
-    metrics, step = ray.get(task.remote(checkpoint.absolute(), absolute_paths(config.evaluation)))
+    metrics, step, rebuilt = ray.get(task.remote(checkpoint.absolute(), absolute_paths(config.evaluation)))
     journal.metrics({f"val/{key}": value for key, value in metrics.items()}, step=step)
     for name, files in set_files(config.evaluation).items():
         digest, source = file_digest(files), str(files[0].absolute())
@@ -53,6 +54,9 @@ def evaluate(
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / MANIFEST, manifest)
     journal.artifact(output / MANIFEST, folder="evaluation")
+    if rebuilt is not None:
+        rebuilt.save(output / "reconstructions.png")
+        journal.artifact(output / "reconstructions.png", folder="pictures")
     return manifest
 
 
@@ -108,9 +112,22 @@ def _check_columns(name: str, file: Path, column: str) -> None:
         raise ConfigError(f"evaluation.{name}: {file} lacks the columns image and {column}")
 
 
-def measure_checkpoint(checkpoint: Path, evaluation: EvaluationConfig) -> tuple[dict[str, float], int]:
-    """What a Ray task does: load a checkpoint and measure it; also the step it was saved at."""
+class Measured(NamedTuple):
+    """What a checkpoint's evaluation gives."""
+
+    metrics: dict[str, float]
+    """By `set/metric`."""
+    step: int
+    """The checkpoint's."""
+    rebuilt: Image.Image | None
+    """What the model rebuilds of some hidden patches, if that is its objective."""
+
+
+def measure_checkpoint(checkpoint: Path, evaluation: EvaluationConfig) -> Measured:
+    """What a Ray task does: load a checkpoint, measure it and look at it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     objective, run = load_model(checkpoint, device)
     step = torch.load(checkpoint / "training.pt", map_location="cpu", weights_only=True, mmap=True)["step"]
-    return measure(objective, run, evaluation), step
+    metrics = measure(objective, run, evaluation)
+    progress = max(0, step - 1) / run.training.steps
+    return Measured(metrics, step, draw_reconstructions(objective, run, evaluation, progress=progress))

@@ -1,10 +1,11 @@
-"""A model and evaluation sets to metrics."""
+"""A model and evaluation sets to metrics and pictures."""
 
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pipelines.run_config import EvaluationConfig, RunConfig
@@ -16,8 +17,10 @@ from vlp.evaluation.retrieval import retrieval_metrics
 from vlp.evaluation.zero_shot import class_embeddings, zero_shot_metrics
 from vlp.objectives import Objective
 from vlp.objectives.contrastive import Contrastive
+from vlp.pictures.reconstructions import reconstructions
 
 BATCH_SIZE = 128
+PICTURES = 6
 
 
 @torch.inference_mode()
@@ -32,6 +35,31 @@ def measure(objective: Objective, run: RunConfig, evaluation: EvaluationConfig) 
         metrics |= _of(name, _measure_classification(objective, run, folder, evaluation))
     objective.train()
     return metrics
+
+
+@torch.inference_mode()
+def draw_reconstructions(
+    objective: Objective, run: RunConfig, evaluation: EvaluationConfig, *, progress: float
+) -> Image.Image | None:
+    """What the objective rebuilds of the first images of the first set; None if it rebuilds no pictures."""
+    pairs = [(file, "captions") for file in evaluation.retrieval.values()]
+    labelled = [(folder / "test.parquet", "label") for folder in evaluation.classification.values()]
+    if not run.objective.rebuilds_patches or not pairs + labelled:
+        return None
+    device, size = next(objective.parameters()).device, run.image_encoder.image_size
+    images = load_images(
+        read_images(*(pairs + labelled)[0]).images[:PICTURES],
+        image_size=size,
+        normalization=run.data.normalization,
+    )
+    return reconstructions(
+        objective.eval(),
+        images.to(device),
+        normalization=run.data.normalization,
+        progress=progress,
+        generator=torch.Generator(device).manual_seed(run.seed),
+        image_scale=max(1, 128 // size),
+    )
 
 
 def _of(name: str, metrics: dict[str, float]) -> dict[str, float]:

@@ -12,6 +12,7 @@ import yaml
 from pipelines.calibration import calibrate_mask, recalibration_steps
 from pipelines.checkpoint import CONFIG, MODEL
 from pipelines.cluster import connect
+from pipelines.codes import check_codes, codes_digest
 from pipelines.config import MachineConfig, absolute_paths, fingerprint, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.evaluate import check_evaluation
@@ -74,6 +75,8 @@ def run_identity(config: RunConfig) -> str:
     settings["data"]["shards"] = ShardSet(config.data.shards).digest
     if table := config.data.document_frequency:
         settings["data"]["document_frequency"] = hashlib.sha256(table.read_bytes()).hexdigest()
+    if codes := codes_digest(config):
+        settings["objective"]["target"]["codes"] = codes
     del settings["evaluation"]  # measures the result, does not change it
     return fingerprint(settings)
 
@@ -96,6 +99,7 @@ def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
         raise ConfigError(
             f"training.batch_size {batch_size} is not a multiple of machine.num_workers {num_workers}"
         )
+    check_codes(config)
     check_evaluation(config.evaluation)
     return shards
 

@@ -15,6 +15,7 @@ from vlp.lr_schedule import LR_SCHEDULES, Cosine
 from vlp.masking import STRATEGIES
 from vlp.masking.none import NoMask
 from vlp.objectives import OBJECTIVES
+from vlp.objectives.class_targets import ClassTargetConfig
 from vlp.optim import OPTIMIZERS, AdamWConfig
 from vlp.registry import one_of
 from vlp.tokenizers import TOKENIZERS, Tokenizer, TokenizerConfig
@@ -85,11 +86,20 @@ class RunConfig(StrictConfig):
     def __post_init__(self) -> None:
         check_name(self.name)
         self.objective.check(self.image_encoder, self.mask)
+        self._check_target()
         if self.tuning:
             try:
                 self.objective.check(self.image_encoder, NoMask())
             except ValueError as error:
                 raise ValueError(f"tuning trains on whole images: {error}") from error
+
+    def _check_target(self) -> None:
+        target = getattr(self.objective, "target", None)
+        if isinstance(target, ClassTargetConfig) and target.normalization != self.data.normalization:
+            raise ValueError(
+                f"data.normalization is {self.data.normalization} and objective.target.normalization "
+                f"{target.normalization}: the target's classes are colours; set both alike"
+            )
 
     @property
     def num_steps(self) -> int:

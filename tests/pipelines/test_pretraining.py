@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from pipelines.checkpoint import CONFIG, MODEL, TrainingState, build_objective, load_model, save_checkpoint
 from pipelines.config import MachineConfig, to_dict
 from pipelines.config_errors import ConfigError
-from pipelines.evaluate import check_evaluation, find_checkpoint, measure_checkpoint
+from pipelines.evaluate import EvaluateConfig, check_evaluation, evaluate, find_checkpoint, measure_checkpoint
 from pipelines.journal import Journal
 from pipelines.measure import measure
-from pipelines.pretrain import check_run, pretrain, run_identity
+from pipelines.pretrain import check_run, pretrain, run_identity, validation_metric
 from pipelines.run_config import EvaluationConfig, RunConfig
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.loader import load_images
@@ -152,7 +153,8 @@ def test_a_finished_run_is_evaluated_by_its_last_checkpoint(
     manifest = train(tiny_run(evaluation=during), tmp_path / "run")
     checkpoint = find_checkpoint(tmp_path / "run")
     assert checkpoint == tmp_path / "run" / manifest["checkpoint"]
-    metrics, step = measure_checkpoint(checkpoint, evaluation)
+    metrics, step, rebuilt = measure_checkpoint(checkpoint, evaluation)
+    assert rebuilt is None
     assert step == 3
     records = Journal(tmp_path / "journal-run").read()
     written = [
@@ -160,6 +162,23 @@ def test_a_finished_run_is_evaluated_by_its_last_checkpoint(
     ]
     assert [fields["step"] for fields in written] == [3]
     assert written[0]["metrics"] == pytest.approx({f"val/{key}": value for key, value in metrics.items()})
+
+
+def test_the_evaluation_of_a_model_that_rebuilds_patches_has_a_picture_of_them(
+    ray_cluster: None, tiny_run: MakeRun, evaluation: EvaluationConfig, tmp_path: Path
+) -> None:
+    mae = {"name": "mae", "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
+    train(tiny_run(objective=mae), tmp_path / "run")
+    journal = Journal(tmp_path / "journal")
+    journal.begin(name="evaluate", tags={})
+    config = EvaluateConfig(checkpoint=tmp_path / "run", evaluation=evaluation)
+    manifest = evaluate(config, tmp_path / "out", machine=IN_THIS_PROCESS, journal=journal)
+    assert kinds(manifest["metrics"]) == {"shapes/knn", "shapes/few_shot"}
+    assert Image.open(tmp_path / "out" / "reconstructions.png").size > (4 * 128, 6 * 128)
+    artifacts = [
+        (r.fields["folder"], Path(r.fields["path"]).name) for r in journal.read() if r.kind == "artifact"
+    ]
+    assert artifacts == [("evaluation", "manifest.json"), ("pictures", "reconstructions.png")]
 
 
 def test_what_is_measured_follows_from_the_objective_and_the_sets(
@@ -174,6 +193,22 @@ def test_what_is_measured_follows_from_the_objective_and_the_sets(
     assert kinds(measure(*superclass, evaluation)) == {"shapes/knn", "shapes/few_shot"}
     assert kinds(measure(*contrastive, EvaluationConfig(retrieval=evaluation.retrieval))) == pairs
     assert measure(*superclass, EvaluationConfig(retrieval=evaluation.retrieval)) == {}
+
+
+def test_checkpoints_are_compared_by_a_metric_that_is_measured(
+    tiny_run: MakeRun, evaluation: EvaluationConfig
+) -> None:
+    during = to_dict(evaluation) | {"every_steps": 1}
+    labelled = during | {"retrieval": {}}
+    for run, metric in (
+        (tiny_run(evaluation=during), "scenes/text_to_image/recall@1"),
+        (tiny_run(evaluation=labelled), "shapes/knn/acc1"),
+        (tiny_run(**SUPERCLASS, evaluation=during), "shapes/knn/acc1"),
+    ):
+        assert validation_metric(run) == f"val/{metric}"
+        assert metric in measure(build_objective(run, document_frequency=None), run, run.evaluation)
+    assert validation_metric(tiny_run(evaluation=to_dict(evaluation))) is None
+    assert validation_metric(tiny_run(evaluation={"every_steps": 1})) is None
 
 
 def kinds(metrics: dict[str, float]) -> set[str]:

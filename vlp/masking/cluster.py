@@ -192,6 +192,11 @@ def cosine_rows(features: Tensor, anchors: Tensor) -> Tensor:
 
 def standardize_patches(patches: Tensor) -> Tensor:
     """Zero mean and unit (unbiased) variance of each patch (section 3.2): (B, N, P) -> (B, N, P) float32."""
-    patches = patches.float()
-    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
-    return (patches - mean) / (variance + 1e-6).sqrt()
+    mean, deviation = patch_moments(patches)
+    return (patches.float() - mean) / deviation
+
+
+def patch_moments(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (unbiased) deviation of each patch: (B, N, P) -> (B, N, 1) float32 each."""
+    variance, mean = torch.var_mean(patches.float(), dim=-1, keepdim=True)
+    return mean, (variance + 1e-6).sqrt()
