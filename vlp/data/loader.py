@@ -48,7 +48,8 @@ class Collate:
 
     def __call__(self, samples: Sequence[tuple[Tensor, str]]) -> Batch:
         images, captions = zip(*samples, strict=True)
-        return Batch(torch.stack(images), *self.tokenizer.encode(captions))
+        pixels = torch.stack([image.permute(1, 2, 0) for image in images])  # as they lie in memory
+        return Batch(pixels.permute(0, 3, 1, 2), *self.tokenizer.encode(captions))
 
 
 def load_batches(
