@@ -19,6 +19,7 @@ from pipelines.journal import Journal
 from pipelines.mask_preview import calibrate_mask, preview_masks
 from pipelines.run_config import RunConfig, build_tokenizer
 from vlp.data.document_frequency import DocumentFrequency
+from vlp.data.loader import open_shards
 from vlp.data.shards import MANIFEST, ShardSet
 
 CHECKPOINTS = "checkpoints"
@@ -69,7 +70,7 @@ def run_identity(config: RunConfig) -> str:
     """Identity of a run's result: its settings, with the content of its inputs in place of their paths."""
     settings = to_dict(config)
     settings["tokenizer"] = config.tokenizer.build().identity
-    settings["data"]["shards"] = ShardSet(config.data.shards).digest
+    settings["data"]["shards"] = ShardSet(*config.data.folders).digest
     if table := config.data.document_frequency:
         settings["data"]["document_frequency"] = hashlib.sha256(table.read_bytes()).hexdigest()
     del settings["evaluation"]  # measures the result, does not change it
@@ -80,7 +81,7 @@ def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
     """Find what would stop a run, before any worker starts; returns its data."""
     build_tokenizer(config.tokenizer, "tokenizer")
     try:
-        shards = ShardSet(config.data.shards)
+        shards = open_shards(config.data)
         _check_document_frequency(config)
     except ValueError as error:
         raise ConfigError(f"data: {error}") from error
@@ -206,7 +207,7 @@ def _journal_inputs(config: RunConfig, shards: ShardSet, output: Path, journal: 
         digest=shards.digest,
         source=str(config.data.shards.absolute()),
         context="training",
-        profile={key: shards.manifest[key] for key in ("digest", "num_samples", "num_urls", "outcomes")},
+        profile=shards.profile,
     )
     preview_masks(config, shards, {config.name: config.mask}).save(output / "masks.png")
     journal.artifact(output / "masks.png", folder="pictures")

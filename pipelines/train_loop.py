@@ -22,9 +22,8 @@ from pipelines.progress import Progress
 from pipelines.run_config import RunConfig
 from vlp.batch import Batch
 from vlp.data.document_frequency import DocumentFrequency
-from vlp.data.loader import TrainingPairs, load_batches
+from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import rank_batches
-from vlp.data.shards import ShardSet
 from vlp.distributed import all_mean, is_main, rank, world_size
 from vlp.objectives import Objective
 from vlp.optim import build_optimizer, learning_rate
@@ -142,18 +141,17 @@ def _restore(objective: Objective, optimizer: torch.optim.Optimizer) -> int:
 
 def _batches(job: Job, start: int, device: torch.device) -> Iterator[Batch]:
     config = job.config
-    shards = ShardSet(config.data.shards)
+    shards = open_shards(config.data)
     draws = rank_batches(
-        seed=config.seed,
-        num_samples=len(shards),
-        batch_size=config.training.batch_size,
+        data_order(shards, config.data, seed=config.seed, batch_size=config.training.batch_size),
         steps=range(start, config.training.steps),
         rank=rank(),
         world_size=world_size(),
     )
     pairs = TrainingPairs(shards, config.data, image_size=config.image_encoder.image_size, seed=config.seed)
     tokenizer = config.tokenizer.build()
-    return load_batches(pairs, draws, tokenizer, num_workers=job.machine.loader_workers, device=device)
+    loader = BatchLoader(pairs, draws, tokenizer, num_workers=job.machine.loader_workers, device=device)
+    return iter(loader)
 
 
 def _train_step(

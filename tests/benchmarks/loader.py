@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from pipelines.ingest.outcome import StoredImage
 from pipelines.ingest.shard import Sample, write_json, write_shard
 from vlp.data.config import DataConfig
-from vlp.data.loader import Collate, TrainingPairs
+from vlp.data.loader import Collate, TrainingPairs, data_order
 from vlp.data.order import rank_batches
 from vlp.data.shards import ShardSet
 from vlp.normalization import MEAN_STD
@@ -59,7 +59,7 @@ def compare(chains: dict[str, Callable[[], Iterable]], rounds: int) -> None:
     for _ in range(rounds):
         for name, chain in chains.items():
             start = time.process_time()
-            count = sum(len(images) for images, *_ in chain())
+            count = sum(len(images) for images in chain())
             speeds[name].append(count / (time.process_time() - start))
             print(f"{name:10} {speeds[name][-1]:7,.0f} images/s", flush=True)
     medians = {name: statistics.median(values) for name, values in speeds.items()}
@@ -77,9 +77,13 @@ def ours(folder: Path) -> Callable[[], Iterator]:
     def batches() -> Iterator:
         steps = range(NUM_IMAGES // BATCH_SIZE)
         draws = rank_batches(
-            seed=0, num_samples=len(pairs), batch_size=BATCH_SIZE, steps=steps, rank=0, world_size=1
+            data_order(pairs.shards, pairs.config, seed=0, batch_size=BATCH_SIZE),
+            steps=steps,
+            rank=0,
+            world_size=1,
         )
-        return iter(DataLoader(pairs, batch_sampler=draws, collate_fn=Collate(NoTokens())))
+        loader = DataLoader(pairs, batch_sampler=draws, collate_fn=Collate(NoTokens()))
+        return (batch.images for batch, _ in loader)
 
     return batches
 
@@ -99,7 +103,8 @@ def theirs(folder: Path) -> Callable[[], Iterator]:
         wds.to_tuple("image", "text"),
         wds.batched(BATCH_SIZE),
     )
-    return lambda: iter(wds.WebLoader(wds.DataPipeline(*steps), batch_size=None, num_workers=0))
+    loader = wds.WebLoader(wds.DataPipeline(*steps), batch_size=None, num_workers=0)
+    return lambda: (images for images, _ in loader)
 
 
 def write_shards(folder: Path, photographs: list[bytes]) -> None:

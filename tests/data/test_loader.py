@@ -4,25 +4,28 @@ import pytest
 import torch
 
 from vlp.data.config import DataConfig
-from vlp.data.loader import TrainingPairs, load_batches, load_images
+from vlp.data.loader import BatchLoader, TrainingPairs, data_order, load_images, open_shards
 from vlp.data.order import Draw, rank_batches
-from vlp.data.shards import ShardSet
 from vlp.data.transforms import center_crop, decode, to_tensor
 from vlp.normalization import MEAN_STD
 from vlp.objectives import Batch
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 
 
-def pairs(shards, seed: int = 0) -> TrainingPairs:
-    config = DataConfig(shards=shards.folder, crop_scale=(0.3, 1.0))
-    return TrainingPairs(ShardSet(shards.folder), config, image_size=24, seed=seed)
+def pairs(shards, seed: int = 0, **settings) -> TrainingPairs:
+    config = DataConfig(shards=shards.folder, crop_scale=(0.3, 1.0), **settings)
+    return TrainingPairs(open_shards(config), config, image_size=24, seed=seed)
+
+
+def load(dataset: TrainingPairs, steps: range, *, num_workers: int = 0) -> BatchLoader:
+    order = data_order(dataset.shards, dataset.config, seed=0, batch_size=5)
+    draws = rank_batches(order, steps=steps, rank=0, world_size=1)
+    tokenizer = ClipBPEConfig(context_length=12).build()
+    return BatchLoader(dataset, draws, tokenizer, num_workers=num_workers, device=torch.device("cpu"))
 
 
 def batches(shards, steps: range, *, num_workers: int = 0) -> list[Batch]:
-    dataset = pairs(shards)
-    draws = rank_batches(seed=0, num_samples=len(dataset), batch_size=5, steps=steps, rank=0, world_size=1)
-    tokenizer = ClipBPEConfig(context_length=12).build()
-    return list(load_batches(dataset, draws, tokenizer, num_workers=num_workers, device=torch.device("cpu")))
+    return list(load(pairs(shards), steps, num_workers=num_workers))
 
 
 def test_a_draw_gives_one_pair_whatever_was_drawn_before(shards) -> None:
@@ -31,7 +34,7 @@ def test_a_draw_gives_one_pair_whatever_was_drawn_before(shards) -> None:
         used[Draw(index, 0)]
     torch.manual_seed(5)  # no global generator matters
     for index in range(len(fresh)):
-        (image, caption), (again, same) = fresh[Draw(index, 1)], used[Draw(index, 1)]
+        (image, caption, _), (again, same, _) = fresh[Draw(index, 1)], used[Draw(index, 1)]
         assert torch.equal(image, again)
         assert caption == same
 
@@ -67,12 +70,13 @@ def test_a_run_that_resumes_loads_what_an_undisturbed_one_loads(shards) -> None:
 def test_a_batch_is_normalized_pixels_and_the_tokens_of_its_captions(shards) -> None:
     (batch,) = batches(shards, range(1))
     dataset = pairs(shards)
-    (draws,) = rank_batches(seed=0, num_samples=16, batch_size=5, steps=range(1), rank=0, world_size=1)
+    order = data_order(dataset.shards, dataset.config, seed=0, batch_size=5)
+    (draws,) = rank_batches(order, steps=range(1), rank=0, world_size=1)
     tokenizer = ClipBPEConfig(context_length=12).build()
     mean, std = (torch.tensor(values)[:, None, None] for values in MEAN_STD["clip"])
     assert batch.images.shape == (5, 3, 24, 24)
     for row, draw in enumerate(draws):
-        image, caption = dataset[draw]
+        image, caption, _ = dataset[draw]
         tokens, lengths = tokenizer.encode([caption])
         torch.testing.assert_close(batch.images[row] * std + mean, image / 255)
         assert batch.lengths[row] == lengths[0]

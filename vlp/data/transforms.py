@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 JPEG_MAGIC = b"\xff\xd8\xff"
+MAX_PIXELS = 1 << 28
 
 
 class Box(NamedTuple):
@@ -37,14 +38,23 @@ class EncodedImage:
     @cached_property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        if not self.is_jpeg:
-            return Image.open(io.BytesIO(self.encoded)).size
-        height, width, *_ = simplejpeg.decode_jpeg_header(self.encoded, strict=False)
-        return int(width), int(height)
+        if self.is_jpeg:
+            height, width, *_ = simplejpeg.decode_jpeg_header(self.encoded, strict=False)
+            size = int(width), int(height)
+        else:
+            size = self._open().size
+        if size[0] * size[1] > MAX_PIXELS:
+            raise ValueError(f"an image of {size[0]} x {size[1]} pixels is larger than any photograph")
+        return size
 
     def picture(self) -> Image.Image:
         """The whole image, in RGB."""
-        return Image.open(io.BytesIO(self.encoded)).convert("RGB")
+        try:
+            return self._open().convert("RGB")
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # decoders meet broken bytes with errors of any kind
+            raise ValueError(f"{type(error).__name__}: {error}") from error
 
     def crop(self, box: Box, *, min_size: int) -> Tensor:
         """The pixels of a part of it: (3, H, W) uint8, with the channels of a pixel side by side.
@@ -58,6 +68,15 @@ class EncodedImage:
             pixels, scale = np.array(self.picture()), 1
         left, top, w, h = (length // scale for length in box)
         return torch.from_numpy(pixels[top : top + h, left : left + w]).permute(2, 0, 1)
+
+    def _open(self) -> Image.Image:
+        """Read the header."""
+        try:
+            return Image.open(io.BytesIO(self.encoded))
+        except OSError as error:
+            raise ValueError("no image of a known format") from error
+        except Image.DecompressionBombError as error:
+            raise ValueError(str(error)) from error
 
     def _decode_scaled(self, scale: int) -> np.ndarray | None:
         """A JPEG at 1/scale of its size: (H, W, 3); None where Pillow has to judge it."""
