@@ -39,6 +39,10 @@ class MachineConfig(StrictConfig):
     """MLflow server; None is a SQLite store in `storage`."""
     log_every_steps: int = 10
     checkpoint_every_steps: int = 500
+    cache: Path | None = None
+    """Folder on a local disk for copies of shards that lie on a slow one; shared by all runs of a node."""
+    cache_gigabytes: float = 100.0
+    """Room for these copies."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept on disk."""
     track_checkpoints: Literal["all", "best", "last", "none"] = "last"
@@ -163,7 +167,12 @@ def absolute_paths(config: Schema, folder: Path | None = None) -> Schema:
     paths = {key: folder / value for key, value in values.items() if isinstance(value, Path)}
     parts = {key: value for key, value in values.items() if dataclasses.is_dataclass(value)}
     nested = {key: absolute_paths(part, folder) for key, part in parts.items()}
-    return dataclasses.replace(config, **paths, **nested)  # pyright: ignore[reportArgumentType]
+    lists = {
+        key: tuple(absolute_paths(part, folder) for part in value)
+        for key, value in values.items()
+        if isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0])
+    }
+    return dataclasses.replace(config, **paths, **nested, **lists)  # pyright: ignore[reportArgumentType]
 
 
 def check_name(name: str) -> None:

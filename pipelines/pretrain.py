@@ -71,6 +71,7 @@ def run_identity(config: RunConfig) -> str:
     settings = to_dict(config)
     settings["tokenizer"] = config.tokenizer.build().identity
     settings["data"]["shards"] = ShardSet(*config.data.folders).digest
+    settings["data"]["mix"] = config.data.shares
     if table := config.data.document_frequency:
         settings["data"]["document_frequency"] = hashlib.sha256(table.read_bytes()).hexdigest()
     del settings["evaluation"]  # measures the result, does not change it

@@ -21,6 +21,7 @@ from pipelines.journal import Journal
 from pipelines.progress import Progress
 from pipelines.run_config import RunConfig
 from vlp.batch import Batch
+from vlp.data.cache import ShardCache
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import rank_batches
@@ -141,7 +142,10 @@ def _restore(objective: Objective, optimizer: torch.optim.Optimizer) -> int:
 
 def _batches(job: Job, start: int, device: torch.device) -> Iterator[Batch]:
     config = job.config
-    shards = open_shards(config.data)
+    cache = (
+        ShardCache(job.machine.cache, int(job.machine.cache_gigabytes * 1e9)) if job.machine.cache else None
+    )
+    shards = open_shards(config.data, cache=cache)
     draws = rank_batches(
         data_order(shards, config.data, seed=config.seed, batch_size=config.training.batch_size),
         steps=range(start, config.training.steps),

@@ -25,7 +25,7 @@ class ShardCache:
     def open(self, source: Path, sha256: str) -> int:
         """A file descriptor of the local copy of a shard, made now if there is none.
 
-        A shard that is larger than the whole cache is read where it lies.
+        A shard for which there is no room beside those that are being copied is read where it lies.
 
         Raises:
             ValueError: the shard does not have this checksum.
@@ -37,16 +37,14 @@ class ShardCache:
             try:
                 copied = os.open(copy, os.O_RDONLY)
             except FileNotFoundError:
-                num_bytes = source.stat().st_size
-                if num_bytes > self.max_bytes:
-                    return os.open(source, os.O_RDONLY)
-                return self._copy(source, copy, num_bytes)
+                if self._make_room(copy.with_suffix(".tmp"), source.stat().st_size):
+                    return self._copy(source, copy)
+                return os.open(source, os.O_RDONLY)
             os.utime(copied)
             return copied
 
-    def _copy(self, source: Path, copy: Path, num_bytes: int) -> int:
+    def _copy(self, source: Path, copy: Path) -> int:
         temporary = copy.with_suffix(".tmp")
-        self._make_room(temporary, num_bytes)
         digest = hashlib.sha256()
         with source.open("rb") as reader, temporary.open("r+b") as writer:
             while chunk := reader.read(CHUNK_BYTES):
@@ -54,28 +52,32 @@ class ShardCache:
                 writer.write(chunk)
             writer.flush()
             os.fsync(writer.fileno())
-        if digest.hexdigest() != copy.stem:
-            temporary.unlink()
-            raise ValueError("the tar is not the one that was written: its checksum differs")
-        copied = os.open(temporary, os.O_RDONLY)  # before it has its name and can be deleted
-        temporary.replace(copy)
-        return copied
-
-    def _make_room(self, temporary: Path, num_bytes: int) -> None:
-        """Delete the oldest copies until one more fits, and take its place."""
-        temporary.unlink(missing_ok=True)  # what a killed process left
         with self._locked("room"):
+            if digest.hexdigest() != copy.stem:
+                temporary.unlink()
+                raise ValueError("the tar is not the one that was written: its checksum differs")
+            temporary.replace(copy)
+            return os.open(copy, os.O_RDONLY)
+
+    def _make_room(self, temporary: Path, num_bytes: int) -> bool:
+        """Delete the oldest copies until one more fits, and take its place; False if it does not fit."""
+        with self._locked("room"):
+            temporary.unlink(missing_ok=True)  # what a killed process left
             for file in self.folder.glob("*.tmp"):
                 self._delete_abandoned(file)
-            copies = {file: file.stat() for file in (*self.folder.glob("*.tar"), *self.folder.glob("*.tmp"))}
-            used = num_bytes + sum(stat.st_size for stat in copies.values())
-            for file in sorted(self.folder.glob("*.tar"), key=lambda file: copies[file].st_mtime):
-                if used <= self.max_bytes:
+            copies = {file: file.stat() for file in self.folder.glob("*.tar")}
+            free = self.max_bytes - num_bytes - sum(f.stat().st_size for f in self.folder.glob("*.tmp"))
+            if free < 0:
+                return False
+            used = sum(stat.st_size for stat in copies.values())
+            for file in sorted(copies, key=lambda file: copies[file].st_mtime):
+                if used <= free:
                     break
                 file.unlink()
                 used -= copies[file].st_size
             with temporary.open("wb") as stream:
                 stream.truncate(num_bytes)
+            return True
 
     def _delete_abandoned(self, file: Path) -> None:
         """Delete an unfinished copy if the process that made it is dead: its lock is free."""

@@ -66,6 +66,7 @@ class ShardSet:
         self._ends = np.cumsum([shard["successes"] for _, shard in self._shards])
         self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
         self._files: dict[int, int] = {}
+        self._refused: dict[Path, str] = {}
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -158,15 +159,22 @@ class ShardSet:
     def _file(self, shard: int) -> int:
         if shard not in self._files:
             folder, stats = self._shards[shard]
-            path = folder / f"{stats['name']}.tar"
+            opened = self._open(folder / f"{stats['name']}.tar", stats)
             if len(self._files) == MAX_OPEN_FILES:
                 os.close(self._files.pop(next(iter(self._files))))
-            self._files[shard] = (
-                os.open(path, os.O_RDONLY)
-                if self.cache is None
-                else self.cache.open(path, stats["tar_sha256"])
-            )
+            self._files[shard] = opened
         return self._files[shard]
+
+    def _open(self, tar: Path, stats: dict[str, Any]) -> int:
+        if self.cache is None:
+            return os.open(tar, os.O_RDONLY)
+        if tar in self._refused:
+            raise ValueError(self._refused[tar])
+        try:
+            return self.cache.open(tar, stats["tar_sha256"])
+        except ValueError as error:
+            self._refused[tar] = str(error)  # a copy is long work: it is not tried for every sample
+            raise
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 MAX_PIXELS = 1 << 28
+FLAWS = (ValueError, KeyError)  # what simplejpeg raises at a JPEG that Pillow may put up with
 
 
 class Box(NamedTuple):
@@ -38,11 +39,8 @@ class EncodedImage:
     @cached_property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        if self.is_jpeg:
-            height, width, *_ = simplejpeg.decode_jpeg_header(self.encoded, strict=False)
-            size = int(width), int(height)
-        else:
-            size = self._open().size
+        size = self._jpeg_size() if self.is_jpeg else None
+        size = size or self._open().size
         if size[0] * size[1] > MAX_PIXELS:
             raise ValueError(f"an image of {size[0]} x {size[1]} pixels is larger than any photograph")
         return size
@@ -78,6 +76,14 @@ class EncodedImage:
         except Image.DecompressionBombError as error:
             raise ValueError(str(error)) from error
 
+    def _jpeg_size(self) -> tuple[int, int] | None:
+        """Width and height; None where Pillow has to judge it."""
+        try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(self.encoded, strict=False)
+        except FLAWS:
+            return None
+        return int(width), int(height)
+
     def _decode_scaled(self, scale: int) -> np.ndarray | None:
         """A JPEG at 1/scale of its size: (H, W, 3); None where Pillow has to judge it."""
         width, height = self.size
@@ -85,7 +91,7 @@ class EncodedImage:
             return simplejpeg.decode_jpeg(
                 self.encoded, min_width=math.ceil(width / scale), min_height=math.ceil(height / scale)
             )
-        except ValueError:  # four inks instead of three colours, or a flaw that Pillow may put up with
+        except FLAWS:
             return None
 
 
