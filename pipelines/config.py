@@ -14,6 +14,7 @@ import yaml
 
 from pipelines.config_errors import ConfigError, explain, nearest
 from vlp.config import StrictConfig
+from vlp.data.cache import ShardCache
 
 Schema = TypeVar("Schema")
 
@@ -39,10 +40,8 @@ class MachineConfig(StrictConfig):
     """MLflow server; None is a SQLite store in `storage`."""
     log_every_steps: int = 10
     checkpoint_every_steps: int = 500
-    cache: Path | None = None
-    """Folder on a local disk for copies of shards that lie on a slow one; shared by all runs of a node."""
-    cache_gigabytes: float = 100.0
-    """Room for these copies."""
+    cache: ShardCache | None = None
+    """Local copies of shards that lie on a slow folder; None reads them where they lie."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept on disk."""
     track_checkpoints: Literal["all", "best", "last", "none"] = "last"

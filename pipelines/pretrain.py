@@ -19,7 +19,7 @@ from pipelines.journal import Journal
 from pipelines.mask_preview import calibrate_mask, preview_masks
 from pipelines.run_config import RunConfig, build_tokenizer
 from vlp.data.document_frequency import DocumentFrequency
-from vlp.data.loader import open_shards
+from vlp.data.loader import data_order, open_shards
 from vlp.data.shards import MANIFEST, ShardSet
 
 CHECKPOINTS = "checkpoints"
@@ -96,6 +96,10 @@ def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
         raise ConfigError(
             f"training.batch_size {batch_size} is not a multiple of machine.num_workers {num_workers}"
         )
+    try:
+        data_order(shards, config.data, seed=config.seed, batch_size=batch_size)
+    except ValueError as error:
+        raise ConfigError(f"data.mix: {error}") from error
     check_evaluation(config.evaluation)
     return shards
 

@@ -3,7 +3,6 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from pipelines.journal import Journal
 from pipelines.progress import Progress
 from pipelines.run_config import RunConfig
 from vlp.batch import Batch
-from vlp.data.cache import ShardCache
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import rank_batches
@@ -140,12 +138,9 @@ def _restore(objective: Objective, optimizer: torch.optim.Optimizer) -> int:
     return step
 
 
-def _batches(job: Job, start: int, device: torch.device) -> Iterator[Batch]:
+def _batches(job: Job, start: int, device: torch.device) -> BatchLoader:
     config = job.config
-    cache = (
-        ShardCache(job.machine.cache, int(job.machine.cache_gigabytes * 1e9)) if job.machine.cache else None
-    )
-    shards = open_shards(config.data, cache=cache)
+    shards = open_shards(config.data, cache=job.machine.cache)
     draws = rank_batches(
         data_order(shards, config.data, seed=config.seed, batch_size=config.training.batch_size),
         steps=range(start, config.training.steps),
@@ -154,8 +149,7 @@ def _batches(job: Job, start: int, device: torch.device) -> Iterator[Batch]:
     )
     pairs = TrainingPairs(shards, config.data, image_size=config.image_encoder.image_size, seed=config.seed)
     tokenizer = config.tokenizer.build()
-    loader = BatchLoader(pairs, draws, tokenizer, num_workers=job.machine.loader_workers, device=device)
-    return iter(loader)
+    return BatchLoader(pairs, draws, tokenizer, num_workers=job.machine.loader_workers, device=device)
 
 
 def _train_step(

@@ -25,6 +25,10 @@ def tars(tmp_path: Path) -> dict[Path, str]:
     return {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
+def small_cache(tmp_path: Path, num_bytes: int) -> ShardCache:
+    return ShardCache(folder=tmp_path / "cache", gigabytes=num_bytes / 1e9)
+
+
 def read(cache: ShardCache, tar: Path, checksum: str) -> bytes:
     descriptor = cache.open(tar, checksum)
     try:
@@ -38,7 +42,7 @@ def used(cache: ShardCache) -> int:
 
 
 def test_a_copy_is_made_once_and_has_the_bytes_of_the_shard(tars, tmp_path: Path) -> None:
-    cache = ShardCache(tmp_path / "cache", 10 * SIZE)
+    cache = small_cache(tmp_path, 10 * SIZE)
     for _ in range(2):
         for tar, checksum in tars.items():
             content = read(cache, tar, checksum)
@@ -49,7 +53,7 @@ def test_a_copy_is_made_once_and_has_the_bytes_of_the_shard(tars, tmp_path: Path
 
 
 def test_the_least_recently_used_copies_make_room(tars, tmp_path: Path) -> None:
-    cache = ShardCache(tmp_path / "cache", 3 * SIZE)
+    cache = small_cache(tmp_path, 3 * SIZE)
     a, b, c, d, *_ = tars.items()
     for item in (a, b, c, a, d):
         read(cache, *item)
@@ -60,7 +64,7 @@ def test_the_least_recently_used_copies_make_room(tars, tmp_path: Path) -> None:
 
 
 def test_an_open_copy_is_read_on_after_it_made_room(tars, tmp_path: Path) -> None:
-    cache = ShardCache(tmp_path / "cache", SIZE)
+    cache = small_cache(tmp_path, SIZE)
     (first, checksum), *others = tars.items()
     descriptor = cache.open(first, checksum)
     for item in others:
@@ -70,14 +74,14 @@ def test_an_open_copy_is_read_on_after_it_made_room(tars, tmp_path: Path) -> Non
 
 
 def test_a_shard_larger_than_the_cache_is_read_where_it_lies(tars, tmp_path: Path) -> None:
-    cache = ShardCache(tmp_path / "cache", SIZE - 1)
+    cache = small_cache(tmp_path, SIZE - 1)
     for tar, checksum in tars.items():
         assert len(read(cache, tar, checksum)) == SIZE
     assert used(cache) == 0
 
 
 def test_a_shard_with_another_checksum_is_refused_and_leaves_nothing(tars, tmp_path: Path) -> None:
-    cache = ShardCache(tmp_path / "cache", 10 * SIZE)
+    cache = small_cache(tmp_path, 10 * SIZE)
     tar, checksum = next(iter(tars.items()))
     tar.write_bytes(bytes([9]) * SIZE)
     with pytest.raises(ValueError, match="checksum"):
@@ -85,11 +89,16 @@ def test_a_shard_with_another_checksum_is_refused_and_leaves_nothing(tars, tmp_p
     assert used(cache) == 0
 
 
+def test_a_relative_folder_is_refused() -> None:
+    with pytest.raises(ValueError, match="folder must be absolute"):
+        ShardCache(folder=Path("cache"))
+
+
 READER = """
 import hashlib, os, sys
 from pathlib import Path
 from vlp.data.cache import ShardCache
-cache = ShardCache(Path(sys.argv[1]), int(sys.argv[2]))
+cache = ShardCache(folder=Path(sys.argv[1]), gigabytes=float(sys.argv[2]))
 for turn in range(int(sys.argv[4])):
     for tar in sorted(Path(sys.argv[3]).glob("*.tar"))[::1 if turn % 2 else -1]:
         checksum = hashlib.sha256(tar.read_bytes()).hexdigest()
@@ -101,12 +110,12 @@ for turn in range(int(sys.argv[4])):
 
 
 def reader(cache: ShardCache, remote: Path, turns: int) -> subprocess.Popen:
-    arguments = [str(cache.folder), str(cache.max_bytes), str(remote), str(turns)]
+    arguments = [str(cache.folder), str(cache.gigabytes), str(remote), str(turns)]
     return subprocess.Popen([sys.executable, "-c", READER, *arguments], stderr=subprocess.PIPE, text=True)
 
 
 def test_processes_that_share_a_small_cache_read_whole_shards(tars, tmp_path: Path) -> None:
-    cache = ShardCache(tmp_path / "cache", 2 * SIZE)
+    cache = small_cache(tmp_path, 2 * SIZE)
     readers = [reader(cache, tmp_path / "remote", turns=30) for _ in range(3)]
     for process in readers:
         _, error = process.communicate()
@@ -116,7 +125,7 @@ def test_processes_that_share_a_small_cache_read_whole_shards(tars, tmp_path: Pa
 
 
 def test_a_process_that_is_killed_leaves_no_broken_copy_and_no_lock(tars, tmp_path: Path) -> None:
-    cache = ShardCache(tmp_path / "cache", 2 * SIZE)
+    cache = small_cache(tmp_path, 2 * SIZE)
     for i in range(4):
         process = reader(cache, tmp_path / "remote", turns=10_000)
         while not list(cache.folder.glob("*.tmp")) and process.poll() is None:

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlp.config import StrictConfig
+
 CHUNK_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class ShardCache:
+@dataclass(frozen=True, kw_only=True)
+class ShardCache(StrictConfig):
     """Copies of shards, named by their checksum: runs and trials that read the same shard share its copy.
 
     A copy exists whole, with the right checksum, or not at all. What was not opened for the longest time
@@ -20,7 +22,15 @@ class ShardCache:
     """
 
     folder: Path
-    max_bytes: int
+    """On a local disk; absolute, as workers run in folders of their own."""
+    gigabytes: float = 100.0
+    """Room for the copies."""
+
+    def __post_init__(self) -> None:
+        if not self.folder.is_absolute():
+            raise ValueError(f"folder must be absolute, got {self.folder}")
+        if self.gigabytes <= 0:
+            raise ValueError(f"gigabytes must be above 0, got {self.gigabytes}")
 
     def open(self, source: Path, sha256: str) -> int:
         """A file descriptor of the local copy of a shard, made now if there is none.
@@ -66,7 +76,7 @@ class ShardCache:
             for file in self.folder.glob("*.tmp"):
                 self._delete_abandoned(file)
             copies = {file: file.stat() for file in self.folder.glob("*.tar")}
-            free = self.max_bytes - num_bytes - sum(f.stat().st_size for f in self.folder.glob("*.tmp"))
+            free = self.gigabytes * 1e9 - num_bytes - sum(f.stat().st_size for f in self.folder.glob("*.tmp"))
             if free < 0:
                 return False
             used = sum(stat.st_size for stat in copies.values())
