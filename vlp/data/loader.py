@@ -13,6 +13,7 @@ from vlp.data.augmentation import augment, draw_augmentation
 from vlp.data.cache import ShardCache
 from vlp.data.config import DataConfig
 from vlp.data.order import BlockShuffle, Draw, FullShuffle, Order
+from vlp.data.prefetch import fetch_ahead
 from vlp.data.quarantine import Quarantine, Unreadable, UnreadableDataError, substitutes
 from vlp.data.shards import ShardSet
 from vlp.data.transforms import EncodedImage, center_crop, decode, to_tensor
@@ -127,11 +128,15 @@ class BatchLoader:
         num_workers: int,
         device: torch.device,
     ) -> None:
-        if pairs.config.shuffle == "full":
+        config = pairs.config
+        if config.shuffle == "full":
             pairs.shards.read_indexes()
+        elif pairs.shards.cache is not None:
+            num_shards = config.shuffle_window * len(config.folders)
+            draws = fetch_ahead(draws, pairs.shards, num_shards=num_shards)
         self.device = device
-        self.normalization: Normalization = pairs.config.normalization
-        self.quarantine = Quarantine(pairs.config.max_unreadable_share)
+        self.normalization: Normalization = config.normalization
+        self.quarantine = Quarantine(config.max_unreadable_share)
         """What could not be read so far, and was replaced."""
         self._loader = DataLoader(
             pairs,

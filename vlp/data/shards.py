@@ -9,6 +9,7 @@ manifest.json                what is in the folder; written last, so a folder wi
 import json
 import os
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,19 @@ class ShardSet:
         """The samples of the shard that a sample is in."""
         shard, row = self._find(index)
         return range(index - row, int(self._ends[shard]))
+
+    def shards_of(self, indices: Sequence[int]) -> set[int]:
+        """The numbers of the shards that some samples are in."""
+        return set(np.searchsorted(self._ends, indices, side="right").tolist())
+
+    def fetch(self, shard: int) -> None:
+        """Have a copy of a shard made in the cache.
+
+        Raises:
+            ValueError, OSError: the shard is broken, or cannot be read.
+        """
+        folder, stats = self._shards[shard]
+        os.close(self._open(folder / f"{stats['name']}.tar", stats))
 
     def folder_range(self, index: int) -> range:
         """The samples of the folder that a sample is in."""
