@@ -14,6 +14,7 @@ import yaml
 
 from pipelines.config_errors import ConfigError, explain, nearest
 from vlp.config import StrictConfig
+from vlp.data.cache import ShardCache
 
 Schema = TypeVar("Schema")
 
@@ -44,6 +45,8 @@ class MachineConfig(StrictConfig):
     """Compute each block's activations again in the backward pass instead of holding them."""
     log_every_steps: int = 10
     checkpoint_every_steps: int = 500
+    cache: ShardCache | None = None
+    """Local copies of shards that lie on a slow folder; None reads them where they lie."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept on disk."""
     track_checkpoints: Literal["all", "best", "last", "none"] = "last"
@@ -172,6 +175,8 @@ def absolute_paths(config: Schema, folder: Path | None = None) -> Schema:
 def _absolute(value: Any, folder: Path) -> Any:
     if isinstance(value, Mapping):
         return {key: _absolute(part, folder) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_absolute(part, folder) for part in value)
     if dataclasses.is_dataclass(value):
         return absolute_paths(value, folder)
     return folder / value if isinstance(value, Path) else value

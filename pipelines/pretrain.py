@@ -22,6 +22,7 @@ from pipelines.mask_preview import preview_masks
 from pipelines.run_config import RunConfig, build_tokenizer
 from pipelines.train_job import CHECKPOINTS, TrainJob
 from vlp.data.document_frequency import DocumentFrequency
+from vlp.data.loader import data_order, open_shards
 from vlp.data.shards import MANIFEST, ShardSet
 
 
@@ -72,7 +73,8 @@ def run_identity(config: RunConfig) -> str:
     """Identity of a run's result: its settings, with the content of its inputs in place of their paths."""
     settings = to_dict(config)
     settings["tokenizer"] = config.tokenizer.build().identity
-    settings["data"]["shards"] = ShardSet(config.data.shards).digest
+    settings["data"]["shards"] = ShardSet(*config.data.folders).digest
+    settings["data"]["mix"] = config.data.shares
     if table := config.data.document_frequency:
         settings["data"]["document_frequency"] = hashlib.sha256(table.read_bytes()).hexdigest()
     if codes := codes_digest(config):
@@ -85,7 +87,7 @@ def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
     """Find what would stop a run, before any worker starts; returns its data."""
     build_tokenizer(config.tokenizer, "tokenizer")
     try:
-        shards = ShardSet(config.data.shards)
+        shards = open_shards(config.data)
         _check_document_frequency(config)
     except ValueError as error:
         raise ConfigError(f"data: {error}") from error
@@ -100,6 +102,10 @@ def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
             f"training.batch_size {batch_size} is not a multiple of machine.num_workers {num_workers}"
         )
     check_codes(config)
+    try:
+        data_order(shards, config.data, seed=config.seed, batch_size=batch_size)
+    except ValueError as error:
+        raise ConfigError(f"data.mix: {error}") from error
     check_evaluation(config.evaluation)
     return shards
 
@@ -211,7 +217,7 @@ def _journal_inputs(config: RunConfig, shards: ShardSet, output: Path, journal: 
         digest=shards.digest,
         source=str(config.data.shards.absolute()),
         context="training",
-        profile={key: shards.manifest[key] for key in ("digest", "num_samples", "num_urls", "outcomes")},
+        profile=shards.profile,
     )
     preview_masks(config, shards, {config.name: config.mask}).save(output / "masks.png")
     journal.artifact(output / "masks.png", folder="pictures")

@@ -1,7 +1,6 @@
 """What every training worker does: build, restore, then batch -> loss -> update, and checkpoints."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from pipelines.step_log import StepLog
 from pipelines.train_job import TrainJob
 from vlp.batch import Batch
 from vlp.data.document_frequency import DocumentFrequency
-from vlp.data.loader import TrainingPairs, load_batches
+from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import rank_batches
 from vlp.data.shards import ShardSet
 from vlp.distributed import is_main, rank, world_size
@@ -38,7 +37,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     job: TrainJob = loop_config["job"]
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
-    shards = ShardSet(job.config.data.shards)
+    shards = open_shards(job.config.data, cache=job.machine.cache)
     state = _build(job, device)
     _restore(state)
     model = ray.train.torch.prepare_model(state.objective)
@@ -87,19 +86,17 @@ def _restore(state: TrainingState) -> None:
         print(f"going on from the checkpoint after step {state.step:,}", flush=True)
 
 
-def _batches(job: TrainJob, shards: ShardSet, start: int, device: torch.device) -> Iterator[Batch]:
+def _batches(job: TrainJob, shards: ShardSet, start: int, device: torch.device) -> BatchLoader:
     config = job.config
     draws = rank_batches(
-        seed=config.seed,
-        num_samples=len(shards),
-        batch_size=config.training.batch_size,
+        data_order(shards, config.data, seed=config.seed, batch_size=config.training.batch_size),
         steps=range(start, config.num_steps),
         rank=rank(),
         world_size=world_size(),
     )
     pairs = TrainingPairs(shards, config.data, image_size=config.image_encoder.image_size, seed=config.seed)
     tokenizer = config.tokenizer.build()
-    return load_batches(pairs, draws, tokenizer, num_workers=job.machine.loader_workers, device=device)
+    return BatchLoader(pairs, draws, tokenizer, num_workers=job.machine.loader_workers, device=device)
 
 
 def _choose_mask(state: TrainingState, job: TrainJob, recalibration: Recalibration) -> None:

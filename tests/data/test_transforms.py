@@ -75,7 +75,8 @@ def test_a_part_of_any_kind_of_picture_has_its_pixels(mode: str) -> None:
     original.save(stream, "JPEG" if mode in ("L", "CMYK") else "PNG")
     found = EncodedImage(stream.getvalue()).crop(Box(3, 5, 20, 10), min_size=10)
     expected = np.asarray(Image.open(io.BytesIO(stream.getvalue())).convert("RGB"))[5:15, 3:23]
-    assert np.array_equal(found.permute(1, 2, 0), expected)
+    tolerance = 1 if mode == "CMYK" else 0  # inks are turned into colours with another rounding
+    assert np.abs(found.permute(1, 2, 0).numpy().astype(int) - expected).max() <= tolerance
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK"])

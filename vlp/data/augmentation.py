@@ -18,7 +18,7 @@ ASPECT_RATIO = (3 / 4, 4 / 3)
 class ColorJitter(NamedTuple):
     """Factors of the changes of an image's colours, and the order they are made in."""
 
-    factors: tuple[float, float, float, float]
+    factors: tuple[float, ...]
     """Brightness, contrast and saturation, where 1 changes nothing; hue in turns, where 0 changes nothing."""
     order: tuple[int, ...]
     """A permutation of the four."""
@@ -38,11 +38,10 @@ def draw_augmentation(size: tuple[int, int], config: DataConfig, rng: np.random.
 
     Every choice is drawn, used or not: a setting changes what it is for and no other choice.
     """
-    crop = draw_crop(size, config.crop_scale, rng)
     flip, jitter, gray = rng.random(3)
     colors = draw_jitter(config.color_jitter, rng)
     return Augmentation(
-        crop,
+        draw_crop(size, config.crop_scale, rng),
         is_flipped=bool(flip < config.horizontal_flip_prob),
         jitter=colors if jitter < config.color_jitter_prob else None,
         is_gray=bool(gray < config.gray_scale_prob),
@@ -59,21 +58,23 @@ def draw_crop(size: tuple[int, int], scale: tuple[float, float], rng: np.random.
     width, height = size
     low, high = ASPECT_RATIO
     for _ in range(10):
-        area = width * height * rng.uniform(*scale)
-        aspect = math.exp(rng.uniform(math.log(low), math.log(high)))
+        area, aspect, x, y = rng.random(4).tolist()
+        area = width * height * (scale[0] + area * (scale[1] - scale[0]))
+        aspect = low * (high / low) ** aspect
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
-            return Box(int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
+            return Box(int(x * (width - w + 1)), int(y * (height - h + 1)), w, h)
     w, h = min(width, round(height * high)), min(height, round(width / low))
     return Box((width - w) // 2, (height - h) // 2, w, h)
 
 
 def draw_jitter(strength: tuple[float, float, float, float], rng: np.random.Generator) -> ColorJitter:
     """Random changes of colours, as torchvision draws them."""
-    middle = np.array([1, 1, 1, 0])
-    low = np.maximum(middle - strength, [0, 0, 0, -0.5])
-    factors = rng.uniform(low, middle + strength)
-    return ColorJitter(tuple(factors.tolist()), tuple(rng.permutation(4).tolist()))
+    places, order = rng.random(4).tolist(), rng.random(4).argsort().tolist()
+    *scales, hue = strength
+    ranges = [*((max(0, 1 - by), 1 + by) for by in scales), (-hue, hue)]
+    factors = tuple(low + place * (high - low) for (low, high), place in zip(ranges, places, strict=True))
+    return ColorJitter(factors, tuple(order))
 
 
 def augment(
@@ -81,7 +82,8 @@ def augment(
 ) -> Tensor:
     """The chosen view of an image: (3, size, size) uint8."""
     crop = encoded.crop(augmentation.crop, min_size=size)
-    image = F.interpolate(crop[None], size=(size, size), mode=interpolation, antialias=True)[0]
+    batch = crop.permute(1, 2, 0)[None].permute(0, 3, 1, 2)  # strides of one image that resize fast
+    image = F.interpolate(batch, size=(size, size), mode=interpolation, antialias=True)[0]
     if augmentation.is_flipped:
         image = image.flip(-1)
     if augmentation.jitter is not None:

@@ -1,13 +1,19 @@
 """Encoded images to pixels."""
 
 import io
+import math
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import simplejpeg
 import torch
 from PIL import Image
 from torch import Tensor
+
+JPEG_MAGIC = b"\xff\xd8\xff"
+MAX_PIXELS = 1 << 28
+FLAWS = (ValueError, KeyError)  # what simplejpeg raises at a JPEG that Pillow may put up with
 
 
 class Box(NamedTuple):
@@ -28,19 +34,25 @@ class EncodedImage:
 
     def __init__(self, encoded: bytes) -> None:
         self.encoded = encoded
+        self.is_jpeg = encoded.startswith(JPEG_MAGIC)
 
     @cached_property
-    def _file(self) -> Image.Image:
-        return Image.open(io.BytesIO(self.encoded))  # reads the header only
-
-    @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        return self._file.size
+        size = self._jpeg_size() if self.is_jpeg else None
+        size = size or self._open().size
+        if size[0] * size[1] > MAX_PIXELS:
+            raise ValueError(f"an image of {size[0]} x {size[1]} pixels is larger than any photograph")
+        return size
 
     def picture(self) -> Image.Image:
         """The whole image, in RGB."""
-        return self._file.convert("RGB")
+        try:
+            return self._open().convert("RGB")
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # decoders meet broken bytes with errors of any kind
+            raise ValueError(f"{type(error).__name__}: {error}") from error
 
     def crop(self, box: Box, *, min_size: int) -> Tensor:
         """The pixels of a part of it: (3, H, W) uint8, with the channels of a pixel side by side.
@@ -49,14 +61,38 @@ class EncodedImage:
         `min_size` pixels, which costs less than to decode and shrink it.
         """
         scale = max(k for k in (1, 2, 4, 8) if k == 1 or min(box.width, box.height) >= k * min_size)
-        width, height = self.size
-        if self._file.format == "JPEG":
-            self._file.draft("RGB", (width // scale, height // scale))
-        pixels = to_tensor(self.picture())
-        scale = round(width / pixels.shape[2])  # 1 for what is no JPEG
+        pixels = self._decode_scaled(scale) if self.is_jpeg else None
+        if pixels is None:
+            pixels, scale = np.array(self.picture()), 1
         left, top, w, h = (length // scale for length in box)
-        part = pixels[:, top : top + h, left : left + w]
-        return part[None].contiguous(memory_format=torch.channels_last)[0]  # resized faster than a view
+        return torch.from_numpy(pixels[top : top + h, left : left + w]).permute(2, 0, 1)
+
+    def _open(self) -> Image.Image:
+        """Read the header."""
+        try:
+            return Image.open(io.BytesIO(self.encoded))
+        except OSError as error:
+            raise ValueError("no image of a known format") from error
+        except Image.DecompressionBombError as error:
+            raise ValueError(str(error)) from error
+
+    def _jpeg_size(self) -> tuple[int, int] | None:
+        """Width and height; None where Pillow has to judge it."""
+        try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(self.encoded, strict=False)
+        except FLAWS:
+            return None
+        return int(width), int(height)
+
+    def _decode_scaled(self, scale: int) -> np.ndarray | None:
+        """A JPEG at 1/scale of its size: (H, W, 3); None where Pillow has to judge it."""
+        width, height = self.size
+        try:
+            return simplejpeg.decode_jpeg(
+                self.encoded, min_width=math.ceil(width / scale), min_height=math.ceil(height / scale)
+            )
+        except FLAWS:
+            return None
 
 
 def decode(encoded: bytes) -> Image.Image:
