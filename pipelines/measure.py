@@ -95,8 +95,9 @@ def _measure_classification(
         classes = class_embeddings(
             lambda texts: _embed_texts(objective, run, texts), meta["classes"], templates
         )
-        images = _embed_images(objective, objective.encode_image, test, run)
-        metrics |= zero_shot_metrics(images, torch.tensor(test.labels), classes)
+        features, labels = unseen
+        images = objective.project(features.to(classes.device))
+        metrics |= zero_shot_metrics(images, labels, classes)
     return metrics
 
 

@@ -62,7 +62,7 @@ class Contrastive(Objective):
 
     def encode(self, batch: Batch, slots: Slots) -> Outputs:
         """Unit-length embeddings of the masked images and of the captions: (B, E) each."""
-        image_embeddings = self._project(self.image_encoder(batch.images, slots))
+        image_embeddings = self.project(self.image_encoder(batch.images, slots)[:, 0])
         return image_embeddings, self.encode_text(batch.tokens, batch.lengths)
 
     def loss(self, outputs: Outputs, batch: Batch, slots: Slots) -> Step:
@@ -82,14 +82,15 @@ class Contrastive(Objective):
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Unit-length embeddings of whole images: (B, 3, H, W) -> (B, E)."""
-        return self._project(self.image_encoder(images))
+        return self.project(self.features(images))
 
     def encode_text(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Unit-length embeddings of captions: (B, T), (B,) -> (B, E)."""
         return F.normalize(self.text_projection(self.text_encoder(tokens, lengths)), dim=-1)
 
-    def _project(self, states: Tensor) -> Tensor:
-        return F.normalize(self.image_projection(states[:, 0]), dim=-1)
+    def project(self, features: Tensor) -> Tensor:
+        """Unit-length embeddings of images whose features are known: (B, D) -> (B, E)."""
+        return F.normalize(self.image_projection(features), dim=-1)
 
 
 def _projection(width: int, embed_dim: int) -> nn.Linear:
