@@ -15,6 +15,7 @@ from vlp.masking.strategy import uniform_noise
 B, N, P = 16, 64, 48
 RISING = Schedule(start=0.3, end=0.8)
 SETTINGS = {
+    "attention": [{}, {"mask_ratio": RISING}, {"cell_size": 2}],
     "cluster": [
         {"threshold": 0.3},
         {"threshold": "per_image"},
@@ -29,10 +30,7 @@ SETTINGS = {
         {"score": "attention", "score_share": 0.5},
         {"mask_ratio": RISING},
     ],
-    **{
-        name: [{}, {"mask_ratio": RISING}]
-        for name in ("attention", "block", "grid", "kmeans", "random", "square")
-    },
+    **{name: [{}, {"mask_ratio": RISING}] for name in ("block", "grid", "kmeans", "random", "square")},
 }
 """Settings that are checked beside the defaults of every registered strategy."""
 

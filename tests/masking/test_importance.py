@@ -28,6 +28,15 @@ def test_the_patches_of_most_attention_are_kept(inputs: MaskInputs, attention: T
         assert attention[row][~masked[row]].min() >= attention[row][masked[row]].max()
 
 
+def test_cells_of_most_attention_are_those_of_a_clip(inputs: MaskInputs) -> None:
+    """Golden numbers of its release: 25 of 49 cells of 2 x 2 patches stay."""
+    masked = AttentionMask(cell_size=2)(inputs)
+    assert masked.sum(dim=1).tolist() == [96, 96]
+    kept = (~masked[0]).nonzero().flatten()
+    assert kept[:12].tolist() == [4, 5, 6, 7, 12, 13, 18, 19, 20, 21, 26, 27]
+    assert AttentionMask(cell_size=2).num_visible(196) == 100
+
+
 def test_importance_by_attention_is_the_attention_mask_and_its_opposite(inputs: MaskInputs) -> None:
     keep = ImportanceMask(score="attention")(inputs)
     hide = ImportanceMask(score="attention", hide="important")(inputs)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Generator, Tensor
 
+from vlp.masking.cells import cells_per_side, mean_of_cells, patches_of_cells
 from vlp.masking.schedule import Ratio, check_ratio, is_constant, lowest_ratio, ratio_at
 from vlp.masking.strategy import (
     STRATEGIES,
@@ -24,9 +25,13 @@ class AttentionMask(MaskStrategy):
     name: Literal["attention"] = "attention"
     mask_ratio: Ratio = 0.5
     """Share of patches hidden, in [0, 1); a schedule makes it progressive."""
+    cell_size: int = 1
+    """Side of the squares of patches that are judged by their mean attention and hidden whole; A-CLIP's 2."""
 
     def __post_init__(self) -> None:
         check_ratio("mask_ratio", self.mask_ratio)
+        if self.cell_size < 1:
+            raise ValueError(f"cell_size must be at least 1, got {self.cell_size}")
 
     @property
     def views(self) -> frozenset[View]:
@@ -39,9 +44,18 @@ class AttentionMask(MaskStrategy):
     def __call__(
         self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
     ) -> Tensor:
-        return hide_highest(
-            -inputs.attention, visible_count(inputs.num_patches, ratio_at(self.mask_ratio, progress))
-        )
+        attention = mean_of_cells(inputs.attention, self.cell_size)
+        visible = self._visible_cells(attention.shape[1], ratio_at(self.mask_ratio, progress))
+        return patches_of_cells(hide_highest(-attention, visible), self.cell_size)
 
     def num_visible(self, num_patches: int) -> int:
-        return visible_count(num_patches, lowest_ratio(self.mask_ratio))
+        num_cells = cells_per_side(num_patches, self.cell_size) ** 2
+        return self._visible_cells(num_cells, lowest_ratio(self.mask_ratio)) * self.cell_size**2
+
+    def _visible_cells(self, num_cells: int, mask_ratio: float) -> int:
+        """Rounded down as in FLIP where a cell is a patch, and up as in A-CLIP where it is not."""
+        return (
+            visible_count(num_cells, mask_ratio)
+            if self.cell_size == 1
+            else num_cells - int(num_cells * mask_ratio)
+        )

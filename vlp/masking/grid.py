@@ -6,12 +6,12 @@ from typing import Literal
 
 from torch import Generator, Tensor
 
+from vlp.masking.cells import cells_per_side, patches_of_cells
 from vlp.masking.schedule import Ratio, check_ratio, is_constant, lowest_ratio, ratio_at
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
     MaskStrategy,
-    grid_side,
     hide_highest,
     uniform_noise,
 )
@@ -40,22 +40,14 @@ class GridMask(MaskStrategy):
     def __call__(
         self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
     ) -> Tensor:
-        side = self.cells_per_side(inputs.num_patches)
-        noise = uniform_noise(inputs, generator, side * side)
-        hidden = hide_highest(noise, visible_cells(side * side, ratio_at(self.mask_ratio, progress)))
-        rows = hidden.reshape(-1, side, side).repeat_interleave(self.cell_size, dim=1)
-        return rows.repeat_interleave(self.cell_size, dim=2).flatten(1)
+        num_cells = cells_per_side(inputs.num_patches, self.cell_size) ** 2
+        noise = uniform_noise(inputs, generator, num_cells)
+        hidden = hide_highest(noise, visible_cells(num_cells, ratio_at(self.mask_ratio, progress)))
+        return patches_of_cells(hidden, self.cell_size)
 
     def num_visible(self, num_patches: int) -> int:
-        cells = self.cells_per_side(num_patches) ** 2
+        cells = cells_per_side(num_patches, self.cell_size) ** 2
         return visible_cells(cells, lowest_ratio(self.mask_ratio)) * self.cell_size**2
-
-    def cells_per_side(self, num_patches: int) -> int:
-        """Cells in a row of the image."""
-        side = grid_side(num_patches)
-        if side % self.cell_size:
-            raise ValueError(f"cell_size {self.cell_size} does not divide the {side} patches of a side")
-        return side // self.cell_size
 
 
 def visible_cells(num_cells: int, mask_ratio: float) -> int:
