@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from vlp.data.cache import ShardCache
 from vlp.data.config import DataConfig
 from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import Draw, rank_batches
@@ -79,6 +80,22 @@ def test_any_number_of_workers_replaces_by_the_same_samples(folder: Path, shuffl
     assert one.num_samples == 45
     assert len(one.samples) == 3
     assert one.num_replaced >= 6
+
+
+def test_a_cache_changes_nothing_where_a_shard_differs_from_its_checksum(
+    folder: Path, tmp_path: Path
+) -> None:
+    key = break_image(folder, "00003", 1)
+    plain, cached = pairs(folder), pairs(folder)
+    cached.shards.cache = ShardCache(folder=tmp_path / "cache")
+    with pytest.warns(UserWarning, match=r"00003\.tar: .*checksum differs; it is read where it lies"):
+        found = [cached[Draw(index, 0)] for index in range(16)]
+    for index, other in enumerate(found):
+        one = plain[Draw(index, 0)]
+        assert torch.equal(one.image, other.image)
+        assert one[1:] == other[1:]
+        assert [sample.key for sample in other.unreadable] == [key] * (index == 9)
+    assert len(list((tmp_path / "cache").glob("*.tar"))) == 2
 
 
 def test_draws_of_one_sample_in_two_epochs_have_different_substitutes(folder: Path) -> None:

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as tv
+from torchvision.transforms import functional as tv
 
 from vlp.data.config import DataConfig, Interpolation
-from vlp.data.transforms import Box, EncodedImage
+from vlp.data.transforms import Box, EncodedImage, to_tensor
 
 ASPECT_RATIO = (3 / 4, 4 / 3)
 
@@ -93,14 +94,17 @@ def augment(
 
 def change_colors(image: Tensor, jitter: ColorJitter) -> Tensor:
     """Another brightness, contrast, saturation and hue: (3, H, W) uint8 -> the same."""
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())  # Pillow changes a hue faster than torch does
     for change in jitter.order:
-        image = CHANGES[change](image, jitter.factors[change])
-    return image
+        if jitter.factors[change] != UNCHANGED[change]:
+            picture = CHANGES[change](picture, jitter.factors[change])
+    return to_tensor(picture)
 
 
-CHANGES: tuple[Callable[[Tensor, float], Tensor], ...] = (
+CHANGES: tuple[Callable[[Any, float], Any], ...] = (
     tv.adjust_brightness,
     tv.adjust_contrast,
     tv.adjust_saturation,
     tv.adjust_hue,
 )
+UNCHANGED = (1, 1, 1, 0)

@@ -8,6 +8,7 @@ manifest.json                what is in the folder; written last, so a folder wi
 
 import json
 import os
+import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -67,7 +68,7 @@ class ShardSet:
         self._ends = np.cumsum([shard["successes"] for _, shard in self._shards])
         self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
         self._files: dict[int, int] = {}
-        self._refused: dict[Path, str] = {}
+        self._uncached: set[Path] = set()
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -180,15 +181,14 @@ class ShardSet:
         return self._files[shard]
 
     def _open(self, tar: Path, stats: dict[str, Any]) -> int:
-        if self.cache is None:
+        if self.cache is None or tar in self._uncached:
             return os.open(tar, os.O_RDONLY)
-        if tar in self._refused:
-            raise ValueError(self._refused[tar])
         try:
             return self.cache.open(tar, stats["tar_sha256"])
-        except ValueError as error:
-            self._refused[tar] = str(error)  # a copy is long work: it is not tried for every sample
-            raise
+        except ValueError as error:  # a cache changes no result: without it, the shard would be read, too
+            warnings.warn(f"{tar}: {error}; it is read where it lies", stacklevel=2)
+            self._uncached.add(tar)
+            return os.open(tar, os.O_RDONLY)
 
 
 @dataclass(frozen=True)
