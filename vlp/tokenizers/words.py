@@ -4,17 +4,19 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlp.registry import one_of
-from vlp.tokenizers.clip_bpe import VERSION, WORD_CACHE_SIZE, clean
+from vlp.tokenizers.clip_bpe import VERSION, clean
 from vlp.tokenizers.lexicons import LEXICONS, Lemma, PluralLexicon
+from vlp.tokenizers.token_rows import TokenRows
 from vlp.tokenizers.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig
+from vlp.tokenizers.word_memo import WordMemo, split_words
 
 WORD = re.compile(r"\w+(?:'\w+)*")
 
@@ -53,14 +55,17 @@ class Words(Tokenizer):
         ids = {name: i for i, name in enumerate(self.lemmas)}
         # The lemmas of all known words, as some lexicons depend on the counts.
         super().__init__(config, VERSION, self.lemmas, sorted((word, lemma(word)) for word in counts))
-        self.id_of = lru_cache(WORD_CACHE_SIZE)(lambda word: ids.get(lemma(word) or ""))
+        self.id_of = lambda word: ids.get(lemma(word) or "")
+        self.memo = WordMemo(clean, self._word_ids)
         self.frame = (len(ids), len(ids) + 1)
         self.special_tokens = self.frame
         self.vocab_size = len(ids) + 2
 
-    def _ids(self, captions: Sequence[str]) -> list[list[int]]:
-        rows = ([self.id_of(word) for word in words_of(caption)] for caption in captions)
-        return [[i for i in row if i is not None] for row in rows]
+    def _rows(self, captions: Sequence[str]) -> TokenRows:
+        return self.memo(captions)
+
+    def _word_ids(self, text: str) -> list[int]:
+        return [i for i in map(self.id_of, _words_in(text)) if i is not None]
 
     def _name(self, token_id: int) -> str:
         return (*self.lemmas, "<start_of_text>", "<end_of_text>")[token_id]
@@ -68,7 +73,7 @@ class Words(Tokenizer):
 
 def words_of(caption: str) -> list[str]:
     """The words of a caption in lower case, without punctuation and the possessive `'s`."""
-    return [word.removesuffix("'s") for word in WORD.findall(clean(caption).replace("\u2019", "'"))]
+    return _words_in(clean(caption))
 
 
 def frequent_lemmas(
@@ -85,7 +90,12 @@ def frequent_lemmas(
 
 def count_words(captions: Iterable[str]) -> Counter[str]:
     """How often each form of each word occurs."""
-    return Counter(word for caption in captions for word in words_of(caption))
+    texts, codes, _ = split_words([clean(caption) for caption in captions])
+    totals: Counter[str] = Counter()
+    for text, count in zip(texts, np.bincount(codes, minlength=len(texts)).tolist(), strict=True):
+        for word in _words_in(text):
+            totals[word] += count
+    return totals
 
 
 def write_word_counts(counts: Mapping[str, int], file: Path) -> None:
@@ -104,3 +114,8 @@ def read_word_counts(file: Path) -> dict[str, int]:
     except (pa.ArrowInvalid, KeyError) as error:
         raise ValueError(f"{file} is no table of word counts; make one with `vlp docfreq`") from error
     return dict(zip(table["word"].to_pylist(), table["count"].to_pylist(), strict=True))
+
+
+def _words_in(text: str) -> list[str]:
+    """The words of clean text: of a caption, or of any part between spaces, as no word spans one."""
+    return [word.removesuffix("'s") for word in WORD.findall(text.replace("\u2019", "'"))]
