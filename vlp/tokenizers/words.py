@@ -19,6 +19,8 @@ from vlp.tokenizers.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig
 from vlp.tokenizers.word_memo import WordMemo, split_words
 
 WORD = re.compile(r"\w+(?:'\w+)*")
+EMPTY_COUNTS = pa.table({"word": pa.array([], pa.string()), "count": pa.array([], pa.int64())})
+MIN_TO_ADD = 2**20  # rows read before they are added up, so that many small tables are added at once
 
 
 @TOKENIZERS.register
@@ -99,10 +101,20 @@ def count_words(captions: Iterable[str]) -> Counter[str]:
 
 
 def write_word_counts(counts: Mapping[str, int], file: Path) -> None:
-    """Save as Parquet: `word`, `count`, most frequent first."""
-    words = sorted(counts, key=lambda word: (-counts[word], word))
-    numbers = pa.array([counts[word] for word in words], pa.int64())
-    pq.write_table(pa.table({"word": pa.array(words, pa.string()), "count": numbers}), file)
+    """Save as Parquet: `word`, `count`, most frequent first, equals by the alphabet."""
+    numbers = pa.array(counts.values(), pa.int64())
+    _write(pa.table({"word": pa.array(counts.keys(), pa.string()), "count": numbers}), file)
+
+
+def add_word_counts(files: Iterable[Path], total: Path) -> None:
+    """Add up tables of word counts into one; the memory it takes is that of the distinct words."""
+    waiting, num_waiting = [EMPTY_COUNTS], 0
+    for file in files:
+        waiting.append(pq.read_table(file))
+        num_waiting += len(waiting[-1])
+        if num_waiting > max(MIN_TO_ADD, len(waiting[0])):
+            waiting, num_waiting = [_add(waiting)], 0
+    _write(_add(waiting), total)
 
 
 def read_word_counts(file: Path) -> dict[str, int]:
@@ -119,3 +131,12 @@ def read_word_counts(file: Path) -> dict[str, int]:
 def _words_in(text: str) -> list[str]:
     """The words of clean text: of a caption, or of any part between spaces, as no word spans one."""
     return [word.removesuffix("'s") for word in WORD.findall(text.replace("\u2019", "'"))]
+
+
+def _add(tables: list[pa.Table]) -> pa.Table:
+    added = pa.concat_tables(tables).group_by("word").aggregate([("count", "sum")])
+    return added.select(["word", "count_sum"]).rename_columns(["word", "count"])
+
+
+def _write(counts: pa.Table, file: Path) -> None:
+    pq.write_table(counts.sort_by([("count", "descending"), ("word", "ascending")]), file)
