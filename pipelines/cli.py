@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipelines.data_tools.commands import data
+
 if TYPE_CHECKING:
     from pipelines.config import Layers, MachineConfig
 
@@ -41,6 +43,9 @@ def main() -> None:
 
     Start with `vlp run conf/pipeline/demo.yaml conf/machine/laptop.yaml`.
     """
+
+
+main.add_command(data)
 
 
 def command(name: str) -> Any:
