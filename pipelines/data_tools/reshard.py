@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pipelines.config import fingerprint
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.outcome import SUCCESS, StoredImage
-from pipelines.ingest.shard import INDEX_SCHEMA, Sample, write_json, write_shard
+from pipelines.ingest.shard import Sample, write_json, write_shard
 from vlp.data.shards import MANIFEST, read_manifest
 
 SHARD_DIGITS = 5
@@ -52,7 +52,7 @@ class Source:
     def samples(self, shard: str, rows: pa.Table) -> Iterator[Sample]:
         """Rows of a shard's index, with the encoded images of its tar."""
         with (self.folder / f"{shard}.tar").open("rb") as tar:
-            for row in rows.select(INDEX_SCHEMA.names).to_pylist():
+            for row in rows.to_pylist():
                 encoded = None
                 if row["status"] == SUCCESS:
                     encoded = os.pread(tar.fileno(), row["image_size"], row["image_offset"])
@@ -120,12 +120,14 @@ def _appearing_whole(output: Path) -> Iterator[Path]:
 
 
 def _sample(row: dict[str, Any], encoded: bytes | None) -> Sample:
+    # Whatever else is stored of an image has a column of its name.
+    more = {name: row[name] for name in StoredImage._fields if name in row}
     image = StoredImage(
-        row["status"],
-        row["error_message"],
-        encoded,
-        (row["width"], row["height"]),
-        (row["original_width"], row["original_height"]),
-        row["sha256"],
+        outcome=row["status"],
+        error=row["error_message"],
+        encoded=encoded,
+        size=(row["width"], row["height"]),
+        original_size=(row["original_width"], row["original_height"]),
+        **more,
     )
     return Sample(row["key"], row["url"], row["captions"], image)
