@@ -40,29 +40,28 @@ def main() -> None:
         larger = in_fresh_process(count, shards, Path(folder) / "larger", TIMES_LARGER)
     ours, loop = zip(*turns, strict=True)
     millions = f"{NUM_CAPTIONS / 1e6:.0f}M"
-    memory = median(size for _, size in ours)
     report(
         NAME,
         [
             Result(
-                what=f"document frequencies of {millions} captions, one core",
-                unit="captions/s",
-                ours=[NUM_CAPTIONS / seconds for seconds, _ in ours],
-                peer=[NUM_CAPTIONS / seconds for seconds, _ in loop],
+                what=f"document frequencies of {millions} captions",
+                unit="captions per second of a core",
+                ours=[NUM_CAPTIONS / usage.cpu_seconds for usage in ours],
+                peer=[NUM_CAPTIONS / usage.cpu_seconds for usage in loop],
                 peer_name="open_clip SimpleTokenizer and a Counter",
             ),
             Result(
                 what=f"peak memory of the process, {millions} captions",
                 unit="MiB",
-                ours=[size for _, size in ours],
-                peer=[size for _, size in loop],
+                ours=[usage.peak_mib for usage in ours],
+                peer=[usage.peak_mib for usage in loop],
                 peer_name="open_clip SimpleTokenizer and a Counter",
             ),
             Result(
                 what=f"peak memory of the process, {TIMES_LARGER} times the captions",
                 unit="MiB",
-                ours=[larger[1]],
-                peer=[memory],
+                ours=[larger.peak_mib],
+                peer=[median(usage.peak_mib for usage in ours)],
                 peer_name=f"ours on {millions} captions",
             ),
         ],

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -59,6 +59,7 @@ def compare(
     unit: str,
     peer_name: str,
     runs: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Result:
     """Rates of two functions that do the same work, run in turns: a slow moment of the machine hits both.
 
@@ -66,8 +67,10 @@ def compare(
 
     Args:
         amount: how much one call does, such as the number of captions; in the unit's numerator.
+        clock: `time.process_time` measures what the processor spends on this process alone, in all threads;
+            for work of one process, as other programs then change little.
     """
-    turns = [(seconds(ours), seconds(peer)) for _ in range(runs + 1)][1:]
+    turns = [(seconds(ours, clock), seconds(peer, clock)) for _ in range(runs + 1)][1:]
     return Result(
         what=what,
         unit=unit,
@@ -77,20 +80,27 @@ def compare(
     )
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """Wall-clock time of one call."""
-    start = time.perf_counter()
+def seconds(work: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Time of one call."""
+    start = clock()
     work()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def in_fresh_process(work: Callable[..., Any], *arguments: Any) -> tuple[float, float]:
-    """Seconds of one call in a process of its own, and that process's peak memory in MiB, imports included.
+class Usage(NamedTuple):
+    """What one call took in a process of its own, imports included."""
 
-    `work` is a function of a module's top level; it imports what it needs itself.
-    """
+    seconds: float
+    cpu_seconds: float
+    """Of all threads."""
+    peak_mib: float
+    """Memory of the process at its largest."""
+
+
+def in_fresh_process(work: Callable[..., Any], *arguments: Any) -> Usage:
+    """Call a function of a module's top level, which imports what it needs itself, in a new process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_timed, (work, arguments))
+        return pool.apply(_measure, (work, arguments))
 
 
 def report(name: str, results: Sequence[Result]) -> None:
@@ -150,11 +160,11 @@ def _gpu() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
 
 
-def _timed(work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[float, float]:
-    start = time.perf_counter()
+def _measure(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Usage:
+    start, cpu_start = time.perf_counter(), time.process_time()
     work(*arguments)
-    taken = time.perf_counter() - start
-    return taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Usage(time.perf_counter() - start, time.process_time() - cpu_start, peak_kib / 1024)
 
 
 def _row(result: dict[str, Any]) -> tuple[str, ...]:

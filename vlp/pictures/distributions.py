@@ -46,8 +46,8 @@ def distributions(histograms: list[Histogram], shares: Mapping[str, int]) -> Ima
         chart.stairs(histogram.counts[:used], histogram.edges[: used + 1], fill=True, color=COLOR)
         chart.set_title(histogram.label, fontsize=9, loc="left")
     largest = dict(sorted(shares.items(), key=lambda item: -item[1])[:8])
-    bars.barh(list(largest), list(largest.values()), color=COLOR)
-    bars.invert_yaxis()
+    bars.barh(list(largest), list(largest.values()), height=0.7, color=COLOR)
+    bars.set_ylim(max(4, len(largest)) - 0.5, -0.5)  # the largest on top; a single bar stays a bar
     bars.set_xscale("symlog")
     bars.set_title("outcomes", fontsize=9, loc="left")
     for chart in (*charts, bars):
