@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from pipelines.cli import main
 from pipelines.config import Layers, MachineConfig, build
 from pipelines.config_errors import ConfigError
 from pipelines.docfreq import HEAD_AND_TAIL, PICTURE, SUMMARY, TABLE, WORDS, DocfreqConfig, docfreq
@@ -154,6 +156,18 @@ def test_a_run_reads_the_table_of_its_own_tokenizer(monkeypatch: pytest.MonkeyPa
     plan.check()
     tables = [run.data.document_frequency for run in plan.runs(Path("shards"), Path("tables"))]
     assert tables == [Path("tables") / TABLE, Path("tables/document_frequency-short.parquet")]
+
+
+def test_a_missing_vocabulary_is_one_line_before_any_work(
+    make_shards: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = make_shards(tmp_path / "shards", CAPTIONS[:1])
+    monkeypatch.chdir(tmp_path)
+    settings = ["more_tokenizers.bert.name=wordpiece", "more_tokenizers.bert.vocab_file=nowhere.txt"]
+    result = CliRunner().invoke(main, ["docfreq", f"shards={shards}", *settings, "-o", "out"])
+    assert result.exit_code == 2
+    assert result.stderr == "vlp: more_tokenizers.bert: no such file: nowhere.txt\n"
+    assert list(tmp_path.iterdir()) == [shards]
 
 
 def test_names_of_tables_make_files() -> None:
