@@ -13,7 +13,7 @@ from statistics import median
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from harness import Result, flickr8k_captions, in_fresh_process, report, skip
+from harness import Result, Usage, flickr8k_captions, in_fresh_process, report, skip
 
 NAME = "document_frequencies"
 NUM_CAPTIONS = 2_000_000
@@ -38,34 +38,36 @@ def main() -> None:
             for run in range(RUNS)
         ]
         larger = in_fresh_process(count, shards, Path(folder) / "larger", TIMES_LARGER)
-    ours, loop = zip(*turns, strict=True)
-    millions = f"{NUM_CAPTIONS / 1e6:.0f}M"
-    report(
-        NAME,
-        [
-            Result(
-                what=f"document frequencies of {millions} captions",
-                unit="captions per second of a core",
-                ours=[NUM_CAPTIONS / usage.cpu_seconds for usage in ours],
-                peer=[NUM_CAPTIONS / usage.cpu_seconds for usage in loop],
-                peer_name="open_clip SimpleTokenizer and a Counter",
-            ),
-            Result(
-                what=f"peak memory of the process, {millions} captions",
-                unit="MiB",
-                ours=[usage.peak_mib for usage in ours],
-                peer=[usage.peak_mib for usage in loop],
-                peer_name="open_clip SimpleTokenizer and a Counter",
-            ),
-            Result(
-                what=f"peak memory of the process, {TIMES_LARGER} times the captions",
-                unit="MiB",
-                ours=[larger.peak_mib],
-                peer=[median(usage.peak_mib for usage in ours)],
-                peer_name=f"ours on {millions} captions",
-            ),
-        ],
-    )
+    ours, loop = (list(usages) for usages in zip(*turns, strict=True))
+    report(NAME, results(ours, loop, larger))
+
+
+def results(ours: list[Usage], loop: list[Usage], larger: Usage) -> list[Result]:
+    """The lines of the table."""
+    millions, peer_name = f"{NUM_CAPTIONS / 1e6:.0f}M", "open_clip SimpleTokenizer and a Counter"
+    return [
+        Result(
+            what=f"document frequencies of {millions} captions",
+            unit="captions per second of a core",
+            ours=[NUM_CAPTIONS / usage.cpu_seconds for usage in ours],
+            peer=[NUM_CAPTIONS / usage.cpu_seconds for usage in loop],
+            peer_name=peer_name,
+        ),
+        Result(
+            what=f"peak memory of the process, {millions} captions",
+            unit="MiB",
+            ours=[usage.peak_mib for usage in ours],
+            peer=[usage.peak_mib for usage in loop],
+            peer_name=peer_name,
+        ),
+        Result(
+            what=f"peak memory of the process, {TIMES_LARGER} times the captions",
+            unit="MiB",
+            ours=[larger.peak_mib],
+            peer=[median(usage.peak_mib for usage in ours)],
+            peer_name=f"ours on {millions} captions",
+        ),
+    ]
 
 
 def write_indices(captions: list[str], shards: Path) -> None:

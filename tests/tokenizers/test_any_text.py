@@ -24,6 +24,8 @@ from vlp.tokenizers.wordpiece import WordPieceConfig
 from vlp.tokenizers.words import WORD, WordsConfig, count_words, write_word_counts
 
 ASSETS = Path(__file__).parents[2] / ".." / "shared" / "data" / "text_assets"
+WHITE_SPACE = ["", "", "", " ", "  ", "\t", "\n", "\u00a0", "\u3000", "\x00", "\x1c", "\u200b"]
+BETWEEN = [*WHITE_SPACE, "'s", "&", "1", ".", "A"]
 LARGE = range(0x3400, 0xD7A4), range(0xE000, 0xF900), range(0x17000, sys.maxunicode + 1)  # sampled
 
 
@@ -54,29 +56,10 @@ def any_text() -> list[str]:
     draw = random.Random(0)
     alphabet = characters()
     scripts = by_script(alphabet)
-    between = [
-        "",
-        "",
-        "",
-        " ",
-        "  ",
-        "\t",
-        "\n",
-        "\u00a0",
-        "\u3000",
-        "\x00",
-        "\x1c",
-        "\u200b",
-        "'s",
-        "&",
-        "1",
-        ".",
-        "A",
-    ]
     once = ["".join(alphabet[i : i + 40]) for i in range(0, len(alphabet), 40)]
     apart = [" ".join(alphabet[i : i + 12]) for i in range(0, len(alphabet), 12)]
     mixed = [
-        "".join(draw.choice(draw.choice(scripts)) + draw.choice(between) for _ in range(draw.randrange(60)))
+        "".join(draw.choice(draw.choice(scripts)) + draw.choice(BETWEEN) for _ in range(draw.randrange(60)))
         for _ in range(1500)
     ]
     broken = [
