@@ -13,13 +13,13 @@ import pytest
 from pipelines.data_tools.merge import merge
 from pipelines.data_tools.verify import verify
 from pipelines.ingest.outcome import SUCCESS
-from vlp.data.shards import ShardSet
+from vlp.data.shards import ShardSet, read_manifest
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, list[str]]]:
     """Image and captions of every sample by its URL, read as training reads them."""
     shards = ShardSet(folder)
-    tables = [pq.read_table(folder / f"{shard['name']}.parquet") for shard in shards.manifest["shards"]]
+    tables = [pq.read_table(folder / f"{shard['name']}.parquet") for shard in read_manifest(folder)["shards"]]
     rows = [row for table in tables for row in table.to_pylist() if row["status"] == SUCCESS]
     return {row["url"]: (shards.image_bytes(i), shards.captions(i)) for i, row in enumerate(rows)}
 
