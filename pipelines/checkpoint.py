@@ -1,6 +1,7 @@
 """A training run on disk: everything that going on, or using the model, needs."""
 
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,32 @@ import yaml
 from pipelines.config import Layers, build, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.run_config import RunConfig
+from vlp.ema import EMA
+from vlp.masking import MaskStrategy
 from vlp.objectives import Objective, Vocabulary
 
 MODEL, TRAINING, CONFIG = "model.pt", "training.pt", "config.yaml"
 
 
-def save_checkpoint(
-    folder: Path, *, config: RunConfig, step: int, objective: Objective, optimizer: torch.optim.Optimizer
-) -> None:
+@dataclass
+class TrainingState:
+    """All that a run has learned so far."""
+
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    ema: EMA | None
+    mask: MaskStrategy
+    """As last calibrated."""
+    step: int = 0
+    """Steps done."""
+
+    @property
+    def model(self) -> Objective:
+        """What is evaluated and exported: the averaged weights, where there are some."""
+        return self.ema.objective if self.ema else self.objective
+
+
+def save_checkpoint(folder: Path, config: RunConfig, state: TrainingState) -> None:
     """Write a checkpoint folder whole or not at all.
 
     `model.pt` and `config.yaml` are the model; `training.pt` is what only going on needs.
@@ -25,21 +44,27 @@ def save_checkpoint(
     temporary = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    torch.save(objective.state_dict(), temporary / MODEL)
-    torch.save({"step": step, "optimizer": optimizer.state_dict()}, temporary / TRAINING)
-    (temporary / CONFIG).write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    training = {"step": state.step, "optimizer": state.optimizer.state_dict()}
+    if state.ema:
+        training["weights"] = state.objective.state_dict()
+    torch.save(state.model.state_dict(), temporary / MODEL)
+    torch.save(training, temporary / TRAINING)
+    settings = to_dict(replace(config, mask=state.mask))
+    (temporary / CONFIG).write_text(yaml.safe_dump(settings, sort_keys=False))
     # A run that died between writing and registering a checkpoint writes it again.
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 
 
-def restore_training(folder: Path, *, objective: Objective, optimizer: torch.optim.Optimizer) -> int:
-    """Load weights and optimizer; returns the number of steps that were done."""
-    device = next(objective.parameters()).device
-    objective.load_state_dict(_load(folder / MODEL, device))
+def restore_training(folder: Path, state: TrainingState) -> None:
+    """Go on where a checkpoint was saved."""
+    device = next(state.objective.parameters()).device
     training = _load(folder / TRAINING, device)
-    optimizer.load_state_dict(training["optimizer"])
-    return training["step"]
+    state.model.load_state_dict(_load(folder / MODEL, device))
+    if state.ema:
+        state.objective.load_state_dict(training["weights"])
+    state.optimizer.load_state_dict(training["optimizer"])
+    state.mask, state.step = read_run(folder / CONFIG).mask, training["step"]
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig]:

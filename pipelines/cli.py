@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipelines.cli_group import Vlp
 from pipelines.data_tools.commands import data
 
 if TYPE_CHECKING:
@@ -16,24 +17,6 @@ SETTINGS_HELP = """
 SETTINGS are YAML files and `key.path=value` overrides; they merge from left to right, overrides win.
 Every command also takes `machine.*` settings, or a file of conf/machine/: where it runs, never its result.
 """
-
-
-class Vlp(click.Group):
-    """Turns a user's mistake into one line and exit code 2, a failed training into one and exit code 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        from pipelines.config_errors import ConfigError, training_failure
-
-        try:
-            return super().invoke(ctx)
-        except ConfigError as error:
-            click.echo(f"vlp: {error}", err=True)
-            sys.exit(2)
-        except Exception as error:
-            if (reason := training_failure(error)) is None:
-                raise
-            click.echo(f"vlp: training failed: {reason}", err=True)
-            sys.exit(1)
 
 
 @click.group(cls=Vlp, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -124,6 +107,24 @@ def docfreq(settings: tuple[str, ...], output: Path) -> None:
     click.echo(f"{counts}: {output / TABLE}")
 
 
+@command("fit-codes")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The .npy file.")
+def fit_codes(settings: tuple[str, ...], output: Path) -> None:
+    """Fit a palette of colours, or a vocabulary of visual words, for SimMIM's class targets.
+
+    Example: vlp fit-codes shards=shards target.name=color_clusters -o palette.npy
+    """
+    layers, machine = read(settings)
+    from pipelines.codes import FitCodesConfig, fit
+    from pipelines.config import build
+    from pipelines.session import standalone
+
+    config = build(FitCodesConfig, layers)
+    manifest = standalone("fit-codes", fit, config, output, machine=machine)
+    click.echo(f"mean squared distance to the nearest code: {manifest['mean_squared_distance']:.4g}")
+    click.echo(f"use it: objective.target.name={config.target.name} objective.target.codes={output}")
+
+
 @command("pretrain")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder of the run; resumed if it exists."
@@ -149,9 +150,9 @@ def pretrain(settings: tuple[str, ...], output: Path | None) -> None:
 @command("evaluate")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the metrics.")
 def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
-    """Measure a checkpoint: retrieval, zero-shot classification, kNN.
+    """Measure a checkpoint: retrieval, zero-shot classification, kNN, few-shot.
 
-    Example: vlp evaluate checkpoint=results/pretrain/clip-1a2b3c4d evaluation.retrieval=dev.parquet
+    Example: vlp evaluate checkpoint=results/pretrain/clip-1a2b3c4d evaluation.retrieval.dev=dev.parquet
     """
     layers, machine = read(settings)
     from pipelines.config import build

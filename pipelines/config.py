@@ -14,6 +14,7 @@ import yaml
 
 from pipelines.config_errors import ConfigError, explain, nearest
 from vlp.config import StrictConfig
+from vlp.data.cache import ShardCache
 
 Schema = TypeVar("Schema")
 
@@ -37,8 +38,15 @@ class MachineConfig(StrictConfig):
     """Actors that download and count, each on one CPU."""
     tracking_uri: str | None = None
     """MLflow server; None is a SQLite store in `storage`."""
+    batch_parts: int = 1
+    """Parts in which a training worker encodes its share of a batch, one after another, to need less memory
+    for a second forward pass; the loss still sees the whole batch."""
+    checkpoint_activations: bool = False
+    """Compute each block's activations again in the backward pass instead of holding them."""
     log_every_steps: int = 10
     checkpoint_every_steps: int = 500
+    cache: ShardCache | None = None
+    """Local copies of shards that lie on a slow folder; None reads them where they lie."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept on disk."""
     track_checkpoints: Literal["all", "best", "last", "none"] = "last"
@@ -50,6 +58,7 @@ class MachineConfig(StrictConfig):
         for key in (
             "cpus_per_worker",
             "data_workers",
+            "batch_parts",
             "log_every_steps",
             "checkpoint_every_steps",
             "keep_checkpoints",
@@ -160,10 +169,17 @@ def absolute_paths(config: Schema, folder: Path | None = None) -> Schema:
     """Settings for a process that works elsewhere; paths are relative to the folder, or to this one."""
     folder = folder or Path.cwd()
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}  # pyright: ignore[reportArgumentType]
-    paths = {key: folder / value for key, value in values.items() if isinstance(value, Path)}
-    parts = {key: value for key, value in values.items() if dataclasses.is_dataclass(value)}
-    nested = {key: absolute_paths(part, folder) for key, part in parts.items()}
-    return dataclasses.replace(config, **paths, **nested)  # pyright: ignore[reportArgumentType]
+    return dataclasses.replace(config, **{key: _absolute(value, folder) for key, value in values.items()})  # pyright: ignore[reportArgumentType]
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _absolute(part, folder) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_absolute(part, folder) for part in value)
+    if dataclasses.is_dataclass(value):
+        return absolute_paths(value, folder)
+    return folder / value if isinstance(value, Path) else value
 
 
 def check_name(name: str) -> None:

@@ -64,6 +64,8 @@ def _problem(first: Any, key: str, path: list[str], owner: Any) -> str:
         return f"{key}.name is {context['tag']!r}{nearest(context['tag'], valid)}"
     if kind == "union_tag_not_found":
         return f"{key} needs a name, such as {key}: {{name: ...}}"
+    if kind == "dict_type":
+        return f"{key} needs a name, such as {key}.NAME={first['input']}"
     if kind == "value_error":
         where = f"{key}." if key else ""
         return f"{where}{context['error']}"

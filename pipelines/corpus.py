@@ -95,9 +95,10 @@ def corpus_evaluation(config: CorpusConfig, folder: Path) -> EvaluationConfig:
     """What a corpus is evaluated on, if nothing else is given."""
     if isinstance(config, TinyWorldConfig):
         return EvaluationConfig(
-            retrieval=folder / "retrieval.parquet", classification=folder / "classification"
+            retrieval={config.name: folder / "retrieval.parquet"},
+            classification={config.name: folder / "classification"},
         )
-    return EvaluationConfig(retrieval=config.path / config.retrieval)
+    return EvaluationConfig(retrieval={"heldout": config.path / config.retrieval})
 
 
 def _content(config: CorpusConfig, folder: Path) -> Any:

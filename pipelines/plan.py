@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config import Layers, Schema, build, check_name, read_yaml
-from pipelines.config_errors import ConfigError
+from pipelines.config_errors import ConfigError, nearest
 from pipelines.corpus import CorpusConfig, ServeConfig, check_corpus
 from pipelines.docfreq import DocfreqConfig
 from pipelines.download import DownloadConfig
@@ -33,6 +33,8 @@ class PipelineConfig(StrictConfig):
     """Settings that every run gets on top of its own file."""
     runs: list[dict[str, Any]]
     """One entry per method: `base`, a file of conf/run/, and settings on top of it and of `common`."""
+    only: tuple[str, ...] = ()
+    """Names of the runs to do; () for all."""
     evaluation: EvaluationConfig | None = None
     """What the runs are evaluated on; None takes the held-out part of the corpus."""
 
@@ -61,10 +63,13 @@ class Plan:
         if config.corpus is None:
             list_files(download.url_list, download.input_format)
         self.docfreq(LATER).build()
-        runs = self.runs(LATER, LATER)
+        runs = self._all_runs(LATER, LATER)
         names = [run.name for run in runs]
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"runs: name at least one run, and each only once; got {', '.join(names)}")
+        for name in config.only:
+            if name not in names:
+                raise ConfigError(f"only: no run is named {name}{nearest(name, names)}")
         if config.evaluation is not None:
             check_evaluation(config.evaluation)
 
@@ -83,6 +88,10 @@ class Plan:
         Args:
             tables: folder of the docfreq stage.
         """
+        runs, only = self._all_runs(shards, tables), self.config.only
+        return [run for run in runs if not only or run.name in only]
+
+    def _all_runs(self, shards: Path, tables: Path) -> list[RunConfig]:
         return [self._run(entry, shards, tables) for entry in self.config.runs]
 
     def _run(self, entry: dict[str, Any], shards: Path, tables: Path) -> RunConfig:

@@ -9,19 +9,21 @@ from typing import Any
 import torch
 import yaml
 
+from pipelines.calibration import calibrate_mask, recalibration_steps
 from pipelines.checkpoint import CONFIG, MODEL
 from pipelines.cluster import connect
+from pipelines.codes import check_codes, codes_digest
 from pipelines.config import MachineConfig, absolute_paths, fingerprint, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.evaluate import check_evaluation
 from pipelines.ingest.shard import write_json
 from pipelines.journal import Journal
-from pipelines.mask_preview import calibrate_mask, preview_masks
+from pipelines.mask_preview import preview_masks
 from pipelines.run_config import RunConfig, build_tokenizer
+from pipelines.train_job import CHECKPOINTS, TrainJob
 from vlp.data.document_frequency import DocumentFrequency
+from vlp.data.loader import data_order, open_shards
 from vlp.data.shards import MANIFEST, ShardSet
-
-CHECKPOINTS = "checkpoints"
 
 
 def pretrain(
@@ -43,14 +45,16 @@ def pretrain(
     shards = check_run(config, machine)
     output = output.absolute()
     _claim(config, output)
+    searched = recalibration_steps(config)
     config = calibrate_mask(config, shards, output, journal)
     _journal_inputs(config, shards, output, journal)
     connect_for_training(machine)
-    checkpoint = _fit(config, output, machine, journal, callbacks)
+    job = TrainJob(absolute_paths(config), machine, output, journal, searched)
+    checkpoint = _fit(job, callbacks)
     manifest = {
         "digest": weights_digest(checkpoint),
         "checkpoint": str(checkpoint.relative_to(output)),
-        "steps": config.training.steps,
+        "steps": config.num_steps,
     }
     write_json(output / MANIFEST, manifest)
     return manifest
@@ -69,9 +73,12 @@ def run_identity(config: RunConfig) -> str:
     """Identity of a run's result: its settings, with the content of its inputs in place of their paths."""
     settings = to_dict(config)
     settings["tokenizer"] = config.tokenizer.build().identity
-    settings["data"]["shards"] = ShardSet(config.data.shards).digest
+    settings["data"]["shards"] = ShardSet(*config.data.folders).digest
+    settings["data"]["mix"] = config.data.shares
     if table := config.data.document_frequency:
         settings["data"]["document_frequency"] = hashlib.sha256(table.read_bytes()).hexdigest()
+    if codes := codes_digest(config):
+        settings["objective"]["target"]["codes"] = codes
     del settings["evaluation"]  # measures the result, does not change it
     return fingerprint(settings)
 
@@ -80,7 +87,7 @@ def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
     """Find what would stop a run, before any worker starts; returns its data."""
     build_tokenizer(config.tokenizer, "tokenizer")
     try:
-        shards = ShardSet(config.data.shards)
+        shards = open_shards(config.data)
         _check_document_frequency(config)
     except ValueError as error:
         raise ConfigError(f"data: {error}") from error
@@ -94,6 +101,11 @@ def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
         raise ConfigError(
             f"training.batch_size {batch_size} is not a multiple of machine.num_workers {num_workers}"
         )
+    check_codes(config)
+    try:
+        data_order(shards, config.data, seed=config.seed, batch_size=batch_size)
+    except ValueError as error:
+        raise ConfigError(f"data.mix: {error}") from error
     check_evaluation(config.evaluation)
     return shards
 
@@ -128,27 +140,25 @@ def weights_digest(checkpoint: Path) -> str:
 
 
 def validation_metric(config: RunConfig) -> str | None:
-    """The metric by which checkpoints are compared; None where nothing is measured during training."""
+    """The metric by which checkpoints are compared, of the first set; None where none is measured."""
     if config.evaluation.every_steps is None:
         return None
-    is_contrastive = config.objective.name == "contrastive"
-    if is_contrastive and config.evaluation.retrieval:
-        return "val/text_to_image/recall@1"
-    return "val/knn/acc1" if config.evaluation.classification else None
+    pairs, labelled = config.evaluation.retrieval, config.evaluation.classification
+    if pairs and config.objective.name == "contrastive":
+        return f"val/{next(iter(pairs))}/text_to_image/recall@1"
+    return f"val/{next(iter(labelled))}/knn/acc1" if labelled else None
 
 
-def _fit(
-    config: RunConfig, output: Path, machine: MachineConfig, journal: Journal, callbacks: Sequence[Any]
-) -> Path:
+def _fit(job: TrainJob, callbacks: Sequence[Any]) -> Path:
     """Run the workers to the end; returns the folder of the last checkpoint."""
     from ray.train import FailureConfig, LoggingConfig, Result, ScalingConfig
     from ray.train import RunConfig as RayRunConfig
     from ray.train.torch import TorchTrainer
 
     from pipelines.train_callbacks import AnnounceFailures
-    from pipelines.train_loop import Job, train_worker
+    from pipelines.train_loop import train_worker
 
-    job = Job(absolute_paths(config), machine, output / CHECKPOINTS, journal)
+    machine = job.machine
     resources = {"CPU": machine.cpus_per_worker} | ({"GPU": 1} if machine.use_gpu else {})
     result: Result = TorchTrainer(
         train_worker,
@@ -158,43 +168,44 @@ def _fit(
         ),
         run_config=RayRunConfig(
             name=CHECKPOINTS,
-            storage_path=str(output),
+            storage_path=str(job.output),
             failure_config=FailureConfig(max_failures=machine.max_failures),
-            checkpoint_config=_checkpoint_config(config, machine),
+            checkpoint_config=_checkpoint_config(job),
             logging_config=LoggingConfig(log_level="ERROR"),
-            callbacks=[AnnounceFailures(config.name), *callbacks],
+            callbacks=[AnnounceFailures(job.config.name), *callbacks],
         ),
     ).fit()
     assert result.checkpoint is not None
-    _journal_checkpoints(config, machine, journal, result)
+    _journal_checkpoints(job, result)
     return Path(result.checkpoint.path)
 
 
-def _checkpoint_config(config: RunConfig, machine: MachineConfig) -> Any:
+def _checkpoint_config(job: TrainJob) -> Any:
     from ray.train import CheckpointConfig
 
+    machine = job.machine
     if machine.track_checkpoints == "all":
         return CheckpointConfig()
-    metric = validation_metric(config) if machine.track_checkpoints == "best" else None
+    metric = validation_metric(job.config) if machine.track_checkpoints == "best" else None
     return CheckpointConfig(num_to_keep=machine.keep_checkpoints, checkpoint_score_attribute=metric)
 
 
-def _journal_checkpoints(config: RunConfig, machine: MachineConfig, journal: Journal, result: Any) -> None:
+def _journal_checkpoints(job: TrainJob, result: Any) -> None:
     """Hand the checkpoints that the policy asks for to tracking: the model without the optimizer."""
     kept = [checkpoint for checkpoint, _ in result.best_checkpoints or []]
-    metric = validation_metric(config)
-    if machine.track_checkpoints == "none":
+    metric, policy = validation_metric(job.config), job.machine.track_checkpoints
+    if policy == "none":
         return
-    if machine.track_checkpoints == "all":
+    if policy == "all":
         chosen = kept
-    elif machine.track_checkpoints == "best" and metric and kept:
+    elif policy == "best" and metric and kept:
         chosen = [result.get_best_checkpoint(metric, "max")]
     else:
         chosen = [result.checkpoint]
     for checkpoint in chosen:
         folder = Path(checkpoint.path)
         for file in (MODEL, CONFIG):
-            journal.artifact(folder / file, folder=f"checkpoints/{folder.name}")
+            job.journal.artifact(folder / file, folder=f"checkpoints/{folder.name}")
 
 
 def _journal_inputs(config: RunConfig, shards: ShardSet, output: Path, journal: Journal) -> None:
@@ -206,7 +217,7 @@ def _journal_inputs(config: RunConfig, shards: ShardSet, output: Path, journal: 
         digest=shards.digest,
         source=str(config.data.shards.absolute()),
         context="training",
-        profile={key: shards.manifest[key] for key in ("digest", "num_samples", "num_urls", "outcomes")},
+        profile=shards.profile,
     )
     preview_masks(config, shards, {config.name: config.mask}).save(output / "masks.png")
     journal.artifact(output / "masks.png", folder="pictures")

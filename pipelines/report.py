@@ -26,8 +26,9 @@ COLUMNS = {
     "image_to_text/recall@5": "I->T R@5",
     "zero_shot/acc1": "zero-shot",
     "knn/acc1": "kNN",
+    "few_shot/10/acc1": "10-shot",
 }
-"""Metric -> its heading; shares from 0 to 1."""
+"""Metric of a set -> its heading; shares from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,15 @@ def write_report(
     rows: Sequence[Row], masks: Image.Image, output: Path, *, journal: Journal
 ) -> dict[str, Any]:
     """Write the table as JSON, Markdown and a picture, and the methods' masks; returns a manifest."""
+    headings = _headings(rows)
     masks.save(output / "masks.png")
     (output / "report.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
     (output / "report.md").write_text(_markdown(rows))
-    metric_bars({row.method: _shown(row) for row in rows}).save(output / "report.png")
+    charts = {
+        row.method: {heading: row.metrics[key] for key, heading in headings.items() if key in row.metrics}
+        for row in rows
+    }
+    metric_bars(charts).save(output / "report.png")
     for name in ("report.json", "report.md", "report.png", "masks.png"):
         journal.artifact(output / name, folder="report")
     for row in rows:
@@ -76,7 +82,7 @@ def print_table(rows: Sequence[Row]) -> None:
     header, *body = _cells(rows)
     table = Table(title="Method x metrics x relative training time", box=SIMPLE_HEAD)
     for heading in header:
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading.replace(" ", "\n", 1), no_wrap=True)  # the set above its metric
     for cells in body:
         table.add_row(*cells)
     Console(width=max(120, Console().width)).print(table)
@@ -89,8 +95,8 @@ def _markdown(rows: Sequence[Row]) -> str:
 
 
 def _cells(rows: Sequence[Row]) -> list[list[str]]:
-    shown = [key for key in COLUMNS if any(key in row.metrics for row in rows)]
-    header = ["method", "objective", "mask", *(COLUMNS[key] for key in shown), "time"]
+    shown = _headings(rows)
+    header = ["method", "objective", "mask", *shown.values(), "time"]
     body = []
     for row in rows:
         numbers = [f"{row.metrics[key]:.1%}" if key in row.metrics else "-" for key in shown]
@@ -99,5 +105,9 @@ def _cells(rows: Sequence[Row]) -> list[list[str]]:
     return [header, *body]
 
 
-def _shown(row: Row) -> dict[str, float]:
-    return {heading: row.metrics[key] for key, heading in COLUMNS.items() if key in row.metrics}
+def _headings(rows: Sequence[Row]) -> dict[str, str]:
+    """Metrics that the table shows, by set, with their headings."""
+    keys = dict.fromkeys(key for row in rows for key in row.metrics)
+    sets = dict.fromkeys(key.partition("/")[0] for key in keys)
+    shown = [(name, metric) for name in sets for metric in COLUMNS if f"{name}/{metric}" in keys]
+    return {f"{name}/{metric}": f"{name} {COLUMNS[metric]}" for name, metric in shown}

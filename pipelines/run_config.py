@@ -1,22 +1,26 @@
 """A pre-training run: one method, stated completely."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.config import check_name
 from pipelines.config_errors import ConfigError
 from vlp.config import StrictConfig
-from vlp.data.loader import DataConfig
+from vlp.data.config import DataConfig
 from vlp.encoders import IMAGE_ENCODERS
 from vlp.encoders.vit import ViTConfig
+from vlp.lr_schedule import LR_SCHEDULES, Cosine
 from vlp.masking import STRATEGIES
 from vlp.masking.none import NoMask
 from vlp.objectives import OBJECTIVES
-from vlp.optim import OptimizerConfig
+from vlp.objectives.class_targets import ClassTargetConfig
+from vlp.optim import OPTIMIZERS, AdamWConfig
 from vlp.registry import one_of
 from vlp.tokenizers import TOKENIZERS, Tokenizer, TokenizerConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
-from vlp.training import TrainingConfig
+from vlp.training import TrainingConfig, TuningConfig
 
 
 def build_tokenizer(config: TokenizerConfig, key: str) -> Tokenizer:
@@ -35,20 +39,29 @@ def build_tokenizer(config: TokenizerConfig, key: str) -> Tokenizer:
 class EvaluationConfig(StrictConfig):
     """What a model is measured on; what is not given is not measured."""
 
-    retrieval: Path | None = None
-    """Parquet file with columns `image` and `captions`."""
-    classification: Path | None = None
-    """Folder of train.parquet and test.parquet (`image`, `label`), and meta.json (`classes`, `templates`)."""
+    retrieval: Mapping[str, Path] = field(default_factory=dict)
+    """Set's name, the first part of its metrics -> Parquet file with columns `image` and `captions`."""
+    classification: Mapping[str, Path] = field(default_factory=dict)
+    """Set's name -> folder of train.parquet and test.parquet (`image`, `label`), and meta.json (`classes`,
+    `templates`)."""
     every_steps: int | None = None
     """Also measure during training, this often; None measures only the finished model."""
     num_neighbours: int = 20
     """k of the kNN classifier."""
+    shots: tuple[int, ...] = (10,)
+    """Labelled images per class of the few-shot classifier, one or more numbers; () for none."""
 
     def __post_init__(self) -> None:
         for key in ("every_steps", "num_neighbours"):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ValueError(f"{key} must be at least 1, got {value}")
+        if any(shots < 1 for shots in self.shots):
+            raise ValueError(f"shots must be at least 1, got {list(self.shots)}")
+        for key in ("retrieval", "classification"):
+            for name in getattr(self, key):
+                if not re.fullmatch(r"\w[\w-]*", name):
+                    raise ValueError(f"{key} must be by names of letters, digits, _ and -, got {name!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +76,39 @@ class RunConfig(StrictConfig):
     image_encoder: one_of(IMAGE_ENCODERS, default="vit") = ViTConfig()  # pyright: ignore[reportInvalidTypeForm]
     mask: one_of(STRATEGIES) = NoMask()  # pyright: ignore[reportInvalidTypeForm]
     objective: one_of(OBJECTIVES)  # pyright: ignore[reportInvalidTypeForm]
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: one_of(OPTIMIZERS, default="adamw") = AdamWConfig()  # pyright: ignore[reportInvalidTypeForm]
+    lr_schedule: one_of(LR_SCHEDULES, default="cosine") = Cosine()  # pyright: ignore[reportInvalidTypeForm]
     training: TrainingConfig = TrainingConfig()
+    tuning: TuningConfig | None = None
+    """Steps on whole images after the masked ones."""
     evaluation: EvaluationConfig = EvaluationConfig()
 
     def __post_init__(self) -> None:
         check_name(self.name)
         self.objective.check(self.image_encoder, self.mask)
+        self._check_target()
+        if self.tuning:
+            try:
+                self.objective.check(self.image_encoder, NoMask())
+            except ValueError as error:
+                raise ValueError(f"tuning trains on whole images: {error}") from error
+
+    def _check_target(self) -> None:
+        target = getattr(self.objective, "target", None)
+        if isinstance(target, ClassTargetConfig) and target.normalization != self.data.normalization:
+            raise ValueError(
+                f"data.normalization is {self.data.normalization} and objective.target.normalization "
+                f"{target.normalization}: the target's classes are colours; set both alike"
+            )
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps in all."""
+        return self.training.steps + (self.tuning.steps if self.tuning else 0)
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of a step; the schedule starts anew with the tuning."""
+        steps, tuning = self.training.steps, self.tuning
+        if tuning and step >= steps:
+            return tuning.lr_schedule(step - steps, peak=tuning.lr, total_steps=tuning.steps)
+        return self.lr_schedule(step, peak=self.optimizer.lr, total_steps=steps)

@@ -19,6 +19,7 @@ from vlp.distributed import all_gather, all_mean, all_sum, is_main, rank, world_
 from vlp.encoders.text import TextConfig
 from vlp.encoders.vit import VisionTransformer, ViTConfig
 from vlp.masking.cluster import ClusterMask
+from vlp.masking.kmeans import KMeansMask
 from vlp.masking.none import NoMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import OBJECTIVES, Batch, Objective, Vocabulary
@@ -30,7 +31,12 @@ SETTINGS = {
     "contrastive": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
     "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
 }
-MASKS = {"none": NoMask(), "random": RandomMask(), "cluster": ClusterMask(threshold=0.3)}
+MASKS = {
+    "none": NoMask(),
+    "random": RandomMask(),
+    "cluster": ClusterMask(threshold=0.3),
+    "kmeans": KMeansMask(num_clusters=4),
+}
 LOSSES = {
     **{f"contrastive-{name}": {"loss": loss()} for name, loss in CONTRASTIVE_LOSSES.items()},
     **{
@@ -42,7 +48,7 @@ CASES = [
     *(
         (objective, mask)
         for objective, mask in product(sorted(OBJECTIVES), sorted(MASKS))
-        if mask != "none" or not getattr(OBJECTIVES[objective], "rebuilds_patches", False)
+        if mask != "none" or not OBJECTIVES[objective].rebuilds_patches
     ),
     *product(LOSSES, ["none"]),
 ]

@@ -18,7 +18,7 @@ def normalize(images: Tensor, normalization: Normalization) -> Tensor:
     mean, std = (
         torch.tensor(values, device=images.device)[:, None, None] for values in MEAN_STD[normalization]
     )
-    return (images.float() / 255 - mean) / std
+    return (images - 255 * mean).div_(255 * std)
 
 
 def denormalize(images: Tensor, normalization: Normalization) -> Tensor:

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from vlp.batch import Batch
 from vlp.config import StrictConfig
 from vlp.distributed import rank
+from vlp.ema import EMAConfig
+from vlp.lr_schedule import LR_SCHEDULES, Cosine
 from vlp.objectives import Step
+from vlp.registry import one_of
 from vlp.seeds import mix_seeds
 
 
@@ -18,7 +21,7 @@ class TrainingConfig(StrictConfig):
     """How long and how a model is trained."""
 
     steps: int = 10_000
-    """Optimizer steps."""
+    """Optimizer steps; 0 keeps the untrained network, to compare with."""
     batch_size: int = 256
     """Pairs per step, over all workers."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -26,10 +29,30 @@ class TrainingConfig(StrictConfig):
     max_grad_norm: float | None = None
     """Gradients longer than this are scaled down; None leaves them."""
 
+    ema: EMAConfig | None = None
+    """How the weights are averaged over the steps; None for no average."""
+
     def __post_init__(self) -> None:
-        for key in ("steps", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+        for key, least in (("steps", 0), ("batch_size", 1)):
+            if getattr(self, key) < least:
+                raise ValueError(f"{key} must be at least {least}, got {getattr(self, key)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningConfig(StrictConfig):
+    """Steps on whole images that follow the masked ones, to close the gap to evaluation (FLIP,
+    arXiv:2212.00794, section 3); the optimizer's state is kept."""
+
+    steps: int
+    lr: float
+    """Peak learning rate, after warmup."""
+    lr_schedule: one_of(LR_SCHEDULES, default="cosine") = Cosine(warmup_steps=0)  # pyright: ignore[reportInvalidTypeForm]
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.lr <= 0:
+            raise ValueError(f"lr must be above 0, got {self.lr}")
 
 
 def forward(model: nn.Module, batch: Batch, config: TrainingConfig, *, step: int, seed: int) -> Step:
@@ -38,7 +61,7 @@ def forward(model: nn.Module, batch: Batch, config: TrainingConfig, *, step: int
     generator = torch.Generator(device).manual_seed(mix_seeds(seed, step))
     torch.manual_seed(mix_seeds(seed, step, rank()))  # what layers draw themselves, such as dropped paths
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        return model(batch, progress=step / config.steps, generator=generator)
+        return model(batch, progress=min(1.0, step / config.steps), generator=generator)
 
 
 def update(
@@ -46,7 +69,7 @@ def update(
 ) -> Tensor:
     """Backward and one optimizer step; returns the norm of the gradient: ()."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["lr_scale"]
     optimizer.zero_grad()
     loss.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), torch.inf if max_norm is None else max_norm)

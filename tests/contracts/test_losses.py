@@ -15,7 +15,7 @@ from vlp.objectives.contrastive import ContrastiveConfig
 from vlp.objectives.contrastive_losses import CONTRASTIVE_LOSSES
 from vlp.objectives.label_losses import LABEL_LOSSES
 from vlp.objectives.superclass import SuperClassConfig
-from vlp.optim import OptimizerConfig, build_optimizer
+from vlp.optim import AdamWConfig, build_optimizer
 from vlp.training import TrainingConfig, forward, update
 
 CONTRASTIVE = ContrastiveConfig(embed_dim=16, text_encoder=TextConfig(width=32, depth=1, num_heads=2))
@@ -44,7 +44,7 @@ def batch() -> Batch:
 
 
 def test_one_batch_is_learned_by_heart(model: Objective, batch: Batch) -> None:
-    optimizer = build_optimizer(model, OptimizerConfig(weight_decay=0.0))
+    optimizer = build_optimizer(model, AdamWConfig(weight_decay=0.0))
     losses = []
     for number in range(150):
         loss = forward(model, batch, TrainingConfig(steps=1000), step=number, seed=0).loss

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from scipy.stats import chi2
 from torch import Generator, Tensor
 
+from vlp.encoders.patches import patchify, unpatchify
+from vlp.encoders.vit import ViTConfig
 from vlp.masking import STRATEGIES, MaskInputs, MaskStrategy, Slots, visible_slots
 from vlp.masking.schedule import Schedule
 from vlp.masking.strategy import uniform_noise
@@ -19,6 +21,7 @@ SETTINGS = {
         {"threshold": "per_image", "min_mask_ratio": 0.7},
         {"threshold": ((0.0, 0.2), (1.0, 0.6)), "feature": "mix"},
         {"threshold": 0.5, "feature": "embedding"},
+        {"threshold": 0.5, "pixel_norm": False},
     ],
     "importance": [
         {"score": "edges", "hide": "important"},
@@ -78,6 +81,14 @@ def test_a_mask_says_of_every_patch_whether_it_is_hidden(strategy: MaskStrategy,
         masked = mask(strategy, patches, progress=progress)
         assert masked.shape == (B, N)
         assert masked.dtype == torch.bool
+
+
+def test_a_mask_looks_at_nothing_but_the_views_that_it_names(strategy: MaskStrategy, patches: Tensor) -> None:
+    offered = all_views(patches)
+    views = {view: (lambda view=view: getattr(offered, view)) for view in strategy.views}
+    inputs = MaskInputs((B, N), patches.device, patches=lambda: patches, **views)
+    for progress in (0.0, 0.5):
+        strategy(inputs, progress=progress, generator=seeded(0))
 
 
 def test_the_generator_and_the_images_decide_the_mask(strategy: MaskStrategy, patches: Tensor) -> None:
@@ -166,6 +177,32 @@ def test_the_cut_keeps_each_visible_patch_equally_often(strategy: MaskStrategy, 
     spread = (visible - V) / (visible - 1)
     statistic = ((kept - expected) ** 2 / expected).sum().item() / spread
     assert statistic < chi2.isf(1e-4, df=visible - 1)
+
+
+@torch.no_grad()
+def test_the_class_token_of_a_batch_is_that_of_each_image_alone_whatever_fills_the_slots(
+    strategy: MaskStrategy,
+) -> None:
+    """The class token is never hidden, never counted, and sees the visible patches of its own image."""
+    torch.manual_seed(0)
+    vit = ViTConfig(image_size=64, patch_size=8, width=32, depth=2, num_heads=2).build().eval()
+    images = torch.randn(6, 3, 64, 64, generator=seeded(0))
+    inputs = vit.mask_inputs(images)
+    masked = strategy(inputs, generator=seeded(1))
+    noise = None if strategy.is_exact else uniform_noise(inputs, seeded(2))
+    keep_indices, is_padding = visible_slots(masked, strategy.num_visible(N), noise)
+    states = vit(images, Slots(keep_indices, is_padding))
+    assert states.shape == (6, 1 + strategy.num_visible(N), 32)
+    is_seen = torch.ones_like(keep_indices, dtype=torch.bool) if is_padding is None else ~is_padding
+    hidden = torch.ones(6, N, dtype=torch.bool).scatter(1, keep_indices, ~is_seen)
+    pixels = patchify(images, 8)
+    pixels[hidden] = 100.0
+    other = vit(unpatchify(pixels, 8), Slots(keep_indices, is_padding))
+    torch.testing.assert_close(other[:, 0], states[:, 0])
+    for image, state, keep, seen in zip(images, states, keep_indices, is_seen, strict=True):
+        alone = vit(image[None], Slots(keep[seen][None], None))[0]
+        torch.testing.assert_close(state[0], alone[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(state[1:][seen], alone[1:], atol=1e-5, rtol=1e-5)
 
 
 def test_a_strategy_compiles_into_one_graph(strategy: MaskStrategy, patches: Tensor) -> None:

@@ -1,9 +1,13 @@
 """Loaded batches are a pure function of the draws, in whatever process they are made."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from vlp.data.loader import DataConfig, TrainingPairs, load_batches, load_images
+from vlp.data.cache import ShardCache
+from vlp.data.config import DataConfig, MixedShards
+from vlp.data.loader import BatchLoader, TrainingPairs, data_order, load_images, open_shards
 from vlp.data.order import Draw, rank_batches
 from vlp.data.shards import ShardSet
 from vlp.data.transforms import center_crop, decode, to_tensor
@@ -12,16 +16,20 @@ from vlp.objectives import Batch
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 
 
-def pairs(shards, seed: int = 0) -> TrainingPairs:
-    config = DataConfig(shards=shards.folder, crop_scale=(0.3, 1.0))
-    return TrainingPairs(ShardSet(shards.folder), config, image_size=24, seed=seed)
+def pairs(shards, seed: int = 0, **settings) -> TrainingPairs:
+    config = DataConfig(shards=shards.folder, crop_scale=(0.3, 1.0), **settings)
+    return TrainingPairs(open_shards(config), config, image_size=24, seed=seed)
+
+
+def load(dataset: TrainingPairs, steps: range, *, num_workers: int = 0) -> BatchLoader:
+    order = data_order(dataset.shards, dataset.config, seed=0, batch_size=5)
+    draws = rank_batches(order, steps=steps, rank=0, world_size=1)
+    tokenizer = ClipBPEConfig(context_length=12).build()
+    return BatchLoader(dataset, draws, tokenizer, num_workers=num_workers, device=torch.device("cpu"))
 
 
 def batches(shards, steps: range, *, num_workers: int = 0) -> list[Batch]:
-    dataset = pairs(shards)
-    draws = rank_batches(seed=0, num_samples=len(dataset), batch_size=5, steps=steps, rank=0, world_size=1)
-    tokenizer = ClipBPEConfig(context_length=12).build()
-    return list(load_batches(dataset, draws, tokenizer, num_workers=num_workers, device=torch.device("cpu")))
+    return list(load(pairs(shards), steps, num_workers=num_workers))
 
 
 def test_a_draw_gives_one_pair_whatever_was_drawn_before(shards) -> None:
@@ -30,7 +38,7 @@ def test_a_draw_gives_one_pair_whatever_was_drawn_before(shards) -> None:
         used[Draw(index, 0)]
     torch.manual_seed(5)  # no global generator matters
     for index in range(len(fresh)):
-        (image, caption), (again, same) = fresh[Draw(index, 1)], used[Draw(index, 1)]
+        (image, caption, _), (again, same, _) = fresh[Draw(index, 1)], used[Draw(index, 1)]
         assert torch.equal(image, again)
         assert caption == same
 
@@ -66,12 +74,13 @@ def test_a_run_that_resumes_loads_what_an_undisturbed_one_loads(shards) -> None:
 def test_a_batch_is_normalized_pixels_and_the_tokens_of_its_captions(shards) -> None:
     (batch,) = batches(shards, range(1))
     dataset = pairs(shards)
-    (draws,) = rank_batches(seed=0, num_samples=16, batch_size=5, steps=range(1), rank=0, world_size=1)
+    order = data_order(dataset.shards, dataset.config, seed=0, batch_size=5)
+    (draws,) = rank_batches(order, steps=range(1), rank=0, world_size=1)
     tokenizer = ClipBPEConfig(context_length=12).build()
     mean, std = (torch.tensor(values)[:, None, None] for values in MEAN_STD["clip"])
     assert batch.images.shape == (5, 3, 24, 24)
     for row, draw in enumerate(draws):
-        image, caption = dataset[draw]
+        image, caption, _ = dataset[draw]
         tokens, lengths = tokenizer.encode([caption])
         torch.testing.assert_close(batch.images[row] * std + mean, image / 255)
         assert batch.lengths[row] == lengths[0]
@@ -85,7 +94,37 @@ def test_images_for_evaluation_are_the_normalized_middle_squares(shards) -> None
     torch.testing.assert_close(images * std + mean, expected / 255)
 
 
-@pytest.mark.parametrize("crop_scale", [(0.0, 1.0), (0.9, 0.5), (0.5, 1.1)])
-def test_an_impossible_crop_is_named(crop_scale: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="crop_scale"):
-        DataConfig(crop_scale=crop_scale)
+@pytest.mark.parametrize(
+    "settings", [{"shuffle": "block", "shuffle_window": 2}, {"shuffle": "block", "shuffle_window": 1}, {}]
+)
+def test_batches_depend_on_seed_and_step_alone(shards, tmp_path: Path, settings: dict) -> None:
+    """Not on the processes that load, where a run resumed, the number of workers, or a cache."""
+    mix = (MixedShards(shards=shards.folder, share=0.4),)
+    for config in (settings, {**settings, "mix": mix}):
+        whole = list(load(pairs(shards, **config), range(9)))
+        for other in (
+            load(pairs(shards, **config), range(4, 9), num_workers=2),
+            load(with_cache(pairs(shards, **config), tmp_path), range(4, 9), num_workers=1),
+        ):
+            for one, same in zip(whole[4:], other, strict=True):
+                assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
+
+
+def with_cache(dataset: TrainingPairs, folder: Path) -> TrainingPairs:
+    cached = open_shards(dataset.config, cache=ShardCache(folder=folder / "cache", gigabytes=0.001))
+    return TrainingPairs(cached, dataset.config, image_size=24, seed=0)
+
+
+def test_a_mixture_is_one_set_whose_folders_follow_one_another(shards) -> None:
+    dataset = pairs(shards, mix=(MixedShards(shards=shards.folder, share=0.4),))
+    assert len(dataset) == 32
+    assert [dataset.shards.image_bytes(i) for i in range(32)] == shards.images * 2
+    assert [dataset.shards.folder_range(i) for i in (0, 15, 16, 31)] == [range(16)] * 2 + [range(16, 32)] * 2
+    assert dataset.shards.digest == "digest+digest"
+
+
+def test_block_shuffling_keeps_the_indexes_of_few_shards_in_memory(shards) -> None:
+    read = ShardSet(shards.folder, max_indexes=2)
+    for i in (0, 7, 15, 3, 9):
+        assert read.captions(i) == shards.captions[i]
+        assert len(read._indexes) <= 2

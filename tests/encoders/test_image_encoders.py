@@ -1,5 +1,6 @@
 """What holds for every registered image encoder, and Hugging Face's BEiT and Swin as oracles."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from vlp.encoders.beit import BEiTConfig
 from vlp.encoders.patches import patchify, unpatchify
 from vlp.encoders.swin import SwinConfig
 from vlp.masking import MaskStrategy, visible_slots
+from vlp.masking.attention import AttentionMask
 from vlp.masking.cluster import ClusterMask
+from vlp.masking.importance import ImportanceMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import OBJECTIVES, Batch, Vocabulary
 from vlp.objectives.reconstruction import masked_mean
@@ -90,6 +93,27 @@ def test_a_padded_batch_gives_the_states_of_each_image_alone(name: str, images: 
 def test_an_encoder_that_needs_all_patches_is_no_choice_for_objectives_that_drop_some(name: str) -> None:
     with pytest.raises(ValueError, match="image_encoder swin needs all of them"):
         OBJECTIVES[name]().check(SwinConfig(), RandomMask())
+
+
+@pytest.mark.parametrize("name", sorted(IMAGE_ENCODERS))
+def test_an_encoder_offers_the_views_that_its_config_names(name: str, images: Tensor) -> None:
+    inputs = build(name).mask_inputs(images)
+    offered: set[str] = set()
+    for view in ("tokens", "attention"):
+        with suppress(ValueError):
+            assert getattr(inputs, view).shape[:2] == (3, inputs.num_patches)
+            offered.add(view)
+    assert offered == IMAGE_ENCODERS[name].views
+
+
+@pytest.mark.parametrize("name", ["beit", "swin"])
+@pytest.mark.parametrize("mask", [AttentionMask(), ImportanceMask(score="attention")])
+def test_a_mask_by_attention_needs_an_encoder_that_has_it(name: str, mask: MaskStrategy) -> None:
+    message = f"mask {mask.name} reads attention, which image_encoder {name} does not offer"
+    with pytest.raises(ValueError, match=message):
+        SimMIMConfig().check(IMAGE_ENCODERS[name](), mask)
+    SimMIMConfig().check(IMAGE_ENCODERS["vit"](), mask)
+    SimMIMConfig().check(IMAGE_ENCODERS[name](), ImportanceMask(score="edges"))
 
 
 @pytest.mark.parametrize("name", ["beit", "swin"])

@@ -44,6 +44,21 @@ def test_equals_sorting_the_full_matrix(seed):
     assert 0 < metrics["image_to_text/recall@1"] < 1
 
 
+@pytest.mark.parametrize("k", [1, 5, 10])
+def test_recall_is_a_hit_of_any_match_among_the_k_most_similar(k):
+    """As clip_benchmark counts: a query is right if one of its positives is in the top k."""
+    images, texts, image_of_text = random_pairs(seed=3)
+    is_match = F.one_hot(image_of_text, len(images)).bool()  # (texts, images)
+    similarity = texts @ images.T
+    found = retrieval_metrics(images, texts, image_of_text)
+    for direction, scores, matches in (
+        ("text_to_image", similarity, is_match),
+        ("image_to_text", similarity.T, is_match.T),
+    ):
+        hits = matches.gather(1, scores.topk(k, dim=1).indices).any(dim=1)
+        assert found[f"{direction}/recall@{k}"] == pytest.approx(hits.double().mean().item())
+
+
 def test_table_worked_out_by_hand():
     """Two images with two captions each; similarities are the entries of `images`, since texts are unit axes.
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from vlp.masking import MaskInputs
-from vlp.masking.calibration import QUANTILES, calibrate, search
+from vlp.masking.calibration import QUANTILES, calibrate, recalibrate, search
 from vlp.masking.cluster import ClusterMask, compare_to_anchors
 from vlp.masking.random import RandomMask
 from vlp.masking.schedule import Schedule
@@ -33,7 +33,9 @@ def similarities(mask: ClusterMask, batches: list[MaskInputs], *, seed: int, alp
     parts = []
     for inputs in batches:
         anchors = mask.draw_anchors(uniform_noise(inputs, generator))
-        parts.append(compare_to_anchors(inputs, anchors, alphas=[alpha]).nearest(alpha))
+        parts.append(
+            compare_to_anchors(inputs, anchors, alphas=[alpha], pixel_norm=mask.pixel_norm).nearest(alpha)
+        )
     return torch.cat(parts)
 
 
@@ -138,7 +140,7 @@ def mean_ratio(mask: ClusterMask, seen: list[MaskInputs], *, seed: int, progress
 def test_the_golden_threshold_after_the_floor(wave_patches: Tensor) -> None:
     """With six fixed anchors, 0.77359 is where less than half is hidden after a floor of 0.3 (G4)."""
     anchors = torch.tensor([[3, 50, 97, 120, 150, 190]]).expand(4, -1)
-    rows = compare_to_anchors(MaskInputs.of(wave_patches), anchors, alphas=[0.0])
+    rows = compare_to_anchors(MaskInputs.of(wave_patches), anchors, alphas=[0.0], pixel_norm=True)
     floored = ClusterMask(measure="floored", min_mask_ratio=0.3)
     found = search(floored, rows, 0.0)
     hidden = [int((rows.nearest(0.0) > r).sum(dim=1).clamp_min(59).sum()) for r in (found, 0.77358, 0.7736)]
@@ -155,11 +157,27 @@ def test_the_table_of_a_mix_meets_the_target_whatever_alpha(seen: list[MaskInput
 
 
 def test_a_search_during_training_covers_what_is_left_of_it(seen: list[MaskInputs]) -> None:
-    found = calibrate(ClusterMask(feature="mix"), seen, progress=0.4, seed=2)
+    found = recalibrate(ClusterMask(feature="mix"), seen, progress=0.4, until=0.7, seed=2)
     assert isinstance(found.mask.threshold, tuple)
-    assert found.mask.threshold[0][0] == 0.4
+    assert (found.mask.threshold[0][0], found.mask.threshold[-1][0]) == (0.4, 0.7)
     assert found.mask_ratio == pytest.approx(0.5, abs=1e-3)
-    assert mean_ratio(found.mask, seen, seed=2, progress=0.9) == pytest.approx(0.5, abs=4e-3)
+    for progress in (0.4, 0.55, 0.7):
+        assert mean_ratio(found.mask, seen, seed=2, progress=progress) == pytest.approx(0.5, abs=4e-3)
+
+
+def test_a_search_before_the_end_needs_no_table_where_nothing_changes(seen: list[MaskInputs]) -> None:
+    found = recalibrate(ClusterMask(feature="embedding"), seen, progress=0.4, until=0.7, seed=2)
+    assert found.mask.threshold == found.threshold
+
+
+def test_a_search_during_training_comes_as_near_as_it_can() -> None:
+    """All patches alike: with any threshold all are hidden, or the anchors alone."""
+    flat = MaskInputs.of(torch.ones(8, 16, 12) * torch.linspace(-1, 1, 12))
+    mask = ClusterMask(anchor_ratio=0.1, target_mask_ratio=0.3)
+    with pytest.raises(ValueError, match="cannot be met"):
+        calibrate(mask, [flat])
+    found = recalibrate(mask, [flat], progress=0.5, until=1.0)
+    assert found.mask_ratio == pytest.approx(2 / 16)
 
 
 @pytest.mark.parametrize("shape", ["linear", "cosine", "power", "step"])
@@ -169,6 +187,13 @@ def test_a_progressive_target_is_met_all_the_way(seen: list[MaskInputs], shape: 
     for progress in (0.0, 0.21, 0.4, 0.55, 0.7, 0.7299, 0.73, 0.95):
         ratio = mean_ratio(found.mask, seen, seed=2, progress=progress)
         assert ratio == pytest.approx(target(progress), abs=8e-3)
+
+
+def test_without_pixel_norm_the_threshold_is_searched_on_plain_pixels(batches: list[MaskInputs]) -> None:
+    found = calibrate(ClusterMask(pixel_norm=False, target_mask_ratio=0.4), batches, seed=1)
+    masked = [found.mask(b, generator=Generator().manual_seed(i)) for i, b in enumerate(batches)]
+    assert torch.cat(masked).float().mean().item() == pytest.approx(0.4, abs=0.03)
+    assert found.threshold != calibrate(ClusterMask(target_mask_ratio=0.4), batches, seed=1).threshold
 
 
 def test_embeddings_alone_need_one_threshold(seen: list[MaskInputs]) -> None:

@@ -7,17 +7,27 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from vlp.masking import MaskInputs
+from vlp.encoders.patches import patchify
+from vlp.masking import MaskInputs, visible_slots
 from vlp.masking.cluster import ClusterMask, compare_to_anchors, standardize_patches
 from vlp.masking.random import RandomMask
 from vlp.masking.strategy import uniform_noise
+from vlp.normalization import MEAN_STD
 
 ANCHORS = torch.tensor([[3, 50, 97, 120, 150, 190]]).expand(4, -1)
 
 
-def nearest(patches: Tensor, anchors: Tensor, *, tokens: Tensor | None = None, alpha: float = 0.0) -> Tensor:
+def nearest(
+    patches: Tensor,
+    anchors: Tensor,
+    *,
+    tokens: Tensor | None = None,
+    alpha: float = 0.0,
+    pixel_norm: bool = True,
+) -> Tensor:
     """Similarity of each patch to its image's nearest anchor, 1 for the anchors: (B, N)."""
-    rows = compare_to_anchors(MaskInputs.of(patches, tokens=tokens), anchors, alphas=[alpha])
+    inputs = MaskInputs.of(patches, tokens=tokens)
+    rows = compare_to_anchors(inputs, anchors, alphas=[alpha], pixel_norm=pixel_norm)
     return rows.nearest(alpha).clamp_max(1)
 
 
@@ -39,37 +49,56 @@ def test_the_golden_images_and_patches_are_those_of_the_released_code(
     assert wave_patches[2, 195, 767].item() == pytest.approx(0.69851053, rel=1e-6)
 
 
-def test_similarities_are_those_of_the_released_code(wave_patches: Tensor) -> None:
+@pytest.mark.parametrize(
+    ("pixel_norm", "golden"),
+    [
+        (True, [0.97585100, -0.22973365, 0.47912523, 0.00570913, 0.21224229]),
+        (False, [0.97014195, -0.52426219, 0.46881706, 0.00459659, 0.17995106]),
+    ],
+)
+def test_similarities_are_those_of_the_released_code(
+    wave_patches: Tensor, pixel_norm: bool, golden: list[float]
+) -> None:
     rows = [
-        nearest(wave_patches, torch.full((4, 1), anchor)) for anchor in range(196)
+        nearest(wave_patches, torch.full((4, 1), anchor), pixel_norm=pixel_norm) for anchor in range(196)
     ]  # each anchor alone: row by row, the whole matrix
     S = torch.stack(rows, dim=1)
-    assert S[0, 0, 1].item() == pytest.approx(0.9758509993553162, abs=1e-5)
-    assert S[0, 0, 100].item() == pytest.approx(-0.2297336459159851, abs=1e-5)
-    assert S[1, 17, 195].item() == pytest.approx(0.4791252315044403, abs=1e-5)
-    assert S.mean().item() == pytest.approx(0.005709131502435345, abs=1e-5)
-    assert (S > 0.5).float().mean().item() == pytest.approx(0.21224229487713453, abs=1e-4)
+    found = [S[0, 0, 1], S[0, 0, 100], S[1, 17, 195], S.mean(), (S > 0.5).float().mean()]
+    assert torch.stack(found).tolist() == pytest.approx(golden, abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("threshold", "hidden"),
+    ("pixel_norm", "threshold", "hidden"),
     [
-        (0.3, [194, 188, 180, 183]),
-        (0.5, [174, 173, 161, 128]),
-        (0.68, [143, 143, 128, 74]),
-        (0.9, [53, 66, 47, 19]),
+        (True, 0.3, [194, 188, 180, 183]),
+        (True, 0.5, [174, 173, 161, 128]),
+        (True, 0.68, [143, 143, 128, 74]),
+        (True, 0.9, [53, 66, 47, 19]),
+        (False, 0.3, [187, 168, 158, 167]),
+        (False, 0.5, [158, 146, 131, 134]),
+        (False, 0.68, [131, 120, 92, 89]),
+        (False, 0.9, [53, 55, 21, 29]),
     ],
 )
 def test_fixed_anchors_hide_as_many_patches_as_in_the_released_code(
-    wave_patches: Tensor, threshold: float, hidden: list[int]
+    wave_patches: Tensor, pixel_norm: bool, threshold: float, hidden: list[int]
 ) -> None:
-    masked = nearest(wave_patches, ANCHORS) > threshold
+    masked = nearest(wave_patches, ANCHORS, pixel_norm=pixel_norm) > threshold
     assert masked.sum(dim=1).tolist() == hidden
+
+
+def test_the_mask_compares_plain_pixels_where_it_is_told_to(wave_patches: Tensor) -> None:
+    inputs = MaskInputs.of(wave_patches)
+    mask = ClusterMask(threshold=0.5, pixel_norm=False)
+    anchors = mask.draw_anchors(uniform_noise(inputs, Generator().manual_seed(0)))
+    expected = nearest(wave_patches, anchors, pixel_norm=False) > 0.5
+    assert torch.equal(mask(inputs, generator=Generator().manual_seed(0)), expected)
+    assert not torch.equal(expected, nearest(wave_patches, anchors) > 0.5)
 
 
 def test_half_of_the_patches_are_hidden_exactly_within_the_golden_interval(wave_patches: Tensor) -> None:
     similarity = nearest(wave_patches, ANCHORS)
-    hidden = [int((similarity > r).sum()) for r in (0.7652, 0.76529, 0.76552, 0.7656)]
+    hidden = [int((similarity > r).sum()) for r in (0.765277, 0.765279, 0.765530, 0.765531)]
     assert hidden[0] > 392
     assert hidden[1:3] == [392, 392]
     assert hidden[3] < 392
@@ -119,6 +148,65 @@ def test_anchors_are_hidden_even_where_a_patch_is_flat(wave_patches: Tensor) -> 
     masked = mask(MaskInputs.of(flat), generator=Generator().manual_seed(0))
     assert masked.gather(1, anchors).all()
     assert masked.sum(dim=1).tolist() == [6] * 4
+
+
+COLORS = {
+    "white": (1, 1, 1),
+    "black": (0, 0, 0),
+    "gray": (0.5, 0.5, 0.5),
+    "red": (1, 0, 0),
+    "green": (0, 1, 0),
+    "blue": (0, 0, 1),
+    "yellow": (1, 1, 0),
+}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "similarity"),
+    [
+        ("white", "black", 0.826),
+        ("white", "gray", 0.934),
+        ("black", "gray", 0.973),
+        ("black", "blue", 0.994),
+        ("white", "red", -0.923),
+        ("red", "green", -0.615),
+        ("blue", "yellow", -0.999),
+        ("gray", "blue", 0.942),
+        ("green", "yellow", 0.468),
+        ("red", "yellow", 0.409),
+    ],
+)
+def test_flat_colours_are_as_similar_as_by_the_released_code(one: str, other: str, similarity: float) -> None:
+    """The normalization of the images leaves a pattern of the channels, by which flat patches compare."""
+    flat = torch.tensor([COLORS[one], COLORS[other]])[:, :, None, None].expand(-1, -1, 16, 16)
+    mean, std = (torch.tensor(values)[:, None, None] for values in MEAN_STD["clip"])
+    patches = patchify((flat - mean) / std, 16).transpose(0, 1)
+    found = nearest(patches, torch.zeros(1, 1, dtype=torch.int64))
+    assert found[0, 1].item() == pytest.approx(similarity, abs=6e-4)
+
+
+def test_a_mask_that_hides_everything_still_shows_one_patch() -> None:
+    patches = torch.randn(8, 196, 48, generator=Generator().manual_seed(0))
+    mask = ClusterMask(anchor_ratio=1 / 196, threshold=-1.0)
+    masked = mask(MaskInputs.of(patches), generator=Generator().manual_seed(0))
+    assert masked.all()
+    noise = torch.rand(8, 196, generator=Generator().manual_seed(1))
+    is_padding = visible_slots(masked, mask.num_visible(196), noise).is_padding
+    assert is_padding is not None
+    assert (~is_padding).sum(dim=1).tolist() == [1] * 8
+
+
+def test_the_highest_threshold_and_the_cut_are_random_masking_up_to_the_anchors() -> None:
+    patches = torch.randn(3000, 16, 48, generator=Generator().manual_seed(0))
+    mask = ClusterMask(anchor_ratio=1 / 16, threshold=1.0, min_mask_ratio=0.5)
+    masked = mask(MaskInputs.of(patches), generator=Generator().manual_seed(0))
+    noise = torch.rand(3000, 16, generator=Generator().manual_seed(1))
+    slots = visible_slots(masked, mask.num_visible(16), noise)
+    assert slots.keep_indices.shape == (3000, RandomMask(mask_ratio=0.5).num_visible(16))
+    assert slots.is_padding is not None
+    assert not slots.is_padding.any()
+    share = slots.keep_indices.flatten().bincount(minlength=16) / 3000
+    assert (share - 0.5).abs().max() < 5 * (0.25 / 3000) ** 0.5
 
 
 def test_the_highest_threshold_hides_the_anchors_alone() -> None:

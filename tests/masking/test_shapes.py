@@ -1,13 +1,15 @@
 """Masks that hide cells, squares and blocks (SimMIM and BEiT)."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor
 
 from vlp.masking import MaskInputs, MaskStrategy
 from vlp.masking.block import BlockMask
-from vlp.masking.grid import GridMask
+from vlp.masking.grid import GridMask, visible_cells
 from vlp.masking.square import SquareMask
+from vlp.masking.strategy import hide_highest
 
 
 def hide(mask: MaskStrategy, num_patches: int, images: int = 200) -> Tensor:
@@ -19,7 +21,7 @@ def hide(mask: MaskStrategy, num_patches: int, images: int = 200) -> Tensor:
 
 @pytest.mark.parametrize(
     ("side", "cell_size", "mask_ratio", "hidden"),
-    [(48, 8, 0.6, 22), (14, 2, 0.6, 30), (12, 1, 0.5, 72), (7, 1, 0.6, 30)],
+    [(48, 8, 0.6, 22), (14, 2, 0.6, 30), (48, 4, 0.5, 72), (7, 1, 0.6, 30)],
 )
 def test_as_many_cells_are_hidden_as_in_simmim(
     side: int, cell_size: int, mask_ratio: float, hidden: int
@@ -30,6 +32,29 @@ def test_as_many_cells_are_hidden_as_in_simmim(
     assert torch.equal(cells.any(dim=3), cells.all(dim=3))
     assert cells.all(dim=3).sum(dim=(1, 2)).tolist() == [hidden] * 4
     assert mask.num_visible(side * side) == side * side - hidden * cell_size**2
+
+
+@pytest.mark.parametrize(
+    ("image_size", "cell", "patch", "ratio", "cells", "patches"),
+    [(192, 32, 4, 0.6, 22, 1408), (224, 32, 16, 0.6, 30, 120), (192, 16, 4, 0.5, 72, 1152)],
+)
+def test_as_many_patches_are_hidden_as_by_simmims_generator(
+    image_size: int, cell: int, patch: int, ratio: float, cells: int, patches: int
+) -> None:
+    """The released generator's counts for sizes in pixels."""
+    side, cell_size = image_size // patch, cell // patch
+    masked = hide(GridMask(mask_ratio=ratio, cell_size=cell_size), side * side, images=8)
+    assert masked.sum(dim=(1, 2)).tolist() == [patches] * 8
+    assert masked[:, ::cell_size, ::cell_size].sum(dim=(1, 2)).tolist() == [cells] * 8
+
+
+def test_the_cells_of_a_permutation_are_those_of_simmims_generator() -> None:
+    """The released generator hides the first cells of numpy's permutation; here, those of highest noise."""
+    place = np.random.RandomState(0).permutation(36).argsort()
+    noise = torch.from_numpy(-place.astype(float))[None]
+    hidden = hide_highest(noise, visible_cells(36, 0.6))[0].nonzero().flatten().tolist()
+    golden = [2, 5, 7, 8, 10, 11, 13, 14, 15, 16, 17, 20, 22, 26, 27, 28, 29, 30, 31, 32, 33, 35]
+    assert hidden == golden
 
 
 def test_every_cell_is_hidden_equally_often() -> None:

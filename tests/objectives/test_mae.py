@@ -10,6 +10,7 @@ from vlp.masking import MaskStrategy, Slots, visible_slots
 from vlp.masking.cluster import ClusterMask
 from vlp.masking.none import NoMask
 from vlp.masking.random import RandomMask
+from vlp.masking.strategy import hide_highest
 from vlp.objectives import Batch, Vocabulary
 from vlp.objectives.mae import MAE, MAEConfig, patch_errors
 from vlp.objectives.reconstruction import hidden_patches, masked_mean
@@ -57,8 +58,10 @@ def test_the_loss_is_that_of_the_release(norm_pix_loss: bool, loss: float) -> No
 def test_the_visible_patches_are_those_with_the_least_noise() -> None:
     """The release keeps a prefix of a shuffle; here the same patches are kept in ascending order."""
     noise = golden_noise()
+    assert noise[0, :4].tolist() == pytest.approx([0.92169040, 0.05721817, 0.55822259, 0.37373373], abs=1e-7)
     assert noise[0].argsort().argsort().tolist() == RESTORE
-    masked = noise.argsort(dim=1).argsort(dim=1) >= 4
+    assert noise.argsort(dim=1)[:, :4].tolist() == [[1, 6, 11, 7], [10, 7, 11, 15]]
+    masked = hide_highest(noise, RandomMask(mask_ratio=0.75).num_visible(16))
     slots = visible_slots(masked, 4)
     assert slots.keep_indices.tolist() == [[1, 6, 7, 11], [7, 10, 11, 15]]
     assert torch.equal(hidden_patches(slots, 16), masked)

@@ -103,7 +103,7 @@ def test_only_hidden_pixels_count_unless_all_shall() -> None:
 @pytest.mark.parametrize("head", sorted(PREDICTION_HEADS))
 @pytest.mark.parametrize("target", sorted(REBUILD_TARGETS))
 def test_every_head_learns_every_target(head: str, target: str) -> None:
-    settings = {"resolution": 4, "num_tokens": 16} if target == "tokens" else {"resolution": 32}
+    settings = {"resolution": 4, "num_codes": 16} if target == "tokens" else {"resolution": 32}
     if target == "tokens" and head.startswith("inverse"):
         with pytest.raises(ValueError, match="needs a target of 8 or more places"):
             build(head=PREDICTION_HEADS[head](), target=REBUILD_TARGETS[target](**settings))

@@ -74,7 +74,8 @@ def tiny_run(shards: Path) -> Callable[..., RunConfig]:
             "text_encoder": {"width": 16, "depth": 1, "num_heads": 2},
         },
         "training": {"steps": 3, "batch_size": 8},
-        "optimizer": {"lr": 1e-3, "warmup_steps": 1},
+        "optimizer": {"lr": 1e-3},
+        "lr_schedule": {"warmup_steps": 1},
     }
 
     def make(**changes: Any) -> RunConfig:

@@ -97,7 +97,10 @@ def test_a_list_without_its_columns_leaves_no_shards(tmp_path: Path) -> None:
 RUN_MISTAKES = {
     "fewer samples than a batch": (["training.batch_size=25"], "24 samples: fewer than one batch"),
     "uneven parts": (["training.batch_size=9", "machine.num_workers=2"], "multiple of machine.num_workers"),
-    "evaluation": (["training.batch_size=8", "evaluation.retrieval=no.parquet"], "no such file: no.parquet"),
+    "evaluation": (
+        ["training.batch_size=8", "evaluation.retrieval.dev=no.parquet"],
+        "no such file: no.parquet",
+    ),
     "offline table": (
         ["training.batch_size=8", "objective.name=superclass", "objective.idf=offline"],
         "set data.document_frequency, made with `vlp docfreq`",

@@ -90,7 +90,7 @@ def test_the_name_of_a_run_is_no_component() -> None:
 
 @pytest.mark.parametrize("file", files("run"))
 def test_flat_parameters_as_overrides_give_the_same_run(file: str, tmp_path: Path) -> None:
-    config = run_of(file, "data.crop_scale=[0.5, 0.75]", "evaluation.retrieval=a b.parquet")
+    config = run_of(file, "data.crop_scale=[0.5, 0.75]", "evaluation.retrieval.dev=a b.parquet")
     text = [
         f"{key}={yaml.safe_dump(value, default_flow_style=True)}"
         for key, value in flat_params(config).items()
@@ -145,6 +145,7 @@ MISTAKES = {
     "objective.text_encoder.widht=64": ["objective.text_encoder.widht", "did you mean width?"],
     "machine.num_wrkers=2": ["command line", "machine.num_wrkers", "did you mean num_workers?"],
     "mask.name=clustre": ["mask.name", "'clustre'", "did you mean cluster?"],
+    "image_encoder.name=swin": ["objective contrastive leaves hidden patches out", "such as vit"],
     "objective.name=xyz": ["objective.name", "'xyz'", "contrastive", "superclass"],
     "mask=cluster": ["command line", "mask", "'cluster'"],
     "mask.anchor_ratio=abc": ["command line", "mask.anchor_ratio", "'abc'"],
@@ -156,6 +157,9 @@ MISTAKES = {
     "mask.anchor_ratio=2": ["command line", "mask.anchor_ratio", "(0, 1)", "2.0"],
     "data.crop_scale=[0.5, 2]": ["command line", "data.crop_scale", "2.0"],
     "data.crop_scale=[0.5]": ["command line", "data.crop_scale", "[0.5]"],
+    "evaluation.retrieval=x.parquet": ["command line", "evaluation.retrieval.NAME=x.parquet"],
+    "evaluation.retrieval={a b: x.parquet}": ["command line", "evaluation.retrieval", "'a b'"],
+    "evaluation.shots=[5, 0]": ["command line", "evaluation.shots", "[5, 0]"],
     "evaluation.every_steps=0": ["command line", "evaluation.every_steps", "0"],
     "machine.cpus_per_worker=0": ["command line", "machine.cpus_per_worker", "0"],
     "training.steps=[1": ["command line", "training.steps", "[1"],
@@ -226,7 +230,7 @@ PIPELINE_MISTAKES = {
     "runs=[{base: conf/run/clip.yaml, objective: null}]": "objective",
     "corpus=null": "download.url_list is missing",
     "corpus={name: parquet, path: nowhere}": "no such file: nowhere/train.parquet",
-    "evaluation.retrieval=nowhere.parquet": "no such file: nowhere.parquet",
+    "evaluation.retrieval.dev=nowhere.parquet": "evaluation.retrieval.dev: no such file: nowhere.parquet",
 }
 
 

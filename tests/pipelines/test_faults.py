@@ -20,13 +20,17 @@ PIPELINE = {
     "download": {"image_size": 32, "number_sample_per_shard": 20, "timeout": 0.5, "retries": 1},
     "common": {
         "image_encoder": {"image_size": 32, "patch_size": 8, "width": 32, "depth": 2, "num_heads": 2},
-        "training": {"steps": 60, "batch_size": 24, "precision": "fp32"},
-        "optimizer": {"lr": 1e-3, "warmup_steps": 5},
+        "training": {"steps": 45, "batch_size": 24, "precision": "fp32"},
+        "optimizer": {"lr": 1e-3},
+        "lr_schedule": {"warmup_steps": 5},
     },
     "runs": [
         {
             "base": str(REPOSITORY / "conf/run/cluster_rgb.yaml"),
-            "mask": {"anchor_ratio": 0.1},
+            # All that a run has to remember: averaged weights, a threshold that follows them, the phase.
+            "mask": {"anchor_ratio": 0.1, "feature": "mix", "recalibrations": 5},
+            "training": {"ema": {"decay": 0.9, "chooses_masks": True}},
+            "tuning": {"steps": 15, "lr": 1e-4},
             "objective": {"embed_dim": 16, "text_encoder": {"width": 16, "depth": 1, "num_heads": 2}},
         }
     ],

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
-from pipelines.checkpoint import CONFIG, MODEL, build_objective, load_model, save_checkpoint
+from pipelines.checkpoint import CONFIG, MODEL, TrainingState, build_objective, load_model, save_checkpoint
 from pipelines.config import MachineConfig, to_dict
 from pipelines.config_errors import ConfigError
-from pipelines.evaluate import check_evaluation, find_checkpoint, measure, measure_checkpoint
+from pipelines.evaluate import EvaluateConfig, check_evaluation, evaluate, find_checkpoint, measure_checkpoint
 from pipelines.journal import Journal
-from pipelines.pretrain import check_run, pretrain, run_identity
+from pipelines.measure import measure
+from pipelines.pretrain import check_run, pretrain, run_identity, validation_metric
 from pipelines.run_config import EvaluationConfig, RunConfig
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.loader import load_images
@@ -44,7 +46,8 @@ def losses(output: Path) -> list[float]:
 @pytest.fixture(scope="module")
 def evaluation(tiny_world: Path) -> EvaluationConfig:
     return EvaluationConfig(
-        retrieval=tiny_world / "retrieval.parquet", classification=tiny_world / "classification"
+        retrieval={"scenes": tiny_world / "retrieval.parquet"},
+        classification={"shapes": tiny_world / "classification"},
     )
 
 
@@ -54,6 +57,14 @@ def test_the_seed_decides_the_weights(tiny_run: MakeRun, tmp_path: Path) -> None
     )
     assert first["digest"] == again["digest"] != other["digest"]
     assert losses(tmp_path / "a") == losses(tmp_path / "b") != losses(tmp_path / "c")
+
+
+def test_a_run_of_no_steps_is_the_untrained_network(tiny_run: MakeRun, tmp_path: Path) -> None:
+    run = tiny_run(training={"steps": 0})
+    train(run, tmp_path / "run")
+    model, _ = load_model(find_checkpoint(tmp_path / "run"), torch.device("cpu"))
+    fresh = build_objective(run, document_frequency=None).state_dict()
+    assert all(torch.equal(weight, fresh[name]) for name, weight in model.state_dict().items())
 
 
 def test_a_ray_worker_sees_the_same_batches_and_masks_as_this_process(
@@ -82,7 +93,7 @@ def test_a_loaded_model_embeds_as_the_one_that_was_saved(
                 weight.add_(0.01)
         optimizer = build_optimizer(objective, run.optimizer)
         folder = tmp_path / f"{run.objective.name}-{len(changes)}-{getattr(run.objective, 'idf', '')}"
-        save_checkpoint(folder, config=run, step=1, objective=objective, optimizer=optimizer)
+        save_checkpoint(folder, run, TrainingState(objective, optimizer, None, run.mask, 1))
         loaded, config = load_model(folder, torch.device("cpu"))
         assert config == run
         with torch.inference_mode():
@@ -109,17 +120,17 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tiny_run: MakeRun, tmp_path
     objective = build_objective(run, document_frequency=None)
     optimizer = build_optimizer(objective, run.optimizer)
     folder = tmp_path / "step_1"
-    save_checkpoint(folder, config=run, step=1, objective=objective, optimizer=optimizer)
+    save_checkpoint(folder, run, TrainingState(objective, optimizer, None, run.mask, 1))
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
 
     with full_disk(), pytest.raises((OSError, RuntimeError)):
-        save_checkpoint(folder, config=run, step=2, objective=objective, optimizer=optimizer)
+        save_checkpoint(folder, run, TrainingState(objective, optimizer, None, run.mask, 2))
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
     with full_disk(), pytest.raises((OSError, RuntimeError)):
-        save_checkpoint(tmp_path / "new", config=run, step=2, objective=objective, optimizer=optimizer)
+        save_checkpoint(tmp_path / "new", run, TrainingState(objective, optimizer, None, run.mask, 2))
     assert not (tmp_path / "new").exists()
     for name in ("step_1", "new"):
-        save_checkpoint(tmp_path / name, config=run, step=2, objective=objective, optimizer=optimizer)
+        save_checkpoint(tmp_path / name, run, TrainingState(objective, optimizer, None, run.mask, 2))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "step_1"]
 
 
@@ -142,12 +153,32 @@ def test_a_finished_run_is_evaluated_by_its_last_checkpoint(
     manifest = train(tiny_run(evaluation=during), tmp_path / "run")
     checkpoint = find_checkpoint(tmp_path / "run")
     assert checkpoint == tmp_path / "run" / manifest["checkpoint"]
-    metrics, step = measure_checkpoint(checkpoint, evaluation)
+    metrics, step, rebuilt = measure_checkpoint(checkpoint, evaluation)
+    assert rebuilt is None
     assert step == 3
     records = Journal(tmp_path / "journal-run").read()
-    written = [r.fields for r in records if r.kind == "metrics" and "val/knn/acc1" in r.fields["metrics"]]
+    written = [
+        r.fields for r in records if r.kind == "metrics" and "val/shapes/knn/acc1" in r.fields["metrics"]
+    ]
     assert [fields["step"] for fields in written] == [3]
     assert written[0]["metrics"] == pytest.approx({f"val/{key}": value for key, value in metrics.items()})
+
+
+def test_the_evaluation_of_a_model_that_rebuilds_patches_has_a_picture_of_them(
+    ray_cluster: None, tiny_run: MakeRun, evaluation: EvaluationConfig, tmp_path: Path
+) -> None:
+    mae = {"name": "mae", "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
+    train(tiny_run(objective=mae), tmp_path / "run")
+    journal = Journal(tmp_path / "journal")
+    journal.begin(name="evaluate", tags={})
+    config = EvaluateConfig(checkpoint=tmp_path / "run", evaluation=evaluation)
+    manifest = evaluate(config, tmp_path / "out", machine=IN_THIS_PROCESS, journal=journal)
+    assert kinds(manifest["metrics"]) == {"shapes/knn", "shapes/few_shot"}
+    assert Image.open(tmp_path / "out" / "reconstructions.png").size > (4 * 128, 6 * 128)
+    artifacts = [
+        (r.fields["folder"], Path(r.fields["path"]).name) for r in journal.read() if r.kind == "artifact"
+    ]
+    assert artifacts == [("evaluation", "manifest.json"), ("pictures", "reconstructions.png")]
 
 
 def test_what_is_measured_follows_from_the_objective_and_the_sets(
@@ -157,14 +188,43 @@ def test_what_is_measured_follows_from_the_objective_and_the_sets(
         (build_objective(run, document_frequency=None), run) for run in (tiny_run(), tiny_run(**SUPERCLASS))
     )
     everything = measure(*contrastive, evaluation)
-    assert {key.split("/")[0] for key in everything} == {"image_to_text", "text_to_image", "knn", "zero_shot"}
-    assert set(measure(*superclass, evaluation)) == {"knn/acc1"}
-    only_pairs = EvaluationConfig(retrieval=evaluation.retrieval)
-    assert {key.split("/")[0] for key in measure(*contrastive, only_pairs)} == {
-        "image_to_text",
-        "text_to_image",
-    }
-    assert measure(*superclass, only_pairs) == {}
+    pairs = {f"scenes/{direction}" for direction in ("image_to_text", "text_to_image")}
+    assert kinds(everything) == pairs | {"shapes/knn", "shapes/few_shot", "shapes/zero_shot"}
+    assert kinds(measure(*superclass, evaluation)) == {"shapes/knn", "shapes/few_shot"}
+    assert kinds(measure(*contrastive, EvaluationConfig(retrieval=evaluation.retrieval))) == pairs
+    assert measure(*superclass, EvaluationConfig(retrieval=evaluation.retrieval)) == {}
+
+
+def test_checkpoints_are_compared_by_a_metric_that_is_measured(
+    tiny_run: MakeRun, evaluation: EvaluationConfig
+) -> None:
+    during = to_dict(evaluation) | {"every_steps": 1}
+    labelled = during | {"retrieval": {}}
+    for run, metric in (
+        (tiny_run(evaluation=during), "scenes/text_to_image/recall@1"),
+        (tiny_run(evaluation=labelled), "shapes/knn/acc1"),
+        (tiny_run(**SUPERCLASS, evaluation=during), "shapes/knn/acc1"),
+    ):
+        assert validation_metric(run) == f"val/{metric}"
+        assert metric in measure(build_objective(run, document_frequency=None), run, run.evaluation)
+    assert validation_metric(tiny_run(evaluation=to_dict(evaluation))) is None
+    assert validation_metric(tiny_run(evaluation={"every_steps": 1})) is None
+
+
+def kinds(metrics: dict[str, float]) -> set[str]:
+    return {"/".join(key.split("/")[:2]) for key in metrics}
+
+
+def test_every_set_has_the_metrics_that_it_has_alone(tiny_run: MakeRun, evaluation: EvaluationConfig) -> None:
+    run = tiny_run()
+    objective = build_objective(run, document_frequency=None)
+    (folder,) = evaluation.classification.values()
+    twice = EvaluationConfig(classification={"a": folder, "b": folder}, shots=(1, 2))
+    metrics = measure(objective, run, twice)
+    assert kinds(metrics) == {f"{name}/{kind}" for name in "ab" for kind in ("knn", "few_shot", "zero_shot")}
+    assert {"a/few_shot/1/acc1", "a/few_shot/2/acc1_std"} < set(metrics)
+    assert all(metrics[f"b{key[1:]}"] == value for key, value in metrics.items() if key.startswith("a/"))
+    assert measure(objective, run, evaluation)["shapes/knn/acc1"] == metrics["a/knn/acc1"]
 
 
 def test_retrieval_is_measured_on_the_captions_of_each_image(
@@ -174,8 +234,7 @@ def test_retrieval_is_measured_on_the_captions_of_each_image(
     run = tiny_run()
     objective = build_objective(run, document_frequency=None).eval()
     assert isinstance(objective, Contrastive)
-    assert evaluation.retrieval is not None
-    data = read_images(evaluation.retrieval, "captions")
+    data = read_images(evaluation.retrieval["scenes"], "captions")
     tokenizer = run.tokenizer.build()
     with torch.inference_mode():
         images = [
@@ -189,7 +248,7 @@ def test_retrieval_is_measured_on_the_captions_of_each_image(
         ]
     found = [max(range(len(images)), key=lambda j: float(images[j] @ text)) == i for i, text in texts]
     metrics = measure(objective, run, EvaluationConfig(retrieval=evaluation.retrieval))
-    assert metrics["text_to_image/recall@1"] == pytest.approx(sum(found) / len(found))
+    assert metrics["scenes/text_to_image/recall@1"] == pytest.approx(sum(found) / len(found))
 
 
 def test_the_identity_follows_the_content_of_the_inputs_and_not_their_place(
@@ -217,7 +276,10 @@ def test_what_cannot_work_is_found_before_training(
         (tiny_run(training={"batch_size": 9}), "not a multiple of machine.num_workers 2"),
         (tiny_run(**offline), "set data.document_frequency"),
         (tiny_run(data={"document_frequency": str(tmp_path / "no.parquet")}), "no such file"),
-        (tiny_run(evaluation={"retrieval": str(tmp_path / "no.parquet")}), "evaluation: no such file"),
+        (
+            tiny_run(evaluation={"retrieval": {"x": str(tmp_path / "no.parquet")}}),
+            r"evaluation\.retrieval\.x: no such file",
+        ),
     ]
     for run, message in mistakes:
         with pytest.raises(ConfigError, match=message):
@@ -228,12 +290,12 @@ def test_what_cannot_work_is_found_before_training(
 def test_evaluation_sets_that_cannot_be_read_are_named(tiny_world: Path, tmp_path: Path) -> None:
     labelled = tiny_world / "classification" / "train.parquet"
     with pytest.raises(ConfigError, match="lacks the columns image and captions"):
-        check_evaluation(EvaluationConfig(retrieval=labelled))
+        check_evaluation(EvaluationConfig(retrieval={"x": labelled}))
     (tmp_path / "text.parquet").write_text("x")
     with pytest.raises(ConfigError, match="is no Parquet file"):
-        check_evaluation(EvaluationConfig(retrieval=tmp_path / "text.parquet"))
+        check_evaluation(EvaluationConfig(retrieval={"x": tmp_path / "text.parquet"}))
     with pytest.raises(ConfigError, match="no such file"):
-        check_evaluation(EvaluationConfig(classification=tmp_path))
+        check_evaluation(EvaluationConfig(classification={"x": tmp_path}))
 
 
 def test_a_folder_without_a_model_is_no_checkpoint(shards: Path, tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ PIPELINE = {
     "common": {
         "image_encoder": {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "num_heads": 2},
         "training": {"steps": 40, "batch_size": 20, "precision": "fp32"},
-        "optimizer": {"lr": 1e-3, "warmup_steps": 2},
+        "optimizer": {"lr": 1e-3},
+        "lr_schedule": {"warmup_steps": 2},
     },
     "runs": [
         {
@@ -42,7 +43,7 @@ SWEEP = {
     "run": "flip",
     "overrides": {"evaluation.every_steps": 10},
     "space": {"mask.mask_ratio": {"uniform": [0.1, 0.8]}},
-    "metric": "val/text_to_image/recall@5",
+    "metric": "val/tiny_world/text_to_image/recall@5",
     "num_trials": 3,
     "scheduler": {"grace_steps": 10},
 }
@@ -126,4 +127,4 @@ def test_a_killed_sweep_goes_on_and_its_best_settings_are_a_run(tmp_path):
         max(v for k, v in run.data.metrics.items() if k.endswith("recall_at_5") and "text_to" in k)
         for run in nested
     ]
-    assert parent.data.metrics["best/val/text_to_image/recall_at_5"] in scores
+    assert parent.data.metrics["best/val/tiny_world/text_to_image/recall_at_5"] in scores

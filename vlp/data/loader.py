@@ -2,43 +2,56 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vlp.batch import Batch
-from vlp.config import StrictConfig
-from vlp.data.order import Draw
+from vlp.data.augmentation import augment, draw_augmentation
+from vlp.data.cache import ShardCache
+from vlp.data.config import DataConfig
+from vlp.data.order import BlockShuffle, Draw, FullShuffle, Order
+from vlp.data.prefetch import fetch_ahead
+from vlp.data.quarantine import Quarantine, Unreadable, UnreadableDataError, substitutes
 from vlp.data.shards import ShardSet
-from vlp.data.transforms import center_crop, decode, random_resized_crop, to_tensor
+from vlp.data.transforms import EncodedImage, center_crop, decode, to_tensor
 from vlp.normalization import Normalization, normalize
 from vlp.tokenizers import Tokenizer
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataConfig(StrictConfig):
-    """What a run is trained on, and how its images are cropped. Defaults are CLIP's on CC12M."""
+class Pair(NamedTuple):
+    """An image with one of its captions."""
 
-    shards: Path = Path("shards")
-    """Folder that `vlp download` made."""
-    document_frequency: Path | None = None
-    """Table that `vlp docfreq` made; needed for SuperClass with offline IDF."""
-    crop_scale: tuple[float, float] = (0.9, 1.0)
-    """Share of an image's area that a random crop keeps."""
-    normalization: Normalization = "clip"
-
-    def __post_init__(self) -> None:
-        low, high = self.crop_scale
-        if not 0 < low <= high <= 1:
-            raise ValueError(
-                f"crop_scale must be two shares of the area, 0 < low <= high <= 1, got {low, high}"
-            )
+    image: Tensor
+    """(3, H, W) uint8."""
+    caption: str
+    unreadable: tuple[Unreadable, ...] = ()
+    """The samples that this pair stands in for."""
 
 
-class TrainingPairs(Dataset[tuple[Tensor, str]]):
-    """A random crop of an image with one of its captions, chosen by a `Draw`."""
+def open_shards(config: DataConfig, *, cache: ShardCache | None = None) -> ShardSet:
+    """Every set of shards of a run, as one.
+
+    Raises:
+        ValueError: a folder holds no shards, or no sample.
+    """
+    max_indexes = None if config.shuffle == "full" else 2 * config.shuffle_window
+    return ShardSet(*config.folders, cache=cache, max_indexes=max_indexes)
+
+
+def data_order(shards: ShardSet, config: DataConfig, *, seed: int, batch_size: int) -> Order:
+    """The samples of every batch of a run."""
+    sets = [
+        FullShuffle(sizes) if config.shuffle == "full" else BlockShuffle(sizes, window=config.shuffle_window)
+        for sizes in shards.shard_sizes
+    ]
+    return Order(sets, config.shares, seed=seed, batch_size=batch_size)
+
+
+class TrainingPairs(Dataset[Pair]):
+    """A random view of an image with one of its captions, chosen by a `Draw`."""
 
     def __init__(self, shards: ShardSet, config: DataConfig, *, image_size: int, seed: int) -> None:
         self.shards = shards
@@ -49,45 +62,103 @@ class TrainingPairs(Dataset[tuple[Tensor, str]]):
     def __len__(self) -> int:
         return len(self.shards)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, str]:
-        """(3, H, W) uint8 and a caption."""
+    def __getitem__(self, draw: Draw) -> Pair:
+        """The pair of a draw, or of its first substitute that can be read.
+
+        Raises:
+            UnreadableDataError: none can be.
+        """
+        try:
+            return self._read(draw)
+        except (ValueError, OSError) as error:
+            unreadable = [self._describe(draw, error)]
+        for substitute in self._substitutes(draw):
+            try:
+                return self._read(substitute)._replace(unreadable=tuple(unreadable))
+            except (ValueError, OSError) as error:
+                unreadable.append(self._describe(substitute, error))
+        shard, key, reason = unreadable[0]
+        raise UnreadableDataError(f"{key} in {shard} cannot be read, nor can its substitutes: {reason}")
+
+    def _read(self, draw: Draw) -> Pair:
         rng = draw.rng(self.seed)
-        image = decode(self.shards.image_bytes(draw.index))
-        crop = random_resized_crop(image, self.image_size, scale=self.config.crop_scale, rng=rng)
         captions = self.shards.captions(draw.index)
-        return to_tensor(crop), captions[rng.integers(len(captions))]
+        if not captions:
+            raise ValueError("it has no caption")
+        caption = captions[rng.integers(len(captions))]
+        encoded = EncodedImage(self.shards.image_bytes(draw.index))
+        augmentation = draw_augmentation(encoded.size, self.config, rng)
+        image = augment(encoded, augmentation, size=self.image_size, interpolation=self.config.interpolation)
+        return Pair(image, caption)
+
+    def _substitutes(self, draw: Draw) -> list[Draw]:
+        shard, folder = self.shards.shard_range(draw.index), self.shards.folder_range(draw.index)
+        return substitutes(draw, seed=self.seed, shard=shard, folder=folder)
+
+    def _describe(self, draw: Draw, error: Exception) -> Unreadable:
+        return Unreadable(*self.shards.describe(draw.index), " ".join(str(error).split()))
 
 
 @dataclass(frozen=True)
 class Collate:
-    """Samples to a `Batch`; images stay bytes until `to_device`, to keep the copies between workers small."""
+    """Samples to a `Batch`; images stay bytes until they are on the device, to keep the copies small."""
 
     tokenizer: Tokenizer
 
-    def __call__(self, samples: Sequence[tuple[Tensor, str]]) -> Batch:
-        images, captions = zip(*samples, strict=True)
-        return Batch(torch.stack(images), *self.tokenizer.encode(captions))
+    def __call__(self, pairs: Sequence[Pair]) -> tuple[Batch, list[Unreadable]]:
+        images, captions, unreadable = zip(*pairs, strict=True)
+        pixels = torch.stack([image.permute(1, 2, 0) for image in images])  # as they lie in memory
+        batch = Batch(pixels.permute(0, 3, 1, 2), *self.tokenizer.encode(captions))
+        return batch, [sample for samples in unreadable for sample in samples]
 
 
-def load_batches(
-    pairs: TrainingPairs,
-    draws: Iterable[list[Draw]],
-    tokenizer: Tokenizer,
-    *,
-    num_workers: int,
-    device: torch.device,
-) -> Iterator[Batch]:
-    """The batches that `draws` asks for, in its order, normalized and on the device."""
-    loader = DataLoader(
-        pairs,
-        batch_sampler=draws,  # pyright: ignore[reportArgumentType]
-        collate_fn=Collate(tokenizer),
-        num_workers=num_workers,
-        pin_memory=device.type == "cuda",
-    )
-    for images, tokens, lengths in loader:
-        images, tokens, lengths = (x.to(device, non_blocking=True) for x in (images, tokens, lengths))
-        yield Batch(normalize(images, pairs.config.normalization), tokens, lengths)
+class BatchLoader:
+    """The batches that `draws` asks for, in its order, normalized and on the device.
+
+    Args:
+        num_workers: processes that read and decode; 0 does it in this one.
+    """
+
+    def __init__(
+        self,
+        pairs: TrainingPairs,
+        draws: Iterable[list[Draw]],
+        tokenizer: Tokenizer,
+        *,
+        num_workers: int,
+        device: torch.device,
+    ) -> None:
+        config = pairs.config
+        if config.shuffle == "full":
+            pairs.shards.read_indexes()
+        elif pairs.shards.cache is not None:
+            num_shards = config.shuffle_window * len(config.folders)
+            draws = fetch_ahead(draws, pairs.shards, num_shards=num_shards)
+        self.device = device
+        self.normalization: Normalization = config.normalization
+        self.quarantine = Quarantine(config.max_unreadable_share)
+        """What could not be read so far, and was replaced."""
+        self._loader = DataLoader(
+            pairs,
+            batch_sampler=draws,  # pyright: ignore[reportArgumentType]
+            collate_fn=Collate(tokenizer),
+            num_workers=num_workers,
+            pin_memory=device.type == "cuda",
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Go through the batches.
+
+        Raises:
+            UnreadableDataError: too many samples are unreadable.
+        """
+        try:
+            for batch, unreadable in self._loader:
+                self.quarantine.add(len(batch.images), unreadable)
+                images, tokens, lengths = (x.to(self.device, non_blocking=True) for x in batch)
+                yield Batch(normalize(images, self.normalization), tokens, lengths)
+        except UnreadableDataError as error:  # a process that loads adds its traceback to the message
+            raise UnreadableDataError(str(error).strip().split("UnreadableDataError: ")[-1]) from None
 
 
 def load_images(encoded: Sequence[bytes], *, image_size: int, normalization: Normalization) -> Tensor:

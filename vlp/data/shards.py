@@ -8,41 +8,69 @@ manifest.json                what is in the folder; written last, so a folder wi
 
 import json
 import os
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vlp.data.cache import ShardCache
+
 MANIFEST = "manifest.json"
 MAX_OPEN_FILES = 64  # large corpora have more shards than a process may have open files (often 1,024)
 
 
+class ShardIndex(NamedTuple):
+    """Where the samples of one shard lie."""
+
+    keys: pa.Array
+    captions: pa.Array
+    offsets: np.ndarray
+    sizes: np.ndarray
+
+
 class ShardSet:
-    """Random access to the samples of a folder of shards, in the order of their keys.
+    """Random access to the samples of folders of shards, folder by folder in the order of their keys.
+
+    An index is read when its shard is first needed, and the least recently used one is forgotten when there
+    are `max_indexes`: memory grows with the shards in use, not with the set.
+
+    Args:
+        cache: where shards are copied to before they are read; None reads them where they are.
 
     Raises:
-        ValueError: the folder has no manifest, or no sample.
+        ValueError: a folder has no manifest, or no sample; or, on reading, what is there is broken.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.manifest = read_manifest(folder)
-        tables = [_successes(folder / f"{shard['name']}.parquet") for shard in self.manifest["shards"]]
-        self._shard = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
-        if not any(len(table) for table in tables):
-            raise ValueError(f"{folder} holds no sample: every URL failed; its {MANIFEST} counts the reasons")
-        index = pa.concat_tables(tables)
-        self._offset = index["image_offset"].to_numpy()
-        self._size = index["image_size"].to_numpy()
-        self._captions = index["captions"].combine_chunks()
+    def __init__(
+        self, *folders: Path, cache: ShardCache | None = None, max_indexes: int | None = None
+    ) -> None:
+        self.manifests = [read_manifest(folder) for folder in folders]
+        for folder, sizes in zip(folders, self.shard_sizes, strict=True):
+            if not sum(sizes):
+                raise ValueError(
+                    f"{folder} holds no sample: every URL failed; its {MANIFEST} counts the reasons"
+                )
+        self.cache = cache
+        self.max_indexes = max_indexes
+        self._shards = [
+            (folder, shard)
+            for folder, manifest in zip(folders, self.manifests, strict=True)
+            for shard in manifest["shards"]
+        ]
+        self._ends = np.cumsum([shard["successes"] for _, shard in self._shards])
+        self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
         self._files: dict[int, int] = {}
+        self._refused: dict[Path, str] = {}
 
     def __len__(self) -> int:
-        return len(self._shard)
+        return int(self._ends[-1])
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_files": {}}  # a file descriptor means nothing in another process
@@ -50,21 +78,117 @@ class ShardSet:
     @property
     def digest(self) -> str:
         """Identity of the content: the same for the same shards, wherever they lie."""
-        return self.manifest["digest"]
+        return "+".join(manifest["digest"] for manifest in self.manifests)
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """The digest, and what became of the URLs."""
+        outcomes = sum((Counter(manifest["outcomes"]) for manifest in self.manifests), Counter[str]())
+        counts = {key: sum(m[key] for m in self.manifests) for key in ("num_samples", "num_urls")}
+        return {"digest": self.digest, **counts, "outcomes": dict(sorted(outcomes.items()))}
+
+    @property
+    def shard_sizes(self) -> list[list[int]]:
+        """The number of samples of every shard of each folder."""
+        return [[shard["successes"] for shard in manifest["shards"]] for manifest in self.manifests]
 
     def image_bytes(self, index: int) -> bytes:
         """The encoded image of one sample."""
-        shard = int(self._shard[index])
-        if shard not in self._files:
-            if len(self._files) == MAX_OPEN_FILES:
-                os.close(self._files.pop(next(iter(self._files))))
-            path = self.folder / f"{self.manifest['shards'][shard]['name']}.tar"
-            self._files[shard] = os.open(path, os.O_RDONLY)
-        return os.pread(self._files[shard], int(self._size[index]), int(self._offset[index]))
+        shard, row = self._find(index)
+        found = self._index(shard)
+        size, offset = int(found.sizes[row]), int(found.offsets[row])
+        encoded = os.pread(self._file(shard), size, offset)
+        if len(encoded) < size:
+            raise ValueError("the tar ends before the image does")
+        return encoded
 
     def captions(self, index: int) -> list[str]:
         """All captions of one sample."""
-        return self._captions[index].as_py()
+        shard, row = self._find(index)
+        return self._index(shard).captions[row].as_py()
+
+    def shard_range(self, index: int) -> range:
+        """The samples of the shard that a sample is in."""
+        shard, row = self._find(index)
+        return range(index - row, int(self._ends[shard]))
+
+    def shards_of(self, indices: Sequence[int]) -> set[int]:
+        """The numbers of the shards that some samples are in."""
+        return set(np.searchsorted(self._ends, indices, side="right").tolist())
+
+    def fetch(self, shard: int) -> None:
+        """Have a copy of a shard made in the cache.
+
+        Raises:
+            ValueError, OSError: the shard is broken, or cannot be read.
+        """
+        folder, stats = self._shards[shard]
+        os.close(self._open(folder / f"{stats['name']}.tar", stats))
+
+    def folder_range(self, index: int) -> range:
+        """The samples of the folder that a sample is in."""
+        ends = np.cumsum([sum(sizes) for sizes in self.shard_sizes])
+        folder = int(np.searchsorted(ends, index, side="right"))
+        return range(int(ends[folder - 1]) if folder else 0, int(ends[folder]))
+
+    def describe(self, index: int) -> tuple[str, str]:
+        """The file of the shard of a sample, and its key there, as far as the index can be read."""
+        shard, row = self._find(index)
+        folder, name = self._shards[shard][0], self._shards[shard][1]["name"]
+        try:
+            key = self._index(shard).keys[row].as_py()
+        except (ValueError, OSError):
+            key = f"row {row}"
+        return str(folder / f"{name}.tar"), key
+
+    def read_indexes(self) -> None:
+        """Read every index now, so that processes forked from this one share them."""
+        for shard in range(len(self._shards)):
+            with suppress(ValueError, OSError):  # raised again where a sample of the shard is needed
+                self._index(shard)
+
+    def _find(self, index: int) -> tuple[int, int]:
+        """The shard of a sample and its row there."""
+        shard = int(np.searchsorted(self._ends, index, side="right"))
+        return shard, index - int(self._ends[shard - 1]) if shard else index
+
+    def _index(self, shard: int) -> ShardIndex:
+        if shard in self._indexes:
+            self._indexes.move_to_end(shard)
+            return self._indexes[shard]
+        folder, stats = self._shards[shard]
+        table = _successes(folder / f"{stats['name']}.parquet")
+        if len(table) != stats["successes"]:
+            raise ValueError(f"the index has {len(table)} samples and {MANIFEST} {stats['successes']}")
+        if self.max_indexes is not None and len(self._indexes) >= self.max_indexes:
+            self._indexes.popitem(last=False)
+        self._indexes[shard] = ShardIndex(
+            table["key"].combine_chunks(),
+            table["captions"].combine_chunks(),
+            table["image_offset"].to_numpy(),
+            table["image_size"].to_numpy(),
+        )
+        return self._indexes[shard]
+
+    def _file(self, shard: int) -> int:
+        if shard not in self._files:
+            folder, stats = self._shards[shard]
+            opened = self._open(folder / f"{stats['name']}.tar", stats)
+            if len(self._files) == MAX_OPEN_FILES:
+                os.close(self._files.pop(next(iter(self._files))))
+            self._files[shard] = opened
+        return self._files[shard]
+
+    def _open(self, tar: Path, stats: dict[str, Any]) -> int:
+        if self.cache is None:
+            return os.open(tar, os.O_RDONLY)
+        if tar in self._refused:
+            raise ValueError(self._refused[tar])
+        try:
+            return self.cache.open(tar, stats["tar_sha256"])
+        except ValueError as error:
+            self._refused[tar] = str(error)  # a copy is long work: it is not tried for every sample
+            raise
 
 
 @dataclass(frozen=True)
@@ -83,7 +207,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{folder} is no folder of shards: it has no {MANIFEST}; make one with `vlp download`"
         )
-    return json.loads(path.read_text())
+    try:
+        manifest = json.loads(path.read_text())
+        _ = [(shard["name"], shard["successes"]) for shard in manifest["shards"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is broken; delete it and run `vlp download` again") from error
+    return manifest
 
 
 def read_captions(index_file: Path) -> list[list[str]]:
@@ -104,5 +233,5 @@ def read_images(file: Path, column: str) -> LabelledImages:
 
 
 def _successes(index_file: Path) -> pa.Table:
-    table = pq.read_table(index_file, columns=["status", "captions", "image_offset", "image_size"])
+    table = pq.read_table(index_file, columns=["key", "status", "captions", "image_offset", "image_size"])
     return table.filter(pc.field("status") == "success")

@@ -1,48 +1,113 @@
-"""Encoded images to normalized tensors."""
+"""Encoded images to pixels."""
 
 import io
 import math
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
+import simplejpeg
 import torch
 from PIL import Image
 from torch import Tensor
 
+JPEG_MAGIC = b"\xff\xd8\xff"
+MAX_PIXELS = 1 << 28
+FLAWS = (ValueError, KeyError)  # what simplejpeg raises at a JPEG that Pillow may put up with
+
+
+class Box(NamedTuple):
+    """A part of an image, in pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+class EncodedImage:
+    """An image of which only what is asked for is decoded.
+
+    Raises:
+        ValueError, OSError: the bytes are no image, or break off.
+    """
+
+    def __init__(self, encoded: bytes) -> None:
+        self.encoded = encoded
+        self.is_jpeg = encoded.startswith(JPEG_MAGIC)
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        size = self._jpeg_size() if self.is_jpeg else None
+        size = size or self._open().size
+        if size[0] * size[1] > MAX_PIXELS:
+            raise ValueError(f"an image of {size[0]} x {size[1]} pixels is larger than any photograph")
+        return size
+
+    def picture(self) -> Image.Image:
+        """The whole image, in RGB."""
+        try:
+            return self._open().convert("RGB")
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # decoders meet broken bytes with errors of any kind
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+
+    def crop(self, box: Box, *, min_size: int) -> Tensor:
+        """The pixels of a part of it: (3, H, W) uint8, with the channels of a pixel side by side.
+
+        A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4 and 1/8 that leaves both sides of the box
+        `min_size` pixels, which costs less than to decode and shrink it.
+        """
+        scale = max(k for k in (1, 2, 4, 8) if k == 1 or min(box.width, box.height) >= k * min_size)
+        pixels = self._decode_scaled(scale) if self.is_jpeg else None
+        if pixels is None:
+            pixels, scale = np.array(self.picture()), 1
+        left, top, w, h = (length // scale for length in box)
+        return torch.from_numpy(pixels[top : top + h, left : left + w]).permute(2, 0, 1)
+
+    def _open(self) -> Image.Image:
+        """Read the header."""
+        try:
+            return Image.open(io.BytesIO(self.encoded))
+        except OSError as error:
+            raise ValueError("no image of a known format") from error
+        except Image.DecompressionBombError as error:
+            raise ValueError(str(error)) from error
+
+    def _jpeg_size(self) -> tuple[int, int] | None:
+        """Width and height; None where Pillow has to judge it."""
+        try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(self.encoded, strict=False)
+        except FLAWS:
+            return None
+        return int(width), int(height)
+
+    def _decode_scaled(self, scale: int) -> np.ndarray | None:
+        """A JPEG at 1/scale of its size: (H, W, 3); None where Pillow has to judge it."""
+        width, height = self.size
+        try:
+            return simplejpeg.decode_jpeg(
+                self.encoded, min_width=math.ceil(width / scale), min_height=math.ceil(height / scale)
+            )
+        except FLAWS:
+            return None
+
 
 def decode(encoded: bytes) -> Image.Image:
     """An RGB picture; a ValueError or OSError if the bytes are no image."""
-    return Image.open(io.BytesIO(encoded)).convert("RGB")
-
-
-def random_resized_crop(
-    image: Image.Image, size: int, *, scale: tuple[float, float], rng: np.random.Generator
-) -> Image.Image:
-    """A random part of the image, resized to a square with a bicubic filter, as torchvision draws it.
-
-    Args:
-        scale: share of the area that is kept, drawn uniformly; the aspect ratio is drawn from [3/4, 4/3].
-            Where ten draws do not fit in the image: its largest middle part of such an aspect ratio.
-    """
-    width, height = image.size
-    for _ in range(10):
-        area = width * height * rng.uniform(*scale)
-        aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
-        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < w <= width and 0 < h <= height:
-            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
-            break
-    else:
-        w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
-        left, top = (width - w) // 2, (height - h) // 2
-    return image.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + w, top + h))
+    return EncodedImage(encoded).picture()
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
-    """The middle square of the image, resized with a bicubic filter."""
+    """The middle of the image, its shorter side resized with a bicubic filter: what open_clip evaluates."""
     width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    return image.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
+    shorter = min(width, height)
+    width, height = size * width // shorter, size * height // shorter
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    return resized.crop((left, top, left + size, top + size))
 
 
 def to_tensor(image: Image.Image) -> Tensor:

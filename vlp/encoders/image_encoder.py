@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vlp.config import StrictConfig
 from vlp.masking import MaskInputs, Slots
+from vlp.masking.strategy import View
 from vlp.registry import Registry
 
 IMAGE_ENCODERS = Registry()
@@ -25,6 +26,8 @@ class ImageEncoderConfig(ABC, StrictConfig):
 
     can_drop_patches: ClassVar[bool] = True
     """Whether hidden patches may be left out of the input; if not, a mask token has to take their places."""
+    views: ClassVar[frozenset[View]] = frozenset({"tokens"})
+    """What it shows to masks beside the pixels."""
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:

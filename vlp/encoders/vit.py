@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import timm.models.vision_transformer as timm_vit
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
 from vlp.encoders.patches import patchify, sincos_positions, take
 from vlp.masking import MaskInputs, Slots
+from vlp.masking.strategy import View
 
 
 @IMAGE_ENCODERS.register
@@ -31,6 +32,8 @@ class ViTConfig(ImageEncoderConfig):
     """Normalize the tokens before the first block."""
     norm_eps: float = 1e-5
     """Added to the variance in every norm."""
+
+    views: ClassVar[frozenset[View]] = frozenset({"tokens", "attention"})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,7 +6,14 @@ from typing import Literal
 from torch import Generator, Tensor
 
 from vlp.masking.schedule import Ratio, check_ratio, is_constant, lowest_ratio, ratio_at
-from vlp.masking.strategy import STRATEGIES, MaskInputs, MaskStrategy, hide_highest, visible_count
+from vlp.masking.strategy import (
+    STRATEGIES,
+    MaskInputs,
+    MaskStrategy,
+    View,
+    hide_highest,
+    visible_count,
+)
 
 
 @STRATEGIES.register
@@ -20,6 +27,10 @@ class AttentionMask(MaskStrategy):
 
     def __post_init__(self) -> None:
         check_ratio("mask_ratio", self.mask_ratio)
+
+    @property
+    def views(self) -> frozenset[View]:
+        return frozenset({"attention"})
 
     @property
     def is_exact(self) -> bool:

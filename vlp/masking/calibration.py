@@ -1,6 +1,6 @@
 """The similarity threshold that hides a wanted share of the patches, searched on real images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import nextafter
 from typing import NamedTuple
@@ -30,26 +30,47 @@ class Calibration(NamedTuple):
     """Per-image mask ratio at each of `QUANTILES`."""
 
 
-def calibrate(
-    mask: ClusterMask, inputs: Iterable[MaskInputs], *, progress: float = 0.0, seed: int = 0
-) -> Calibration:
+def calibrate(mask: ClusterMask, inputs: Iterable[MaskInputs], *, seed: int = 0) -> Calibration:
     """Find the threshold whose mean mask ratio is `mask.target_mask_ratio`, within 1e-3.
 
-    Where the target or alpha changes with the training, the mask gets a table of thresholds from this
-    progress on. Embeddings change with the weights, so their table is right for the weights of the inputs
-    and wants to be searched again as they move. Anchors are drawn once, so the ratio falls monotonically
-    with the threshold and a bisection finds it.
+    Where the target or alpha changes with the training, the mask gets a table of thresholds. Embeddings
+    change with the weights, so their table is right for the weights of the inputs: see `recalibrate`.
+    Anchors are drawn once, so the ratio falls monotonically with the threshold and a bisection finds it.
 
     Args:
         inputs: at least 2,000 images in all.
-        progress: share of the training that is done, in [0, 1).
 
     Raises:
         ValueError: no threshold meets the target; the message says what is reachable.
     """
-    knots = _knots(mask, progress)
+    return _calibrate(mask, inputs, search, knots=_knots(mask, 0.0, 1.0), seed=seed)
+
+
+def recalibrate(
+    mask: ClusterMask, inputs: Iterable[MaskInputs], *, progress: float, until: float, seed: int = 0
+) -> Calibration:
+    """Search again in the middle of the training, for a part of it.
+
+    A target that the weights of the moment cannot meet is met as nearly as they can: no reason to stop.
+
+    Args:
+        progress: share of the training that is done, in [0, 1).
+        until: where the next search follows, in (progress, 1].
+    """
+    return _calibrate(mask, inputs, nearest, knots=_knots(mask, progress, until), seed=seed)
+
+
+def _calibrate(
+    mask: ClusterMask,
+    inputs: Iterable[MaskInputs],
+    find: Callable[[ClusterMask, AnchorRows, float], float],
+    *,
+    knots: Sequence[float],
+    seed: int,
+) -> Calibration:
+    progress = knots[0]
     rows = _anchor_rows(mask, inputs, alphas=[mask.alpha(knot) for knot in knots], seed=seed)
-    table = tuple((knot, search(mask, rows, knot)) for knot in knots)
+    table = tuple((knot, find(mask, rows, knot)) for knot in knots)
     threshold = table[0][1]
     per_image = _ratios(mask, rows.nearest(mask.alpha(progress)), threshold)
     levels = torch.quantile(per_image, per_image.new_tensor(QUANTILES)).tolist()
@@ -61,15 +82,17 @@ def calibrate(
     )
 
 
-def _knots(mask: ClusterMask, progress: float) -> list[float]:
-    """Where the thresholds are searched: here, and over the rest of the training if anything changes."""
+def _knots(mask: ClusterMask, progress: float, until: float) -> list[float]:
+    """Where the thresholds are searched: here, and as far as asked if anything changes."""
     target, moments = mask.target_mask_ratio, set()
     if mask.feature == "mix" or isinstance(target, Schedule):
         moments |= {i / KNOTS for i in range(KNOTS + 1)}
     if isinstance(target, Schedule):
         # The last one before `finish` keeps a step from being interpolated.
         moments |= {target.begin, nextafter(target.finish, 0), target.finish}
-    return sorted({progress, *(moment for moment in moments if moment > progress)})
+    if moments:
+        moments.add(until)
+    return sorted({progress, *(moment for moment in moments if progress < moment <= until)})
 
 
 def _anchor_rows(
@@ -81,7 +104,7 @@ def _anchor_rows(
     for images in inputs:
         noise = torch.rand(images.num_images, images.num_patches, generator=generator)
         anchors = mask.draw_anchors(noise).to(images.device)
-        parts.append(compare_to_anchors(images, anchors, alphas=alphas))
+        parts.append(compare_to_anchors(images, anchors, alphas=alphas, pixel_norm=mask.pixel_norm))
     anchors, rgb, embedding = (
         None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)
     )
@@ -91,12 +114,18 @@ def _anchor_rows(
 
 def search(mask: ClusterMask, rows: AnchorRows, progress: float) -> float:
     """The threshold that meets the target at a progress, or a ValueError that says what can be met."""
+    threshold = nearest(mask, rows, progress)
     target = ratio_at(mask.target_mask_ratio, progress)
     similarity = rows.nearest(mask.alpha(progress))
-    threshold = _bisect(mask, similarity, target)
     if abs(_ratio(mask, similarity, threshold) - target) > TOLERANCE:
         raise ValueError(_unreachable(mask, similarity, target, threshold))
     return threshold
+
+
+def nearest(mask: ClusterMask, rows: AnchorRows, progress: float) -> float:
+    """The threshold that comes nearest to the target at a progress."""
+    target = ratio_at(mask.target_mask_ratio, progress)
+    return _bisect(mask, rows.nearest(mask.alpha(progress)), target)
 
 
 def _bisect(mask: ClusterMask, similarity: Tensor, target: float, steps: int = 50) -> float:

@@ -14,6 +14,7 @@ from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
     MaskStrategy,
+    View,
     hide_highest,
     uniform_noise,
     visible_count,
@@ -36,6 +37,8 @@ class ClusterMask(MaskStrategy):
     embeddings growing from 0 to 1 over the training."""
     alpha_power: float = 1.0
     """alpha = progress ** alpha_power, above 0 (the paper's k); only the mix has it."""
+    pixel_norm: bool = True
+    """Give every patch zero mean and unit variance before pixels are compared."""
     threshold: float | Literal["auto", "per_image"] | ThresholdTable = "auto"
     """Cosine similarity to an anchor above which a patch joins its cluster, in [-1, 1].
     `auto` searches the one that meets `target_mask_ratio`; where that or alpha changes with the training,
@@ -45,18 +48,27 @@ class ClusterMask(MaskStrategy):
     """Mean share of patches that anchors and clusters hide, in (0, 1); a schedule makes it progressive."""
     min_mask_ratio: float = 0.5
     """Share of patches hidden at least, in [0, 1); fixes the encoder's sequence length (the paper's beta)."""
+    recalibrations: int = 32
+    """How often in the training, evenly spread, `auto` searches again where embeddings are compared: they
+    change with the weights."""
     measure: Literal["raw", "floored"] = "raw"
     """Which mask ratio the search brings to the target: before or after `min_mask_ratio` cuts further."""
 
     def __post_init__(self) -> None:
         if not 0 < self.anchor_ratio < 1:
             raise ValueError(f"anchor_ratio must be in (0, 1), got {self.anchor_ratio}")
+        if self.recalibrations < 0:
+            raise ValueError(f"recalibrations must not be negative, got {self.recalibrations}")
         if not self.alpha_power > 0:
             raise ValueError(f"alpha_power must be above 0, got {self.alpha_power}")
         check_ratio("min_mask_ratio", self.min_mask_ratio)
         check_ratio("target_mask_ratio", self.target_mask_ratio)
         self._check_target()
         self._check_threshold()
+
+    @property
+    def views(self) -> frozenset[View]:
+        return frozenset() if self.feature == "rgb" else frozenset({"tokens"})
 
     @property
     def is_exact(self) -> bool:
@@ -70,11 +82,16 @@ class ClusterMask(MaskStrategy):
     ) -> Tensor:
         alpha = self.alpha(progress)
         anchors = self.draw_anchors(uniform_noise(inputs, generator))
-        similarity = compare_to_anchors(inputs, anchors, alphas=[alpha]).nearest(alpha)
+        rows = compare_to_anchors(inputs, anchors, alphas=[alpha], pixel_norm=self.pixel_norm)
+        similarity = rows.nearest(alpha)
         if self.threshold == "per_image":
             target = ratio_at(self.target_mask_ratio, progress)
             return hide_highest(similarity, visible_count(inputs.num_patches, target))
         return similarity > self.threshold_at(progress)
+
+    def state(self, progress: float) -> dict[str, float]:
+        alpha = {"alpha": self.alpha(progress)} if self.feature == "mix" else {}
+        return alpha if self.threshold == "per_image" else alpha | {"threshold": self.threshold_at(progress)}
 
     def alpha(self, progress: float) -> float:
         """Share of the embeddings in the similarity; training starts with pixels alone (section 3.3)."""
@@ -141,9 +158,14 @@ class AnchorRows(NamedTuple):
         return rows.amax(dim=1).scatter(1, self.anchors, torch.inf)
 
 
-def compare_to_anchors(inputs: MaskInputs, anchors: Tensor, *, alphas: Sequence[float]) -> AnchorRows:
+def compare_to_anchors(
+    inputs: MaskInputs, anchors: Tensor, *, alphas: Sequence[float], pixel_norm: bool
+) -> AnchorRows:
     """Whatever similarities the mixes by these alphas are made of, for anchors (B, A)."""
-    rgb = cosine_rows(standardize_patches(inputs.patches), anchors) if min(alphas) < 1 else None
+    rgb = None
+    if min(alphas) < 1:
+        pixels = standardize_patches(inputs.patches) if pixel_norm else inputs.patches
+        rgb = cosine_rows(pixels, anchors)
     embedding = cosine_rows(inputs.tokens, anchors) if max(alphas) > 0 else None
     return AnchorRows(anchors, rgb, embedding)
 
@@ -170,6 +192,11 @@ def cosine_rows(features: Tensor, anchors: Tensor) -> Tensor:
 
 def standardize_patches(patches: Tensor) -> Tensor:
     """Zero mean and unit (unbiased) variance of each patch (section 3.2): (B, N, P) -> (B, N, P) float32."""
-    patches = patches.float()
-    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
-    return (patches - mean) / (variance + 1e-6).sqrt()
+    mean, deviation = patch_moments(patches)
+    return (patches.float() - mean) / deviation
+
+
+def patch_moments(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (unbiased) deviation of each patch: (B, N, P) -> (B, N, 1) float32 each."""
+    variance, mean = torch.var_mean(patches.float(), dim=-1, keepdim=True)
+    return mean, (variance + 1e-6).sqrt()

@@ -15,6 +15,7 @@ from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
     MaskStrategy,
+    View,
     grid_side,
     hide_highest,
     uniform_noise,
@@ -47,6 +48,10 @@ class ImportanceMask(MaskStrategy):
             raise ValueError(f"temperature must be 0 or above, and finite, got {self.temperature}")
         if not 0 <= self.score_share <= 1:
             raise ValueError(f"score_share must be in [0, 1], got {self.score_share}")
+
+    @property
+    def views(self) -> frozenset[View]:
+        return frozenset({"attention"}) if self.score == "attention" else frozenset()
 
     @property
     def is_exact(self) -> bool:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isqrt
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -14,7 +14,9 @@ from vlp.distributed import rank, world_size
 from vlp.registry import Registry
 
 STRATEGIES = Registry()
-View = Callable[[], Tensor]
+Compute = Callable[[], Tensor]
+View = Literal["patches", "tokens", "attention"]
+"""What a strategy may look at: pixels, embedded patches, or the class token's attention."""
 
 
 class MaskInputs:
@@ -25,9 +27,9 @@ class MaskInputs:
         size: tuple[int, int],
         device: torch.device,
         *,
-        patches: View,
-        tokens: View | None = None,
-        attention: View | None = None,
+        patches: Compute,
+        tokens: Compute | None = None,
+        attention: Compute | None = None,
     ) -> None:
         self.num_images, self.num_patches = size
         self.device = device
@@ -75,6 +77,11 @@ class MaskStrategy(ABC, StrictConfig):
     name: str
 
     @property
+    def views(self) -> frozenset[View]:
+        """What it looks at beside the pixels; an image encoder has to offer these."""
+        return frozenset()
+
+    @property
     def is_exact(self) -> bool:
         """Whether every image shows exactly `num_visible` patches, so that no slot is ever padding."""
         return True
@@ -93,6 +100,10 @@ class MaskStrategy(ABC, StrictConfig):
         Returns:
             (B, N) bool, True where a patch is hidden.
         """
+
+    def state(self, progress: float) -> dict[str, float]:
+        """What of the strategy changes with the training, by name, to be logged."""
+        return {}
 
     @abstractmethod
     def num_visible(self, num_patches: int) -> int:

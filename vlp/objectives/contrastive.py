@@ -6,12 +6,13 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from vlp.encoders import ImageEncoder
 from vlp.encoders.text import TextConfig, TextTransformer
-from vlp.masking import MaskStrategy
+from vlp.masking import MaskStrategy, Slots
 from vlp.objectives.contrastive_losses import CONTRASTIVE_LOSSES, ContrastiveLoss, InfoNCE
+from vlp.objectives.encode_in_parts import Outputs
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
 from vlp.registry import one_of
 
@@ -59,13 +60,15 @@ class Contrastive(Objective):
         has_bias = loss.initial_bias is not None
         self.logit_bias = nn.Parameter(torch.tensor(loss.initial_bias)) if has_bias else None
 
-    def forward(self, batch: Batch, *, progress: float, generator: Generator | None) -> Step:
-        slots = self.choose_visible(batch.images, progress=progress, generator=generator)
-        image_embeddings = self._project(self.image_encoder(batch.images, slots))
-        text_embeddings = self.encode_text(batch.tokens, batch.lengths)
+    def encode(self, batch: Batch, slots: Slots) -> Outputs:
+        """Unit-length embeddings of the masked images and of the captions: (B, E) each."""
+        image_embeddings = self.project(self.image_encoder(batch.images, slots)[:, 0])
+        return image_embeddings, self.encode_text(batch.tokens, batch.lengths)
+
+    def loss(self, outputs: Outputs, batch: Batch, slots: Slots) -> Step:
         logit_scale = self.log_logit_scale.exp()
-        loss = self.config.loss(image_embeddings, text_embeddings, logit_scale, self.logit_bias)
-        metrics = {"logit_scale": logit_scale.detach(), "mask_ratio": self.mask_ratio(slots)}
+        loss = self.config.loss(*outputs, logit_scale, self.logit_bias)
+        metrics = {"logit_scale": logit_scale.detach()}
         if self.logit_bias is not None:
             metrics["logit_bias"] = self.logit_bias.detach()
         return Step(loss, metrics)
@@ -79,14 +82,15 @@ class Contrastive(Objective):
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Unit-length embeddings of whole images: (B, 3, H, W) -> (B, E)."""
-        return self._project(self.image_encoder(images))
+        return self.project(self.features(images))
 
     def encode_text(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Unit-length embeddings of captions: (B, T), (B,) -> (B, E)."""
         return F.normalize(self.text_projection(self.text_encoder(tokens, lengths)), dim=-1)
 
-    def _project(self, states: Tensor) -> Tensor:
-        return F.normalize(self.image_projection(states[:, 0]), dim=-1)
+    def project(self, features: Tensor) -> Tensor:
+        """Unit-length embeddings of images whose features are known: (B, D) -> (B, E)."""
+        return F.normalize(self.image_projection(features), dim=-1)
 
 
 def _projection(width: int, embed_dim: int) -> nn.Linear:

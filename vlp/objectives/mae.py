@@ -6,12 +6,13 @@ from typing import ClassVar, Literal
 
 import torch
 from timm.models.vision_transformer import Block
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from vlp.encoders import ImageEncoder
 from vlp.encoders.patches import patchify, sincos_positions
 from vlp.masking import MaskStrategy, Slots
 from vlp.masking.cluster import standardize_patches
+from vlp.objectives.encode_in_parts import Outputs
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
 from vlp.objectives.reconstruction import hidden_patches, masked_mean
 
@@ -27,6 +28,8 @@ class MAEConfig(ObjectiveConfig):
     decoder_heads: int = 16
     norm_pix_loss: bool = True
     """Give every target patch zero mean and unit variance."""
+    pool: Literal["class_token", "mean"] = "class_token"
+    """What evaluations of frozen features read: the paper's class token, or the mean of the patches."""
 
     rebuilds_patches: ClassVar[bool] = True
 
@@ -66,15 +69,18 @@ class MAE(Objective):
         self.to_pixels = nn.Linear(width, patch_size**2 * 3)
         self._init_weights()
 
-    def forward(self, batch: Batch, *, progress: float, generator: Generator | None) -> Step:
-        slots = self.choose_visible(batch.images, progress=progress, generator=generator)
+    def encode(self, batch: Batch, slots: Slots) -> Outputs:
+        """The error of every patch: (B, N)."""
         predictions = self.decode(self.image_encoder(batch.images, slots), slots)
-        masked = hidden_patches(slots, self.image_encoder.config.num_patches)
-        loss = masked_mean(patch_errors(predictions, self.targets(batch.images)), masked)
-        return Step(loss, {"mask_ratio": self.mask_ratio(slots)})
+        return (patch_errors(predictions, self.targets(batch.images)),)
+
+    def loss(self, outputs: Outputs, batch: Batch, slots: Slots) -> Step:
+        (errors,) = outputs
+        return Step(masked_mean(errors, hidden_patches(slots, errors.shape[1])), {})
 
     def features(self, images: Tensor) -> Tensor:
-        return self.image_encoder(images)[:, 0]
+        states = self.image_encoder(images)
+        return states[:, 0] if self.config.pool == "class_token" else states[:, 1:].mean(dim=1)
 
     def decode(self, states: Tensor, slots: Slots) -> Tensor:
         """Rebuild every patch from the encoder's states: (B, 1 + V, D) -> (B, N, P)."""

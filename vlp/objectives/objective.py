@@ -1,6 +1,7 @@
 """What a training objective is: a model together with the loss it is trained on."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -9,8 +10,9 @@ from torch import Generator, Tensor, nn
 from vlp.batch import Batch
 from vlp.config import StrictConfig
 from vlp.encoders import ImageEncoder, ImageEncoderConfig
-from vlp.masking import MaskStrategy, Slots, visible_slots
+from vlp.masking import MaskInputs, MaskStrategy, Slots, visible_slots
 from vlp.masking.strategy import uniform_noise
+from vlp.objectives.encode_in_parts import Outputs, encode_in_parts
 from vlp.registry import Registry
 
 OBJECTIVES = Registry()
@@ -45,8 +47,11 @@ class Objective(nn.Module, ABC):
 
     image_encoder: ImageEncoder
     mask: MaskStrategy
+    look: Callable[[Tensor], MaskInputs] | None = None
+    """How masks see images, (B, 3, H, W); None for the image encoder's own view."""
+    num_parts: int = 1
+    """Parts in which a batch is encoded, one after another, to need less memory; no result depends on it."""
 
-    @abstractmethod
     def forward(self, batch: Batch, *, progress: float, generator: Generator | None) -> Step:
         """The loss of one batch.
 
@@ -54,6 +59,18 @@ class Objective(nn.Module, ABC):
             progress: share of the training that is done, in [0, 1); drives every schedule.
             generator: source of the masks' randomness, seeded alike on every worker.
         """
+        slots = self.choose_visible(batch.images, progress=progress, generator=generator)
+        outputs = encode_in_parts(self.encode, batch, slots, self.num_parts)
+        loss, metrics = self.loss(outputs, batch, slots)
+        return Step(loss, metrics | {"mask_ratio": self.mask_ratio(slots)})
+
+    @abstractmethod
+    def encode(self, batch: Batch, slots: Slots) -> Outputs:
+        """What the loss reads, of each pair by itself: the rows of a pair depend on no other pair."""
+
+    @abstractmethod
+    def loss(self, outputs: Outputs, batch: Batch, slots: Slots) -> Step:
+        """What becomes of the pairs together: the loss, and what else is to be logged."""
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
@@ -64,10 +81,14 @@ class Objective(nn.Module, ABC):
 
     def choose_visible(self, images: Tensor, *, progress: float, generator: Generator | None) -> Slots:
         """The patches of each image that the encoder sees in this step: (B, 3, H, W) -> V slots."""
-        inputs = self.image_encoder.mask_inputs(images)
+        inputs = self.mask_inputs(images)
         masked = self.mask(inputs, progress=progress, generator=generator)
         noise = None if self.mask.is_exact else uniform_noise(inputs, generator)
         return visible_slots(masked, self.mask.num_visible(inputs.num_patches), noise)
+
+    def mask_inputs(self, images: Tensor) -> MaskInputs:
+        """What the mask is chosen by: (B, 3, H, W)."""
+        return (self.look or self.image_encoder.mask_inputs)(images)
 
     def mask_ratio(self, slots: Slots) -> Tensor:
         """Share of the patches that the encoder did not see, after the cut: ()."""
@@ -101,6 +122,12 @@ class ObjectiveConfig(ABC, StrictConfig):
             raise ValueError(
                 f"objective {self.name} leaves hidden patches out, but image_encoder {image_encoder.name} "
                 "needs all of them; choose another image_encoder, such as vit"
+            )
+
+        if unseen := sorted(mask.views - image_encoder.views):
+            raise ValueError(
+                f"mask {mask.name} reads {', '.join(unseen)}, which image_encoder {image_encoder.name} does "
+                "not offer; choose another mask or image_encoder, such as vit"
             )
 
     @abstractmethod

@@ -25,6 +25,13 @@ class RebuildTarget(nn.Module, ABC):
     def errors(self, predictions: Tensor, images: Tensor) -> Tensor:
         """How far off each place is, in float32: (B, C, S, S), (B, 3, H, W) -> (B, S, S)."""
 
+    @abstractmethod
+    def pixels(self, predictions: Tensor) -> Tensor | None:
+        """Predictions as a picture, normalized as the images are: (B, C, S, S) -> (B, 3, S, S).
+
+        None for a target that no picture shows.
+        """
+
 
 @dataclass(frozen=True, kw_only=True)
 class RebuildTargetConfig(ABC, StrictConfig):
@@ -70,6 +77,9 @@ class PixelTarget(RebuildTarget):
     def errors(self, predictions: Tensor, images: Tensor) -> Tensor:
         pixels = shrink(images, self.resolution)
         return self.loss(predictions.float(), pixels, reduction="none").mean(dim=1)
+
+    def pixels(self, predictions: Tensor) -> Tensor:
+        return predictions.float()
 
 
 PIXEL_LOSSES = {"l1": F.l1_loss, "l2": F.mse_loss, "smooth_l1": F.smooth_l1_loss}

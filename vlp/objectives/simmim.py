@@ -5,11 +5,12 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 import vlp.objectives.class_targets  # noqa: F401  registers its targets
 from vlp.encoders import ImageEncoder, ImageEncoderConfig
-from vlp.masking import MaskStrategy
+from vlp.masking import MaskStrategy, Slots
+from vlp.objectives.encode_in_parts import Outputs
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
 from vlp.objectives.prediction_heads import PREDICTION_HEADS, LinearHeadConfig
 from vlp.objectives.rebuild_targets import REBUILD_TARGETS, PixelTargetConfig
@@ -66,14 +67,18 @@ class SimMIM(Objective):
         self.mask_token = nn.Parameter(torch.empty(image_encoder.token_width))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
-    def forward(self, batch: Batch, *, progress: float, generator: Generator | None) -> Step:
-        slots = self.choose_visible(batch.images, progress=progress, generator=generator)
+    def encode(self, batch: Batch, slots: Slots) -> Outputs:
+        """The error of every place of the target: (B, S, S)."""
         masked = hidden_patches(slots, self.image_encoder.config.num_patches)
-        errors = self.target.errors(self.predict(batch.images, masked), batch.images)
+        return (self.target.errors(self.predict(batch.images, masked), batch.images),)
+
+    def loss(self, outputs: Outputs, batch: Batch, slots: Slots) -> Step:
+        (errors,) = outputs
         weights = torch.ones_like(errors)
         if self.config.loss_on == "hidden":
+            masked = hidden_patches(slots, self.image_encoder.config.num_patches)
             weights = hidden_share(masked, self.target.resolution)
-        return Step(masked_mean(errors, weights), {"mask_ratio": self.mask_ratio(slots)})
+        return Step(masked_mean(errors, weights), {})
 
     def features(self, images: Tensor) -> Tensor:
         """Mean of the patches' states; the class token is not trained to hold anything."""

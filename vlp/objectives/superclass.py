@@ -5,11 +5,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from vlp.distributed import all_sum
 from vlp.encoders import ImageEncoder
 from vlp.masking import MaskStrategy, Slots
+from vlp.objectives.encode_in_parts import Outputs
 from vlp.objectives.label_losses import LABEL_LOSSES, Labels, SoftmaxLoss
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
 from vlp.registry import one_of
@@ -75,14 +76,16 @@ class SuperClass(Objective):
         special = torch.tensor(vocabulary.special_tokens, dtype=torch.int64)
         self.register_buffer("special_tokens", special, persistent=False)
 
-    def forward(self, batch: Batch, *, progress: float, generator: Generator | None) -> Step:
-        slots = self.choose_visible(batch.images, progress=progress, generator=generator)
-        logits = self.classifier(self._pool(self.image_encoder(batch.images, slots), slots))
+    def encode(self, batch: Batch, slots: Slots) -> Outputs:
+        """What the classifier reads: (B, D)."""
+        return (self._pool(self.image_encoder(batch.images, slots), slots),)
+
+    def loss(self, outputs: Outputs, batch: Batch, slots: Slots) -> Step:
+        (features,) = outputs
         labels = self.labels(batch)
         if self.config.idf == "online" and self.training:
             self._count(labels)
-        loss = self.config.loss(logits, labels, self.idf())
-        return Step(loss, {"mask_ratio": self.mask_ratio(slots)})
+        return Step(self.config.loss(self.classifier(features), labels, self.idf()), {})
 
     def features(self, images: Tensor) -> Tensor:
         return self._pool(self.image_encoder(images), None)

@@ -109,10 +109,10 @@ def mask_panel(
             picture = masked_picture(image, hidden, scale=image_scale, anchors=outlined)
             drawn.append((picture, f"{hidden.float().mean().item():.0%} hidden"))
         columns.append((title, drawn))
-    return _sheet(columns)
+    return sheet(columns)
 
 
-def _sheet(columns: list[tuple[str, list[tuple[Image.Image, str]]]]) -> Image.Image:
+def sheet(columns: list[tuple[str, list[tuple[Image.Image, str]]]]) -> Image.Image:
     """Columns of captioned pictures of one size under their titles."""
     width, height = columns[0][1][0][0].size
     font_size = min(22, max(11, width // 12))

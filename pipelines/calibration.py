@@ -1,0 +1,124 @@
+"""The threshold of a cluster mask: searched on training images before the training, and again within it."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pipelines.checkpoint import build_objective
+from pipelines.config_errors import ConfigError
+from pipelines.ingest.shard import write_json
+from pipelines.journal import Journal
+from pipelines.run_config import RunConfig
+from vlp.data.shards import ShardSet
+from vlp.data.transforms import center_crop, decode, to_tensor
+from vlp.distributed import is_main, world_size
+from vlp.masking import MaskInputs
+from vlp.masking.calibration import Calibration, calibrate, recalibrate
+from vlp.masking.cluster import ClusterMask
+from vlp.normalization import normalize
+from vlp.objectives import Objective
+
+NUM_IMAGES = 2048
+BATCH_SIZE = 128
+
+
+class CalibrationImages:
+    """Images spread evenly over a data set, decoded once."""
+
+    def __init__(self, config: RunConfig, shards: ShardSet) -> None:
+        self.config, self.shards = config, shards
+
+    def inputs(self, look: Callable[[Tensor], MaskInputs], device: torch.device) -> Iterator[MaskInputs]:
+        """What masks see of them, batch by batch."""
+        for pixels in self._pixels.split(BATCH_SIZE):
+            yield look(normalize(pixels.to(device), self.config.data.normalization))
+
+    @cached_property
+    def _pixels(self) -> Tensor:
+        """(2048, 3, H, W) uint8, or as many images as there are."""
+        count = min(NUM_IMAGES, len(self.shards))
+        chosen = (i * len(self.shards) // count for i in range(count))
+        crops = (
+            center_crop(decode(self.shards.image_bytes(i)), self.config.image_encoder.image_size)
+            for i in chosen
+        )
+        return torch.stack([to_tensor(crop) for crop in crops])
+
+
+def calibrate_mask(config: RunConfig, shards: ShardSet, output: Path, journal: Journal) -> RunConfig:
+    """The run with its threshold searched with the weights that training starts from, once; other masks
+    stay as they are.
+
+    Raises:
+        ConfigError: no threshold meets the target on these images.
+    """
+    mask = config.mask
+    if not (isinstance(mask, ClusterMask) and mask.threshold == "auto"):
+        return config
+    file = output / "calibration.json"
+    if not file.is_file():
+        print(f"[pretrain {config.name}] calibrating the similarity threshold", flush=True)
+        look = build_objective(config, document_frequency=None).mask_inputs
+        images = CalibrationImages(config, shards).inputs(look, torch.device("cpu"))
+        try:
+            found = calibrate(mask, images, seed=config.seed)
+        except ValueError as error:
+            raise ConfigError(f"mask: {error}") from error
+        write_json(file, {"threshold": found.mask.threshold, "metrics": calibration_metrics(found)})
+    calibration = json.loads(file.read_text())
+    searched = calibration["threshold"]
+    threshold = tuple(map(tuple, searched)) if isinstance(searched, list) else searched
+    journal.metrics(calibration["metrics"], step=0)
+    return replace(config, mask=replace(mask, threshold=threshold))
+
+
+def calibration_metrics(found: Calibration) -> dict[str, float]:
+    """What a calibration is logged as: its threshold, and what that hides over all and per image."""
+    return {
+        "calibration/threshold": found.threshold,
+        "calibration/mask_ratio": found.mask_ratio,
+    } | {f"calibration/mask_ratio_p{round(100 * level)}": x for level, x in found.quantiles.items()}
+
+
+def recalibration_steps(config: RunConfig) -> tuple[int, ...]:
+    """Before which steps the threshold is searched again: none unless embeddings decide a searched one."""
+    mask, steps = config.mask, config.training.steps
+    if not (isinstance(mask, ClusterMask) and mask.threshold == "auto" and mask.feature != "rgb"):
+        return ()
+    return tuple(sorted({steps * i // mask.recalibrations for i in range(1, mask.recalibrations)}))
+
+
+class Recalibration:
+    """Searches the threshold again as the embeddings move; what it finds is a function of the weights."""
+
+    def __init__(self, config: RunConfig, shards: ShardSet, steps: tuple[int, ...]) -> None:
+        self.config, self.steps = config, steps
+        self.images = CalibrationImages(config, shards)
+
+    def search(
+        self, objective: Objective, mask: ClusterMask, step: int
+    ) -> tuple[ClusterMask, dict[str, float]]:
+        """The mask from this step on, and what to log. A collective: rank 0 searches for all workers."""
+        found: list[object] = [self._search(objective, mask, step) if is_main() else None]
+        if world_size() > 1:
+            dist.broadcast_object_list(found, device=next(objective.parameters()).device)
+        assert isinstance(found[0], Calibration)
+        return found[0].mask, calibration_metrics(found[0])
+
+    def _search(self, objective: Objective, mask: ClusterMask, step: int) -> Calibration:
+        total = self.config.training.steps
+        until = next((later for later in self.steps if later > step), total)
+        device = next(objective.parameters()).device
+        return recalibrate(
+            mask,
+            self.images.inputs(objective.mask_inputs, device),
+            progress=step / total,
+            until=until / total,
+            seed=self.config.seed,
+        )

@@ -1,0 +1,61 @@
+"""What a training step leaves behind: metrics in the journal and a line in the terminal."""
+
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from pipelines.journal import Journal
+from pipelines.progress import Progress
+from pipelines.run_config import RunConfig
+from vlp.distributed import all_mean, is_main
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss is no number any more."""
+
+
+class StepLog:
+    """Rank 0 writes the metrics of a step to the journal and a line to the terminal."""
+
+    def __init__(self, config: RunConfig, journal: Journal) -> None:
+        self.config, self.journal = config, journal
+        self.data_seconds = 0.0
+        self.progress = Progress(f"pretrain {config.name}", config.num_steps, "steps")
+        self.resume()
+
+    def resume(self) -> None:
+        """Start the clock: what was done since the last step is not training."""
+        self.since = self.waiting_since = time.perf_counter()
+        self.data_seconds = 0.0
+        self.steps_timed = 0
+
+    def batch_arrived(self) -> None:
+        """The loader has delivered; the time since the last step was spent waiting."""
+        self.data_seconds += time.perf_counter() - self.waiting_since
+        self.steps_timed += 1
+
+    def step_done(self) -> None:
+        """The step is over; from here on, the loader is waited for."""
+        self.waiting_since = time.perf_counter()
+
+    def write(self, done: int, metrics: dict[str, Tensor]) -> None:
+        """Log the means over the workers. A collective: every worker calls it."""
+        means = all_mean(torch.stack([value.detach().float() for value in metrics.values()]))
+        values = dict(zip(metrics, means.tolist(), strict=True))
+        if not math.isfinite(values["loss"]):
+            raise TrainingDivergedError(
+                f"the loss of {self.config.name} is {values['loss']} at step {done}; "
+                "lower optimizer.lr, lengthen lr_schedule.warmup_steps or set training.max_grad_norm"
+            )
+        step_seconds = (time.perf_counter() - self.since) / self.steps_timed
+        values["batch_time"] = step_seconds
+        values["data_time"] = self.data_seconds / self.steps_timed
+        values["samples_per_second"] = self.config.training.batch_size / step_seconds
+        if is_main():
+            self.journal.metrics({f"train/{key}": value for key, value in values.items()}, step=done)
+            self.progress.update(
+                done, f"loss {values['loss']:.3f}  {values['samples_per_second']:,.0f} images/s"
+            )
+        self.resume()

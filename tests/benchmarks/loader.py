@@ -1,0 +1,132 @@
+"""Training images per second of a core's time, by this loader and by open_clip's chain, side by side.
+
+python tests/benchmarks/loader.py [PARQUET]    PARQUET has a column `image`; by default COCO photographs
+"""
+
+import argparse
+import io
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pyarrow.parquet as pq
+import torch
+import webdataset as wds
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from pipelines.ingest.outcome import StoredImage
+from pipelines.ingest.shard import Sample, write_json, write_shard
+from vlp.data.config import DataConfig
+from vlp.data.loader import Collate, TrainingPairs, data_order
+from vlp.data.order import rank_batches
+from vlp.data.shards import ShardSet
+from vlp.normalization import MEAN_STD
+
+WIDTH, HEIGHT = 470, 400
+NUM_IMAGES, SHARD_SIZE, BATCH_SIZE, IMAGE_SIZE = 4000, 500, 100, 224
+COCO = Path(__file__).parents[2] / ".." / "shared" / "data" / "coco_mini" / "val2017_subset.parquet"
+
+
+class NoTokens:
+    """Captions are read and not tokenized: the two chains differ in their tokenizers, too."""
+
+    def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        return torch.zeros(len(captions), 1), torch.ones(len(captions))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("images", type=Path, nargs="?", default=COCO)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        write_shards(Path(folder), pq.read_table(arguments.images)["image"].to_pylist())
+        compare({"vlp": ours(Path(folder)), "open_clip": theirs(Path(folder))}, arguments.rounds)
+
+
+def compare(chains: dict[str, Callable[[], Iterable]], rounds: int) -> None:
+    """Time the chains in turns, and print their medians and the ratio of these."""
+    speeds: dict[str, list[float]] = {name: [] for name in chains}
+    for _ in range(rounds):
+        for name, chain in chains.items():
+            start = time.process_time()
+            count = sum(len(images) for images in chain())
+            speeds[name].append(count / (time.process_time() - start))
+            print(f"{name:10} {speeds[name][-1]:7,.0f} images/s", flush=True)
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    for name, median in medians.items():
+        print(f"{name:10} {median:7,.0f} images per second of CPU time, median of {rounds}")
+    print(f"vlp / open_clip = {medians['vlp'] / medians['open_clip']:.2f}")
+
+
+def ours(folder: Path) -> Callable[[], Iterator]:
+    """Batches of bytes, as they leave the loader's processes: they are normalized on the device."""
+    pairs = TrainingPairs(
+        ShardSet(folder), DataConfig(shards=folder, crop_scale=(0.9, 1.0)), image_size=IMAGE_SIZE, seed=0
+    )
+
+    def batches() -> Iterator:
+        steps = range(NUM_IMAGES // BATCH_SIZE)
+        draws = rank_batches(
+            data_order(pairs.shards, pairs.config, seed=0, batch_size=BATCH_SIZE),
+            steps=steps,
+            rank=0,
+            world_size=1,
+        )
+        loader = DataLoader(pairs, batch_sampler=draws, collate_fn=Collate(NoTokens()))
+        return (batch.images for batch, _ in loader)
+
+    return batches
+
+
+def theirs(folder: Path) -> Callable[[], Iterator]:
+    """The steps of open_clip's training chain, with webdataset's reader."""
+    mean, std = MEAN_STD["clip"]
+    preprocess = open_clip.image_transform(IMAGE_SIZE, is_train=True, mean=mean, std=std)
+    urls = [str(file) for file in sorted(folder.glob("*.tar"))]
+    steps = (
+        wds.SimpleShardList(urls),
+        wds.tarfile_to_samples(),
+        wds.shuffle(bufsize=1000, initial=500),
+        wds.decode("pilrgb"),
+        wds.rename(image="jpg;png;jpeg;webp", text="txt"),
+        wds.map_dict(image=preprocess, text=lambda text: torch.zeros(1)),
+        wds.to_tuple("image", "text"),
+        wds.batched(BATCH_SIZE),
+    )
+    loader = wds.WebLoader(wds.DataPipeline(*steps), batch_size=None, num_workers=0)
+    return lambda: (images for images, _ in loader)
+
+
+def write_shards(folder: Path, photographs: list[bytes]) -> None:
+    """Images of four photographs each: they have the detail of photographs of their size."""
+    fitted = [
+        ImageOps.fit(Image.open(io.BytesIO(p)).convert("RGB"), (WIDTH // 2, HEIGHT // 2)) for p in photographs
+    ]
+    rng = np.random.default_rng(0)
+    shards = []
+    for shard in range(NUM_IMAGES // SHARD_SIZE):
+        samples = []
+        for i in range(SHARD_SIZE):
+            image = Image.new("RGB", (WIDTH, HEIGHT))
+            for k, photograph in enumerate(rng.integers(len(fitted), size=4)):
+                image.paste(fitted[photograph], (k % 2 * WIDTH // 2, k // 2 * HEIGHT // 2))
+            stream = io.BytesIO()
+            image.save(stream, "JPEG", quality=90)
+            stored = StoredImage("success", None, stream.getvalue(), image.size, image.size, "")
+            samples.append(Sample(f"{shard:05d}{i:04d}", "https://x.org", ["a photo"], stored))
+        shards.append(write_shard(folder, f"{shard:05d}", samples))
+    write_json(folder / "manifest.json", {"digest": "", "shards": shards})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Shards of others are read where they lie, and ours by the readers of others."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import open_clip_train.data as open_clip_data
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+
+from pipelines.config import fingerprint
+from vlp.data.indexing import index_shards
+from vlp.data.shards import ShardSet, read_captions
+
+
+@pytest.fixture
+def tars(shards, tmp_path: Path) -> Path:
+    """The tars of the fixture alone."""
+    for tar in shards.folder.glob("*.tar"):
+        shutil.copy(tar, tmp_path)
+    return tmp_path
+
+
+def samples(folder: Path) -> list[tuple[bytes, list[str]]]:
+    read = ShardSet(folder)
+    return [(read.image_bytes(i), read.captions(i)) for i in range(len(read))]
+
+
+def try_to_index(folder: Path) -> str | None:
+    try:
+        index_shards(folder)
+    except ValueError as error:
+        return str(error)
+
+
+def test_the_tars_alone_give_back_every_sample(tars: Path, shards) -> None:
+    manifest = index_shards(tars)
+    assert samples(tars) == list(zip(shards.images, shards.captions, strict=True))
+    assert manifest["num_samples"] == 16
+    checksums = json.loads((shards.folder / "manifest.json").read_text())["shards"]
+    assert manifest["digest"] == fingerprint([stats["tar_sha256"] for stats in checksums])
+    assert read_captions(tars / "00000.parquet") == shards.captions[:6]
+
+
+def test_what_is_indexed_is_not_read_again(tars: Path) -> None:
+    first = index_shards(tars)
+    (tars / "manifest.json").unlink()
+    size = (tars / "00003.tar").stat().st_size
+    (tars / "00003.tar").write_bytes(bytes(size))  # would be no tar file
+    assert index_shards(tars) == first
+
+
+def test_webdatasets_own_shards_are_read(tmp_path: Path) -> None:
+    """Keys in folders, other image formats, captions before and after the image, and none at all."""
+    with webdataset.TarWriter(str(tmp_path / "train-0.tar")) as writer:
+        writer.write({"__key__": "a/001", "txt": "a cat", "png": b"first"})
+        writer.write({"__key__": "a/002", "jpeg": b"second", "json": {"caption": "größer"}})
+        writer.write({"__key__": "b/001", "webp": b"third", "cls": b"7", "txt": "a dog"})
+        writer.write({"__key__": "b/002", "jpg": b"no caption"})
+        writer.write({"__key__": "b/003", "txt": "no image"})
+    manifest = index_shards(tmp_path)
+    assert samples(tmp_path) == [(b"first", ["a cat"]), (b"second", ["größer"]), (b"third", ["a dog"])]
+    assert manifest["outcomes"] == {"no_caption": 1, "no_image": 1, "success": 3}
+
+
+def test_the_columns_of_img2datasets_index_are_kept(tars: Path, shards) -> None:
+    """img2dataset writes a row for every URL, without the place of the image."""
+    for tar in shards.folder.glob("*.tar"):
+        table = pq.read_table(tar.with_suffix(".parquet"))
+        theirs = table.select(["key", "url", "caption", "status", "width", "height", "sha256"])
+        failed = pa.compute.not_equal(theirs["status"], "success")
+        status = pa.compute.if_else(failed, "failed_to_download", "success")
+        pq.write_table(theirs.set_column(3, "status", status), tars / f"{tar.stem}.parquet")
+    before = {file.name: pq.read_table(file) for file in tars.glob("*.parquet")}
+    manifest = index_shards(tars)
+    assert samples(tars) == list(zip(shards.images, shards.captions, strict=True))
+    assert manifest["outcomes"] == {"failed_to_download": 7, "success": 16}
+    for name, table in before.items():
+        assert pq.read_table(tars / name).select(table.column_names).equals(table)
+
+
+def test_a_parquet_file_about_other_samples_is_not_touched(tars: Path) -> None:
+    pq.write_table(pa.table({"key": ["other"]}), tars / "00000.parquet")
+    with pytest.raises(ValueError, match=r"00000\.parquet lacks samples"):
+        index_shards(tars)
+    assert pq.read_table(tars / "00000.parquet").column_names == ["key"]
+
+
+def test_a_folder_without_tars_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no tar"):
+        index_shards(tmp_path)
+
+
+@pytest.mark.parametrize("length", [0, 100, 5000, 20_000])
+def test_a_tar_that_breaks_off_is_indexed_up_to_there_or_named(tars: Path, shards, length: int) -> None:
+    file = tars / "00000.tar"
+    file.write_bytes(file.read_bytes()[:length])
+    if error := try_to_index(tars):
+        assert "00000.tar is no tar file" in error
+    else:
+        whole = list(zip(shards.images, shards.captions, strict=True))
+        assert [sample for sample in samples(tars) if sample in whole] == samples(tars)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_damaged_tar_is_indexed_as_far_as_it_makes_sense_or_named(tars: Path, seed: int) -> None:
+    file, rng = tars / "00003.tar", np.random.default_rng(seed)
+    content = np.frombuffer(file.read_bytes(), dtype=np.uint8).copy()
+    content[rng.integers(len(content), size=len(content) // 20)] = rng.integers(256)
+    file.write_bytes(content.tobytes())
+    if error := try_to_index(tars):
+        assert "00003.tar" in error
+    else:
+        for i in range(len(ShardSet(tars))):
+            ShardSet(tars).captions(i)
+
+
+def test_open_clips_reader_reads_our_shards(shards) -> None:
+    """Its grouping and filters, on webdataset's tar reader."""
+    urls = [str(file) for file in sorted(shards.folder.glob("*.tar"))]
+    pipeline = webdataset.DataPipeline(
+        webdataset.SimpleShardList(urls),
+        webdataset.tarfile_to_samples(handler=open_clip_data.log_and_continue),
+        webdataset.select(open_clip_data.filter_no_caption_or_no_image),
+        webdataset.decode("pilrgb", handler=open_clip_data.log_and_continue),
+        webdataset.rename(image="jpg;png;jpeg;webp", text="txt"),
+        webdataset.to_tuple("image", "text"),
+    )
+    read = list(pipeline)
+    assert [text for _, text in read] == [texts[0] for texts in shards.captions]
+    assert all(image.mode == "RGB" for image, _ in read)

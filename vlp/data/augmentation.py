@@ -1,0 +1,106 @@
+"""What training sees of an image: a random part of it, mirrored and recoloured as the recipe says."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as tv
+
+from vlp.data.config import DataConfig, Interpolation
+from vlp.data.transforms import Box, EncodedImage
+
+ASPECT_RATIO = (3 / 4, 4 / 3)
+
+
+class ColorJitter(NamedTuple):
+    """Factors of the changes of an image's colours, and the order they are made in."""
+
+    factors: tuple[float, ...]
+    """Brightness, contrast and saturation, where 1 changes nothing; hue in turns, where 0 changes nothing."""
+    order: tuple[int, ...]
+    """A permutation of the four."""
+
+
+class Augmentation(NamedTuple):
+    """What becomes of one image."""
+
+    crop: Box
+    is_flipped: bool
+    jitter: ColorJitter | None
+    is_gray: bool
+
+
+def draw_augmentation(size: tuple[int, int], config: DataConfig, rng: np.random.Generator) -> Augmentation:
+    """Choose what becomes of an image of a width and height in pixels.
+
+    Every choice is drawn, used or not: a setting changes what it is for and no other choice.
+    """
+    flip, jitter, gray = rng.random(3)
+    colors = draw_jitter(config.color_jitter, rng)
+    return Augmentation(
+        draw_crop(size, config.crop_scale, rng),
+        is_flipped=bool(flip < config.horizontal_flip_prob),
+        jitter=colors if jitter < config.color_jitter_prob else None,
+        is_gray=bool(gray < config.gray_scale_prob),
+    )
+
+
+def draw_crop(size: tuple[int, int], scale: tuple[float, float], rng: np.random.Generator) -> Box:
+    """A random part of an image, as torchvision draws it.
+
+    Args:
+        scale: share of the area that is kept, drawn uniformly; the aspect ratio is drawn from [3/4, 4/3].
+            Where ten draws do not fit in the image: its largest middle part of such an aspect ratio.
+    """
+    width, height = size
+    low, high = ASPECT_RATIO
+    for _ in range(10):
+        area, aspect, x, y = rng.random(4).tolist()
+        area = width * height * (scale[0] + area * (scale[1] - scale[0]))
+        aspect = low * (high / low) ** aspect
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return Box(int(x * (width - w + 1)), int(y * (height - h + 1)), w, h)
+    w, h = min(width, round(height * high)), min(height, round(width / low))
+    return Box((width - w) // 2, (height - h) // 2, w, h)
+
+
+def draw_jitter(strength: tuple[float, float, float, float], rng: np.random.Generator) -> ColorJitter:
+    """Random changes of colours, as torchvision draws them."""
+    places, order = rng.random(4).tolist(), rng.random(4).argsort().tolist()
+    *scales, hue = strength
+    ranges = [*((max(0, 1 - by), 1 + by) for by in scales), (-hue, hue)]
+    factors = tuple(low + place * (high - low) for (low, high), place in zip(ranges, places, strict=True))
+    return ColorJitter(factors, tuple(order))
+
+
+def augment(
+    encoded: EncodedImage, augmentation: Augmentation, *, size: int, interpolation: Interpolation
+) -> Tensor:
+    """The chosen view of an image: (3, size, size) uint8."""
+    crop = encoded.crop(augmentation.crop, min_size=size)
+    batch = crop.permute(1, 2, 0)[None].permute(0, 3, 1, 2)  # strides of one image that resize fast
+    image = F.interpolate(batch, size=(size, size), mode=interpolation, antialias=True)[0]
+    if augmentation.is_flipped:
+        image = image.flip(-1)
+    if augmentation.jitter is not None:
+        image = change_colors(image, augmentation.jitter)
+    return tv.rgb_to_grayscale(image, num_output_channels=3) if augmentation.is_gray else image
+
+
+def change_colors(image: Tensor, jitter: ColorJitter) -> Tensor:
+    """Another brightness, contrast, saturation and hue: (3, H, W) uint8 -> the same."""
+    for change in jitter.order:
+        image = CHANGES[change](image, jitter.factors[change])
+    return image
+
+
+CHANGES: tuple[Callable[[Tensor, float], Tensor], ...] = (
+    tv.adjust_brightness,
+    tv.adjust_contrast,
+    tv.adjust_saturation,
+    tv.adjust_hue,
+)

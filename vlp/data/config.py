@@ -1,0 +1,85 @@
+"""What a run is trained on, and how its images are augmented."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vlp.config import StrictConfig
+from vlp.normalization import Normalization
+
+Interpolation = Literal["bicubic", "bilinear"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedShards(StrictConfig):
+    """A further set of shards."""
+
+    shards: Path
+    share: float
+    """Share of the samples of every batch, in (0, 1)."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"share must be in (0, 1), got {self.share}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(StrictConfig):
+    """What a run is trained on, and how its images are augmented. Defaults are CLIP's on CC12M."""
+
+    shards: Path = Path("shards")
+    """Folder that `vlp download` made."""
+    mix: tuple[MixedShards, ...] = ()
+    """Further sets, each with its share of every batch; `shards` has the rest."""
+    shuffle: Literal["full", "block"] = "full"
+    """`full` makes every order equally likely; `block` reads few shards at a time: for large sets."""
+    shuffle_window: int = 16
+    """Shards whose samples `block` mixes; so many indexes are in memory."""
+    max_unreadable_share: float = 0.01
+    """Share of the samples, in [0, 1), that may be unreadable and are replaced, before a run stops."""
+    document_frequency: Path | None = None
+    """Table that `vlp docfreq` made; needed for SuperClass with offline IDF."""
+    crop_scale: tuple[float, float] = (0.9, 1.0)
+    """Share of an image's area that a random crop keeps; its aspect ratio is between 3/4 and 4/3."""
+    interpolation: Interpolation = "bicubic"
+    """Filter that resizes the crop."""
+    horizontal_flip_prob: float = 0.0
+    """Share of the images that are mirrored."""
+    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    """Strength of the changes of brightness, contrast, saturation and hue; hue at most 0.5."""
+    color_jitter_prob: float = 0.0
+    """Share of the images whose colours are changed."""
+    gray_scale_prob: float = 0.0
+    """Share of the images that lose their colours."""
+    normalization: Normalization = "clip"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Every set of shards, the main one first."""
+        return (self.shards, *(other.shards for other in self.mix))
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The share that each of `folders` has of every batch."""
+        shares = tuple(other.share for other in self.mix)
+        return (1 - sum(shares), *shares)
+
+    def __post_init__(self) -> None:
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(
+                f"crop_scale must be two shares of the area, 0 < low <= high <= 1, got {low, high}"
+            )
+        if sum(other.share for other in self.mix) >= 1:
+            raise ValueError("the shares of mix must sum to less than 1: the rest is for `shards`")
+        if self.shuffle_window < 1:
+            raise ValueError(f"shuffle_window must be at least 1, got {self.shuffle_window}")
+        if not 0 <= self.max_unreadable_share < 1:
+            raise ValueError(f"max_unreadable_share must be in [0, 1), got {self.max_unreadable_share}")
+        for key in ("horizontal_flip_prob", "color_jitter_prob", "gray_scale_prob"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise ValueError(f"{key} must be in [0, 1], got {getattr(self, key)}")
+        if min(self.color_jitter) < 0 or self.color_jitter[3] > 0.5:
+            raise ValueError(
+                f"color_jitter must not be negative, and its hue at most 0.5, got {self.color_jitter}"
+            )

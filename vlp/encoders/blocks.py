@@ -1,0 +1,21 @@
+"""What the encoders have in common: a stack of transformer blocks."""
+
+from functools import partial
+
+import timm.models.beit as timm_beit
+import timm.models.swin_transformer as timm_swin
+import timm.models.vision_transformer as timm_vit
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+BLOCKS = (timm_vit.Block, timm_beit.Block, timm_swin.SwinTransformerBlock)
+
+
+def checkpoint_blocks(model: nn.Module) -> None:
+    """Keep only each block's input for the backward pass, which runs the block once more.
+
+    A forward pass more buys memory; no result changes, dropped paths included.
+    """
+    for module in model.modules():
+        if isinstance(module, BLOCKS):
+            module.forward = partial(checkpoint, module.forward, use_reentrant=False)
