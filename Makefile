@@ -1,11 +1,13 @@
 # make demo   the whole pipeline on the sample corpus        make ui     browse what it tracked
 # make test   lint, type check, tests                        make lock   renew requirements.lock
+# make bench  measure against the peers' tools; tables in tests/benchmarks/results
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := uv==0.13.8
+BENCHMARKS := $(filter-out %/harness.py,$(wildcard tests/benchmarks/*.py))
 
-.PHONY: demo test lint ui lock clean
+.PHONY: demo test lint bench ui lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/vlp run conf/pipeline/demo.yaml conf/machine/laptop.yaml
@@ -17,6 +19,9 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+bench: $(VENV)/ready
+	@for script in $(BENCHMARKS); do echo "[bench] $$script"; $(BIN)/python $$script || exit 1; done
 
 ui: $(VENV)/ready
 	$(BIN)/vlp ui

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.cli_group import Vlp
+from pipelines.data_tools.commands import data
 
 if TYPE_CHECKING:
     from pipelines.config import Layers, MachineConfig
@@ -25,6 +26,9 @@ def main() -> None:
 
     Start with `vlp run conf/pipeline/demo.yaml conf/machine/laptop.yaml`.
     """
+
+
+main.add_command(data)
 
 
 def command(name: str) -> Any:
@@ -97,6 +101,7 @@ def docfreq(settings: tuple[str, ...], output: Path) -> None:
 
     config = build(DocfreqConfig, layers)
     check_shards(config.shards)
+    config.build()
     manifest = standalone("docfreq", docfreq, config, output, machine=machine)
     counts = f"{manifest['num_distinct_tokens']:,} tokens in {manifest['num_documents']:,} captions"
     click.echo(f"{counts}: {output / TABLE}")

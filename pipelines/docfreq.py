@@ -1,35 +1,39 @@
 """Ray Data: the captions of shards to the document frequency of every token, and the count of every word.
 
-One vector, and one table of words, is counted per shard and kept beside the others; the results are their
-sums. So they are exact, an interrupted stage goes on with the missing shards, and shards that are added cost
-only themselves. The words are the same for every tokenizer: the word-level one makes its vocabulary of them.
+What a shard contains is counted once, and kept as one file per tokenizer and one of words; the results are
+the sums. So they are exact, an interrupted stage goes on with what is missing, and a shard or tokenizer that
+is added costs only itself. The words are the same for every tokenizer: the word-level one makes its
+vocabulary of them.
 """
 
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipelines.cluster import connect
-from pipelines.config import MachineConfig, absolute_paths, fingerprint
+from pipelines.config import MachineConfig, absolute_paths, check_name, fingerprint
 from pipelines.config_errors import ConfigError
-from pipelines.ingest.shard import WRITER, remove_temporary, write_json
+from pipelines.ingest.shard import remove_temporary, write_json
 from pipelines.journal import Journal
 from pipelines.progress import Progress
 from pipelines.run_config import build_tokenizer
+from pipelines.shard_counts import CountShard, read_tokens, tokens_file, words_file
 from vlp.config import StrictConfig
-from vlp.data.document_frequency import DocumentFrequency, count_documents
-from vlp.data.shards import MANIFEST, read_captions, read_manifest
+from vlp.data.document_frequency import DocumentFrequency
+from vlp.data.frequency_summary import TokenRow, head_and_tail, summarize
+from vlp.data.shards import MANIFEST, read_manifest
+from vlp.pictures.rank_frequency import rank_frequency
 from vlp.registry import one_of
-from vlp.tokenizers import TOKENIZERS, TokenizerConfig
+from vlp.tokenizers import TOKENIZERS, Tokenizer, TokenizerConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
-from vlp.tokenizers.words import count_words, read_word_counts, write_word_counts
+from vlp.tokenizers.words import add_word_counts
 
-TABLE, WORDS = "document_frequency.parquet", "words.parquet"
+TABLE, WORDS, SUMMARY = "document_frequency.parquet", "words.parquet", "summary.json"
+PICTURE, HEAD_AND_TAIL = "rank_frequency.png", "head_and_tail.md"
+ROWS_SHOWN = 25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +43,38 @@ class DocfreqConfig(StrictConfig):
     shards: Path
     """Folder that `vlp download` made."""
     tokenizer: one_of(TOKENIZERS) = field(default_factory=ClipBPEConfig)  # pyright: ignore[reportInvalidTypeForm]
+    """Its table is `document_frequency.parquet`."""
+    more_tokenizers: dict[str, one_of(TOKENIZERS)] = field(default_factory=dict)  # pyright: ignore[reportInvalidTypeForm]
+    """Counted in the same pass, by names of one's own: `document_frequency-NAME.parquet`."""
+
+    def __post_init__(self) -> None:
+        for name in self.more_tokenizers:
+            check_name(name)
+
+    @property
+    def tables(self) -> dict[str, TokenizerConfig]:
+        """File name of every table, with the tokenizer whose tokens it counts."""
+        more = {f"document_frequency-{name}.parquet": config for name, config in self.more_tokenizers.items()}
+        return {TABLE: self.tokenizer} | more
+
+    def build(self) -> dict[str, Tokenizer]:
+        """The tokenizers by the file names of their tables.
+
+        Raises:
+            ConfigError: the file of one is missing or is none.
+        """
+        keys = ["tokenizer", *(f"more_tokenizers.{name}" for name in self.more_tokenizers)]
+        return {
+            file: build_tokenizer(config, key)
+            for key, (file, config) in zip(keys, self.tables.items(), strict=True)
+        }
 
 
 def docfreq(
     config: DocfreqConfig, output: Path, *, machine: MachineConfig, journal: Journal
 ) -> dict[str, Any]:
-    """Write `document_frequency.parquet`, `words.parquet` and a manifest; returns the manifest."""
+    """Write the tables, `words.parquet`, what is worth seeing of them and a manifest; returns the last."""
     shard_set = check_shards(config.shards)
-    shards = shard_set["shards"]
     journal.dataset(
         name=config.shards.name,
         digest=shard_set["digest"],
@@ -54,28 +82,24 @@ def docfreq(
         context="docfreq",
         profile={key: shard_set[key] for key in ("digest", "num_samples")},
     )
-    tokenizer = build_tokenizer(config.tokenizer, "tokenizer")
-    output.mkdir(parents=True, exist_ok=True)
-    files = {s["name"]: output / f"{s['tar_sha256'][:16]}-{tokenizer.identity}.npz" for s in shards}
-    words = {name: _words_file(file) for name, file in files.items()}
-    todo = {name: file for name, file in files.items() if not (file.is_file() and words[name].is_file())}
-    progress = Progress("docfreq", len(files), "shards")
-    for done, _ in enumerate(_count(config, todo, machine) if todo else (), start=len(files) - len(todo) + 1):
-        progress.update(done)
-    total = reduce(add, (_read_counts(file) for file in files.values()))
-    total.write(output / TABLE, tokenizer)
-    write_word_counts(sum(map(Counter, map(read_word_counts, words.values())), Counter()), output / WORDS)
-    manifest = {
-        "digest": fingerprint(total.counts.tolist(), total.num_documents, tokenizer.identity),
-        "tokenizer": tokenizer.identity,
-        "num_documents": total.num_documents,
-        "num_distinct_tokens": int(np.count_nonzero(total.counts)),
+    tokenizers, shards = config.build(), shard_set["shards"]
+    parts = output / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    _count(config, [tokenizer.identity for tokenizer in tokenizers.values()], shards, parts, machine)
+    checksums = [shard["tar_sha256"] for shard in shards]
+    add_word_counts((words_file(parts, checksum) for checksum in checksums), output / WORDS)
+    totals = {
+        file: reduce(add, (read_tokens(tokens_file(parts, checksum, t.identity)) for checksum in checksums))
+        for file, t in tokenizers.items()
     }
+    for file, total in totals.items():
+        total.write(output / file, tokenizers[file])
+    manifest = _summarize(totals, tokenizers, output)
     journal.metrics({f"docfreq/{key}": manifest[key] for key in ("num_documents", "num_distinct_tokens")})
-    for file in (TABLE, WORDS):
+    for file in (*totals, WORDS, SUMMARY, PICTURE, HEAD_AND_TAIL):
         journal.artifact(output / file, folder="docfreq")
     write_json(output / MANIFEST, manifest)
-    remove_temporary(output)
+    remove_temporary(parts)
     return manifest
 
 
@@ -91,56 +115,71 @@ def check_shards(folder: Path) -> dict[str, Any]:
         raise ConfigError(f"shards: {error}") from error
 
 
-class CountShard:
-    """An actor that counts the captions of a shard."""
+def _count(
+    config: DocfreqConfig,
+    identities: list[str],
+    shards: list[dict[str, Any]],
+    parts: Path,
+    machine: MachineConfig,
+) -> None:
+    """Count the shards of which anything is missing."""
+    there = {file.name for file in parts.iterdir()}
 
-    def __init__(self, shards: Path, tokenizer: TokenizerConfig) -> None:
-        self.shards = shards
-        self.tokenizer = tokenizer.build()
+    def is_counted(checksum: str) -> bool:
+        files = [words_file(parts, checksum), *(tokens_file(parts, checksum, i) for i in identities)]
+        return all(file.name in there for file in files)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        captions = read_captions(self.shards / f"{row['name']}.parquet")
-        documents = [text for texts in captions for text in texts]
-        file = Path(row["file"])
-        temporary = file.with_suffix(f".{WRITER}.words.tmp")
-        write_word_counts(count_words(documents), temporary)
-        temporary.replace(_words_file(file))
-        frequency = count_documents(documents, self.tokenizer)
-        temporary = file.with_suffix(f".{WRITER}.tmp")
-        with temporary.open("wb") as stream:
-            np.savez_compressed(
-                stream,
-                counts=frequency.counts,
-                num_documents=frequency.num_documents,
-                tokenizer=frequency.tokenizer,
-            )
-        temporary.replace(file)
-        return row
-
-
-def _count(config: DocfreqConfig, todo: dict[str, Path], machine: MachineConfig) -> Any:
+    todo = [shard for shard in shards if not is_counted(shard["tar_sha256"])]
+    if not todo:
+        return
     connect(machine, min_cpus=1)
     import ray.data
 
     actors = ray.data.ActorPoolStrategy(min_size=1, max_size=min(machine.data_workers, len(todo)))
-    items = [{"name": name, "file": str(file.absolute())} for name, file in todo.items()]
-    return (
-        ray.data.from_items(items, override_num_blocks=len(items))
-        .map(
-            CountShard,  # pyright: ignore[reportArgumentType]
-            fn_constructor_args=(config.shards.absolute(), absolute_paths(config.tokenizer)),
-            compute=actors,
-            num_cpus=1,
-        )
-        .iter_rows()
+    items = [{key: shard[key] for key in ("name", "tar_sha256")} for shard in todo]
+    tokenizers = [absolute_paths(tokenizer) for tokenizer in config.tables.values()]
+    counted = ray.data.from_items(items, override_num_blocks=len(items)).map(
+        CountShard,  # pyright: ignore[reportArgumentType]
+        fn_constructor_args=(config.shards.absolute(), tokenizers, parts.absolute()),
+        compute=actors,
+        num_cpus=1,
     )
+    progress = Progress("docfreq", len(shards), "shards")
+    for done, _ in enumerate(counted.iter_rows(), start=len(shards) - len(todo) + 1):
+        progress.update(done)
 
 
-def _words_file(file: Path) -> Path:
-    """The word counts of the shard whose token counts a file holds; named after the shard alone."""
-    return file.with_name(f"{file.stem.split('-')[0]}-{WORDS}")
+def _summarize(
+    totals: Mapping[str, DocumentFrequency], tokenizers: Mapping[str, Tokenizer], output: Path
+) -> dict[str, Any]:
+    """Write what is worth seeing of the tables; returns the manifest."""
+    summaries = {file: summarize(total) for file, total in totals.items()}
+    write_json(output / SUMMARY, summaries)
+    rank_frequency({Path(file).stem: total for file, total in totals.items()}).save(output / PICTURE)
+    sections = [
+        f"# {file}\n\n{_markdown(*head_and_tail(total, tokenizers[file], size=ROWS_SHOWN))}"
+        for file, total in totals.items()
+    ]
+    (output / HEAD_AND_TAIL).write_text("\n".join(sections))
+    contents = [(total.counts.tolist(), total.num_documents, total.tokenizer) for total in totals.values()]
+    first = totals[TABLE]
+    return {
+        "digest": fingerprint(*contents),
+        "tokenizer": first.tokenizer,
+        "num_documents": first.num_documents,
+        "num_distinct_tokens": summaries[TABLE]["num_distinct_tokens"],
+        "tables": {file: total.tokenizer for file, total in totals.items()},
+    }
 
 
-def _read_counts(file: Path) -> DocumentFrequency:
-    with np.load(file) as content:
-        return DocumentFrequency(content["counts"], int(content["num_documents"]), str(content["tokenizer"]))
+def _markdown(head: list[TokenRow], tail: list[TokenRow]) -> str:
+    def lines(rows: list[TokenRow]) -> list[str]:
+        tokens = [row.token.replace("|", "\\|") for row in rows]
+        return [
+            f"| {row.rank:,} | {token} | {row.document_frequency:,} | {row.share:.2%} | {row.idf:.2f} |"
+            for row, token in zip(rows, tokens, strict=True)
+        ]
+
+    header = ["| rank | token | captions | share | idf |", "|---|---|---|---|---|"]
+    gap = ["| ... | | | | |"] if tail and tail[0].rank > head[-1].rank + 1 else []
+    return "\n".join([*header, *lines(head), *gap, *lines(tail)]) + "\n"

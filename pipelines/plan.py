@@ -1,6 +1,6 @@
 """A pipeline's file to the settings of every stage, parsed before the first stage starts."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,8 @@ class Plan:
         download = self.download(LATER)
         if config.corpus is None:
             list_files(download.url_list, download.input_format)
-        self.docfreq(LATER)
+        self.docfreq(LATER).build()
         runs = self._all_runs(LATER, LATER)
-        self._check_tokenizers(runs)
         names = [run.name for run in runs]
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"runs: name at least one run, and each only once; got {', '.join(names)}")
@@ -83,26 +82,19 @@ class Plan:
         """Settings of the docfreq stage."""
         return _stage(DocfreqConfig, "docfreq", self.config.docfreq | {"shards": str(shards)})
 
-    def runs(self, shards: Path, table: Path) -> list[RunConfig]:
-        """Settings of the training runs: each its file, then `common`, then the entry's own."""
-        runs, only = self._all_runs(shards, table), self.config.only
+    def runs(self, shards: Path, tables: Path) -> list[RunConfig]:
+        """Settings of the training runs: each its file, then `common`, then the entry's own.
+
+        Args:
+            tables: folder of the docfreq stage.
+        """
+        runs, only = self._all_runs(shards, tables), self.config.only
         return [run for run in runs if not only or run.name in only]
 
-    def _all_runs(self, shards: Path, table: Path) -> list[RunConfig]:
-        return [self._run(entry, shards, table) for entry in self.config.runs]
+    def _all_runs(self, shards: Path, tables: Path) -> list[RunConfig]:
+        return [self._run(entry, shards, tables) for entry in self.config.runs]
 
-    def _check_tokenizers(self, runs: list[RunConfig]) -> None:
-        """Every tokenizer has its files, and what a run reads of the docfreq stage counts its own tokens."""
-        counted = build_tokenizer(self.docfreq(LATER).tokenizer, "docfreq.tokenizer").identity
-        for run in runs:
-            used = build_tokenizer(run.tokenizer, f"tokenizer of {run.name}").identity
-            if run.data.document_frequency is not None and used != counted:
-                raise ConfigError(
-                    f"docfreq.tokenizer is not the tokenizer of {run.name}, whose objective.idf is offline; "
-                    "set both alike, with one context_length"
-                )
-
-    def _run(self, entry: dict[str, Any], shards: Path, table: Path) -> RunConfig:
+    def _run(self, entry: dict[str, Any], shards: Path, tables: Path) -> RunConfig:
         if not isinstance(entry.get("base"), str):
             raise ConfigError(f"runs: an entry needs its base, a file of conf/run/; got {entry}")
         base = Path(entry["base"])
@@ -110,10 +102,17 @@ class Plan:
         layers = Layers().add(read_yaml(base), str(base))
         layers = layers.add(self.config.common, f"{self.config.name}: common, on {base}")
         layers = layers.add(own, f"{self.config.name}: runs, on {base}")
-        data = {"shards": str(shards)}
-        if (layers.values.get("objective") or {}).get("idf") == "offline":
-            data["document_frequency"] = str(table)
-        return build(RunConfig, layers.add({"data": data}, "pipeline"))
+        run = build(RunConfig, layers.add({"data": {"shards": str(shards)}}, "pipeline"))
+        used = build_tokenizer(run.tokenizer, f"tokenizer of {run.name}").identity
+        if (layers.values.get("objective") or {}).get("idf") != "offline":
+            return run
+        for file, tokenizer in self.docfreq(LATER).build().items():
+            if tokenizer.identity == used:
+                return replace(run, data=replace(run.data, document_frequency=tables / file))
+        raise ConfigError(
+            f"docfreq.tokenizer is not the tokenizer of {run.name}, whose objective.idf is offline; set both "
+            "alike, with one context_length, or add it to docfreq.more_tokenizers"
+        )
 
 
 def _stage(schema: type[Schema], key: str, settings: dict[str, Any]) -> Schema:

@@ -9,7 +9,7 @@ import yaml
 from pipelines.checkpoint import CONFIG, read_run
 from pipelines.config import MachineConfig, fingerprint, flat_params, to_dict
 from pipelines.corpus import URL_LIST, corpus_evaluation, make_corpus, serve_corpus
-from pipelines.docfreq import TABLE, docfreq
+from pipelines.docfreq import docfreq
 from pipelines.download import DownloadConfig, download
 from pipelines.environment import environment_lock, environment_tags
 from pipelines.evaluate import EvaluateConfig, evaluate, evaluation_identity
@@ -37,8 +37,8 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
     stages = Stages(folder, journal)
     with ending(journal):
         connect_for_training(machine)
-        evaluation, shards, table = prepare_data(plan, stages, machine)
-        runs = plan.runs(shards.folder, table)
+        evaluation, shards, tables = prepare_data(plan, stages, machine)
+        runs = plan.runs(shards.folder, tables)
         trained = [_pretrain(run, stages, machine) for run in runs]
         measured = [
             _evaluate(run, done, evaluation, stages, machine) for run, done in zip(runs, trained, strict=True)
@@ -59,7 +59,7 @@ def pipeline_journal(config: PipelineConfig, machine: MachineConfig) -> Journal:
 
 
 def prepare_data(plan: Plan, stages: Stages, machine: MachineConfig) -> tuple[EvaluationConfig, Done, Path]:
-    """The stages before training: what to evaluate on, the shards, and the document-frequency table."""
+    """The stages before training: what to evaluate on, the shards, and the folder of frequency tables."""
     evaluation, shards = _download(plan, stages, machine)
     return evaluation, shards, _docfreq(plan, shards, stages, machine)
 
@@ -110,9 +110,9 @@ def _docfreq(plan: Plan, shards: Done, stages: Stages, machine: MachineConfig) -
         "docfreq",
         partial(docfreq, config, machine=machine),
         settings=config,
-        identity=[shards.digest, config.tokenizer],
+        identity=[shards.digest, config.tables],
     )
-    return done.folder / TABLE
+    return done.folder
 
 
 def _pretrain(run: RunConfig, stages: Stages, machine: MachineConfig) -> Done:

@@ -123,8 +123,8 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Best:
     connect(machine, min_cpus=trial_cpus, spare_cpus=1)
     with ending(journal):
         stages = Stages((machine.storage / pipeline.name).absolute(), journal)
-        evaluation, shards, table = prepare_data(plan, stages, machine)
-        base = next(run for run in plan.runs(shards.folder, table) if run.name == config.run)
+        evaluation, shards, tables = prepare_data(plan, stages, machine)
+        base = next(run for run in plan.runs(shards.folder, tables) if run.name == config.run)
         search = Search(
             run=_with_evaluation(base, to_dict(evaluation), config),
             machine=machine,

@@ -62,7 +62,8 @@ def count_documents(captions: Sequence[str], tokenizer: Tokenizer) -> DocumentFr
 
     A caption is counted up to the context length, as training sees it.
     """
-    distinct = [np.unique(ids) for ids in tokenizer.training_ids(captions) if ids]
-    ids = np.concatenate(distinct).astype(np.int64) if distinct else np.zeros(0, dtype=np.int64)
-    counts = np.bincount(ids, minlength=tokenizer.vocab_size)
+    ids, lengths = tokenizer.training_rows(captions)
+    # A token's second occurrence in a caption has the key of its first.
+    keys = np.unique(np.arange(len(lengths)).repeat(lengths) * tokenizer.vocab_size + ids)
+    counts = np.bincount(keys % tokenizer.vocab_size, minlength=tokenizer.vocab_size)
     return DocumentFrequency(counts, len(captions), tokenizer.identity)

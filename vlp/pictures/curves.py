@@ -5,9 +5,10 @@ from math import ceil
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+
+from vlp.pictures.figure import draw
 
 CHARTS_PER_ROW = 4
 
@@ -33,9 +34,7 @@ def metric_bars(rows: Mapping[str, Mapping[str, float]]) -> Image.Image:
     charts[0].invert_yaxis()  # shared: the first method on top everywhere
     for chart in charts[len(metrics) :]:
         chart.set_axis_off()
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.frombytes("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba())).convert("RGB")
+    return draw(figure)
 
 
 def _draw_bars(chart: Axes, metric: str, values: list[float | None]) -> None:

@@ -1,7 +1,7 @@
 """CLIP's byte-pair encoding (arXiv:2103.00020), id for id that of open_clip's `SimpleTokenizer`.
 
-Merging runs in the Rust `tokenizers` library, once per word. Captions are split into words in Python: Rust's
-regular expressions carry other Unicode tables, by which some 1,700 characters change class.
+Merging runs in the Rust `tokenizers` library, once per word. Words are split into the parts that merge in
+Python: Rust's regular expressions carry other Unicode tables, by which some 1,700 characters change class.
 """
 
 import gzip
@@ -17,14 +17,15 @@ import ftfy
 import regex
 from tokenizers.models import BPE
 
+from vlp.tokenizers.token_rows import TokenRows
 from vlp.tokenizers.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig, read_vocabulary
+from vlp.tokenizers.word_memo import WordMemo
 
 VERSION = "clip-bpe-1"  # of cleaning and splitting; part of the identity
 SPECIAL_TOKENS = ("<start_of_text>", "<end_of_text>")
 END_OF_WORD = "</w>"
-WORD_CACHE_SIZE = 2**17  # words; all that recur in a large corpus
 NUM_MERGES = 48_894  # the file holds more than CLIP's vocabulary of 49,408 = 2 * 256 + merges + 2
-WORDS = regex.compile(
+PARTS = regex.compile(
     "|".join(SPECIAL_TOKENS) + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
 )
 
@@ -84,17 +85,19 @@ class ClipBPE(Tokenizer):
         path = config.merges_file or open_clip_merges()
         super().__init__(config, VERSION, read_merges(path))
         self.model = build_model(path)
-        self.word_ids = lru_cache(WORD_CACHE_SIZE)(self._merge)
+        self.memo = WordMemo(clean, self._word_ids)
 
-    def _ids(self, captions: Sequence[str]) -> list[list[int]]:
-        word_ids = self.word_ids
-        return [[i for word in WORDS.findall(clean(caption)) for i in word_ids(word)] for caption in captions]
+    def _rows(self, captions: Sequence[str]) -> TokenRows:
+        return self.memo(captions)
 
-    def _merge(self, word: str) -> tuple[int, ...]:
-        if word in SPECIAL_TOKENS:
-            return (self.special_tokens[SPECIAL_TOKENS.index(word)],)
+    def _word_ids(self, word: str) -> tuple[int, ...]:
+        return tuple(i for part in PARTS.findall(word) for i in self._merge(part))
+
+    def _merge(self, part: str) -> tuple[int, ...]:
+        if part in SPECIAL_TOKENS:
+            return (self.special_tokens[SPECIAL_TOKENS.index(part)],)
         characters = byte_characters()
-        return tuple(piece.id for piece in self.model.tokenize("".join(characters[b] for b in word.encode())))
+        return tuple(piece.id for piece in self.model.tokenize("".join(characters[b] for b in part.encode())))
 
     def _name(self, token_id: int) -> str:
         piece = self.model.id_to_token(token_id)

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vlp.tokenizers.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig, read_vocabulary
+from vlp.tokenizers.token_rows import TokenRows
+from vlp.tokenizers.tokenizer import (
+    TOKENIZERS,
+    Tokenizer,
+    TokenizerConfig,
+    read_vocabulary,
+    well_formed,
+)
 
 STARTS_WORD = "\N{LOWER ONE EIGHTH BLOCK}"
 
@@ -45,8 +52,9 @@ class SentencePiece(Tokenizer):
         own = {i for i in range(num_pieces) if self.processor.is_control(i) or self.processor.is_unknown(i)}
         self.special_tokens = tuple(sorted(own | set(self.frame)))
 
-    def _ids(self, captions: Sequence[str]) -> list[list[int]]:
-        return self.processor.encode(list(captions), num_threads=1)
+    def _rows(self, captions: Sequence[str]) -> TokenRows:
+        texts = [well_formed(caption) for caption in captions]
+        return TokenRows.of(self.processor.encode(texts, num_threads=1))
 
     def _name(self, token_id: int) -> str:
         if token_id >= self.processor.vocab_size():

@@ -1,20 +1,24 @@
 """What a tokenizer is: captions to ids, for text towers and for class labels."""
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vlp.config import StrictConfig
 from vlp.registry import Registry
 from vlp.tokenizers.stop_words import drop_stop_words
+from vlp.tokenizers.token_rows import TokenRows, positions
 
 TOKENIZERS = Registry()
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Tokenizer(ABC):
@@ -41,7 +45,7 @@ class Tokenizer(ABC):
         return type(self), (self.config,)  # the vocabulary is read again: it is larger than its file
 
     @abstractmethod
-    def _ids(self, captions: Sequence[str]) -> list[list[int]]:
+    def _rows(self, captions: Sequence[str]) -> TokenRows:
         """Ids of each caption's own tokens, stop words included."""
 
     @abstractmethod
@@ -49,16 +53,21 @@ class Tokenizer(ABC):
         """Readable form of an id in 0..vocab_size - 1."""
 
     @final
-    def token_ids(self, captions: Sequence[str]) -> list[list[int]]:
+    def token_rows(self, captions: Sequence[str]) -> TokenRows:
         """Ids of each caption's own tokens: no special tokens added, never truncated."""
         if self.config.stop_words == "drop":
             captions = [drop_stop_words(caption) for caption in captions]
-        return self._ids(captions)
+        return self._rows(captions)
 
     @final
-    def training_ids(self, captions: Sequence[str]) -> list[list[int]]:
+    def token_ids(self, captions: Sequence[str]) -> list[list[int]]:
+        """The same as one list per caption."""
+        return self.token_rows(captions).tolist()
+
+    @final
+    def training_rows(self, captions: Sequence[str]) -> TokenRows:
         """Ids of each caption's own tokens, as many as the context has room for: all that training sees."""
-        return [ids[: self.context_length - 2] for ids in self.token_ids(captions)]
+        return self.token_rows(captions).cut(self.context_length - 2)
 
     @final
     def token_of(self, token_id: int) -> str:
@@ -79,12 +88,19 @@ class Tokenizer(ABC):
                 length. A longer caption loses its tail, so each row still ends with end-of-text.
             lengths: (B,) int64, the tokens of each caption that are no padding.
         """
-        start, end = self.frame
-        rows = [[start, *ids, end] for ids in self.training_ids(captions)]
-        lengths = [len(row) for row in rows]
-        longest = max(lengths, default=0)
-        tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows], dtype=torch.int64)
-        return tokens.view(len(rows), longest), torch.tensor(lengths, dtype=torch.int64)
+        ids, lengths = self.training_rows(captions)
+        num_captions, longest = len(lengths), lengths.max(initial=-2) + 2
+        row = np.arange(num_captions)
+        tokens = np.zeros((num_captions, longest), dtype=np.int64)
+        tokens[row.repeat(lengths), 1 + positions(lengths)] = ids
+        tokens[:, :1] = self.frame[0]
+        tokens[row, lengths + 1] = self.frame[1]
+        return torch.from_numpy(tokens), torch.from_numpy(lengths + 2)
+
+
+def well_formed(caption: str) -> str:
+    """The caption with U+FFFD for each lone surrogate, which has no place in UTF-8."""
+    return caption if caption.isascii() else SURROGATE.sub("\ufffd", caption)
 
 
 def read_vocabulary(file: Path) -> bytes:

@@ -10,7 +10,15 @@ from tokenizers.models import WordPiece as WordPieceModel
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from vlp.tokenizers.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig, read_vocabulary
+from vlp.tokenizers.token_rows import TokenRows
+from vlp.tokenizers.tokenizer import (
+    TOKENIZERS,
+    Tokenizer,
+    TokenizerConfig,
+    read_vocabulary,
+    well_formed,
+)
+from vlp.tokenizers.word_memo import WordMemo
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUES = "##"
@@ -49,10 +57,13 @@ class WordPiece(Tokenizer):
         self.rust.normalizer = BertNormalizer(lowercase=config.case == "lower")
         self.rust.pre_tokenizer = BertPreTokenizer()
         self.rust.add_special_tokens(list(SPECIAL_TOKENS))
+        self.memo = WordMemo(well_formed, self._word_ids)  # each step of BERT's cleaning ends at a space
 
-    def _ids(self, captions: Sequence[str]) -> list[list[int]]:
-        # One by one: a batch would start threads, and the loader forks.
-        return [self.rust.encode(caption, add_special_tokens=False).ids for caption in captions]
+    def _rows(self, captions: Sequence[str]) -> TokenRows:
+        return self.memo(captions)
+
+    def _word_ids(self, word: str) -> list[int]:
+        return self.rust.encode(word, add_special_tokens=False).ids
 
     def _name(self, token_id: int) -> str:
         piece = self.pieces[token_id]

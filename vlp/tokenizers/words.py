@@ -4,19 +4,23 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlp.registry import one_of
-from vlp.tokenizers.clip_bpe import VERSION, WORD_CACHE_SIZE, clean
+from vlp.tokenizers.clip_bpe import VERSION, clean
 from vlp.tokenizers.lexicons import LEXICONS, Lemma, PluralLexicon
+from vlp.tokenizers.token_rows import TokenRows
 from vlp.tokenizers.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig
+from vlp.tokenizers.word_memo import WordMemo, split_words
 
 WORD = re.compile(r"\w+(?:'\w+)*")
+EMPTY_COUNTS = pa.table({"word": pa.array([], pa.string()), "count": pa.array([], pa.int64())})
+MIN_TO_ADD = 2**20  # rows read before they are added up, so that many small tables are added at once
 
 
 @TOKENIZERS.register
@@ -53,14 +57,17 @@ class Words(Tokenizer):
         ids = {name: i for i, name in enumerate(self.lemmas)}
         # The lemmas of all known words, as some lexicons depend on the counts.
         super().__init__(config, VERSION, self.lemmas, sorted((word, lemma(word)) for word in counts))
-        self.id_of = lru_cache(WORD_CACHE_SIZE)(lambda word: ids.get(lemma(word) or ""))
+        self.id_of = lambda word: ids.get(lemma(word) or "")
+        self.memo = WordMemo(clean, self._word_ids)
         self.frame = (len(ids), len(ids) + 1)
         self.special_tokens = self.frame
         self.vocab_size = len(ids) + 2
 
-    def _ids(self, captions: Sequence[str]) -> list[list[int]]:
-        rows = ([self.id_of(word) for word in words_of(caption)] for caption in captions)
-        return [[i for i in row if i is not None] for row in rows]
+    def _rows(self, captions: Sequence[str]) -> TokenRows:
+        return self.memo(captions)
+
+    def _word_ids(self, text: str) -> list[int]:
+        return [i for i in map(self.id_of, _words_in(text)) if i is not None]
 
     def _name(self, token_id: int) -> str:
         return (*self.lemmas, "<start_of_text>", "<end_of_text>")[token_id]
@@ -68,7 +75,7 @@ class Words(Tokenizer):
 
 def words_of(caption: str) -> list[str]:
     """The words of a caption in lower case, without punctuation and the possessive `'s`."""
-    return [word.removesuffix("'s") for word in WORD.findall(clean(caption).replace("\u2019", "'"))]
+    return _words_in(clean(caption))
 
 
 def frequent_lemmas(
@@ -85,14 +92,29 @@ def frequent_lemmas(
 
 def count_words(captions: Iterable[str]) -> Counter[str]:
     """How often each form of each word occurs."""
-    return Counter(word for caption in captions for word in words_of(caption))
+    texts, codes, _ = split_words([clean(caption) for caption in captions])
+    totals: Counter[str] = Counter()
+    for text, count in zip(texts, np.bincount(codes, minlength=len(texts)).tolist(), strict=True):
+        for word in _words_in(text):
+            totals[word] += count
+    return totals
 
 
 def write_word_counts(counts: Mapping[str, int], file: Path) -> None:
-    """Save as Parquet: `word`, `count`, most frequent first."""
-    words = sorted(counts, key=lambda word: (-counts[word], word))
-    numbers = pa.array([counts[word] for word in words], pa.int64())
-    pq.write_table(pa.table({"word": pa.array(words, pa.string()), "count": numbers}), file)
+    """Save as Parquet: `word`, `count`, most frequent first, equals by the alphabet."""
+    numbers = pa.array(counts.values(), pa.int64())
+    _write(pa.table({"word": pa.array(counts.keys(), pa.string()), "count": numbers}), file)
+
+
+def add_word_counts(files: Iterable[Path], total: Path) -> None:
+    """Add up tables of word counts into one; the memory it takes is that of the distinct words."""
+    waiting, num_waiting = [EMPTY_COUNTS], 0
+    for file in files:
+        waiting.append(pq.read_table(file))
+        num_waiting += len(waiting[-1])
+        if num_waiting > max(MIN_TO_ADD, len(waiting[0])):
+            waiting, num_waiting = [_add(waiting)], 0
+    _write(_add(waiting), total)
 
 
 def read_word_counts(file: Path) -> dict[str, int]:
@@ -104,3 +126,17 @@ def read_word_counts(file: Path) -> dict[str, int]:
     except (pa.ArrowInvalid, KeyError) as error:
         raise ValueError(f"{file} is no table of word counts; make one with `vlp docfreq`") from error
     return dict(zip(table["word"].to_pylist(), table["count"].to_pylist(), strict=True))
+
+
+def _words_in(text: str) -> list[str]:
+    """The words of clean text: of a caption, or of any part between spaces, as no word spans one."""
+    return [word.removesuffix("'s") for word in WORD.findall(text.replace("\u2019", "'"))]
+
+
+def _add(tables: list[pa.Table]) -> pa.Table:
+    added = pa.concat_tables(tables).group_by("word").aggregate([("count", "sum")])
+    return added.select(["word", "count_sum"]).rename_columns(["word", "count"])
+
+
+def _write(counts: pa.Table, file: Path) -> None:
+    pq.write_table(counts.sort_by([("count", "descending"), ("word", "ascending")]), file)
