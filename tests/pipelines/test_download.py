@@ -15,10 +15,11 @@ from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
 from pipelines.download import DownloadConfig, download
 from pipelines.journal import Journal
-from pipelines.serve import FailureRates, ImageServer, failure_of
+from pipelines.serve import ImageServer
+from pipelines.serve_failures import FailureRates, failure_of
 from vlp.data.shards import ShardSet
 
-PORT = 9312
+PORT = 18112
 RATES = FailureRates(http_404=0.2, truncated=0.1, html=0.1)
 
 
@@ -44,7 +45,13 @@ def _server(tiny_world: Path) -> Iterator[None]:
 
 
 def run(url_list: Path, output: Path, **settings: Any) -> dict[str, Any]:
-    config = DownloadConfig(url_list=url_list, number_sample_per_shard=10, thread_count=4, **settings)
+    config = DownloadConfig(
+        url_list=url_list,
+        number_sample_per_shard=10,
+        thread_count=4,
+        allowed_networks=("127.0.0.0/8",),
+        **settings,
+    )
     journal = Journal(output.parent / f"journal-{output.name}")
     journal.begin(name="download", tags={})
     return download(config, output, machine=MachineConfig(data_workers=2), journal=journal)
