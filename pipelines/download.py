@@ -93,7 +93,7 @@ def _make_shards(
     if len(todo) < len(current.shards):
         done = len(current.shards) - len(todo)
         print(f"[download] {done:,} of {len(current.shards):,} shards are there already", flush=True)
-    before = count_outcomes(read_stats(output, name) for name in set(current.shards) - set(todo))
+    made = [read_stats(output, name) for name in sorted(set(current.shards) - set(todo))]
     connect(machine, min_cpus=1)
     import ray
 
@@ -102,7 +102,11 @@ def _make_shards(
     num_workers = min(machine.data_workers, len(todo))
     worker = (config, output.absolute(), num_workers, partial(_report, board))
     monitor = Monitor(
-        lambda: ray.get(board.outcomes.remote()), before=before, total=current.num_urls, journal=journal
+        lambda: ray.get(board.outcomes.remote()),
+        before=count_outcomes(made) - current.retried(output, todo),
+        num_requests=sum(stats["count"] for stats in made),
+        total=current.num_urls,
+        journal=journal,
     )
     with monitor, closing(_map(IngestShard, worker, [{"name": name} for name in todo], num_workers)) as rows:
         for row in rows:
@@ -166,7 +170,8 @@ def _finish(output: Path, current: Plan, journal: Journal) -> dict[str, Any]:
     assert outcomes.total() == current.num_urls, f"{outcomes.total()} outcomes of {current.num_urls} URLs"
     for file in write_summary(output, outcomes, shards):
         journal.artifact(file, folder="download")
-    journal.metrics({f"download/{k}": v for k, v in outcomes.items()}, step=current.num_urls)
+    num_requests = sum(stats["count"] for stats in shards)
+    journal.metrics({f"download/{k}": v for k, v in outcomes.items()}, step=num_requests)
     manifest = {
         "identity": current.identity,
         "digest": fingerprint([stats["tar_sha256"] for stats in shards]),

@@ -56,12 +56,26 @@ class Board:
 
 
 class Monitor:
-    """Context in which progress is printed and journaled every two seconds."""
+    """Context in which progress is printed and journaled every two seconds.
+
+    Args:
+        read: gives the outcomes since the start.
+        before: outcomes of the URLs that are not asked for any more.
+        num_requests: URLs that were asked for before, counted once for each time; the steps go on from there.
+        total: number of all URLs.
+    """
 
     def __init__(
-        self, read: Callable[[], Counter[str]], *, before: Counter[str], total: int, journal: Journal
+        self,
+        read: Callable[[], Counter[str]],
+        *,
+        before: Counter[str],
+        num_requests: int,
+        total: int,
+        journal: Journal,
     ) -> None:
         self._read, self._before, self._journal = read, before, journal
+        self._num_requests = num_requests
         self._progress = Progress("download", total, "URLs", every_seconds=0)
         self._progress.update(before.total())
         self._started = time.monotonic()
@@ -90,7 +104,7 @@ class Monitor:
         metrics: dict[str, float] = {f"download/{outcome}": count for outcome, count in outcomes.items()}
         metrics["download/success_rate"] = outcomes[SUCCESS] / outcomes.total()
         metrics["download/images_per_second"] = rate
-        self._journal.metrics(metrics, step=outcomes.total())
+        self._journal.metrics(metrics, step=self._num_requests + new.total())
         reasons = top_reasons(outcomes)
         note = f"{rate:,.0f} images/s, {metrics['download/success_rate']:.1%} succeeded"
         self._progress.update(outcomes.total(), note + (f"; {reasons}" if reasons else ""))

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -52,6 +53,11 @@ class Plan:
     def missing(self, output: Path) -> list[str]:
         """Names of the shards that are not committed."""
         return [name for name in self.shards if not (output / f"{name}_stats.json").is_file()]
+
+    def retried(self, output: Path, names: Sequence[str]) -> Counter[str]:
+        """How the URLs of some shards ended before they were tried again there."""
+        tried_again = [name for name in names if int(name) >= self.rounds[0]]
+        return Counter(row["previous"] for name in tried_again for row in read_urls(output, name))
 
 
 def read_urls(output: Path, name: str) -> list[dict[str, Any]]:
