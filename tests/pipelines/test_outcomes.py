@@ -4,7 +4,6 @@ import hashlib
 import io
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -260,7 +259,6 @@ INJECTED = {
 def test_every_failure_that_can_be_rehearsed_ends_in_its_outcome(kind: str, tmp_path: Path) -> None:
     (tmp_path / "0.jpg").write_bytes(IMAGE)
     with ImageServer(tmp_path, failures=FailureRates(**{kind: 1.0})) as server:
-        started = time.monotonic()
         stored = ask(
             f"{server.url}/0.jpg",
             timeout=HASTY if kind == "timeout" else PATIENT,
@@ -268,7 +266,6 @@ def test_every_failure_that_can_be_rehearsed_ends_in_its_outcome(kind: str, tmp_
             max_redirects=3,
         )
         assert (stored.outcome, server.requests) == (INJECTED[kind][0], {kind: INJECTED[kind][1]})
-        assert time.monotonic() - started < 30
 
 
 def test_a_stored_image_is_resized_and_knows_what_it_was() -> None:
