@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet as pq
 
 from pipelines.config_errors import ConfigError, nearest
+from pipelines.ingest.json_lines import read_json_lines
 
 InputFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet"]
 
@@ -94,7 +94,7 @@ def _read(file: Path, input_format: InputFormat, columns: Columns) -> pa.Table:
             if table.column_names.count(column) > 1:
                 raise ConfigError(f"{file} has several columns {column!r}; rename all but one")
         return _uniform(table, columns)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, ValueError, OSError) as error:
         raise ConfigError(f"{file} is no {kind} file: {' '.join(str(error).split())}") from error
 
 
@@ -102,7 +102,7 @@ def _parse(file: Path, kind: str, columns: Columns) -> pa.Table:
     if kind == "parquet":
         return pq.read_table(file, columns=_present(file, columns))
     if kind == "jsonl":
-        return pyarrow.json.read_json(file)
+        return read_json_lines(file, columns.names())
     parse = pyarrow.csv.ParseOptions(delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True)
     as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(columns.names(), pa.string()))
     return pyarrow.csv.read_csv(file, parse_options=parse, convert_options=as_text)
