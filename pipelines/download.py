@@ -97,7 +97,7 @@ def _make_shards(
     connect(machine, min_cpus=1)
     import ray
 
-    actor: Any = ray.remote(num_cpus=0)(Board)
+    actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board)
     board = actor.remote(floor=config.min_success_rate, window=config.success_window)
     num_workers = min(machine.data_workers, len(todo))
     worker = (config, output.absolute(), num_workers, partial(_report, board))

@@ -86,10 +86,11 @@ class Monitor:
         self._thread.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         self._is_over.set()
         self._thread.join()
-        self._show()
+        if kind is None:
+            self._show()
 
     def _watch(self) -> None:
         while not self._is_over.wait(SHOW_SECONDS):

@@ -107,7 +107,7 @@ def img2dataset_command(url_list: Path, output: Path) -> list[str]:
     return [
         sys.executable,
         "-c",
-        "from img2dataset import main; import fire; fire.Fire(main.download)",
+        "import fire, img2dataset; fire.Fire(img2dataset.download)",
         *arguments,
     ]
 
