@@ -1,8 +1,11 @@
 """Whatever a URL does, it ends in exactly one outcome, and only what may pass is asked for again."""
 
+import datetime
 import hashlib
 import io
+import ipaddress
 import socket
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from PIL import Image
 
 from pipelines.ingest.fetch import Fetcher, Request
@@ -266,6 +272,80 @@ def test_every_failure_that_can_be_rehearsed_ends_in_its_outcome(kind: str, tmp_
             max_redirects=3,
         )
         assert (stored.outcome, server.requests) == (INJECTED[kind][0], {kind: INJECTED[kind][1]})
+
+
+def test_bodies_wait_until_others_are_released(server: CountingServer) -> None:
+    """As many images are in memory as the settings allow, however many were asked for."""
+    room = 3 * len(IMAGE) + len(IMAGE) // 2
+    config = DownloadConfig(**SETTINGS, max_body_bytes=len(IMAGE), max_buffer_bytes=room, thread_count=16)
+    fetcher = Fetcher(config)
+    held: list[Download] = []
+    with fetcher.fetch([Request(f"{server.url}/image")] * 20) as answers:
+        for answer in answers:
+            if answer is not None:
+                held.append(answer[1])
+                assert len(held) <= 3
+            else:  # nothing comes while three are held
+                assert len(held) == 3
+                fetcher.release(held.pop())
+                break
+        num_more = 0
+        for answer in answers:
+            if answer is not None:
+                num_more += 1
+                fetcher.release(answer[1])
+    assert num_more == 17
+
+
+def certificate(folder: Path) -> ssl.SSLContext:
+    """A server's context with a certificate for 127.0.0.1 that nobody has signed but itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(
+        now + datetime.timedelta(1)
+    )
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    signed = builder.sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "certificate.pem").write_bytes(signed.public_bytes(pem))
+    (folder / "both.pem").write_bytes(private + signed.public_bytes(pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "both.pem")
+    return context
+
+
+def test_a_host_has_to_prove_who_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = certificate(tmp_path)
+    with CountingServer() as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        url = server.url.replace("http:", "https:")
+        assert ask(f"{url}/image").outcome == "tls"
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+        assert ask(f"{url}/image").outcome == "success"
+        assert ask(f"{url.replace('127.0.0.1', 'localhost')}/image").outcome == "tls"
+        assert ask(f"{server.url}/image").outcome in ("connect", "bad_response")
+        server.shutdown()
+
+
+HASHES = {"md5": hashlib.md5, "sha256": hashlib.sha256, "sha512": hashlib.sha512}
+
+
+@pytest.mark.parametrize("algorithm", HASHES)
+def test_another_image_than_the_list_was_made_of_is_not_stored(
+    algorithm: str, server: CountingServer
+) -> None:
+    fetcher = Fetcher(DownloadConfig(**SETTINGS, verify_hash=("digest", algorithm)))
+    right = HASHES[algorithm](IMAGE).hexdigest()
+    digests = [right, right.upper(), right[::-1], "no digest", "", None]
+    with fetcher.fetch([Request(f"{server.url}/image", digest) for digest in digests]) as answers:
+        found = dict(answer for answer in answers if answer is not None)
+    outcomes = [found[i].outcome for i in range(len(digests))]
+    assert outcomes == ["success", "success", "hash_mismatch", "hash_mismatch", "success", "success"]
 
 
 def test_a_stored_image_is_resized_and_knows_what_it_was() -> None:
