@@ -158,7 +158,7 @@ def _map(
     results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         worker,
         fn_constructor_args=arguments,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_workers),
+        compute=ray.data.ActorPoolStrategy(size=num_workers),
         num_cpus=1,
     )
     yield from results.iter_rows()

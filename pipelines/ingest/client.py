@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 
 from pipelines.ingest.addresses import Resolver
 from pipelines.ingest.connection import Clock, Connection, ConnectionPool
-from pipelines.ingest.outcome import Failure
+from pipelines.ingest.outcome import NO_ANSWER, Failure
 from pipelines.ingest.web_address import DEFAULT_PORTS, Origin, parse_url
 
 REDIRECTS = {301, 302, 303, 307, 308}
@@ -93,7 +93,7 @@ class Client:
         except ssl.SSLError as error:
             raise Failure("tls", str(error)) from error
         except TimeoutError as error:
-            raise Failure("timeout", str(error) or "timed out") from error
+            raise Failure("timeout", NO_ANSWER) from error
         except http.client.IncompleteRead as error:
             raise Failure("truncated", str(error)) from error
         except OSError as error:

@@ -15,7 +15,7 @@ from pipelines.ingest.addresses import Resolver
 from pipelines.ingest.client import ByteBudget, Client
 from pipelines.ingest.connection import Clock, ConnectionPool
 from pipelines.ingest.host_queue import HostQueue, Job
-from pipelines.ingest.outcome import SUCCESS, Download, Failure
+from pipelines.ingest.outcome import NO_ANSWER, SUCCESS, Download, Failure
 from pipelines.ingest.robots import RobotsTxt, opts_out, user_agent
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.web_address import host_of
@@ -67,6 +67,7 @@ class Fetcher:
             concurrency=self.concurrency,
             interval=self.interval,
             max_pause=self.config.total_timeout,
+            max_timeouts=self.config.host_timeouts,
         )
         answers: queue.SimpleQueue[tuple[int, Download] | BaseException] = queue.SimpleQueue()
         threads = [
@@ -101,10 +102,15 @@ class Fetcher:
 
     def _attempt(self, job: Job, request: Request, waiting: HostQueue) -> Download | None:
         """The outcome of a job, or None if it is tried again later."""
+        if waiting.is_silent(job.host):
+            return Download("timeout", NO_ANSWER, None)
         started = time.monotonic()
         try:
-            return Download(SUCCESS, None, self._get(request, self.config.total_timeout - job.seconds))
+            body = self._get(request, self.config.total_timeout - job.seconds)
+            waiting.note(job.host, timed_out=False)
+            return Download(SUCCESS, None, body)
         except Failure as failure:
+            waiting.note(job.host, timed_out=failure.outcome == "timeout")
             job.attempts += 1
             job.seconds += time.monotonic() - started
             if failure.may_pass and self._again(job, failure, waiting):

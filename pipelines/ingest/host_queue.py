@@ -30,6 +30,8 @@ class _Host:
     """Whether the queue of hosts holds it; at most once."""
     paused: float = 0.0
     """Seconds that it has had the others wait in all."""
+    timeouts: int = 0
+    """Requests in a row that it has not answered in time."""
 
 
 class HostQueue:
@@ -38,11 +40,15 @@ class HostQueue:
     Args:
         concurrency: jobs of one host that are under way at a time.
         interval: seconds from the start of one job of a host to the next.
+        max_timeouts: requests in a row without an answer after which a host counts as silent.
         max_pause: seconds that one host may have its jobs wait, in all; so no host holds up the rest.
     """
 
-    def __init__(self, jobs: Iterable[Job], *, concurrency: int, interval: float, max_pause: float) -> None:
+    def __init__(
+        self, jobs: Iterable[Job], *, concurrency: int, interval: float, max_pause: float, max_timeouts: int
+    ) -> None:
         self.concurrency, self.interval, self.max_pause = concurrency, interval, max_pause
+        self.max_timeouts = max_timeouts
         self._hosts: dict[str, _Host] = {}
         self._queue: list[tuple[float, int, _Host]] = []
         self._later: list[tuple[float, int, Job]] = []
@@ -93,6 +99,16 @@ class HostQueue:
             granted = min(max(end - start, 0.0), self.max_pause - state.paused)
             state.paused += granted
             state.next_start = start + granted
+
+    def note(self, host: str, *, timed_out: bool) -> None:
+        """How the host took a request."""
+        with self._changed:
+            state = self._hosts[host]
+            state.timeouts = state.timeouts + 1 if timed_out else 0
+
+    def is_silent(self, host: str) -> bool:
+        """Whether a host has not answered so many requests in a row that more would be in vain."""
+        return self._hosts[host].timeouts >= self.max_timeouts
 
     def close(self) -> None:
         """Hand out nothing more."""

@@ -30,6 +30,7 @@ MEANINGS = {
 }
 """Every outcome but http_400 to http_599, which are the status that the host answered."""
 
+NO_ANSWER = "no answer in time"  # the same whether a host was asked or known to be silent
 DOWNLOADED = {SUCCESS, DUPLICATE, NEAR_DUPLICATE}
 RESIZE_FAILURES = {"not_an_image", "decode", "too_large", "too_small", "aspect"}
 

@@ -16,6 +16,7 @@ AT_LEAST_ONE = (
     "max_buffer_bytes",
     "thread_count",
     "host_concurrency",
+    "host_timeouts",
     "success_window",
 )
 ABOVE_ZERO = ("timeout", "total_timeout", "host_rate")
@@ -78,6 +79,8 @@ class DownloadConfig(StrictConfig):
     """Requests at a time to one host, over all actors (but at least one each)."""
     host_rate: float = float("inf")
     """Requests per second to one host, over all actors."""
+    host_timeouts: int = 50
+    """Requests of a shard that a host leaves unanswered in a row before the rest of its URLs are given up."""
     user_agent_token: str | None = None
     """Name that hosts know the downloader by, and address in X-Robots-Tag and robots.txt."""
     user_agent_contact: str | None = None
@@ -93,7 +96,7 @@ class DownloadConfig(StrictConfig):
     MANNER: ClassVar = frozenset(
         {
             *("url_list", "thread_count", "timeout", "total_timeout", "retries", "max_buffer_bytes"),
-            *("allowed_networks", "host_concurrency", "host_rate", "user_agent_contact"),
+            *("allowed_networks", "host_concurrency", "host_rate", "host_timeouts", "user_agent_contact"),
             *("min_success_rate", "success_window"),
         }
     )

@@ -44,7 +44,9 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.active[host] -= 1
         kind, _, wait = unquote(self.path.partition("?")[0]).strip("/").partition("-")
-        if kind == "busy" and attempt == 1:
+        if kind == "silent":
+            self.server.is_closing.wait(20)
+        elif kind == "busy" and attempt == 1:
             self.answer(429, b"", {"Retry-After": wait})
         elif kind == "angry":
             self.answer(503, b"", {"Retry-After": wait})
@@ -74,6 +76,7 @@ class Server(ThreadingHTTPServer):
         self.seen: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
         self.active, self.most_active = Counter[str](), Counter[str]()
         self.robots: tuple[int, bytes] = (404, b"")
+        self.is_closing = threading.Event()
 
     def host(self, last: int) -> str:
         """One of many hosts: all of 127.0.0.0/8 is this machine."""
@@ -85,6 +88,7 @@ def server() -> Iterator[Server]:
     with Server() as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield server
+        server.is_closing.set()
         server.shutdown()
 
 
@@ -137,6 +141,21 @@ def test_a_host_that_asks_to_wait_for_ever_holds_nothing_up(server: Server) -> N
     outcomes = ask(urls, host_concurrency=2, total_timeout=2.0)
     assert outcomes == ["http_503"] * 50 + ["success"] * 10
     assert len(server.seen[server.host(1)]) == 50  # no retry could come in time
+
+
+def test_a_host_that_never_answers_is_given_up(server: Server) -> None:
+    urls = [f"http://{server.host(1)}/silent-?{i}" for i in range(300)]
+    urls += [f"http://{server.host(2)}/{i}" for i in range(10)]
+    outcomes = ask(urls, host_concurrency=8, timeout=0.3, retries=0, host_timeouts=16)
+    assert outcomes == ["timeout"] * 300 + ["success"] * 10
+    assert 16 <= len(server.seen[server.host(1)]) <= 16 + 8
+
+
+def test_a_host_that_answers_now_and_then_is_not_given_up(server: Server) -> None:
+    urls = [f"http://{server.host(1)}/{'silent-?' if i % 4 else ''}{i}" for i in range(40)]
+    outcomes = ask(urls, host_concurrency=1, timeout=0.1, retries=0, host_timeouts=5)
+    assert Counter(outcomes) == {"timeout": 30, "success": 10}
+    assert len(server.seen[server.host(1)]) == 40
 
 
 def test_pauses_between_tries_grow_and_differ(server: Server) -> None:
@@ -215,7 +234,7 @@ def test_keys_are_those_of_img2dataset(shard: int, index: int, size: int, expone
 
 def test_a_queue_that_is_closed_wakes_who_waits() -> None:
     job = Job(0, "http://a/", "a")
-    queue = HostQueue([job], concurrency=1, interval=0, max_pause=1)
+    queue = HostQueue([job], concurrency=1, interval=0, max_pause=1, max_timeouts=1)
     assert queue.take() is job
     taken: list[Any] = []
     waiting = threading.Thread(target=lambda: taken.append(queue.take()))
