@@ -13,10 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipelines.cluster import connect
 from pipelines.config import MachineConfig, fingerprint, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.duplicates import drop, find_duplicates
+from pipelines.ingest.local import read_image_folder, read_parquet_images
 from pipelines.ingest.monitor import Board, Monitor
 from pipelines.ingest.plan import Plan, add_retry, locked, write_plan
 from pipelines.ingest.settings import DownloadConfig
@@ -77,11 +80,19 @@ def plan(config: DownloadConfig, output: Path) -> Plan:
                 f"{output} was made from another URL list or other settings; choose another output folder"
             )
         return existing
-    digest = config.verify_hash[0] if config.verify_hash else None
-    columns = Columns(url=config.url_col, caption=config.caption_col, digest=digest)
-    table = read_url_list(config.url_list, columns, input_format=config.input_format)
+    table = _read_list(config, files)
     with locked(output):
         return write_plan(table, output, identity=identity, shard_size=config.number_sample_per_shard)
+
+
+def _read_list(config: DownloadConfig, files: list[Path]) -> pa.Table:
+    if config.input_format == "images":
+        return read_image_folder(config.url_list)
+    if config.image_col is not None:
+        return read_parquet_images(files, config.image_col, config.caption_col)
+    digest = config.verify_hash[0] if config.verify_hash else None
+    columns = Columns(url=config.url_col, caption=config.caption_col, digest=digest)
+    return read_url_list(config.url_list, columns, input_format=config.input_format)
 
 
 def _make_shards(

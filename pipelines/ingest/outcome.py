@@ -12,6 +12,7 @@ MEANINGS = {
     "dns": "the host's name is not known",
     "connect": "the host refuses or breaks off the connection",
     "tls": "the host does not prove who it is",
+    "unreadable": "a file on disk that cannot be read",
     "timeout": "no answer, or not all of it, in time",
     "bad_response": "the answer is no HTTP",
     "redirects": "redirected too often, or to nowhere",

@@ -30,9 +30,12 @@ class DownloadConfig(StrictConfig):
     url_list: Path
     """File, or folder of files, with one URL and caption per row."""
     input_format: InputFormat = "auto"
+    """`images` is a folder of image files, whose captions are the lines of a .txt file beside each."""
     url_col: str = "url"
     caption_col: str = "caption"
     """Column of texts, or of lists of texts."""
+    image_col: str | None = None
+    """Column of encoded images in Parquet files: they are taken from there, and `url_col` is not read."""
     verify_hash: tuple[str, Literal["md5", "sha256", "sha512"]] | None = None
     """Column of hex digests, and their algorithm; an image with another digest is not stored."""
 
@@ -113,6 +116,12 @@ class DownloadConfig(StrictConfig):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
         self._check_ranges()
+        self._check_parts()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the images lie on disk already."""
+        return self.input_format == "images" or self.image_col is not None
 
     def _check_ranges(self) -> None:
         if not 0 <= self.encode_quality <= 100:
@@ -127,6 +136,10 @@ class DownloadConfig(StrictConfig):
             raise ValueError(
                 f"max_buffer_bytes must hold one body of max_body_bytes, got {self.max_buffer_bytes}"
             )
+
+    def _check_parts(self) -> None:
+        if self.is_local and self.verify_hash is not None:
+            raise ValueError("verify_hash is for images that are fetched; leave it out")
         for text in (self.user_agent_token or "", self.user_agent_contact or ""):
             if not (text.isascii() and text.isprintable()):
                 raise ValueError(

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from pipelines.config_errors import ConfigError, nearest
 from pipelines.ingest.json_lines import read_json_lines
 
-InputFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet"]
+InputFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "images"]
 
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 EXTENSIONS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 
 
@@ -64,6 +65,8 @@ def read_url_list(path: Path, columns: Columns, *, input_format: InputFormat) ->
 
 def list_files(path: Path, input_format: InputFormat) -> list[Path]:
     """The files of a URL list, in the order they are read."""
+    if input_format == "images":
+        return list_images(path)
     if path.is_file():
         return [path]
     known = [s for s, kind in EXTENSIONS.items() if input_format in ("auto", kind)]
@@ -71,6 +74,15 @@ def list_files(path: Path, input_format: InputFormat) -> list[Path]:
     if not files:
         raise ConfigError(f"url_list: no such file, nor a folder with {', '.join(known)} files: {path}")
     return files
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files in a folder and below, and the files of their captions, in order of their paths."""
+    images = [file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise ConfigError(f"url_list: no folder with images: {folder}")
+    captions = [file.with_suffix(".txt") for file in images]
+    return sorted({*images, *(file for file in captions if file.is_file())})
 
 
 def file_digest(files: list[Path]) -> str:

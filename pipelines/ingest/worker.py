@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines.ingest.fetch import Fetcher, Request
 from pipelines.ingest.image import ImageStore
+from pipelines.ingest.local import LocalImages
 from pipelines.ingest.outcome import StoredImage
 from pipelines.ingest.plan import read_urls
 from pipelines.ingest.settings import DownloadConfig
@@ -31,7 +32,7 @@ class IngestShard:
         self.config = config
         self.output = output
         self.report = report
-        self.fetcher = Fetcher(config, num_fetchers=num_workers)
+        self.fetcher = LocalImages(config) if config.is_local else Fetcher(config, num_fetchers=num_workers)
         self.store = ImageStore(config)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
