@@ -146,4 +146,7 @@ class DownloadConfig(StrictConfig):
                     f"user_agent_token and user_agent_contact must be printable ASCII, got {text!r}"
                 )
         for network in self.allowed_networks:
-            ipaddress.ip_network(network)  # a ValueError that names it
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"allowed_networks must be such as 10.0.0.0/8: {error}") from error
