@@ -18,9 +18,10 @@ from pipelines.download import DownloadConfig, download
 from pipelines.journal import Journal
 from pipelines.serve import ImageServer
 from pipelines.serve_failures import FailureRates, failure_of
+from tests.pipelines.ports import free_port
 from vlp.data.shards import ShardSet
 
-PORT = 18112
+PORT = free_port()
 RATES = FailureRates(http_404=0.2, truncated=0.1, html=0.1)
 
 

@@ -20,9 +20,10 @@ from pipelines.ingest.duplicates import first_alike, first_equal
 from pipelines.ingest.image import difference_hash
 from pipelines.journal import Journal
 from pipelines.serve import ImageServer
+from tests.pipelines.ports import free_port
 from vlp.data.shards import ShardSet
 
-PORT = 18115
+PORT = free_port()
 
 
 def picture(seed: int) -> Image.Image:

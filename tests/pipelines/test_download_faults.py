@@ -19,8 +19,9 @@ from pipelines.ingest.worker import IngestShard
 from pipelines.journal import Journal
 from pipelines.serve import ImageServer
 from pipelines.serve_failures import FailureRates
+from tests.pipelines.ports import free_port
 
-PORT = 18114
+PORT = free_port()
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,10 @@ from pipelines.ingest.plan import Plan, read_retry
 from pipelines.journal import Journal
 from pipelines.serve import ImageServer
 from pipelines.serve_failures import FailureRates, failure_of
+from tests.pipelines.ports import free_port
 from vlp.data.shards import ShardSet
 
-PORT = 18113
+PORT = free_port()
 RATES = FailureRates(http_404=0.3, http_500=0.3)
 
 
