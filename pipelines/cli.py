@@ -1,6 +1,7 @@
 """The command `vlp`. Everything heavy is imported within the commands, so that help comes at once."""
 
 import sys
+from functools import partial, update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,19 +72,24 @@ def run(settings: tuple[str, ...]) -> None:
 
 @command("download")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the shards.")
-def download(settings: tuple[str, ...], output: Path) -> None:
-    """Download the images of a URL list into shards.
+@click.option("--retry-failed", is_flag=True, help="Then ask again for what failed, into shards of its own.")
+@click.option("--only", default="", help="Outcomes to ask again for, such as timeout,dns,http_5xx.")
+def download(settings: tuple[str, ...], output: Path, retry_failed: bool, only: str) -> None:
+    """Download the images of a URL list into shards, or go on where it was.
 
     Example: vlp download url_list=cc12m.tsv image_size=224 -o shards
     """
     layers, machine = read(settings)
     from pipelines.config import build
     from pipelines.download import DownloadConfig, download, plan
+    from pipelines.ingest.plan import read_retry
     from pipelines.session import standalone
 
     config = build(DownloadConfig, layers)
+    retry = read_retry(only) if retry_failed or only else None
     plan(config, output)
-    manifest = standalone("download", download, config, output, machine=machine)
+    stage = update_wrapper(partial(download, retry=retry), download)
+    manifest = standalone("download", stage, config, output, machine=machine)
     click.echo(f"{manifest['num_samples']:,} of {manifest['num_urls']:,} URLs succeeded: {output}")
 
 

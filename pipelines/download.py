@@ -1,4 +1,4 @@
-"""Ray Data: a URL list to shards of images and captions, with img2dataset's parts.
+"""Ray Data: a URL list to shards of images and captions, with img2dataset's options, layout and resizer.
 
 A shard is the unit of work: it is fetched, resized and written by one actor, and exists whole or not at
 all. What is committed is what is done, so a stage that was interrupted goes on with the missing shards, and
@@ -6,219 +6,191 @@ the bytes of every shard are those of an undisturbed run.
 """
 
 import json
-import os
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from multiprocessing.pool import ThreadPool
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import pyarrow.feather
+import pyarrow as pa
 
 from pipelines.cluster import connect
 from pipelines.config import MachineConfig, fingerprint, to_dict
 from pipelines.config_errors import ConfigError
-from pipelines.ingest.shard import Sample, remove_temporary, write_json, write_shard
-from pipelines.ingest.url_list import InputFormat, file_digest, list_files, read_url_list, write_plan
+from pipelines.ingest.duplicates import drop, find_duplicates
+from pipelines.ingest.local import read_image_folder, read_parquet_images
+from pipelines.ingest.monitor import Board, Monitor
+from pipelines.ingest.plan import Plan, add_retry, locked, write_plan
+from pipelines.ingest.settings import DownloadConfig
+from pipelines.ingest.shard import count_outcomes, read_stats, remove_temporary, write_json
+from pipelines.ingest.summary import write_summary
+from pipelines.ingest.url_list import Columns, file_digest, list_files, read_url_list
+from pipelines.ingest.worker import IngestShard
 from pipelines.journal import Journal
-from pipelines.progress import Progress
-from vlp.config import StrictConfig
 from vlp.data.shards import MANIFEST, read_manifest
 
 
-@dataclass(frozen=True, kw_only=True)
-class DownloadConfig(StrictConfig):
-    """What is downloaded and how it is stored. Names and defaults are img2dataset's where it has them."""
-
-    url_list: Path
-    """File, or folder of files, with one URL and caption per row."""
-    input_format: InputFormat = "auto"
-    url_col: str = "url"
-    caption_col: str = "caption"
-    """Column of texts, or of lists of texts."""
-    image_size: int = 256
-    """Pixels; of which side depends on `resize_mode`."""
-    resize_mode: Literal["no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"] = "keep_ratio"
-    resize_only_if_bigger: bool = True
-    encode_quality: int = 95
-    """JPEG quality, 0 to 100."""
-    number_sample_per_shard: int = 10_000
-    """URLs per shard."""
-    min_image_size: int = 0
-    """Images with a shorter side in pixels are dropped."""
-    max_aspect_ratio: float = float("inf")
-    """Images with a larger ratio of the sides are dropped."""
-    thread_count: int = 64
-    """Requests at a time, per actor."""
-    timeout: float = 10.0
-    """Seconds without an answer."""
-    retries: int = 1
-    user_agent_token: str | None = None
-    disallowed_header_directives: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
-    """X-Robots-Tag values that are honoured; [] honours none."""
-
-    def __post_init__(self) -> None:
-        for key in ("image_size", "number_sample_per_shard", "thread_count"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
-        if self.timeout <= 0:
-            raise ValueError(f"timeout must be above 0, got {self.timeout}")
-        if self.retries < 0:
-            raise ValueError(f"retries must not be negative, got {self.retries}")
-        if not 0 <= self.encode_quality <= 100:
-            raise ValueError(f"encode_quality must be in [0, 100], got {self.encode_quality}")
-
-
 def download(
-    config: DownloadConfig, output: Path, *, machine: MachineConfig, journal: Journal
+    config: DownloadConfig,
+    output: Path,
+    *,
+    machine: MachineConfig,
+    journal: Journal,
+    retry: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Make the folder of shards; returns its manifest.
 
+    Args:
+        retry: outcomes whose URLs are tried again once everything else is done, in shards of their own; []
+            for every failure, None for no retry. A retry that was interrupted is only finished.
+
     Raises:
-        ConfigError: the URL list cannot be read, or the folder was made from another list or other settings.
+        ConfigError: the URL list cannot be read, the folder was made from another list or other settings,
+            another download or nobody at all can write there, or too few URLs succeed.
     """
-    identity = plan(config, output)
-    todo = _missing_shards(output)
-    total = json.loads((output / "plan" / "plan.json").read_text())
-    done = total["num_shards"] - len(todo)
+    current = plan(config, output)
     journal.dataset(
         name=config.url_list.name,
-        digest=identity,
+        digest=current.identity,
         source=str(config.url_list.absolute()),
         context="download",
-        profile={"num_urls": total["num_urls"], "identity": identity},
+        profile={"num_urls": current.num_urls, "identity": current.identity},
     )
-    progress = Progress("download", total["num_shards"], "shards")
-    if done:
-        print(f"[download] {done:,} of {total['num_shards']:,} shards are there already", flush=True)
-    outcomes = Counter[str]()
-    for stats in _committed(output):
-        outcomes.update(stats["status_dict"])
-    for stats in _ingest(config, output, todo, machine) if todo else ():
-        done += 1
-        outcomes.update(stats["status_dict"])
-        journal.metrics({f"download/{k}": v for k, v in outcomes.items()}, step=done)
-        progress.update(done, _summary(outcomes))
-    return _write_manifest(output, identity)
+    with locked(output):
+        is_retry_cut = len(current.rounds) > 1 and current.missing(output)
+        _make_shards(config, output, current, machine=machine, journal=journal)
+        if retry is not None and not is_retry_cut:
+            size = config.number_sample_per_shard
+            current = add_retry(current, output, only=retry, shard_size=size)
+            _make_shards(config, output, current, machine=machine, journal=journal)
+        _drop_duplicates(config, output, current, machine)
+        return _finish(output, current, journal)
 
 
-def plan(config: DownloadConfig, output: Path) -> str:
-    """Divide the URL list into shards, unless that was done before; returns the identity of the result."""
+def plan(config: DownloadConfig, output: Path) -> Plan:
+    """Divide the URL list into shards, unless that was done before."""
     files = list_files(config.url_list, config.input_format)
-    settings = to_dict(config)
-    for key in ("url_list", "thread_count", "timeout"):  # where and how fast, not what
-        del settings[key]
+    settings = {key: value for key, value in to_dict(config).items() if key not in config.MANNER}
     identity = fingerprint(file_digest(files), settings)
-    plan_file = output / "plan" / "plan.json"
-    if plan_file.is_file():
-        if json.loads(plan_file.read_text())["identity"] != identity:
+    existing = Plan.read(output)
+    if existing is not None:
+        if existing.identity != identity:
             raise ConfigError(
                 f"{output} was made from another URL list or other settings; choose another output folder"
             )
-        return identity
-    table = read_url_list(
-        config.url_list,
-        input_format=config.input_format,
-        url_col=config.url_col,
-        caption_col=config.caption_col,
-    )
-    write_plan(table, output / "plan", identity=identity, shard_size=config.number_sample_per_shard)
-    return identity
+        return existing
+    table = _read_list(config, files)
+    with locked(output):
+        return write_plan(table, output, identity=identity, shard_size=config.number_sample_per_shard)
 
 
-class IngestShard:
-    """An actor that turns the URLs of a shard into the shard."""
-
-    def __init__(self, config: DownloadConfig, output: Path) -> None:
-        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # img2dataset imports a library that phones home
-        from img2dataset.resizer import Resizer
-
-        from pipelines.ingest.fetch import Fetcher
-
-        self.config = config
-        self.output = output
-        self.resizer = Resizer(
-            config.image_size,
-            config.resize_mode,
-            config.resize_only_if_bigger,
-            encode_quality=config.encode_quality,
-            min_image_size=config.min_image_size,
-            max_aspect_ratio=config.max_aspect_ratio,
-        )
-        self.fetch = Fetcher(
-            timeout=config.timeout,
-            retries=config.retries,
-            user_agent_token=config.user_agent_token,
-            disallowed_header_directives=frozenset(config.disallowed_header_directives),
-        )
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        name = row["name"]
-        urls = pyarrow.feather.read_table(self.output / "plan" / f"{name}.arrow").to_pylist()
-        samples = sorted(self._samples(int(name), urls), key=lambda sample: sample.key)
-        return {"stats": json.dumps(write_shard(self.output, name, samples))}
-
-    def _samples(self, shard: int, rows: list[dict[str, Any]]) -> Iterable[Sample]:
-        """Requests run in threads, resizing in this one, each as its answer comes."""
-        from img2dataset.downloader import compute_key
-
-        from pipelines.ingest.fetch import store
-
-        digits = len(str(self.config.number_sample_per_shard - 1))
-        with ThreadPool(self.config.thread_count) as pool:
-            answers = pool.imap_unordered(lambda i: (i, self.fetch(rows[i]["url"])), range(len(rows)))
-            for i, answer in answers:
-                key = compute_key(i, shard, digits, 5)
-                yield Sample(key, rows[i]["url"], rows[i]["captions"], store(answer, self.resizer))
+def _read_list(config: DownloadConfig, files: list[Path]) -> pa.Table:
+    if config.input_format == "images":
+        return read_image_folder(config.url_list)
+    if config.image_col is not None:
+        return read_parquet_images(files, config.image_col, config.caption_col)
+    digest = config.verify_hash[0] if config.verify_hash else None
+    columns = Columns(url=config.url_col, caption=config.caption_col, digest=digest)
+    return read_url_list(config.url_list, columns, input_format=config.input_format)
 
 
-def _ingest(
-    config: DownloadConfig, output: Path, todo: list[str], machine: MachineConfig
-) -> Iterable[dict[str, Any]]:
+def _make_shards(
+    config: DownloadConfig, output: Path, current: Plan, *, machine: MachineConfig, journal: Journal
+) -> None:
+    todo = current.missing(output)
+    if not todo:
+        return
+    if len(todo) < len(current.shards):
+        done = len(current.shards) - len(todo)
+        print(f"[download] {done:,} of {len(current.shards):,} shards are there already", flush=True)
+    made = [read_stats(output, name) for name in sorted(set(current.shards) - set(todo))]
     connect(machine, min_cpus=1)
+    import ray
+
+    actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board)
+    board = actor.remote(floor=config.min_success_rate, window=config.success_window)
+    num_workers = min(machine.data_workers, len(todo))
+    worker = (config, output.absolute(), num_workers, partial(_report, board))
+    monitor = Monitor(
+        lambda: ray.get(board.outcomes.remote()),
+        before=count_outcomes(made) - current.retried(output, todo),
+        num_requests=sum(stats["count"] for stats in made),
+        total=current.num_urls,
+        journal=journal,
+    )
+    with monitor, closing(_map(IngestShard, worker, [{"name": name} for name in todo], num_workers)) as rows:
+        for row in rows:
+            if row["failure"]:
+                raise ConfigError(
+                    f"{output}: {row['failure']}; once that is mended, the same command goes on from here"
+                )
+            if not row["stats"]:
+                raise ConfigError(f"download stopped: {ray.get(board.problem.remote())}")
+
+
+def _report(board: Any, name: str, outcomes: Counter[str]) -> bool:
+    import ray
+
+    return ray.get(board.report.remote(name, outcomes))
+
+
+class _DropDuplicates:
+    def __init__(self, output: Path) -> None:
+        self.output = output
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        drop(self.output, row["name"], json.loads(row["drops"]))
+        return {"name": row["name"]}
+
+
+def _drop_duplicates(config: DownloadConfig, output: Path, current: Plan, machine: MachineConfig) -> None:
+    if config.drop_duplicates == "none":
+        return
+    near = config.near_duplicate_distance if config.drop_duplicates == "near" else None
+    drops = find_duplicates(output, current.shards, near=near)
+    if not drops:
+        return
+    connect(machine, min_cpus=1)
+    num_workers = min(machine.data_workers, len(drops))
+    rows = [{"name": name, "drops": json.dumps(keys)} for name, keys in drops.items()]
+    for _ in _map(_DropDuplicates, (output.absolute(),), rows, num_workers):
+        pass
+    num_images = sum(map(len, drops.values()))
+    print(f"[download] dropped {num_images:,} duplicates from {len(drops):,} shards", flush=True)
+
+
+def _map(
+    worker: type, arguments: tuple[Any, ...], rows: list[dict[str, str]], num_workers: int
+) -> Generator[dict[str, Any]]:
+    """What actors make of each row, as it comes."""
     import ray.data
 
-    actors = ray.data.ActorPoolStrategy(min_size=1, max_size=min(machine.data_workers, len(todo)))
-    rows = ray.data.from_items([{"name": name} for name in todo], override_num_blocks=len(todo)).map(
-        IngestShard,  # pyright: ignore[reportArgumentType]
-        fn_constructor_args=(config, output.absolute()),
-        compute=actors,
+    results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        worker,
+        fn_constructor_args=arguments,
+        compute=ray.data.ActorPoolStrategy(size=num_workers),
         num_cpus=1,
     )
-    for row in rows.iter_rows():
-        yield json.loads(row["stats"])
+    yield from results.iter_rows()
 
 
-def _committed(output: Path) -> list[dict[str, Any]]:
-    return [json.loads(file.read_text()) for file in sorted(output.glob("*_stats.json"))]
-
-
-def _missing_shards(output: Path) -> list[str]:
-    names = sorted(file.stem for file in (output / "plan").glob("*.arrow"))
-    return [name for name in names if not (output / f"{name}_stats.json").is_file()]
-
-
-def _write_manifest(output: Path, identity: str) -> dict[str, Any]:
-    shards = _committed(output)
-    outcomes = Counter[str]()
-    for stats in shards:
-        outcomes.update(stats["status_dict"])
+def _finish(output: Path, current: Plan, journal: Journal) -> dict[str, Any]:
+    shards = [read_stats(output, name) for name in current.shards]
+    outcomes = count_outcomes(shards)
+    assert outcomes.total() == current.num_urls, f"{outcomes.total()} outcomes of {current.num_urls} URLs"
+    for file in write_summary(output, outcomes, shards):
+        journal.artifact(file, folder="download")
+    num_requests = sum(stats["count"] for stats in shards)
+    journal.metrics({f"download/{k}": v for k, v in outcomes.items()}, step=num_requests)
     manifest = {
-        "identity": identity,
+        "identity": current.identity,
         "digest": fingerprint([stats["tar_sha256"] for stats in shards]),
-        "num_urls": sum(stats["count"] for stats in shards),
+        "num_urls": current.num_urls,
         "num_samples": sum(stats["successes"] for stats in shards),
         "outcomes": dict(sorted(outcomes.items())),
-        "shards": shards,
+        "shards": [{key: stats[key] for key in stats if key != "examples"} for stats in shards],
     }
     write_json(output / MANIFEST, manifest)
     remove_temporary(output)
     return read_manifest(output)
-
-
-def _summary(outcomes: Counter[str]) -> str:
-    total = sum(outcomes.values())
-    failures = [(k, n) for k, n in outcomes.most_common() if k != "success"][:3]
-    reasons = "; " + ", ".join(f"{reason} {n:,}" for reason, n in failures) if failures else ""
-    return f"{outcomes['success'] / total:.1%} of {total:,} URLs succeeded{reasons}"

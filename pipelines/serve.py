@@ -1,22 +1,21 @@
 """A small HTTP server of images whose failures are chosen, to rehearse downloads without the web."""
 
-import hashlib
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Lock, Thread
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow.parquet as pq
 
-from vlp.config import StrictConfig
+from pipelines.serve_failures import FailureRates, fail, failure_of
 
 FindImage = Callable[[str], bytes | None]
 """Name of an image, without the leading slash, to its bytes."""
@@ -27,49 +26,6 @@ MAGIC_NUMBERS = (
     (b"GIF8", "image/gif"),
     (b"BM", "image/bmp"),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FailureRates(StrictConfig):
-    """Shares of the paths that fail in each way, each in [0, 1], together at most 1."""
-
-    http_404: float = 0.0
-    http_500: float = 0.0
-    timeout: float = 0.0
-    """No answer for timeout_seconds, then a closed connection."""
-    truncated: float = 0.0
-    """Half of the declared length, then a closed connection."""
-    html: float = 0.0
-    """A web page, with status 200."""
-    wrong_content_type: float = 0.0
-    """The image, declared as text/plain."""
-    timeout_seconds: float = 30.0
-    """How long a stalled request hangs, above 0."""
-
-    def __post_init__(self) -> None:
-        for kind, share in self.shares().items():
-            if not 0 <= share <= 1:
-                raise ValueError(f"{kind} must be in [0, 1], got {share}")
-        total = sum(self.shares().values())
-        if total > 1 + 1e-9:
-            raise ValueError(f"the failure rates must sum to at most 1, got {total:g}")
-        if self.timeout_seconds <= 0:
-            raise ValueError(f"timeout_seconds must be above 0, got {self.timeout_seconds}")
-
-    def shares(self) -> dict[str, float]:
-        """Share of each kind of failure, by its name."""
-        kinds = (field.name for field in fields(self) if field.name != "timeout_seconds")
-        return {kind: getattr(self, kind) for kind in kinds}
-
-
-def failure_of(path: str, rates: FailureRates) -> str | None:
-    """The way in which every request for a path fails, or None: a pure function of the path's hash."""
-    draw = int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") / 2**64
-    for kind, share in rates.shares().items():
-        if draw < share:
-            return kind
-        draw -= share
-    return None
 
 
 class ImageServer:
@@ -154,34 +110,28 @@ class _Handler(BaseHTTPRequestHandler):
         image = self.server.find(path.lstrip("/"))
         failure = failure_of(path, self.server.failures)
         self.server.count(failure or ("ok" if image is not None else "not_found"))
-        if failure == "timeout":
-            self.server.is_closing.wait(self.server.failures.timeout_seconds)
-            self.close_connection = True
-        elif failure == "http_500":
-            self._answer(b"", status=HTTPStatus.INTERNAL_SERVER_ERROR)
-        elif failure == "http_404" or image is None:
-            self._answer(b"", status=HTTPStatus.NOT_FOUND)
-        elif failure == "html":
-            self._answer(b"<!doctype html><title>Moved</title><p>This image has moved.</p>", "text/html")
-        elif failure == "wrong_content_type":
-            self._answer(image, "text/plain")
+        if failure is not None:
+            fail(self, failure, image or b"")
+        elif image is None:
+            self.answer(b"", status=HTTPStatus.NOT_FOUND)
         else:
-            self._answer(image, _content_type(image), is_truncated=failure == "truncated")
+            self.answer(image, _content_type(image))
 
-    def _answer(
+    def answer(
         self,
         body: bytes,
         content_type: str = "text/plain",
         *,
         status: HTTPStatus = HTTPStatus.OK,
-        is_truncated: bool = False,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        """A whole answer; `headers` are sent beside its type and length, or in place of them."""
+        standard = {"Content-Type": content_type, "Content-Length": str(len(body))}
         self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
+        for name, value in (standard | dict(headers)).items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if is_truncated else body)
-        self.close_connection |= is_truncated
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Quiet: outcomes are counted instead."""

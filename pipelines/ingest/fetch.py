@@ -1,63 +1,167 @@
-"""One URL to the bytes of an image, with exactly one outcome."""
+"""The URLs of a shard to the bytes of their images, each with exactly one outcome."""
 
 import hashlib
-import io
-import re
+import queue
+import random
+import ssl
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from email.message import Message
+from threading import Thread
 
-from img2dataset.downloader import download_image
-from img2dataset.resizer import Resizer
-from PIL import Image, UnidentifiedImageError
+from pipelines.ingest.addresses import Resolver
+from pipelines.ingest.client import ByteBudget, Client
+from pipelines.ingest.connection import Clock, ConnectionPool
+from pipelines.ingest.host_queue import HostQueue, Job
+from pipelines.ingest.outcome import NO_ANSWER, SUCCESS, Download, Failure
+from pipelines.ingest.robots import RobotsTxt, opts_out, user_agent
+from pipelines.ingest.settings import DownloadConfig
+from pipelines.ingest.web_address import host_of
 
-from pipelines.ingest.outcome import RETRIED, SUCCESS, Download, StoredImage, classify
+BACKOFF_SECONDS = 0.5  # before the first retry; doubled for each further one
+IDLE_SECONDS = 1.0  # after which `Fetcher.fetch` says that nothing has come
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
+class Request:
+    """What is known of an image before it is there."""
+
+    url: str
+    digest: str | None = None
+    """Of the bytes that the list was made of, if it says so."""
+
+
 class Fetcher:
-    """How URLs are asked for."""
+    """Fetches URLs in threads, politely, within bounds on time and memory.
 
-    timeout: float
-    retries: int
-    user_agent_token: str | None
-    disallowed_header_directives: frozenset[str]
+    Args:
+        num_fetchers: how many there are in all; the limits per host are shared among them.
+    """
 
-    def __call__(self, url: str) -> Download:
-        """Ask for one URL; failures that may pass are tried again, after a growing pause."""
-        if not re.match(r"https?://", url, re.IGNORECASE):
-            return Download("invalid_url", "only http and https are fetched", None)
-        download = self._request(url)
-        for attempt in range(self.retries):
-            if download.outcome not in RETRIED and not download.outcome.startswith("http_5"):
-                break
-            time.sleep(0.2 * 2**attempt)
-            download = self._request(url)
-        return download
-
-    def _request(self, url: str) -> Download:
-        _, stream, error = download_image(
-            (0, url), self.timeout, self.user_agent_token, self.disallowed_header_directives
+    def __init__(self, config: DownloadConfig, *, num_fetchers: int = 1) -> None:
+        self.config = config
+        self.concurrency = max(1, config.host_concurrency // num_fetchers)
+        self.interval = num_fetchers / config.host_rate
+        self.client = Client(
+            resolve=Resolver(config.allowed_networks, num_lookups=config.thread_count),
+            pool=ConnectionPool(),
+            tls=ssl.create_default_context(),
+            budget=ByteBudget(config.max_buffer_bytes),
+            max_body_bytes=config.max_body_bytes,
+            max_redirects=config.max_redirects,
+            user_agent=user_agent(config.user_agent_token, config.user_agent_contact),
         )
-        if stream is None:
-            return Download(classify(error or "", default="connect"), error, None)
-        return Download(SUCCESS, None, stream.getvalue())
+        self.robots = RobotsTxt(self.client, config.user_agent_token) if config.robots_txt == "obey" else None
+
+    @contextmanager
+    def fetch(self, requests: Sequence[Request]) -> Iterator[Iterator[tuple[int, Download] | None]]:
+        """Position and answer of every request, as they come; None when none has come for a second.
+
+        Bodies count against `max_buffer_bytes` until `release` is called, which lets others be fetched.
+        """
+        jobs = (Job(i, request.url, host_of(request.url)) for i, request in enumerate(requests))
+        waiting = HostQueue(
+            jobs,
+            concurrency=self.concurrency,
+            interval=self.interval,
+            max_pause=self.config.total_timeout,
+            max_timeouts=self.config.host_timeouts,
+        )
+        answers: queue.SimpleQueue[tuple[int, Download] | BaseException] = queue.SimpleQueue()
+        threads = [
+            Thread(target=self._work, args=(requests, waiting, answers), daemon=True)
+            for _ in range(min(self.config.thread_count, len(requests)))
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield _answers(answers, len(requests))
+        finally:
+            waiting.close()
+
+    def release(self, download: Download) -> None:
+        """The body of an answer is not needed any more."""
+        self.client.budget.release(len(download.body or b""))
+
+    def _work(
+        self,
+        requests: Sequence[Request],
+        waiting: HostQueue,
+        answers: "queue.SimpleQueue[tuple[int, Download] | BaseException]",
+    ) -> None:
+        try:
+            while (job := waiting.take()) is not None:
+                answer = self._attempt(job, requests[job.index], waiting)
+                if answer is not None:
+                    answers.put((job.index, answer))
+                    waiting.finish(job)
+        except BaseException as error:  # raised again by whoever waits for the answers
+            answers.put(error)
+
+    def _attempt(self, job: Job, request: Request, waiting: HostQueue) -> Download | None:
+        """The outcome of a job, or None if it is tried again later."""
+        if waiting.is_silent(job.host):
+            return Download("timeout", NO_ANSWER, None)
+        started = time.monotonic()
+        try:
+            body = self._get(request, self.config.total_timeout - job.seconds)
+            waiting.note(job.host, timed_out=False)
+            return Download(SUCCESS, None, body)
+        except Failure as failure:
+            waiting.note(job.host, timed_out=failure.outcome == "timeout")
+            job.attempts += 1
+            job.seconds += time.monotonic() - started
+            if failure.may_pass and self._again(job, failure, waiting):
+                return None
+            return Download(failure.outcome, str(failure), None)
+
+    def _again(self, job: Job, failure: Failure, waiting: HostQueue) -> bool:
+        if failure.retry_after:
+            waiting.pause(job.host, failure.retry_after)
+        wait = BACKOFF_SECONDS * 2 ** (job.attempts - 1) * random.uniform(0.5, 1.5)
+        wait = max(wait, failure.retry_after)
+        left = self.config.total_timeout - job.seconds
+        if job.attempts > self.config.retries or wait >= left:
+            return False
+        waiting.postpone(job, wait)
+        return True
+
+    def _get(self, request: Request, total: float) -> bytes:
+        clock = Clock(timeout=self.config.timeout, total=total)
+        if self.robots is not None:
+            self.robots.check(request.url, clock)
+        content = self.client.get(request.url, clock, self._refuse_opt_outs)
+        try:
+            self._verify(request, content)
+        except BaseException:
+            self.client.budget.release(len(content))
+            raise
+        return content
+
+    def _refuse_opt_outs(self, headers: Message) -> None:
+        if opts_out(headers, self.config.user_agent_token, self.config.disallowed_header_directives):
+            raise Failure("opt_out", "disallowed by X-Robots-Tag")
+
+    def _verify(self, request: Request, content: bytes) -> None:
+        if self.config.verify_hash is None or not request.digest:
+            return
+        digest = hashlib.new(self.config.verify_hash[1], content).hexdigest()
+        if digest != request.digest.lower():
+            raise Failure("hash_mismatch", f"{self.config.verify_hash[1]} is {digest}")
 
 
-def store(download: Download, resizer: Resizer) -> StoredImage:
-    """Resize a downloaded image. Only for one thread of a process: the resizer swaps stdout."""
-    if download.body is None:
-        return StoredImage(download.outcome, download.error)
-    encoded, width, height, original_width, original_height, error = resizer(io.BytesIO(download.body))
-    if encoded is None:
-        undecodable = "decode" if _is_image(download.body) else "not_an_image"
-        return StoredImage(classify(error or "", default=undecodable), error)
-    digest = hashlib.sha256(download.body).hexdigest()
-    return StoredImage(SUCCESS, None, encoded, (width, height), (original_width, original_height), digest)
-
-
-def _is_image(body: bytes) -> bool:
-    try:
-        Image.open(io.BytesIO(body)).close()
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
-        return False
-    return True
+def _answers(
+    answers: "queue.SimpleQueue[tuple[int, Download] | BaseException]", count: int
+) -> Iterator[tuple[int, Download] | None]:
+    while count:
+        try:
+            answer = answers.get(timeout=IDLE_SECONDS)
+        except queue.Empty:
+            yield None
+            continue
+        if isinstance(answer, BaseException):
+            raise answer
+        count -= 1
+        yield answer

@@ -3,26 +3,56 @@
 import re
 from typing import NamedTuple
 
-SUCCESS = "success"
-RETRIED = {"timeout", "connect", "dns", "truncated", "http_429"}
+SUCCESS, DUPLICATE, NEAR_DUPLICATE = "success", "duplicate", "near_duplicate"
 
-# What the fetching library reports as text, in the order it is tried.
-REASONS = (
-    (r"HTTP Error (\d{3})", r"http_\1"),
-    (r"disallowed by X-Robots-Tag", "opt_out"),
-    (r"timed out", "timeout"),
-    (r"Name or service not known|name resolution|nodename nor servname|No address associated", "dns"),
-    (r"SSL|CERTIFICATE", "tls"),
-    (r"control characters|nonnumeric port|no host given|Invalid IPv6|can't encode|idna", "invalid_url"),
-    (r"IncompleteRead", "truncated"),
-    (r"image too small", "too_small"),
-    (r"image area too large", "too_large"),
-    (r"aspect ratio too large", "aspect"),
-)
+MEANINGS = {
+    SUCCESS: "stored",
+    "invalid_url": "no http or https address",
+    "forbidden_address": "leads into a network that is not public",
+    "dns": "the host's name is not known",
+    "connect": "the host refuses or breaks off the connection",
+    "tls": "the host does not prove who it is",
+    "unreadable": "a file on disk that cannot be read",
+    "timeout": "no answer, or not all of it, in time",
+    "bad_response": "the answer is no HTTP",
+    "redirects": "redirected too often, or to nowhere",
+    "truncated": "the connection ended before the image did",
+    "robots": "disallowed by the host's robots.txt",
+    "opt_out": "disallowed by the header X-Robots-Tag",
+    "hash_mismatch": "not the image that the list was made of",
+    "not_an_image": "something else than an image",
+    "decode": "an image that cannot be decoded",
+    "too_large": "more bytes or pixels than allowed",
+    "too_small": "fewer pixels than asked for",
+    "aspect": "too long for its width",
+    "caption": "no caption of the length asked for",
+    DUPLICATE: "same bytes as an earlier image",
+    NEAR_DUPLICATE: "looks like an earlier image",
+}
+"""Every outcome but http_400 to http_599, which are the status that the host answered."""
+
+NO_ANSWER = "no answer in time"  # the same whether a host was asked or known to be silent
+DOWNLOADED = {SUCCESS, DUPLICATE, NEAR_DUPLICATE}
+RESIZE_FAILURES = {"not_an_image", "decode", "too_large", "too_small", "aspect"}
+
+
+class Failure(Exception):  # noqa: N818 - most of them are no errors
+    """Why a URL gave no image."""
+
+    def __init__(self, outcome: str, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.retry_after = retry_after
+        """Seconds that the host asks to wait."""
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may have another outcome a moment later."""
+        return self.outcome in ("timeout", "http_429") or self.outcome.startswith("http_5")
 
 
 class Download(NamedTuple):
-    """The raw answer to one request."""
+    """The raw answer to a request, or why there is none."""
 
     outcome: str
     error: str | None
@@ -40,12 +70,15 @@ class StoredImage(NamedTuple):
     original_size: tuple[int, int] = (0, 0)
     sha256: str | None = None
     """Of the body that was downloaded."""
+    dhash: int | None = None
+    """64 bits that images that look alike share, if such images are dropped."""
 
 
-def classify(error: str, *, default: str) -> str:
-    """The outcome that an error message stands for."""
-    for pattern, outcome in REASONS:
-        match = re.search(pattern, error)
-        if match:
-            return match.expand(outcome)
-    return default
+def is_outcome(name: str) -> bool:
+    """Whether a name belongs to the closed set."""
+    return name in MEANINGS or re.fullmatch(r"http_[45]\d\d", name) is not None
+
+
+def meaning(outcome: str) -> str:
+    """What an outcome stands for, in a few words."""
+    return MEANINGS.get(outcome) or f"the host answers with status {outcome.removeprefix('http_')}"

@@ -5,16 +5,17 @@ import io
 import json
 import os
 import tarfile
+import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.ingest.outcome import SUCCESS, StoredImage
+from pipelines.ingest.outcome import RESIZE_FAILURES, SUCCESS, StoredImage
 
 WRITER = uuid.uuid4().hex[:8]
 INDEX_SCHEMA = pa.schema(
@@ -30,11 +31,15 @@ INDEX_SCHEMA = pa.schema(
         "original_width": pa.int32(),
         "original_height": pa.int32(),
         "sha256": pa.string(),
+        "dhash": pa.uint64(),
         "shard": pa.string(),
         "image_offset": pa.int64(),
         "image_size": pa.int64(),
     }
 )
+
+
+NUM_EXAMPLES = 3
 
 
 class Sample(NamedTuple):
@@ -46,29 +51,63 @@ class Sample(NamedTuple):
     image: StoredImage
 
 
-def write_shard(folder: Path, name: str, samples: Sequence[Sample]) -> dict[str, Any]:
+class Spool:
+    """The samples of a shard as they come, on disk; then in the order of their keys.
+
+    The file has no name, so nothing of it stays behind when its process is killed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._samples: list[tuple[Sample, int, int]] = []
+
+    def add(self, sample: Sample) -> None:
+        """Put one sample away; a failed write is an OSError."""
+        encoded = sample.image.encoded
+        offset = self._file.tell()
+        self._file.write(encoded or b"")
+        size = -1 if encoded is None else len(encoded)
+        self._samples.append((sample._replace(image=sample.image._replace(encoded=None)), offset, size))
+
+    def __iter__(self) -> Iterator[Sample]:
+        self._file.flush()
+        for sample, offset, size in sorted(self._samples, key=lambda entry: entry[0].key):
+            encoded = None if size < 0 else os.pread(self._file.fileno(), size, offset)
+            yield sample._replace(image=sample.image._replace(encoded=encoded))
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._file.close()
+
+
+def write_shard(
+    folder: Path, name: str, samples: Iterable[Sample], *, retried: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """Write `name`.tar, .parquet and _stats.json, in this order; the last one commits the shard.
 
-    The bytes of the tar depend on the samples alone. Returns the counts.
+    The bytes depend on the samples alone, which are in the order of their keys. `retried` counts the
+    outcomes that the URLs had in earlier shards. Returns the counts.
     """
-    rows = _write_tar(folder / f"{name}.tar", name, samples)
-    index = folder / f"{name}.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA), _temporary(index))
-    _commit(index)
-    tar = folder / f"{name}.tar"
-    with tar.open("rb") as stream:
-        checksum = hashlib.file_digest(stream, "sha256").hexdigest()
-    outcomes = Counter(sample.image.outcome for sample in samples)
-    stats = {
-        "name": name,
-        "count": len(samples),
-        "successes": outcomes[SUCCESS],
-        "status_dict": dict(sorted(outcomes.items())),
-        "tar_sha256": checksum,
-        "tar_bytes": tar.stat().st_size,
-    }
-    write_json(folder / f"{name}_stats.json", stats)
-    return stats
+    try:
+        return _write_shard(folder, name, samples, retried or {})
+    except BaseException:
+        for file in folder.glob(f"{name}*.{WRITER}.tmp"):  # a full disk needs the space
+            file.unlink(missing_ok=True)
+        raise
+
+
+def count_outcomes(shards: Iterable[dict[str, Any]]) -> Counter[str]:
+    """How many URLs ended how; one that was tried again counts by its last outcome."""
+    outcomes = Counter[str]()
+    for stats in shards:
+        outcomes.update(stats["status_dict"])
+        outcomes.subtract(stats["retried"])
+    return +outcomes
+
+
+def read_stats(folder: Path, name: str) -> dict[str, Any]:
+    """The counts of a committed shard."""
+    return json.loads((folder / f"{name}_stats.json").read_text())
 
 
 def remove_temporary(folder: Path) -> None:
@@ -83,16 +122,55 @@ def write_json(path: Path, content: Any) -> None:
     _commit(path)
 
 
-def _write_tar(path: Path, shard: str, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+def _write_shard(
+    folder: Path, name: str, samples: Iterable[Sample], retried: Mapping[str, int]
+) -> dict[str, Any]:
+    tar, index = folder / f"{name}.tar", folder / f"{name}.parquet"
+    rows = _write_tar(tar, name, samples)
+    pq.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA), _temporary(index))
+    _commit(index)
+    with tar.open("rb") as stream:
+        checksum = hashlib.file_digest(stream, "sha256").hexdigest()
+    outcomes = Counter(row["status"] for row in rows)
+    failed_to_resize = sum(outcomes[outcome] for outcome in RESIZE_FAILURES)
+    stats = {
+        "name": name,
+        "count": len(rows),
+        "successes": outcomes[SUCCESS],
+        "failed_to_download": len(rows) - outcomes[SUCCESS] - failed_to_resize,
+        "failed_to_resize": failed_to_resize,
+        "status_dict": dict(sorted(outcomes.items())),
+        "retried": dict(sorted(retried.items())),
+        "examples": _examples(rows),
+        "tar_sha256": checksum,
+        "tar_bytes": tar.stat().st_size,
+    }
+    write_json(folder / f"{name}_stats.json", stats)
+    return stats
+
+
+def _examples(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, str]]]:
+    """The first URLs of every outcome but success."""
+    examples: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        found = examples.setdefault(row["status"], [])
+        if row["status"] != SUCCESS and len(found) < NUM_EXAMPLES:
+            found.append({"url": row["url"], "error": row["error_message"]})
+    examples.pop(SUCCESS, None)
+    return dict(sorted(examples.items()))
+
+
+def _write_tar(path: Path, shard: str, samples: Iterable[Sample]) -> list[dict[str, Any]]:
     rows = []
     with _temporary(path).open("wb") as stream:
         tar = tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
         with tar:
             for sample in samples:
                 row = _describe(sample) | {"shard": shard}
+                place = {}
                 if sample.image.encoded is not None:
-                    row |= _add_sample(tar, stream, sample, row)
-                rows.append(row)
+                    place = _add_sample(tar, stream, sample, row)
+                rows.append(row | place | {"dhash": sample.image.dhash})
     _commit(path)
     return rows
 
@@ -124,7 +202,7 @@ def _describe(sample: Sample) -> dict[str, Any]:
         "caption": sample.captions[0],
         "captions": sample.captions,
         "status": image.outcome,
-        "error_message": image.error,
+        "error_message": image.error and image.error.encode("utf-8", "replace").decode(),
         "width": image.size[0],
         "height": image.size[1],
         "original_width": image.original_size[0],

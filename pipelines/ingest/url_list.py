@@ -1,7 +1,7 @@
 """A URL list, in any of the usual formats, to the plan of its shards."""
 
 import hashlib
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -9,43 +9,64 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.feather
-import pyarrow.json
 import pyarrow.parquet as pq
 
 from pipelines.config_errors import ConfigError, nearest
+from pipelines.ingest.json_lines import read_json_lines
 
-InputFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet"]
+InputFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "images"]
 
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 EXTENSIONS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 
 
-def read_url_list(path: Path, *, input_format: InputFormat, url_col: str, caption_col: str) -> pa.Table:
-    """One row per distinct URL, in order of first appearance: `url`, and its `captions` (a list).
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which columns of a URL list hold what."""
+
+    url: str
+    caption: str
+    digest: str | None = None
+    """Column of hex digests of the images' bytes, if there is one."""
+
+    def names(self) -> list[str]:
+        """The columns that are read."""
+        names = [self.url, self.caption, *([self.digest] if self.digest else [])]
+        return list(dict.fromkeys(names))
+
+
+def read_url_list(path: Path, columns: Columns, *, input_format: InputFormat) -> pa.Table:
+    """One row per distinct URL, in order of first appearance: `url`, its `captions` (a list), its `digest`.
 
     A caption column may hold text or lists of texts; a URL that appears in several rows gets all their
-    captions. A missing caption is an empty one, a row without URL is left out. `path` is a file, or a folder
-    whose files of one format are read in order of their names.
+    captions, and the digest of the first. A missing caption is an empty one, a row without URL is left out.
+    `path` is a file, or a folder whose files of one format are read in order of their names.
 
     Raises:
         ConfigError: no such file, an unknown format, or a missing column.
     """
-    tables = [_read(file, input_format, (url_col, caption_col)) for file in list_files(path, input_format)]
+    tables = [_read(file, input_format, columns) for file in list_files(path, input_format)]
     table = pa.concat_tables(tables).combine_chunks()
     if not len(table):
         raise ConfigError(f"{path} lists no URL")
     rows, captions = _one_caption_per_row(table["captions"])
     codes = table["url"].combine_chunks().dictionary_encode()
-    url_of_caption = codes.indices.to_numpy()[rows]
+    code_of_row = codes.indices.to_numpy()
+    url_of_caption = code_of_row[rows]
     order = np.argsort(url_of_caption, kind="stable")
     counts = np.bincount(url_of_caption, minlength=len(codes.dictionary))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     grouped = pa.ListArray.from_arrays(offsets, captions.take(pa.array(order)))
-    return pa.table({"url": codes.dictionary, "captions": grouped})
+    _, first_row = np.unique(code_of_row, return_index=True)
+    return pa.table(
+        {"url": codes.dictionary, "captions": grouped, "digest": table["digest"].take(pa.array(first_row))}
+    )
 
 
 def list_files(path: Path, input_format: InputFormat) -> list[Path]:
     """The files of a URL list, in the order they are read."""
+    if input_format == "images":
+        return list_images(path)
     if path.is_file():
         return [path]
     known = [s for s, kind in EXTENSIONS.items() if input_format in ("auto", kind)]
@@ -53,6 +74,15 @@ def list_files(path: Path, input_format: InputFormat) -> list[Path]:
     if not files:
         raise ConfigError(f"url_list: no such file, nor a folder with {', '.join(known)} files: {path}")
     return files
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files in a folder and below, and the files of their captions, in order of their paths."""
+    images = [file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise ConfigError(f"url_list: no folder with images: {folder}")
+    captions = [file.with_suffix(".txt") for file in images]
+    return sorted({*images, *(file for file in captions if file.is_file())})
 
 
 def file_digest(files: list[Path]) -> str:
@@ -64,46 +94,49 @@ def file_digest(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def write_plan(table: pa.Table, folder: Path, *, identity: str, shard_size: int) -> None:
-    """One Arrow file of URLs per shard, then `plan.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob("*.arrow"):  # of a plan that was cut and was another one
-        leftover.unlink()
-    num_shards = -(-len(table) // shard_size)
-    for shard in range(num_shards):
-        part = table.slice(shard * shard_size, shard_size)
-        pyarrow.feather.write_feather(part, folder / f"{shard:05d}.arrow", compression="zstd")
-    plan = {"identity": identity, "num_shards": num_shards, "num_urls": len(table)}
-    temporary = folder / "plan.json.tmp"
-    temporary.write_text(json.dumps(plan))
-    temporary.replace(folder / "plan.json")
-
-
-def _read(file: Path, input_format: InputFormat, columns: tuple[str, str]) -> pa.Table:
+def _read(file: Path, input_format: InputFormat, columns: Columns) -> pa.Table:
     kind = EXTENSIONS.get(file.suffix) if input_format == "auto" else input_format
     if kind is None:
         raise ConfigError(f"{file}: unknown format {file.suffix!r}{nearest(file.suffix, EXTENSIONS)}")
     try:
-        if kind == "parquet":
-            table = pq.read_table(file)
-        elif kind == "jsonl":
-            table = pyarrow.json.read_json(file)
-        else:
-            options = pyarrow.csv.ParseOptions(
-                delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True
-            )
-            as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()))
-            table = pyarrow.csv.read_csv(file, parse_options=options, convert_options=as_text)
-    except pa.ArrowInvalid as error:
+        table = _parse(file, kind, columns)
+        for column in columns.names():
+            if column not in table.column_names:
+                raise ConfigError(f"{file} has no column {column!r}{nearest(column, table.column_names)}")
+            if table.column_names.count(column) > 1:
+                raise ConfigError(f"{file} has several columns {column!r}; rename all but one")
+        return _uniform(table, columns)
+    except (pa.ArrowException, ValueError, OSError) as error:
         raise ConfigError(f"{file} is no {kind} file: {' '.join(str(error).split())}") from error
-    for column in columns:
-        if column not in table.column_names:
-            raise ConfigError(f"{file} has no column {column!r}{nearest(column, table.column_names)}")
-    url, caption = (table[column] for column in columns)
+
+
+def _parse(file: Path, kind: str, columns: Columns) -> pa.Table:
+    if kind == "parquet":
+        return pq.read_table(file, columns=_present(file, columns))
+    if kind == "jsonl":
+        return read_json_lines(file, columns.names())
+    parse = pyarrow.csv.ParseOptions(delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True)
+    as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(columns.names(), pa.string()))
+    return pyarrow.csv.read_csv(file, parse_options=parse, convert_options=as_text)
+
+
+def _present(file: Path, columns: Columns) -> list[str] | None:
+    """The columns to read of a Parquet file; all if one is missing, to tell which there are."""
+    names = columns.names()
+    return names if set(names) <= set(pq.read_schema(file).names) else None
+
+
+def _uniform(table: pa.Table, columns: Columns) -> pa.Table:
+    url, caption = (table[column] for column in (columns.url, columns.caption))
+    digest = table[columns.digest].cast(pa.string()) if columns.digest else pa.nulls(len(table), pa.string())
     if not (pa.types.is_list(caption.type) or pa.types.is_large_list(caption.type)):
         text = caption.cast(pa.string()).combine_chunks()
         caption = pa.ListArray.from_arrays(np.arange(len(text) + 1, dtype=np.int32), text)
-    uniform = {"url": url.cast(pa.string()), "captions": caption.cast(pa.list_(pa.string()))}
+    uniform = {
+        "url": url.cast(pa.string()),
+        "captions": caption.cast(pa.list_(pa.string())),
+        "digest": digest,
+    }
     return pa.table(uniform).filter(pc.field("url") != "")
 
 

@@ -1,5 +1,6 @@
 """A URL list becomes the same shards whatever interrupts it, and every URL is counted once."""
 
+import csv
 import hashlib
 import json
 from collections import Counter
@@ -15,10 +16,12 @@ from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
 from pipelines.download import DownloadConfig, download
 from pipelines.journal import Journal
-from pipelines.serve import FailureRates, ImageServer, failure_of
+from pipelines.serve import ImageServer
+from pipelines.serve_failures import FailureRates, failure_of
+from tests.pipelines.ports import free_port
 from vlp.data.shards import ShardSet
 
-PORT = 9312
+PORT = free_port()
 RATES = FailureRates(http_404=0.2, truncated=0.1, html=0.1)
 
 
@@ -44,7 +47,13 @@ def _server(tiny_world: Path) -> Iterator[None]:
 
 
 def run(url_list: Path, output: Path, **settings: Any) -> dict[str, Any]:
-    config = DownloadConfig(url_list=url_list, number_sample_per_shard=10, thread_count=4, **settings)
+    config = DownloadConfig(
+        url_list=url_list,
+        number_sample_per_shard=10,
+        thread_count=4,
+        allowed_networks=("127.0.0.0/8",),
+        **settings,
+    )
     journal = Journal(output.parent / f"journal-{output.name}")
     journal.begin(name="download", tags={})
     return download(config, output, machine=MachineConfig(data_workers=2), journal=journal)
@@ -105,6 +114,62 @@ def test_shards_are_readable_by_webdataset_and_by_their_index_alike(downloaded: 
         assert sample["jpg"] == index.image_bytes(i)
         assert sample["txt"].decode() == record["caption"] == captions[record["url"]][0]
         assert index.captions(i) == record["captions"] == captions[record["url"]]
+
+
+def test_the_outcomes_are_handed_on_as_a_table_and_a_picture(downloaded: Path) -> None:
+    manifest = json.loads((downloaded / "manifest.json").read_text())
+    journal = Journal(downloaded.parent / "journal-shards")
+    records = list(journal.read())
+    artifacts = {journal.locate(record.fields["path"]) for record in records if record.kind == "artifact"}
+    assert artifacts == {downloaded.resolve() / "outcomes.csv", downloaded.resolve() / "outcomes.png"}
+    rows = list(csv.DictReader((downloaded / "outcomes.csv").open()))
+    assert {row["outcome"]: int(row["urls"]) for row in rows} == manifest["outcomes"]
+    assert all(row["example_1"] for row in rows if row["outcome"] != "success")
+    last = [record.fields for record in records if record.kind == "metrics"][-1]
+    assert last["step"] == manifest["num_urls"]
+    assert last["metrics"] == {f"download/{outcome}": n for outcome, n in manifest["outcomes"].items()}
+
+
+def test_what_each_filter_drops_has_an_outcome_of_its_own(
+    ray_cluster: None, tiny_world: Path, tmp_path: Path
+) -> None:
+    """Every second caption is too short, every third too long; the images are too small for the rest."""
+    names = sorted(file.name for file in (tiny_world / "train").glob("*.jpg"))[:12]
+    rows = [
+        {"url": f"http://127.0.0.1:{PORT}/{name}", "caption": "x" * (1 if i % 2 else 99 if i % 3 else 10)}
+        for i, name in enumerate(names)
+    ]
+    (tmp_path / "urls.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lengths = {"min_caption_length": 5, "max_caption_length": 50}
+    small = run(tmp_path / "urls.jsonl", tmp_path / "small", **lengths, min_image_size=1000)
+    asked = [name for i, name in enumerate(names) if i % 2 == 0 and i % 3 == 0]
+    fine = sum(failure_of(f"/{name}", RATES) is None for name in asked)
+    assert small["outcomes"]["caption"] == len(names) - len(asked)
+    assert small["outcomes"]["too_small"] == fine > 0
+    stats = small["shards"]
+    assert sum(shard["failed_to_resize"] for shard in stats) >= fine
+    for shard in stats:
+        assert shard["successes"] + shard["failed_to_download"] + shard["failed_to_resize"] == shard["count"]
+
+
+MISTAKES = {
+    "image_size": 0,
+    "encode_quality": 101,
+    "timeout": 0,
+    "retries": -1,
+    "min_success_rate": 1.5,
+    "near_duplicate_distance": 16,
+    "max_buffer_bytes": 1000,
+    "allowed_networks": ("10.0.0.0/33",),
+    "user_agent_token": "a\r\nX-Header: b",
+    "host_rate": float("nan"),
+}
+
+
+@pytest.mark.parametrize("key", MISTAKES)
+def test_an_impossible_setting_is_named(key: str) -> None:
+    with pytest.raises(ValueError, match=f"^{key} "):
+        DownloadConfig(url_list=Path("x"), **{key: MISTAKES[key]})
 
 
 def test_another_folder_gets_the_same_bytes(downloaded: Path, url_list: Path, tmp_path: Path) -> None:

@@ -12,12 +12,20 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from tests.pipelines.ports import free_port
+
 REPOSITORY = Path(__file__).parents[2]
 PIPELINE = {
     "name": "tiny",
     "corpus": {"name": "tiny_world", "num_train": 160, "num_heldout": 20, "image_size": 32},
-    "serve": {"port": 9471, "failures": {"http_404": 0.05, "timeout": 0.02}},
-    "download": {"image_size": 32, "number_sample_per_shard": 20, "timeout": 0.5, "retries": 1},
+    "serve": {"port": free_port(), "failures": {"http_404": 0.05, "timeout": 0.02}},
+    "download": {
+        "image_size": 32,
+        "number_sample_per_shard": 20,
+        "timeout": 0.5,
+        "retries": 1,
+        "allowed_networks": ["127.0.0.0/8"],
+    },
     "common": {
         "image_encoder": {"image_size": 32, "patch_size": 8, "width": 32, "depth": 2, "num_heads": 2},
         "training": {"steps": 45, "batch_size": 24, "precision": "fp32"},

@@ -1,6 +1,8 @@
 """Served images come back byte for byte, and chosen paths fail in their chosen way, every time."""
 
 import http.client
+import re
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -12,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.serve import FailureRates, ImageServer, failure_of
+from pipelines.serve import ImageServer
+from pipelines.serve_failures import FailureRates, failure_of
 
 IMAGES = {"000000.jpg": b"\xff\xd8\xff" + b"j" * 3000, "000001.jpg": b"\x89PNG\r\n\x1a\n" + b"p" * 5000}
 
@@ -68,13 +71,44 @@ def test_nothing_outside_the_folder_is_served(folder: Path, path: str) -> None:
         connection.close()
 
 
-def test_every_request_for_a_failing_path_fails_in_the_same_way(folder: Path) -> None:
+KNOWN_TO_URLLIB = ["http_404", "http_500", "timeout", "truncated", "html", "wrong_content_type"]
+
+
+@pytest.mark.parametrize("kind", KNOWN_TO_URLLIB)
+def test_every_request_for_a_failing_path_fails_in_the_same_way(kind: str, folder: Path) -> None:
     image = IMAGES["000000.jpg"]
-    for kind in FailureRates().shares():
-        with ImageServer(folder, failures=FailureRates(**{kind: 1.0}, timeout_seconds=60)) as server:
-            seen = [outcome(f"{server.url}/000000.jpg", image) for _ in range(2)]
-            assert seen == [kind, kind]
-            assert server.requests == {kind: 2}
+    with ImageServer(folder, failures=FailureRates(**{kind: 1.0}, timeout_seconds=60)) as server:
+        seen = [outcome(f"{server.url}/000000.jpg", image) for _ in range(2)]
+        assert seen == [kind, kind]
+        assert server.requests == {kind: 2}
+
+
+ON_THE_WIRE = {
+    "http_429": rb"HTTP/1.1 429 .*\r\nRetry-After: 1\r\n",
+    "opt_out": rb"HTTP/1.1 200 .*\r\nX-Robots-Tag: noai\r\n\r\n\xff\xd8\xffj{3000}$",
+    "redirect_loop": rb"HTTP/1.1 302 .*\r\nLocation: /000000.jpg\r\n",
+    "redirect_inside": rb"HTTP/1.1 302 .*\r\nLocation: http://10\.",
+    "slow_drip": rb"HTTP/1.1 200 .*\r\nContent-Length: 3003\r\n\r\n\xff.{0,30}$",
+    "endless": rb"HTTP/1.1 200 .*\r\n\r\n\xff\xd8\xffj{3000}\0{500000}",
+    "gzip_bomb": rb"HTTP/1.1 200 .*\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b",
+    "pixel_bomb": rb"HTTP/1.1 200 .*\r\n\r\n\x89PNG\r\n\x1a\n....IHDR\0\0\xc3\x50\0\0\xc3\x50",
+    "garbage": rb"(?!HTTP)",
+    "reset": rb"$",
+}
+
+
+@pytest.mark.parametrize("kind", sorted(set(FailureRates().shares()) - set(KNOWN_TO_URLLIB)))
+def test_hostile_answers_are_what_they_are_called(kind: str, folder: Path) -> None:
+    with ImageServer(folder, failures=FailureRates(**{kind: 1.0})) as server:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        answer = b""
+        with socket.create_connection((host, int(port)), timeout=0.5) as raw:
+            raw.sendall(b"GET /000000.jpg HTTP/1.1\r\nHost: x\r\n\r\n")
+            end = time.monotonic() + 0.5
+            with suppress(TimeoutError, ConnectionResetError):
+                while len(answer) < 2**20 and time.monotonic() < end and (part := raw.recv(2**16)):
+                    answer += part
+        assert re.match(ON_THE_WIRE[kind], answer, re.DOTALL)
 
 
 def outcome(url: str, image: bytes) -> str:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines.config_errors import ConfigError
-from pipelines.ingest.url_list import list_files, read_url_list, write_plan
+from pipelines.ingest.plan import Plan, locked, read_urls, write_plan
+from pipelines.ingest.url_list import Columns, InputFormat, list_files, read_url_list
 
 ROWS = [
     ("http://x/a.jpg", "first, of a"),
@@ -46,9 +46,11 @@ def write(path: Path, rows: list[tuple[str, Any]]) -> Path:
     return path
 
 
-def read(path: Path, **options: Any) -> list[dict[str, Any]]:
-    settings = {"input_format": "auto", "url_col": "url", "caption_col": "caption"} | options
-    return read_url_list(path, **settings).to_pylist()
+def read(path: Path, *, input_format: InputFormat = "auto", **columns: Any) -> list[dict[str, Any]]:
+    """The plan's rows; without their digests, unless those are asked for."""
+    names = Columns(**({"url": "url", "caption": "caption"} | columns))
+    table = read_url_list(path, names, input_format=input_format)
+    return (table if names.digest else table.drop_columns(["digest"])).to_pylist()
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
@@ -92,7 +94,7 @@ def test_a_row_without_url_is_left_out(suffix: str, tmp_path: Path) -> None:
 def test_columns_may_have_other_names(tmp_path: Path) -> None:
     file = tmp_path / "urls.csv"
     file.write_text("TEXT,caption,link\nx,no,a\n")
-    assert read(file, url_col="link", caption_col="TEXT") == [{"url": "a", "captions": ["x"]}]
+    assert read(file, url="link", caption="TEXT") == [{"url": "a", "captions": ["x"]}]
 
 
 @pytest.mark.parametrize(
@@ -126,17 +128,25 @@ def test_a_missing_file_or_a_folder_without_lists_is_named(tmp_path: Path) -> No
 
 def test_a_plan_holds_every_url_once_in_order_and_nothing_of_an_unfinished_plan(tmp_path: Path) -> None:
     rows = [(str(i), "x") for i in range(10)]
-    table = read_url_list(
-        write(tmp_path / "urls.csv", rows), input_format="auto", url_col="url", caption_col="caption"
-    )
-    plan = tmp_path / "plan"
-    plan.mkdir()
-    (plan / "00007.arrow").write_bytes(b"of a longer list, before it was killed")
-    write_plan(table, plan, identity="x", shard_size=4)
-    parts = [pyarrow.feather.read_table(file) for file in sorted(plan.glob("*.arrow"))]
+    file = write(tmp_path / "urls.csv", rows)
+    table = read_url_list(file, Columns(url="url", caption="caption"), input_format="auto")
+    with locked(tmp_path):
+        (tmp_path / "plan" / "00007.arrow").write_bytes(b"of a longer list, before it was killed")
+        plan = write_plan(table, tmp_path, identity="x", shard_size=4)
+    assert plan == Plan.read(tmp_path)
+    assert plan.shards == ["00000", "00001", "00002"] == plan.missing(tmp_path)
+    assert plan.num_urls == 10
+    parts = [read_urls(tmp_path, name) for name in plan.shards]
     assert [len(part) for part in parts] == [4, 4, 2]
-    assert pa.concat_tables(parts).to_pylist() == table.to_pylist()
-    assert json.loads((plan / "plan.json").read_text())["num_shards"] == 3
+    assert [row["url"] for part in parts for row in part] == [str(i) for i in range(10)]
+    assert {path.name for path in (tmp_path / "plan").glob("*.arrow")} == {f"0000{i}.arrow" for i in range(3)}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_url_has_the_digest_of_its_first_row(suffix: str, tmp_path: Path) -> None:
+    rows = [("a", "0a"), ("b", "0b"), ("a", "0c")]  # the second column serves as caption and as digest
+    found = read(write(tmp_path / f"urls.{suffix}", rows), digest="caption")
+    assert [(row["url"], row["digest"]) for row in found] == [("a", "0a"), ("b", "0b")]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv"])

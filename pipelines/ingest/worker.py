@@ -1,0 +1,90 @@
+"""An actor that turns the URLs of a shard into the shard."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from pipelines.ingest.fetch import Fetcher, Request
+from pipelines.ingest.image import ImageStore
+from pipelines.ingest.local import LocalImages
+from pipelines.ingest.outcome import StoredImage
+from pipelines.ingest.plan import read_urls
+from pipelines.ingest.settings import DownloadConfig
+from pipelines.ingest.shard import Sample, Spool, write_shard
+
+REPORT_SECONDS = 1.0
+Report = Callable[[str, Counter[str]], bool]
+"""Takes the outcomes of a shard so far; says whether the download goes on."""
+
+
+class IngestShard:
+    """Fetches, resizes and writes one shard at a time.
+
+    Args:
+        num_workers: how many of them there are, which share the limits per host.
+    """
+
+    def __init__(self, config: DownloadConfig, output: Path, num_workers: int, report: Report) -> None:
+        self.config = config
+        self.output = output
+        self.report = report
+        self.fetcher = LocalImages(config) if config.is_local else Fetcher(config, num_fetchers=num_workers)
+        self.store = ImageStore(config)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        """`stats` of a shard that was made; `failure`, if the disk refused it; neither, if it was stopped."""
+        try:
+            stats = self.ingest(row["name"])
+        except OSError as error:
+            return {"stats": "", "failure": str(error)}
+        return {"stats": json.dumps(stats) if stats else "", "failure": ""}
+
+    def ingest(self, name: str) -> dict[str, Any] | None:
+        """Make a shard; None if the download is stopped before its end. An OSError leaves nothing behind."""
+        rows = read_urls(self.output, name)
+        with closing(Spool(self.output)) as spool:
+            if not self._fill(spool, name, rows):
+                return None
+            retried = Counter(row["previous"] for row in rows if row["previous"])
+            return write_shard(self.output, name, spool, retried=retried)
+
+    def _fill(self, spool: Spool, name: str, rows: list[dict[str, Any]]) -> bool:
+        """Put every sample away; whether the download goes on."""
+        outcomes = Counter[str]()
+
+        def add(i: int, captions: list[str], image: StoredImage) -> None:
+            key = sample_key(int(name), i, shard_size=self.config.number_sample_per_shard)
+            spool.add(Sample(key, rows[i]["url"], captions, image))
+            outcomes[image.outcome] += 1
+
+        captions = [self._fitting(row["captions"]) for row in rows]
+        for i, texts in enumerate(captions):
+            if not texts:
+                add(i, rows[i]["captions"], StoredImage("caption", "no caption has the length asked for"))
+        asked = [i for i, texts in enumerate(captions) if texts]
+        reported = time.monotonic()
+        with self.fetcher.fetch([Request(rows[i]["url"], rows[i]["digest"]) for i in asked]) as answers:
+            for answer in answers:
+                if answer is not None:
+                    position, download = answer
+                    add(asked[position], captions[asked[position]], self.store(download))
+                    self.fetcher.release(download)
+                if time.monotonic() - reported > REPORT_SECONDS:
+                    reported = time.monotonic()
+                    if not self.report(name, outcomes):
+                        return False
+        return self.report(name, outcomes)
+
+    def _fitting(self, captions: list[str]) -> list[str]:
+        low, high = self.config.min_caption_length, self.config.max_caption_length
+        return [caption for caption in captions if low <= len(caption) <= high]
+
+
+def sample_key(shard: int, index: int, *, shard_size: int) -> str:
+    """Name of a sample in its shard, as img2dataset counts them: five digits of the shard, then the index."""
+    digits = len(str(shard_size - 1))
+    return f"{10**digits * shard + index:0{digits + 5}d}"
