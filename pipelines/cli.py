@@ -57,6 +57,7 @@ def run(settings: tuple[str, ...]) -> None:
     """
     layers, machine = read(settings)
     from pipelines.config import build
+    from pipelines.mlflow_server import ui_command
     from pipelines.plan import PipelineConfig
     from pipelines.report import print_table
     from pipelines.run import pipeline_journal, run_pipeline
@@ -67,7 +68,7 @@ def run(settings: tuple[str, ...]) -> None:
         rows = run_pipeline(config, machine=machine, journal=pipeline_journal(config, machine))
     print_table(rows)
     click.echo(f"results: {machine.storage / config.name}")
-    click.echo(f"browse:  {ui_command(machine)}")
+    click.echo(f"browse:  {ui_command(machine.tracking_uri, machine.storage)}")
 
 
 @command("download")
@@ -241,15 +242,6 @@ def ui(settings: tuple[str, ...], host: str, port: int) -> None:
         )
     click.echo(f"MLflow on http://{host}:{port} (Ctrl-C stops it)")
     sys.exit(ui(machine.mlflow_uri, host=host, port=port))
-
-
-def ui_command(machine: "MachineConfig") -> str:
-    """How to open MLflow on what a command has tracked."""
-    if machine.tracking_uri is not None:
-        return f"open {machine.tracking_uri}"
-    command = sys.argv[0] if sys.argv[0].endswith("vlp") else "vlp"
-    default = str(machine.storage) == "results"
-    return f"{command} ui" if default else f"{command} ui machine.storage={machine.storage}"
 
 
 if __name__ == "__main__":

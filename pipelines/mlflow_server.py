@@ -31,6 +31,14 @@ def ui(tracking_uri: str, *, host: str, port: int) -> int:
         return server.wait()
 
 
+def ui_command(tracking_uri: str | None, storage: Path) -> str:
+    """How a user opens MLflow on what a command has tracked."""
+    if tracking_uri is not None:
+        return f"open {tracking_uri}"
+    command = sys.argv[0] if sys.argv[0].endswith("vlp") else "vlp"
+    return f"{command} ui" if str(storage) == "results" else f"{command} ui machine.storage={storage}"
+
+
 def database_path(tracking_uri: str) -> Path | None:
     """The file of a `sqlite:///` store; None for any other store."""
     scheme = "sqlite:///"

@@ -14,6 +14,7 @@ from pipelines.ingest.url_list import list_files
 from pipelines.run_config import EvaluationConfig, RunConfig, build_tokenizer
 from vlp.config import StrictConfig
 
+LOOPBACK = "127.0.0.0/8"
 LATER = Path("made by an earlier stage")
 
 
@@ -74,8 +75,8 @@ class Plan:
             check_evaluation(config.evaluation)
 
     def download(self, url_list: Path) -> DownloadConfig:
-        """Settings of the download stage; a corpus brings its own URL list."""
-        given = {"url_list": str(url_list)} if self.config.corpus is not None else {}
+        """Settings of the download stage; a corpus brings its own URL list, served on this machine."""
+        given = {"url_list": str(url_list), "allowed_networks": [LOOPBACK]} if self.config.corpus else {}
         return _stage(DownloadConfig, "download", self.config.download | given)
 
     def docfreq(self, shards: Path) -> DocfreqConfig:

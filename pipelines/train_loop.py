@@ -45,10 +45,14 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     if job.config.num_steps == 0:
         _report(job, state)  # the untrained network, to compare with
     log = StepLog(job.config, job.journal)
-    for batch in _batches(job, shards, state.step, device):
+    batches = _batches(job, shards, state.step, device)
+    for batch in batches:
         log.batch_arrived()
         _choose_mask(state, job, recalibration)
         metrics = _train_step(model, batch, state, job.config)
+        metrics["replaced_samples"] = torch.tensor(
+            batches.quarantine.num_replaced * world_size(), device=device
+        )
         log.step_done()
         if state.step % job.machine.log_every_steps == 0 or state.step == job.config.num_steps:
             log.write(state.step, metrics)

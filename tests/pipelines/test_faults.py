@@ -24,7 +24,6 @@ PIPELINE = {
         "number_sample_per_shard": 20,
         "timeout": 0.5,
         "retries": 1,
-        "allowed_networks": ["127.0.0.0/8"],
     },
     "common": {
         "image_encoder": {"image_size": 32, "patch_size": 8, "width": 32, "depth": 2, "num_heads": 2},

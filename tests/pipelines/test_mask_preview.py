@@ -19,7 +19,7 @@ MASKS = {
     "attention": {"name": "attention"},
     "importance": {"name": "importance", "score": "attention", "temperature": 0.5},
     "kmeans": {"name": "kmeans"},
-    "mix": {"name": "cluster", "feature": "mix", "anchor_ratio": 0.1},
+    "mix": {"name": "cluster", "feature": "mix", "anchor_ratio": 0.1, "recalibrations": 0},
     "per image": {"name": "cluster", "threshold": "per_image", "anchor_ratio": 0.1},
     "progressive": {"name": "random", "mask_ratio": RISING},
     "progressive target": {"name": "cluster", "target_mask_ratio": JUMP, "anchor_ratio": 0.1},

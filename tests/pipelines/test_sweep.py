@@ -24,7 +24,7 @@ PIPELINE = {
     "name": "tiny",
     "corpus": {"name": "tiny_world", "num_train": 120, "num_heldout": 20, "image_size": 32},
     "serve": {"port": 9472},
-    "download": {"image_size": 32, "number_sample_per_shard": 60, "allowed_networks": ["127.0.0.0/8"]},
+    "download": {"image_size": 32, "number_sample_per_shard": 60},
     "common": {
         "image_encoder": {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "num_heads": 2},
         "training": {"steps": 40, "batch_size": 20, "precision": "fp32"},
