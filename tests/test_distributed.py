@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from vlp.distributed import all_gather, all_mean, all_sum, is_main, rank, world_size
+from vlp.encoders.blocks import checkpoint_blocks
 from vlp.encoders.text import TextConfig
 from vlp.encoders.vit import VisionTransformer, ViTConfig
 from vlp.masking.cluster import ClusterMask
@@ -31,7 +32,9 @@ SETTINGS = {
     "contrastive": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
     "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
 }
+IN_PARTS = "in parts"  # the two workers save memory, the one does not
 MASKS = {
+    IN_PARTS: ClusterMask(threshold=0.3),
     "none": NoMask(),
     "random": RandomMask(),
     "cluster": ClusterMask(threshold=0.3),
@@ -47,10 +50,11 @@ LOSSES = {
 CASES = [
     *(
         (objective, mask)
-        for objective, mask in product(sorted(OBJECTIVES), sorted(MASKS))
+        for objective, mask in product(sorted(OBJECTIVES), ["none", "random", "cluster", "kmeans"])
         if mask != "none" or not OBJECTIVES[objective].rebuilds_patches
     ),
     *product(LOSSES, ["none"]),
+    *product(sorted(OBJECTIVES), [IN_PARTS]),
 ]
 NUM_WORKERS, NUM_STEPS, B = 2, 2, 8
 
@@ -82,6 +86,9 @@ def part(batch: Batch) -> Batch:
 def run(objective: str, mask: str) -> list[dict[str, Any]]:
     """Loss, gradients, buffers and the visible patches of this worker's images, of each step."""
     model = build(objective, mask)
+    if mask == IN_PARTS and world_size() > 1:
+        model.num_parts = 3
+        checkpoint_blocks(model)
     wrapped = nn.parallel.DistributedDataParallel(model) if world_size() > 1 else model
     records = []
     for step in range(NUM_STEPS):
@@ -162,7 +169,8 @@ def test_two_workers_have_the_loss_and_gradient_of_one_with_the_whole_batch(case
             torch.testing.assert_close(found["loss"], expected["loss"], atol=1e-5, rtol=1e-5)
             assert found["gradients"].keys() == expected["gradients"].keys()
             for name, gradient in expected["gradients"].items():
-                torch.testing.assert_close(found["gradients"][name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+                atol = 1e-5 * max(1.0, gradient.abs().max().item())  # a sum of large terms may end near 0
+                torch.testing.assert_close(found["gradients"][name], gradient, atol=atol, rtol=1e-4, msg=name)
 
 
 def test_two_workers_mask_their_images_as_one_worker_does(case: tuple[Any, Any]) -> None:
