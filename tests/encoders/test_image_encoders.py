@@ -184,6 +184,15 @@ def block_names(state: dict[str, Tensor], ours: str, theirs: str) -> dict[str, T
 
 
 @torch.no_grad()
+def test_the_last_norm_of_beit_can_be_left_out(images: Tensor) -> None:
+    torch.manual_seed(0)
+    normed = BEiTConfig(**SIZES["beit"]).build().eval()
+    torch.manual_seed(0)
+    raw = BEiTConfig(**SIZES["beit"], final_norm=False).build().eval()
+    torch.testing.assert_close(normed.norm(raw(images)), normed(images))
+    assert not torch.allclose(raw(images), normed(images))
+
+
 def test_beit_is_that_of_hugging_face(images: Tensor) -> None:
     transformers = pytest.importorskip("transformers")
     oracle = transformers.BeitModel(

@@ -29,6 +29,8 @@ class BEiTConfig(ImageEncoderConfig):
     """What the output of each attention and each MLP is multiplied by at first."""
     drop_path: float = 0.0
     """Share of samples that skip the last block in training; earlier blocks are skipped less often."""
+    final_norm: bool = True
+    """Normalize the states after the last block, as SimMIM's release does; linear probes may want none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,7 +69,7 @@ class BEiT(ImageEncoder):
             )
             for drop_rate in drop_rates
         )
-        self.norm = norm(config.width)
+        self.norm = norm(config.width) if config.final_norm else nn.Identity()
         self._init_weights()
 
     def mask_inputs(self, images: Tensor) -> MaskInputs:
