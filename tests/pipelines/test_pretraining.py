@@ -59,12 +59,15 @@ def test_the_seed_decides_the_weights(tiny_run: MakeRun, tmp_path: Path) -> None
     assert losses(tmp_path / "a") == losses(tmp_path / "b") != losses(tmp_path / "c")
 
 
-def test_a_run_of_no_steps_is_the_untrained_network(tiny_run: MakeRun, tmp_path: Path) -> None:
+def test_a_run_of_no_steps_is_the_untrained_network(
+    tiny_run: MakeRun, evaluation: EvaluationConfig, tmp_path: Path
+) -> None:
     run = tiny_run(training={"steps": 0})
     train(run, tmp_path / "run")
     model, _ = load_model(find_checkpoint(tmp_path / "run"), torch.device("cpu"))
     fresh = build_objective(run, document_frequency=None).state_dict()
     assert all(torch.equal(weight, fresh[name]) for name, weight in model.state_dict().items())
+    assert measure_checkpoint(find_checkpoint(tmp_path / "run"), evaluation)[1] == 0
 
 
 def test_a_ray_worker_sees_the_same_batches_and_masks_as_this_process(
