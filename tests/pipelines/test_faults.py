@@ -60,7 +60,7 @@ class Driver:
 
     def until(self, condition: Callable[[], bool]) -> "Driver":
         """Wait for something to be on disk; fails if the driver ends first."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not condition():
             assert self.process.poll() is None, Path(self.log.name).read_text()
             assert time.monotonic() < deadline, Path(self.log.name).read_text()
