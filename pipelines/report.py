@@ -50,8 +50,15 @@ class Row:
             for record in trained.journal.read()
             if record.kind == "metrics" and "train/batch_time" in record.fields["metrics"]
         ]
-        seconds = run.training.steps * median(times)
+        seconds = run.num_steps * median(times) if times else 0.0
         return cls(run.name, run.objective.name, run.mask.name, measured.manifest["metrics"], seconds)
+
+
+def relative_time(row: Row, rows: Sequence[Row]) -> float:
+    """Training time in that of the first row that was trained."""
+    return row.training_seconds / next(
+        (first.training_seconds for first in rows if first.training_seconds), 1
+    )
 
 
 def write_report(
@@ -71,7 +78,7 @@ def write_report(
         journal.artifact(output / name, folder="report")
     for row in rows:
         journal.metrics({f"{row.method}/{key}": value for key, value in row.metrics.items()})
-        journal.metrics({f"{row.method}/relative_time": row.training_seconds / rows[0].training_seconds})
+        journal.metrics({f"{row.method}/relative_time": relative_time(row, rows)})
     manifest = {"digest": fingerprint([asdict(row) for row in rows])}
     write_json(output / "manifest.json", manifest)
     return manifest
@@ -100,7 +107,7 @@ def _cells(rows: Sequence[Row]) -> list[list[str]]:
     body = []
     for row in rows:
         numbers = [f"{row.metrics[key]:.1%}" if key in row.metrics else "-" for key in shown]
-        relative = f"{row.training_seconds / rows[0].training_seconds:.2f}x"
+        relative = f"{relative_time(row, rows):.2f}x"
         body.append([row.method, row.objective, row.mask, *numbers, relative])
     return [header, *body]
 

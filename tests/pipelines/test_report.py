@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipelines.journal import Journal
-from pipelines.report import Row, print_table, write_report
+from pipelines.report import Row, print_table, relative_time, write_report
 
 CLIP = {
     "coco/text_to_image/recall@1": 0.5,
@@ -36,6 +36,11 @@ def test_every_set_has_its_columns(tmp_path: Path) -> None:
     saved = {row["method"]: row["metrics"] for row in json.loads((tmp_path / "report.json").read_text())}
     assert saved["clip"] == CLIP
     assert Image.open(tmp_path / "report.png").size[0] > 400
+
+
+def test_untrained_networks_take_no_time_and_are_no_measure_of_it() -> None:
+    rows = [Row("untrained", "contrastive", "none", {}, 0.0), *ROWS]
+    assert [relative_time(row, rows) for row in rows] == [0.0, 1.0, 1.5]
 
 
 def test_the_terminal_shows_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
