@@ -105,6 +105,7 @@ def loss_history(storage: Path) -> dict[int, list[float]]:
     return history
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_in_every_stage_it_ends_with_the_same_shards_weights_and_metrics(tmp_path):
     calm, stormy = tmp_path / "calm", tmp_path / "stormy"
