@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 from pipelines.ingest.url_list import InputFormat
 from vlp.config import StrictConfig
 
+ResizeMode = Literal["no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"]
+
 AT_LEAST_ONE = (
     "image_size",
     "number_sample_per_shard",
@@ -41,7 +43,7 @@ class DownloadConfig(StrictConfig):
 
     image_size: int = 256
     """Pixels; of which side depends on `resize_mode`."""
-    resize_mode: Literal["no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"] = "keep_ratio"
+    resize_mode: ResizeMode = "keep_ratio"
     resize_only_if_bigger: bool = True
     encode_quality: int = 95
     """JPEG quality, 0 to 100."""
