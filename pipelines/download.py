@@ -111,7 +111,7 @@ def _make_shards(
     actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board)
     board = actor.remote(floor=config.min_success_rate, window=config.success_window)
     num_workers = min(machine.data_workers, len(todo))
-    worker = (config, output.absolute(), num_workers, partial(_report, board))
+    worker = (config, output.absolute(), num_workers, partial(_report, board), partial(_begin, board))
     monitor = Monitor(
         lambda: ray.get(board.outcomes.remote()),
         before=count_outcomes(made) - current.retried(output, todo),
@@ -133,6 +133,12 @@ def _report(board: Any, name: str, outcomes: Counter[str]) -> bool:
     import ray
 
     return ray.get(board.report.remote(name, outcomes))
+
+
+def _begin(board: Any, name: str) -> int:
+    import ray
+
+    return ray.get(board.begin.remote(name))
 
 
 class _DropDuplicates:
