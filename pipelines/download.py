@@ -19,13 +19,13 @@ from pipelines.cluster import connect
 from pipelines.config import MachineConfig, fingerprint, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.duplicates import drop, find_duplicates
-from pipelines.ingest.local import read_image_folder, read_parquet_images
+from pipelines.ingest.local import read_image_folder, read_table_images
 from pipelines.ingest.monitor import Board, Monitor
 from pipelines.ingest.plan import Plan, add_retry, locked, write_plan
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.shard import count_outcomes, read_stats, remove_temporary, write_json
 from pipelines.ingest.summary import write_summary
-from pipelines.ingest.url_list import Columns, file_digest, list_files, read_url_list
+from pipelines.ingest.url_list import Columns, file_digest, read_url_list
 from pipelines.ingest.worker import IngestShard
 from pipelines.journal import Journal
 from vlp.data.shards import MANIFEST, read_manifest
@@ -70,7 +70,7 @@ def download(
 
 def plan(config: DownloadConfig, output: Path) -> Plan:
     """Divide the URL list into shards, unless that was done before."""
-    files = list_files(config.url_list, config.input_format)
+    files = config.list_files()
     settings = {key: value for key, value in to_dict(config).items() if key not in config.MANNER}
     identity = fingerprint(file_digest(files), settings)
     existing = Plan.read(output)
@@ -89,10 +89,10 @@ def _read_list(config: DownloadConfig, files: list[Path]) -> pa.Table:
     if config.input_format == "images":
         return read_image_folder(config.url_list)
     if config.image_col is not None:
-        return read_parquet_images(files, config.image_col, config.caption_col)
+        return read_table_images(files, config.root, config.image_col, config.caption_col)
     digest = config.verify_hash[0] if config.verify_hash else None
     columns = Columns(url=config.url_col, caption=config.caption_col, digest=digest)
-    return read_url_list(config.url_list, columns, input_format=config.input_format)
+    return read_url_list(files, columns, input_format=config.input_format)
 
 
 def _make_shards(
@@ -111,7 +111,7 @@ def _make_shards(
     actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board)
     board = actor.remote(floor=config.min_success_rate, window=config.success_window)
     num_workers = min(machine.data_workers, len(todo))
-    worker = (config, output.absolute(), num_workers, partial(_report, board))
+    worker = (config, output.absolute(), num_workers, partial(_report, board), partial(_begin, board))
     monitor = Monitor(
         lambda: ray.get(board.outcomes.remote()),
         before=count_outcomes(made) - current.retried(output, todo),
@@ -133,6 +133,12 @@ def _report(board: Any, name: str, outcomes: Counter[str]) -> bool:
     import ray
 
     return ray.get(board.report.remote(name, outcomes))
+
+
+def _begin(board: Any, name: str) -> int:
+    import ray
+
+    return ray.get(board.begin.remote(name))
 
 
 class _DropDuplicates:

@@ -17,6 +17,7 @@ from pipelines.config import fingerprint
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.outcome import SUCCESS
 from vlp.data.shards import MANIFEST
+from vlp.data.tar_samples import IMAGES, split_name
 
 SHOWN = 5  # problems of one kind per shard; a torn tar would fill pages
 
@@ -47,7 +48,8 @@ def verify(folder: Path) -> Iterator[str]:
 def check_shard(folder: Path, stats: Mapping[str, Any]) -> Iterator[str]:
     """The problems of one shard, given its entry in the manifest."""
     name = stats["name"]
-    if _read_json(folder / f"{name}_stats.json") != stats:
+    committed = _read_json(folder / f"{name}_stats.json")
+    if committed is None or _counts(committed) != _counts(stats):
         yield f"{name}_stats.json: missing, or not what {MANIFEST} says"
     yield from _check_tar(folder / f"{name}.tar", stats)
     try:
@@ -59,7 +61,11 @@ def check_shard(folder: Path, stats: Mapping[str, Any]) -> Iterator[str]:
     outcomes = Counter(row["status"] for row in rows)
     if outcomes != stats["status_dict"] or len(rows) != stats["count"]:
         yield f"{name}.parquet: holds {dict(outcomes)}, but {name}_stats.json says {stats['status_dict']}"
-    yield from _first(_compare(name, [row for row in rows if row["status"] == SUCCESS], folder), name)
+    yield from _first(_compare(name, rows, folder), name)
+
+
+def _counts(stats: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in stats.items() if key != "examples"}  # `vlp download` counts without
 
 
 def _check_tar(path: Path, stats: Mapping[str, Any]) -> Iterator[str]:
@@ -79,32 +85,43 @@ def _compare(name: str, rows: list[dict[str, Any]], folder: Path) -> Iterator[st
     if not path.is_file():
         return
     try:
-        with tarfile.open(path) as tar:
-            members = {member.name: member for member in tar}
+        with tarfile.open(path, "r:") as tar:
+            members = _members(tar)
             for row in rows:
-                yield from _compare_sample(row, members, tar)
+                if row["status"] == SUCCESS:
+                    yield from _compare_sample(row, members.get(row["key"], {}), tar)
     except (tarfile.TarError, EOFError) as error:
         yield f"{name}.tar: is torn: {_one_line(error)}"
         return
-    expected = {f"{row['key']}.{kind}" for row in rows for kind in ("jpg", "txt", "json")}
-    yield from (f"{name}.tar: {member} is not in the index" for member in members if member not in expected)
+    expected = {row["key"] for row in rows}
+    yield from (f"{name}.tar: {key} is not in the index" for key in members if key not in expected)
+
+
+def _members(tar: tarfile.TarFile) -> dict[str, dict[str, tarfile.TarInfo]]:
+    """Key -> extension -> member, of every sample."""
+    members: dict[str, dict[str, tarfile.TarInfo]] = {}
+    for member in tar:
+        if member.isfile() and (name := split_name(member.name)):
+            members.setdefault(name[0], {})[name[1]] = member
+    return members
 
 
 def _compare_sample(
     row: dict[str, Any], members: Mapping[str, tarfile.TarInfo], tar: tarfile.TarFile
 ) -> Iterator[str]:
     shard, key = Path(str(tar.name)).name, row["key"]
-    missing = [kind for kind in ("jpg", "txt", "json") if f"{key}.{kind}" not in members]
-    if missing:
-        yield f"{shard}: {key}.{missing[0]} is missing"
+    images = [member for extension, member in members.items() if extension in IMAGES]
+    if not images or not {"txt", "json"} & members.keys():
+        yield f"{shard}: {key} has no {'caption' if images else 'image'}"
         return
-    image, text = members[f"{key}.jpg"], tar.extractfile(members[f"{key}.txt"])
+    image = images[-1]
     if (image.offset_data, image.size) != (row["image_offset"], row["image_size"]):
         yield (
-            f"{shard}: {key}.jpg lies at {image.offset_data}, {image.size} bytes; "
+            f"{shard}: {Path(image.name).name} lies at {image.offset_data}, {image.size} bytes; "
             f"the index says {row['image_offset']}, {row['image_size']} bytes"
         )
-    if text is None or text.read() != row["caption"].encode():
+    text = tar.extractfile(members["txt"]) if "txt" in members else None
+    if text and text.read().decode(errors="replace").strip() != row["caption"].strip():
         yield f"{shard}: {key}.txt is not the caption of the index"
 
 

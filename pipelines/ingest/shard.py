@@ -16,29 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.ingest.outcome import RESIZE_FAILURES, SUCCESS, StoredImage
+from vlp.data.index_schema import INDEX_SCHEMA
 
 WRITER = uuid.uuid4().hex[:8]
-INDEX_SCHEMA = pa.schema(
-    {
-        "key": pa.string(),
-        "url": pa.string(),
-        "caption": pa.string(),
-        "captions": pa.list_(pa.string()),
-        "status": pa.string(),
-        "error_message": pa.string(),
-        "width": pa.int32(),
-        "height": pa.int32(),
-        "original_width": pa.int32(),
-        "original_height": pa.int32(),
-        "sha256": pa.string(),
-        "dhash": pa.uint64(),
-        "shard": pa.string(),
-        "image_offset": pa.int64(),
-        "image_size": pa.int64(),
-    }
-)
-
-
 NUM_EXAMPLES = 3
 
 

@@ -1,6 +1,7 @@
 """A URL list, in any of the usual formats, to the plan of its shards."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,15 +10,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet as pq
 
 from pipelines.config_errors import ConfigError, nearest
+from pipelines.ingest.hugging_face import choose_split, find_splits
 from pipelines.ingest.json_lines import read_json_lines
+from pipelines.ingest.tables import column_names, read_columns
 
-InputFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "images"]
+InputFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "arrow", "images"]
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-EXTENSIONS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+EXTENSIONS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +44,19 @@ class Columns:
         return list(dict.fromkeys(names))
 
 
-def read_url_list(path: Path, columns: Columns, *, input_format: InputFormat) -> pa.Table:
+def read_url_list(files: Sequence[Path], columns: Columns, *, input_format: InputFormat) -> pa.Table:
     """One row per distinct URL, in order of first appearance: `url`, its `captions` (a list), its `digest`.
 
     A caption column may hold text or lists of texts; a URL that appears in several rows gets all their
     captions, and the digest of the first. A missing caption is an empty one, a row without URL is left out.
-    `path` is a file, or a folder whose files of one format are read in order of their names.
 
     Raises:
         ConfigError: no such file, an unknown format, or a missing column.
     """
-    tables = [_read(file, input_format, columns) for file in list_files(path, input_format)]
+    tables = [_read(file, input_format, columns) for file in files]
     table = pa.concat_tables(tables).combine_chunks()
     if not len(table):
-        raise ConfigError(f"{path} lists no URL")
+        raise ConfigError(f"{files[0]} lists no URL")
     rows, captions = _one_caption_per_row(table["captions"])
     codes = table["url"].combine_chunks().dictionary_encode()
     code_of_row = codes.indices.to_numpy()
@@ -63,10 +71,18 @@ def read_url_list(path: Path, columns: Columns, *, input_format: InputFormat) ->
     )
 
 
-def list_files(path: Path, input_format: InputFormat) -> list[Path]:
-    """The files of a URL list, in the order they are read."""
+def list_files(path: Path, input_format: InputFormat, *, split: str | None = None) -> list[Path]:
+    """The files of a URL list, in the order they are read: of a folder by name, or of a split of a data set.
+
+    Raises:
+        ConfigError: no such file or split, or a folder without files of that format.
+    """
     if input_format == "images":
         return list_images(path)
+    if path.is_dir() and (splits := find_splits(path)):
+        return choose_split(path, splits, split)
+    if split is not None:
+        raise ConfigError(f"split: {path} is no folder of Hugging Face datasets; leave it out")
     if path.is_file():
         return [path]
     known = [s for s, kind in EXTENSIONS.items() if input_format in ("auto", kind)]
@@ -111,8 +127,8 @@ def _read(file: Path, input_format: InputFormat, columns: Columns) -> pa.Table:
 
 
 def _parse(file: Path, kind: str, columns: Columns) -> pa.Table:
-    if kind == "parquet":
-        return pq.read_table(file, columns=_present(file, columns))
+    if kind in ("parquet", "arrow"):
+        return _read_known(file, columns)
     if kind == "jsonl":
         return read_json_lines(file, columns.names())
     parse = pyarrow.csv.ParseOptions(delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True)
@@ -120,10 +136,12 @@ def _parse(file: Path, kind: str, columns: Columns) -> pa.Table:
     return pyarrow.csv.read_csv(file, parse_options=parse, convert_options=as_text)
 
 
-def _present(file: Path, columns: Columns) -> list[str] | None:
-    """The columns to read of a Parquet file; all if one is missing, to tell which there are."""
-    names = columns.names()
-    return names if set(names) <= set(pq.read_schema(file).names) else None
+def _read_known(file: Path, columns: Columns) -> pa.Table:
+    """The columns asked for; an empty table of those that there are if one is missing."""
+    names, known = columns.names(), column_names(file)
+    if set(names) <= set(known):
+        return read_columns(file, names)
+    return pa.Table.from_arrays([pa.nulls(0)] * len(known), known)
 
 
 def _uniform(table: pa.Table, columns: Columns) -> pa.Table:

@@ -49,7 +49,7 @@ def write(path: Path, rows: list[tuple[str, Any]]) -> Path:
 def read(path: Path, *, input_format: InputFormat = "auto", **columns: Any) -> list[dict[str, Any]]:
     """The plan's rows; without their digests, unless those are asked for."""
     names = Columns(**({"url": "url", "caption": "caption"} | columns))
-    table = read_url_list(path, names, input_format=input_format)
+    table = read_url_list(list_files(path, input_format), names, input_format=input_format)
     return (table if names.digest else table.drop_columns(["digest"])).to_pylist()
 
 
@@ -129,7 +129,7 @@ def test_a_missing_file_or_a_folder_without_lists_is_named(tmp_path: Path) -> No
 def test_a_plan_holds_every_url_once_in_order_and_nothing_of_an_unfinished_plan(tmp_path: Path) -> None:
     rows = [(str(i), "x") for i in range(10)]
     file = write(tmp_path / "urls.csv", rows)
-    table = read_url_list(file, Columns(url="url", caption="caption"), input_format="auto")
+    table = read_url_list([file], Columns(url="url", caption="caption"), input_format="auto")
     with locked(tmp_path):
         (tmp_path / "plan" / "00007.arrow").write_bytes(b"of a longer list, before it was killed")
         plan = write_plan(table, tmp_path, identity="x", shard_size=4)

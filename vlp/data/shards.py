@@ -205,7 +205,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(
-            f"{folder} is no folder of shards: it has no {MANIFEST}; make one with `vlp download`"
+            f"{folder} is no folder of shards: it has no {MANIFEST}; make one with `vlp download`, "
+            "or with `vlp data index` of tars that are there"
         )
     try:
         manifest = json.loads(path.read_text())
