@@ -5,9 +5,10 @@ all. What is committed is what is done, so a stage that was interrupted goes on 
 the bytes of every shard are those of an undisturbed run.
 """
 
+import itertools
 import json
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipelines.cluster import connect
 from pipelines.config import MachineConfig, fingerprint, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.duplicates import drop, find_duplicates
+from pipelines.ingest.grouping import group_by_url
 from pipelines.ingest.local import read_image_folder, read_table_images
 from pipelines.ingest.monitor import Board, Monitor
 from pipelines.ingest.plan import Plan, add_retry, locked, write_plan
@@ -80,12 +82,14 @@ def plan(config: DownloadConfig, output: Path) -> Plan:
                 f"{output} was made from another URL list or other settings; choose another output folder"
             )
         return existing
-    table = _read_list(config, files)
+    rows = group_by_url(_read_list(config, files), max_bytes=config.max_grouping_bytes)
+    first = next(rows)  # after the whole list was read: what is wrong with it is known before the lock
     with locked(output):
-        return write_plan(table, output, identity=identity, shard_size=config.number_sample_per_shard)
+        rows = itertools.chain([first], rows)
+        return write_plan(rows, output, identity=identity, shard_size=config.number_sample_per_shard)
 
 
-def _read_list(config: DownloadConfig, files: list[Path]) -> pa.Table:
+def _read_list(config: DownloadConfig, files: list[Path]) -> Iterator[pa.Table]:
     if config.input_format == "images":
         return read_image_folder(config.url_list)
     if config.image_col is not None:

@@ -1,5 +1,6 @@
 """Images that lie on disk already: files with captions beside them, or a column of tables."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,47 +10,51 @@ import pyarrow as pa
 
 from pipelines.config_errors import ConfigError, nearest
 from pipelines.ingest.fetch import Request
+from pipelines.ingest.grouping import SCHEMA
 from pipelines.ingest.outcome import SUCCESS, Download
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.tables import ARROW, ArrowCells, ParquetCells, column_names, open_cells, read_columns
 from pipelines.ingest.url_list import IMAGE_SUFFIXES, list_images
 
 ROW = "#"
+FILES_AT_A_TIME = 10_000
 
 
-def read_image_folder(folder: Path) -> pa.Table:
+def read_image_folder(folder: Path) -> Iterator[pa.Table]:
     """One row per image: its path as `url`, and as `captions` the lines of the .txt file of the same name."""
     files = [file for file in list_images(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
-    rows = {
-        "url": [file.relative_to(folder).as_posix() for file in files],
-        "captions": [_captions(file.with_suffix(".txt")) for file in files],
-        "digest": pa.nulls(len(files), pa.string()),
-    }
-    return pa.table(rows)
+    for start in range(0, len(files), FILES_AT_A_TIME):
+        part = files[start : start + FILES_AT_A_TIME]
+        urls = [file.relative_to(folder).as_posix() for file in part]
+        yield _table(urls, [_captions(file.with_suffix(".txt")) for file in part])
 
 
-def read_table_images(files: Sequence[Path], root: Path, image_col: str, caption_col: str) -> pa.Table:
+def read_table_images(
+    files: Sequence[Path], root: Path, image_col: str, caption_col: str
+) -> Iterator[pa.Table]:
     """One row per row of Parquet or Arrow files: its file below `root` and number as `url`, its `captions`.
 
     Raises:
         ConfigError: a file is none of them, or lacks a column.
     """
-    urls, captions = [], []
     for file in files:
         try:
             names = column_names(file)
             for column in (image_col, caption_col):
                 if column not in names:
                     raise ConfigError(f"{file} has no column {column!r}{nearest(column, names)}")
-            found = read_columns(file, [caption_col])[caption_col].to_pylist()
+            numbers = itertools.count()
+            for part in read_columns(file, [caption_col]):
+                captions = [_texts(value) for value in part[caption_col].to_pylist()]
+                name = file.relative_to(root).as_posix()
+                yield _table([f"{name}{ROW}{next(numbers)}" for _ in captions], captions)
         except (pa.ArrowException, OSError) as error:
             kind = "arrow" if file.suffix == ARROW else "parquet"
             raise ConfigError(f"{file} is no {kind} file: {' '.join(str(error).split())}") from error
-        name = file.relative_to(root).as_posix()
-        urls += [f"{name}{ROW}{row}" for row in range(len(found))]
-        captions += [_texts(value) for value in found]
-    digests = pa.nulls(len(urls), pa.string())
-    return pa.table({"url": urls, "captions": pa.array(captions, pa.list_(pa.string())), "digest": digests})
+
+
+def _table(urls: list[str], captions: list[list[str]]) -> pa.Table:
+    return pa.table([urls, captions, pa.nulls(len(urls))], SCHEMA.names).cast(SCHEMA)
 
 
 class LocalImages:

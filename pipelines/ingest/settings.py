@@ -16,6 +16,7 @@ AT_LEAST_ONE = (
     "max_image_area",
     "max_body_bytes",
     "max_buffer_bytes",
+    "max_grouping_bytes",
     "thread_count",
     "host_concurrency",
     "host_timeouts",
@@ -62,6 +63,8 @@ class DownloadConfig(StrictConfig):
     """Characters; shorter captions are dropped, and the image with the last of them."""
     max_caption_length: float = float("inf")
     """Characters; longer captions are dropped, and the image with the last of them."""
+    max_grouping_bytes: int = 2**30
+    """Memory in which the rows of a URL list are grouped by URL; more goes to a temporary folder."""
     drop_duplicates: Literal["none", "exact", "near"] = "none"
     """Of images of the whole set with the same bytes (exact), or that look alike (near), the first stays."""
     near_duplicate_distance: int = 3

@@ -19,12 +19,11 @@ def column_names(file: Path) -> list[str]:
         return reader.schema.names
 
 
-def read_columns(file: Path, names: Sequence[str]) -> pa.Table:
-    """Some columns of a file; what else it holds is not read."""
-    if file.suffix != ARROW:
-        return pq.read_table(file, columns=list(names))
-    batches = list(_stream(file, names))
-    return pa.Table.from_batches(batches, batches[0].schema if batches else _schema(file, names))
+def read_columns(file: Path, names: Sequence[str]) -> Iterator[pa.Table]:
+    """Some columns of a file, part by part; what else it holds is not read."""
+    batches = _stream(file, names) if file.suffix == ARROW else _parquet_batches(file, names)
+    for batch in batches:
+        yield pa.Table.from_batches([batch])
 
 
 class ParquetCells:
@@ -73,9 +72,9 @@ def open_cells(file: Path, column: str) -> ParquetCells | ArrowCells:
     return ArrowCells(file, column) if file.suffix == ARROW else ParquetCells(file, column)
 
 
-def _schema(file: Path, names: Sequence[str]) -> pa.Schema:
-    with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
-        return pa.schema([reader.schema.field(name) for name in names])
+def _parquet_batches(file: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(file) as parquet:
+        yield from parquet.iter_batches(columns=list(names))
 
 
 def _stream(file: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
