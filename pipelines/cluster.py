@@ -18,7 +18,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
-RUNTIME_ENV = {"env_vars": {"NO_ALBUMENTATIONS_UPDATE": "1", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}}
+RUNTIME_ENV = {"env_vars": {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}}  # for clusters that others have started
 
 
 def connect(machine: MachineConfig, *, min_cpus: float = 1, spare_cpus: int = 0) -> None:
@@ -86,12 +86,7 @@ def _start(num_cpus: int) -> None:
     own = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}"}
     os.environ |= own
     try:
-        ray.init(
-            "local",
-            num_cpus=num_cpus,
-            runtime_env=RUNTIME_ENV,
-            logging_level=logging.ERROR,
-        )
+        ray.init("local", num_cpus=num_cpus, logging_level=logging.ERROR)
     finally:
         for key in own:
             del os.environ[key]

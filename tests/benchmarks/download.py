@@ -9,25 +9,22 @@ command, start-up included.
 """
 
 import argparse
-import asyncio
-import multiprocessing
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from pathlib import Path
-from typing import ClassVar, NamedTuple, cast
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from harness import Result, report
+from image_server import ImageServer, serve
 
 SHARD_SIZE, THREADS, PROCESSES = 500, 32, 2
 ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -41,53 +38,16 @@ class Run(NamedTuple):
     outcomes: Counter[str]
 
 
-def make_images(folder: Path, count: int) -> None:
+def make_images(count: int) -> dict[str, bytes]:
     """Smooth random pictures, which compress to about 30 kB, with sides that differ a little."""
+    images = {}
     for i in range(count):
         rng = np.random.default_rng(i)
         height, width = 400 + int(rng.integers(-20, 21)), 470 + int(rng.integers(-20, 21))
         noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         _, encoded = cv2.imencode(".jpg", cv2.GaussianBlur(noise, (7, 7), 2), [cv2.IMWRITE_JPEG_QUALITY, 85])
-        (folder / f"{i:06d}.jpg").write_bytes(encoded.tobytes())
-
-
-class ImageProtocol(asyncio.Protocol):
-    """Answers GET requests from memory, in some ten microseconds each: the clients are what is measured."""
-
-    images: ClassVar[dict[bytes, bytes]] = {}
-    first_request: ClassVar[float] = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.received = b""
-
-    def data_received(self, data: bytes) -> None:
-        self.received += data
-        while b"\r\n\r\n" in self.received:
-            request, _, self.received = self.received.partition(b"\r\n\r\n")
-            path = request.split(b" ", 2)[1]
-            if path.startswith(b"/first"):
-                answer = b"%f" % ImageProtocol.first_request
-                ImageProtocol.first_request = 0.0
-            else:
-                ImageProtocol.first_request = ImageProtocol.first_request or time.time()
-                answer = self.images[path]
-            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
-            if b"connection: close" in request.lower():
-                self.transport.close()
-
-
-def serve(folder: Path, port: int) -> None:
-    """Serve a folder; /first is the time of the first request since /first was last asked for."""
-    ImageProtocol.images = {f"/{file.name}".encode(): file.read_bytes() for file in folder.iterdir()}
-
-    async def run() -> None:
-        server = await asyncio.get_running_loop().create_server(
-            ImageProtocol, "127.0.0.1", port, backlog=1024
-        )
-        await server.serve_forever()
-
-    asyncio.run(run())
+        images[f"/{i:06d}.jpg"] = encoded.tobytes()
+    return images
 
 
 def vlp_command(url_list: Path, output: Path) -> list[str]:
@@ -138,15 +98,16 @@ def img2dataset_command(url_list: Path, output: Path) -> list[str]:
     ]
 
 
-def measure(command: list[str], output: Path, url: str) -> Run:
+def measure(command: list[str], output: Path, server: ImageServer) -> Run:
     """Run a command and count what it made."""
     shutil.rmtree(output, ignore_errors=True)
+    server.reset()
     started = time.time()
     done = subprocess.run(command, env=os.environ | ENVIRONMENT, capture_output=True, text=True, check=False)
     seconds = time.time() - started
     if done.returncode:
         raise RuntimeError(done.stdout + done.stderr)
-    first = float(urllib.request.urlopen(f"{url}/first").read())
+    first = server.status().first_request
     last = max(file.stat().st_mtime for file in output.glob("*_stats.json"))
     outcomes = Counter[str]()
     for file in output.glob("*.parquet"):
@@ -154,14 +115,14 @@ def measure(command: list[str], output: Path, url: str) -> Run:
     return Run(outcomes["success"] / (last - first), seconds, outcomes)
 
 
-def compare(folder: Path, url: str, rounds: int) -> list[Result]:
+def compare(folder: Path, server: ImageServer, rounds: int) -> list[Result]:
     """Run both commands in turn."""
     commands = {"vlp": vlp_command, "img2dataset": img2dataset_command}
     runs: dict[str, list[Run]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, command in commands.items():
             output = folder / f"shards-{name}"
-            runs[name].append(measure(command(folder / "urls.parquet", output), output, url))
+            runs[name].append(measure(command(folder / "urls.parquet", output), output, server))
             print(f"{name:12} {runs[name][-1]}", flush=True)
         if runs["vlp"][-1].outcomes != runs["img2dataset"][-1].outcomes:
             raise RuntimeError("the outcomes differ")
@@ -186,26 +147,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "images").mkdir()
-        make_images(folder / "images", arguments.images)
-        rows = {"url": [f"{url}/{i:06d}.jpg" for i in range(arguments.images)]}
-        rows["caption"] = [f"picture {i}" for i in range(arguments.images)]
-        pq.write_table(pa.table(rows), folder / "urls.parquet")
-        server = multiprocessing.Process(target=serve, args=(folder / "images", port), daemon=True)
-        server.start()
-        report("download", compare(folder, url, arguments.rounds))
-        server.terminate()
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    images = make_images(arguments.images)
+    with tempfile.TemporaryDirectory() as name, serve(images) as server:
+        rows = {"url": [server.url + path for path in images], "caption": ["a picture"] * len(images)}
+        pq.write_table(pa.table(rows), Path(name) / "urls.parquet")
+        report("download", compare(Path(name), server, arguments.rounds))
 
 
 if __name__ == "__main__":

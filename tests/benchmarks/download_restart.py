@@ -1,0 +1,109 @@
+"""A download of 100,000 URLs that is killed when half of them are stored, and started again.
+
+    python tests/benchmarks/download_restart.py [--urls 100000]
+
+The figure is the time from the command to its first new request. A shard is stored whole or not at all, so
+no URL of a stored shard is asked for again; those of the shards that were being made are, and are counted.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from harness import Result, report
+from image_server import ImageServer, serve
+
+SHARD_SIZE = 1000
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """`vlp download` as a process group of its own."""
+    settings = {
+        "url_list": folder / "urls.parquet",
+        "image_size": 32,
+        "number_sample_per_shard": SHARD_SIZE,
+        "allowed_networks": "[127.0.0.0/8]",
+        "machine.data_workers": 2,
+        "machine.storage": folder / "results",
+    }
+    command = [sys.executable, "-m", "pipelines.cli", "download", *(f"{k}={v}" for k, v in settings.items())]
+    log = (folder / "log.txt").open("ab")
+    return subprocess.Popen(
+        [*command, "-o", str(folder / "shards")],
+        stdout=log,
+        stderr=log,
+        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+    )
+
+
+def stored(folder: Path) -> set[str]:
+    """The names of the shards that are complete."""
+    return {file.name.removesuffix("_stats.json") for file in (folder / "shards").glob("*_stats.json")}
+
+
+def wait_for_quiet(server: ImageServer) -> None:
+    """Until the actors of the killed driver have gone, too."""
+    count = -1
+    while count != (count := server.status().num_requests):
+        time.sleep(3)
+
+
+def measure(folder: Path, server: ImageServer, num_urls: int) -> list[Result]:
+    """Kill at half, start again, and look at what the server saw."""
+    driver = start(folder)
+    while len(stored(folder)) < num_urls // SHARD_SIZE // 2:
+        time.sleep(0.05)
+        if driver.poll() is not None:
+            raise RuntimeError((folder / "log.txt").read_text())
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    wait_for_quiet(server)
+    before = {f"/{int(name):05d}/" for name in stored(folder)}
+    server.reset()
+    started = time.time()
+    if start(folder).wait():
+        raise RuntimeError((folder / "log.txt").read_text())
+    status = server.status()
+    again = [path for path in status.repeated if path[:7] in before]
+    note = f"{len(before) * SHARD_SIZE:,} URLs were stored, {len(again)} of them asked for again"
+    return [
+        Result(
+            what="restart to the first new request",
+            unit="s",
+            ours=[status.first_request - started],
+            note=note,
+        ),
+        Result(
+            what="asked for twice, as their shards were being made",
+            unit="URLs",
+            ours=[len(status.repeated) - len(again)],
+        ),
+    ]
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--urls", type=int, default=100_000)
+    num_urls = parser.parse_args().urls
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    image = cv2.imencode(".jpg", pixels)[1].tobytes()
+    with tempfile.TemporaryDirectory() as name, serve({"*": image}) as server:
+        urls = [f"{server.url}/{i // SHARD_SIZE:05d}/{i % SHARD_SIZE}.jpg" for i in range(num_urls)]
+        pq.write_table(
+            pa.table({"url": urls, "caption": ["a picture"] * num_urls}), Path(name) / "urls.parquet"
+        )
+        report("download_restart", measure(Path(name), server, num_urls))
+
+
+if __name__ == "__main__":
+    main()
