@@ -50,9 +50,8 @@ def test_what_looks_at_images_before_the_training_passes_broken_ones_over(
     )
     journal = Journal(tmp_path / "journal")
     journal.begin(name=run.name, tags={})
-    assert (
-        pretrain(run, tmp_path / "run", machine=MachineConfig(num_workers=0), journal=journal)["steps"] == 3
-    )
+    manifest = pretrain(run, tmp_path / "run", machine=MachineConfig(num_workers=0), journal=journal)
+    assert manifest["steps"] == 3
     settings = {"shards": str(broken), "image_size": 32, "target": {"name": "color_clusters", "num_codes": 4}}
     config = build(FitCodesConfig, Layers().add(settings, "test"))
     manifest = fit(config, tmp_path / "palette.npy", machine=MachineConfig(), journal=journal)
@@ -81,15 +80,8 @@ def test_too_much_of_it_ends_workers_in_one_line_at_the_first_attempt(
 ) -> None:
     run = tiny_run(data={"shards": str(broken), "max_unreadable_share": 0.0})
     overrides = ["machine.num_workers=2", "machine.max_failures=3", f"machine.storage={tmp_path / 'results'}"]
-    command = [
-        sys.executable,
-        "-m",
-        "pipelines.cli",
-        "pretrain",
-        str(settings_file(run, tmp_path)),
-        *overrides,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "pipelines.cli", "pretrain", str(settings_file(run, tmp_path))]
+    done = subprocess.run([*command, *overrides], capture_output=True, text=True)
     output = done.stdout + done.stderr
     assert done.returncode == 1, output
     said = [line for line in output.splitlines() if "could not be read" in line]
