@@ -15,8 +15,8 @@ from pipelines.config_errors import ConfigError
 from pipelines.ingest.shard import write_json
 from pipelines.journal import Journal
 from pipelines.run_config import RunConfig
+from vlp.data.loader import middle_squares
 from vlp.data.shards import ShardSet
-from vlp.data.transforms import center_crop, decode, to_tensor
 from vlp.distributed import is_main, world_size
 from vlp.masking import MaskInputs
 from vlp.masking.calibration import Calibration, calibrate, recalibrate
@@ -41,14 +41,10 @@ class CalibrationImages:
 
     @cached_property
     def _pixels(self) -> Tensor:
-        """(2048, 3, H, W) uint8, or as many images as there are."""
+        """(2048, 3, H, W) uint8, or as many images as there are and can be read."""
         count = min(NUM_IMAGES, len(self.shards))
-        chosen = (i * len(self.shards) // count for i in range(count))
-        crops = (
-            center_crop(decode(self.shards.image_bytes(i)), self.config.image_encoder.image_size)
-            for i in chosen
-        )
-        return torch.stack([to_tensor(crop) for crop in crops])
+        chosen = [i * len(self.shards) // count for i in range(count)]
+        return middle_squares(self.shards, chosen, image_size=self.config.image_encoder.image_size)
 
 
 def calibrate_mask(config: RunConfig, shards: ShardSet, output: Path, journal: Journal) -> RunConfig:

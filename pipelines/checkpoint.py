@@ -3,14 +3,16 @@
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import yaml
 
+from pipelines.codes import check_codes
 from pipelines.config import Layers, build, to_dict
 from pipelines.config_errors import ConfigError
-from pipelines.run_config import RunConfig
+from pipelines.run_config import RunConfig, build_tokenizer
 from vlp.ema import EMA
 from vlp.masking import MaskStrategy
 from vlp.objectives import Objective, Vocabulary
@@ -71,14 +73,39 @@ def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig
     """A trained model, ready for evaluation, and the run that it came from.
 
     Raises:
-        ConfigError: the folder holds no checkpoint.
+        ConfigError: as `check_checkpoint`; or the weights cannot be read, or are those of other settings.
     """
-    if not (folder / MODEL).is_file():
-        raise ConfigError(f"{folder} is no checkpoint: it has no {MODEL}")
-    config = read_run(folder / CONFIG)
+    config = check_checkpoint(folder)
     objective = build_objective(config, document_frequency=None).to(device)
-    objective.load_state_dict(_load(folder / MODEL, device))
+    try:
+        objective.load_state_dict(_load(folder / MODEL, device))
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[-1].strip() if str(error).strip() else "it breaks off"
+        raise ConfigError(
+            f"checkpoint: {folder / MODEL} does not hold the weights of its {CONFIG}: {reason}; "
+            "choose another checkpoint, or put back the files that its settings name"
+        ) from error
     return objective.eval(), config
+
+
+def check_checkpoint(folder: Path) -> RunConfig:
+    """The run of a checkpoint, after a look at all files that loading it needs.
+
+    Raises:
+        ConfigError: the folder holds no checkpoint, or the file of its tokenizer or of its codes is missing.
+    """
+    for name in (MODEL, CONFIG):
+        if not (folder / name).is_file():
+            raise ConfigError(f"checkpoint: {folder} is no checkpoint: it has no {name}")
+    run = read_run(folder / CONFIG)
+    try:
+        build_tokenizer(run.tokenizer, "tokenizer")
+        check_codes(run)
+    except ConfigError as error:
+        raise ConfigError(
+            f"checkpoint: {folder} needs a file: {error}; put it back, or name its place in {folder / CONFIG}"
+        ) from error
+    return run
 
 
 def read_run(file: Path) -> RunConfig:

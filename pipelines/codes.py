@@ -15,8 +15,9 @@ from pipelines.config_errors import ConfigError
 from pipelines.journal import Journal
 from pipelines.run_config import RunConfig
 from vlp.config import StrictConfig
-from vlp.data.loader import load_images
+from vlp.data.loader import middle_squares
 from vlp.data.shards import ShardSet
+from vlp.normalization import normalize
 from vlp.objectives.class_targets import CODED_TARGETS, CodedTargetConfig, ColorClusterTargetConfig
 from vlp.objectives.quantizer import fit_codes, nearest_codes
 from vlp.registry import one_of
@@ -91,12 +92,8 @@ def _vectors(config: FitCodesConfig, shards: ShardSet, generator: Generator) -> 
     count = min(config.num_images, len(shards))
     chosen = [i * len(shards) // count for i in range(count)]
     for start in range(0, count, BATCH_SIZE):
-        images = load_images(
-            [shards.image_bytes(i) for i in chosen[start : start + BATCH_SIZE]],
-            image_size=config.image_size,
-            normalization=config.target.normalization,
-        )
-        for vectors in config.target.vectors(images):
+        squares = middle_squares(shards, chosen[start : start + BATCH_SIZE], image_size=config.image_size)
+        for vectors in config.target.vectors(normalize(squares, config.target.normalization)):
             yield vectors[torch.randperm(len(vectors), generator=generator)[: config.vectors_per_image]]
 
 

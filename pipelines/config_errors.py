@@ -16,6 +16,8 @@ class ConfigError(Exception):
 
 def training_failure(error: Exception) -> str | None:
     """Why the training workers gave up; None for an error of another kind."""
+    if "vlp.data.quarantine" in sys.modules and isinstance(error, _unreadable_data()):
+        return str(error)
     if "ray.train" not in sys.modules:
         return None
     from ray.train import TrainingFailedError, WorkerGroupError
@@ -24,6 +26,12 @@ def training_failure(error: Exception) -> str | None:
         rank, failure = next(iter(error.worker_failures.items()))
         return f"worker {rank}: {str(failure).strip().splitlines()[-1]}"
     return str(error).strip().splitlines()[-1] if isinstance(error, TrainingFailedError) else None
+
+
+def _unreadable_data() -> type[Exception]:
+    from vlp.data.quarantine import UnreadableDataError
+
+    return UnreadableDataError
 
 
 def nearest(given: str, valid: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from pipelines.checkpoint import MODEL, load_model
+from pipelines.checkpoint import MODEL, check_checkpoint, load_model
 from pipelines.cluster import connect
 from pipelines.config import MachineConfig, absolute_paths, fingerprint
 from pipelines.config_errors import ConfigError
@@ -40,10 +40,15 @@ def evaluate(
     check_evaluation(config.evaluation)
     connect(machine, min_cpus=1)
     import ray
+    from ray.exceptions import RayTaskError
 
     task = ray.remote(num_cpus=1, num_gpus=int(machine.use_gpu))(measure_checkpoint)
     print(f"[evaluate] measuring {checkpoint}", flush=True)
-    metrics, step, rebuilt = ray.get(task.remote(checkpoint.absolute(), absolute_paths(config.evaluation)))
+    try:
+        measured = ray.get(task.remote(checkpoint.absolute(), absolute_paths(config.evaluation)))
+    except RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, ConfigError) else error) from None
+    metrics, step, rebuilt = measured
     journal.metrics({f"val/{key}": value for key, value in metrics.items()}, step=step)
     for name, files in set_files(config.evaluation).items():
         digest, source = file_digest(files), str(files[0].absolute())
@@ -64,13 +69,14 @@ def find_checkpoint(folder: Path) -> Path:
     """The folder itself if it is a checkpoint, or the last checkpoint of a finished run.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it is neither, or a file is missing that loading the checkpoint needs.
     """
     manifest = folder / MANIFEST
     content = json.loads(manifest.read_text()) if manifest.is_file() else {}
     checkpoint = folder / content.get("checkpoint", "")
     if not (checkpoint / MODEL).is_file():
         raise ConfigError(f"checkpoint: {folder} is neither a checkpoint nor a finished run: no {MODEL}")
+    check_checkpoint(checkpoint)
     return checkpoint
 
 

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from pipelines.checkpoint import build_objective
 from pipelines.run_config import RunConfig
-from vlp.data.loader import load_images
+from vlp.data.loader import middle_squares
 from vlp.data.shards import ShardSet
 from vlp.encoders import ImageEncoder
 from vlp.encoders.patches import patchify
 from vlp.masking import MaskInputs, MaskStrategy, visible_slots
 from vlp.masking.strategy import uniform_noise
-from vlp.normalization import denormalize
+from vlp.normalization import denormalize, normalize
 from vlp.pictures.masks import mask_panel
 from vlp.seeds import mix_seeds
 
@@ -23,12 +23,11 @@ PREVIEW_IMAGES = 6
 
 
 def preview_masks(config: RunConfig, shards: ShardSet, masks: Mapping[str, MaskStrategy]) -> Image.Image:
-    """What each mask hides on the first images of a data set, after the cut."""
-    images = load_images(
-        [shards.image_bytes(i) for i in range(min(PREVIEW_IMAGES, len(shards)))],
-        image_size=config.image_encoder.image_size,
-        normalization=config.data.normalization,
+    """What each mask hides on the first images of a data set that can be read, after the cut."""
+    squares = middle_squares(
+        shards, range(len(shards)), image_size=config.image_encoder.image_size, count=PREVIEW_IMAGES
     )
+    images = normalize(squares, config.data.normalization)
     inputs = _inputs(images, config, _fresh_encoder(config))
     hidden = {name: _hidden(mask, inputs, seed=config.seed) for name, mask in masks.items()}
     scale = max(1, 128 // config.image_encoder.image_size)

@@ -1,12 +1,15 @@
-"""What the driver says while Ray Train works."""
+"""What the driver says and decides while Ray Train works."""
 
+import logging
 from typing import Any
 
 from ray.train import UserCallback
 
+from vlp.data.quarantine import UnreadableDataError
+
 
 class AnnounceFailures(UserCallback):
-    """Tells that a worker died, and that the run goes on by itself."""
+    """Tells that a worker died, and that the run goes on by itself, unless its data cannot be read."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -14,4 +17,9 @@ class AnnounceFailures(UserCallback):
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         for rank, error in worker_exceptions.items():
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            if isinstance(error, UnreadableDataError):
+                logging.disable(
+                    logging.ERROR
+                )  # Ray Train would print a traceback of what is said in one line
+                raise UnreadableDataError(reason)  # ends the run: another attempt would read the same
             print(f"[pretrain {self.name}] worker {rank} failed: {reason}", flush=True)

@@ -20,6 +20,7 @@ from vlp.batch import Batch
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import rank_batches
+from vlp.data.quarantine import UnreadableDataError
 from vlp.data.shards import ShardSet
 from vlp.distributed import is_main, rank, world_size
 from vlp.ema import EMA
@@ -34,7 +35,14 @@ from vlp.training import forward, update
 def train_worker(loop_config: dict[str, Any]) -> None:
     """The function that Ray Train runs on every worker."""
     logging.disable(logging.INFO)  # Ray Train repeats every report, on every worker
-    job: TrainJob = loop_config["job"]
+    try:
+        _train(loop_config["job"])
+    except UnreadableDataError:
+        logging.disable(logging.ERROR)  # Ray Train would print a traceback of what is said in one line
+        raise
+
+
+def _train(job: TrainJob) -> None:
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
     shards = open_shards(job.config.data, cache=job.machine.cache)

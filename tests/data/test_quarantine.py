@@ -15,7 +15,7 @@ from vlp.data.cache import ShardCache
 from vlp.data.config import DataConfig
 from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import Draw, rank_batches
-from vlp.data.quarantine import Quarantine, Unreadable, UnreadableDataError, substitutes
+from vlp.data.quarantine import MAX_KEPT, Quarantine, Unreadable, UnreadableDataError, substitutes
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 
 ROWS = {"00000": range(6), "00001": range(6, 8), "00003": range(8, 16)}  # samples of the fixture's shards
@@ -126,6 +126,14 @@ def test_too_many_are_fatal_in_one_line_that_names_the_last() -> None:
     assert "\n" not in message
     for part in ("101 of 1,010", "max_unreadable_share 0.01", *broken):
         assert part in message
+
+
+def test_the_samples_that_are_remembered_are_bounded_and_all_are_counted() -> None:
+    quarantine = Quarantine(max_share=0.5)
+    for i in range(3 * MAX_KEPT):
+        quarantine.add(4, [Unreadable("00000.tar", str(i), "broken"), Unreadable("00000.tar", "x", "broken")])
+    assert (quarantine.num_samples, quarantine.num_replaced) == (12 * MAX_KEPT, 6 * MAX_KEPT)
+    assert {sample.key for sample in quarantine.samples} == {"x", *map(str, range(MAX_KEPT - 1))}
 
 
 def test_none_is_tolerated_where_the_share_is_zero(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import io
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,36 +45,64 @@ def test_webdataset_reads_every_sample(shards: Path) -> None:
         assert torch.equal(to_pixels(image), pixels)
 
 
-@pytest.mark.parametrize("is_train", [True, False])
-def test_open_clip_reads_every_sample(shards: Path, is_train: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def tokenize(text: str) -> torch.Tensor:
+    tokens, _ = ClipBPEConfig().build().encode([text])
+    return torch.nn.functional.pad(tokens, (0, 77 - tokens.shape[1]))
+
+
+OpenClipPairs = Callable[..., dict[bytes, torch.Tensor]]
+
+
+@pytest.fixture
+def open_clip_pairs(shards: Path, monkeypatch: pytest.MonkeyPatch) -> OpenClipPairs:
+    """Tokens and pixels of all that open_clip's own training or validation reads in one epoch."""
     data = pytest.importorskip("open_clip_train.data")
     # open_clip asks for webdataset up to 0.2.86, which did not mark the end of a tar.
     monkeypatch.setattr(data, "tar_file_expander", partial(data.tar_file_expander, eof_value=None))
-    tokenizer = ClipBPEConfig().build()
 
-    def tokenize(text: str) -> torch.Tensor:
-        tokens, _ = tokenizer.encode([text])
-        return torch.nn.functional.pad(tokens, (0, 77 - tokens.shape[1]))
+    def read(*, is_train: bool, **changes: Any) -> dict[bytes, torch.Tensor]:
+        urls = "::".join(tars(shards))
+        settings = {
+            "train_data": urls,
+            "val_data": urls,
+            "train_num_samples": 24,
+            "val_num_samples": 24,
+            "train_data_upsampling_factors": None,
+            "dataset_resampled": False,
+            "seed": 0,
+            "batch_size": 4,
+            "workers": 0,
+            "world_size": 1,
+        }
+        arguments = Namespace(**(settings | changes))
+        info = data.get_wds_dataset(arguments, to_pixels, is_train=is_train, tokenizer=tokenize)
+        images, tokens = (torch.cat(parts) for parts in zip(*info.dataloader, strict=True))
+        assert len(images) == 24
+        return {text.numpy().tobytes(): image for image, text in zip(images, tokens, strict=True)}
 
-    urls = "::".join(tars(shards))
-    settings = Namespace(
-        train_data=urls,
-        val_data=urls,
-        train_num_samples=24,
-        val_num_samples=24,
-        train_data_upsampling_factors=None,
-        dataset_resampled=False,
-        seed=0,
-        batch_size=4,
-        workers=0,
-        world_size=1,
-    )
-    loader = data.get_wds_dataset(settings, to_pixels, is_train=is_train, tokenizer=tokenize).dataloader
-    images, tokens = (torch.cat(parts) for parts in zip(*loader, strict=True))
-    expected = [(pixels, tokenize(caption)[0]) for pixels, caption in own_samples(shards)]
-    found = {text.numpy().tobytes(): image for image, text in zip(images, tokens, strict=True)}
-    assert len(images) == len(found) == len(expected) == 24
-    assert all(torch.equal(found[text.numpy().tobytes()], pixels) for pixels, text in expected)
+    return read
+
+
+def own_pairs(folder: Path) -> dict[bytes, torch.Tensor]:
+    return {tokenize(caption)[0].numpy().tobytes(): pixels for pixels, caption in own_samples(folder)}
+
+
+@pytest.mark.parametrize("is_train", [True, False])
+def test_open_clip_reads_every_sample(shards: Path, is_train: bool, open_clip_pairs: OpenClipPairs) -> None:
+    found, expected = open_clip_pairs(is_train=is_train), own_pairs(shards)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[tokens], pixels) for tokens, pixels in expected.items())
+
+
+@pytest.mark.parametrize(
+    "changes", [{"workers": 2}, {"dataset_resampled": True}], ids=lambda x: next(iter(x))
+)
+def test_open_clip_reads_only_our_pairs_by_several_processes_and_with_replacement(
+    shards: Path, changes: dict[str, Any], open_clip_pairs: OpenClipPairs
+) -> None:
+    found, expected = open_clip_pairs(is_train=True, **changes), own_pairs(shards)
+    assert found
+    assert all(torch.equal(expected[tokens], pixels) for tokens, pixels in found.items())
 
 
 def test_files_are_those_of_img2dataset(shards: Path, tmp_path: Path) -> None:

@@ -307,6 +307,78 @@ def test_a_folder_without_a_model_is_no_checkpoint(shards: Path, tmp_path: Path)
             find_checkpoint(folder)
 
 
+def lose_the_vocabulary(folder: Path) -> None:
+    (folder.parent / "vocab.txt").unlink()
+
+
+def change_the_vocabulary(folder: Path) -> None:
+    with (folder.parent / "vocab.txt").open("a") as stream:
+        stream.write("more\nwords\n")
+
+
+def lose_the_settings(folder: Path) -> None:
+    (find_folder(folder) / CONFIG).unlink()
+
+
+def cut_the_weights(folder: Path) -> None:
+    file = find_folder(folder) / MODEL
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def find_folder(run: Path) -> Path:
+    return next(run.glob("checkpoints/step_*"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (
+            lose_the_vocabulary,
+            r"needs a file: tokenizer: no such file: .*vocab\.txt; put it back, or",
+        ),
+        (change_the_vocabulary, r"model\.pt does not hold the weights of its config\.yaml: size mismatch"),
+        (lose_the_settings, r"is no checkpoint: it has no config\.yaml"),
+        (cut_the_weights, r"model\.pt does not hold the weights"),
+    ],
+)
+def test_a_checkpoint_that_lost_what_it_needs_is_named_in_one_line(
+    damage: Callable[[Path], None],
+    expected: str,
+    ray_cluster: None,
+    tiny_run: MakeRun,
+    evaluation: EvaluationConfig,
+    tmp_path: Path,
+) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "circle", "square", "##s"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    tokenizer = {"name": "wordpiece", "vocab_file": str(tmp_path / "vocab.txt"), "context_length": 16}
+    train(tiny_run(tokenizer=tokenizer, training={"steps": 1}), tmp_path / "run")
+    damage(tmp_path / "run")
+    journal = Journal(tmp_path / "journal")
+    journal.begin(name="evaluate", tags={})
+    config = EvaluateConfig(checkpoint=tmp_path / "run", evaluation=evaluation)
+    with pytest.raises(ConfigError, match=expected) as raised:
+        evaluate(config, tmp_path / "out", machine=MachineConfig(), journal=journal)
+    assert "\n" not in str(raised.value)
+    assert str(find_folder(tmp_path / "run")) in str(raised.value)
+
+
+def test_a_checkpoint_without_its_codes_is_named_in_one_line(tiny_run: MakeRun, tmp_path: Path) -> None:
+    codes = tmp_path / "palette.npy"
+    np.save(codes, np.random.default_rng(0).uniform(-1, 1, (16, 3)).astype(np.float32))
+    target = {"name": "color_clusters", "num_codes": 16, "codes": str(codes)}
+    run = tiny_run(
+        objective={"name": "simmim", "target": target},
+        mask={"name": "grid", "cell_size": 2},
+        data={"normalization": "imagenet"},
+        training={"steps": 1},
+    )
+    train(run, tmp_path / "run")
+    codes.unlink()
+    with pytest.raises(ConfigError, match=r"step_0000001 needs a file: .*palette\.npy.* put it back"):
+        load_model(find_folder(tmp_path / "run"), torch.device("cpu"))
+
+
 def test_a_run_says_what_it_was_made_of(tiny_run: MakeRun, tmp_path: Path) -> None:
     run = tiny_run()
     train(run, tmp_path / "run")

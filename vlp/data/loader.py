@@ -161,6 +161,30 @@ class BatchLoader:
             raise UnreadableDataError(str(error).strip().split("UnreadableDataError: ")[-1]) from None
 
 
+def middle_squares(
+    shards: ShardSet, indices: Iterable[int], *, image_size: int, count: int | None = None
+) -> Tensor:
+    """The middle squares of the first `count` of some samples that can be read: (B, 3, H, W) uint8.
+
+    Raises:
+        UnreadableDataError: none of them can.
+    """
+    squares: list[Tensor] = []
+    problem = "there are none"
+    for index in indices:
+        try:
+            image = decode(shards.image_bytes(index))
+            squares.append(to_tensor(center_crop(image, image_size)))
+        except (ValueError, OSError) as error:
+            shard, key = shards.describe(index)
+            problem = f"the last is {key} in {shard}: {' '.join(str(error).split())}"
+        if len(squares) == count:
+            break
+    if not squares:
+        raise UnreadableDataError(f"none of the samples that were looked at can be read; {problem}")
+    return torch.stack(squares)
+
+
 def load_images(encoded: Sequence[bytes], *, image_size: int, normalization: Normalization) -> Tensor:
     """The middle squares of whole images, for evaluation: (B, 3, H, W)."""
     images = torch.stack([to_tensor(center_crop(decode(image), image_size)) for image in encoded])

@@ -10,6 +10,8 @@ from vlp.seeds import mix_seeds
 TRIES_IN_SHARD, TRIES = 3, 12
 JUDGED_FROM = 10_000
 """Samples: of the first few a small share is less than one."""
+MAX_KEPT = 1_000
+"""Unreadable samples that are remembered; all are counted."""
 
 
 class Unreadable(NamedTuple):
@@ -32,6 +34,7 @@ class Quarantine:
     num_samples: int = 0
     """Samples that were asked for."""
     samples: set[Unreadable] = field(default_factory=set)
+    """The first `MAX_KEPT` of those that could not be read."""
     num_replaced: int = 0
     """How often another sample took the place of one of these."""
 
@@ -43,7 +46,9 @@ class Quarantine:
         """
         self.num_samples += num_samples
         self.num_replaced += len(unreadable)
-        self.samples.update(unreadable)
+        for sample in unreadable:
+            if len(self.samples) < MAX_KEPT:
+                self.samples.add(sample)
         if unreadable and self.num_replaced > self.max_share * max(self.num_samples, JUDGED_FROM):
             last = unreadable[-1]
             raise UnreadableDataError(
