@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from pipelines.ingest.fetch import Fetcher, Request
@@ -15,6 +14,7 @@ from pipelines.ingest.outcome import StoredImage
 from pipelines.ingest.plan import read_urls
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.shard import Sample, Spool, write_shard
+from vlp.data.folder import Folder
 
 REPORT_SECONDS = 1.0
 Report = Callable[[str, Counter[str]], bool]
@@ -28,7 +28,7 @@ class IngestShard:
         num_workers: how many of them there are, which share the limits per host.
     """
 
-    def __init__(self, config: DownloadConfig, output: Path, num_workers: int, report: Report) -> None:
+    def __init__(self, config: DownloadConfig, output: Folder, num_workers: int, report: Report) -> None:
         self.config = config
         self.output = output
         self.report = report
@@ -36,7 +36,7 @@ class IngestShard:
         self.store = ImageStore(config)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
-        """`stats` of a shard that was made; `failure`, if the disk refused it; neither, if it was stopped."""
+        """`stats` of a shard that was made; `failure`, if writing failed; neither, if it was stopped."""
         try:
             stats = self.ingest(row["name"])
         except OSError as error:
