@@ -23,7 +23,7 @@ def check_cache(config: DataConfig, shards: ShardSet, cache: ShardCache | None) 
             f"data.shards: {remote} is remote; set machine.cache.folder to a folder on a local disk, where "
             "shards are copied to as they are needed"
         )
-    needed = math.ceil(num_bytes_needed(config, shards) / 1e8) / 10
+    needed = num_bytes_needed(config, shards) / 1e9
     if needed > cache.gigabytes:
         remedy = {
             "full": "or set data.shuffle=block, which needs few shards at a time",
@@ -31,7 +31,7 @@ def check_cache(config: DataConfig, shards: ShardSet, cache: ShardCache | None) 
         }[config.shuffle]
         raise ConfigError(
             f"machine.cache.gigabytes is {cache.gigabytes:g}, and data.shuffle={config.shuffle} of {remote} "
-            f"needs {needed:g} at a time; raise it, {remedy}"
+            f"needs {math.ceil(10 * needed) / 10:g} at a time; raise it, {remedy}"
         )
 
 
