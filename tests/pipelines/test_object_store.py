@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from pipelines.cli import main
 from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
+from pipelines.data_tools.verify import verify
 from pipelines.docfreq import DocfreqConfig, docfreq
 from pipelines.download import DownloadConfig, download
 from pipelines.ingest import lock
@@ -113,6 +114,7 @@ def test_a_download_makes_the_bytes_that_it_makes_in_a_folder_whatever_interrupt
     remote.write("00001.tar", b"half")
     run(remote)
     assert digests(remote) == whole
+    assert list(verify(remote)) == list(verify(tmp_path / "here")) == []
     with pytest.raises(ConfigError, match="other settings; choose another output folder"):
         run(remote, image_size=16)
 
