@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.cli_group import Vlp
+from pipelines.cli_group import FOLDER, LOCAL, Vlp
 from pipelines.data_tools.commands import data
 
 if TYPE_CHECKING:
     from pipelines.config import Layers, MachineConfig
+    from vlp.data.folder import Folder
 
 SETTINGS_HELP = """
 
@@ -72,10 +73,10 @@ def run(settings: tuple[str, ...]) -> None:
 
 
 @command("download")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the shards.")
+@click.option("-o", "--output", type=FOLDER, required=True, help="Folder of the shards.")
 @click.option("--retry-failed", is_flag=True, help="Then ask again for what failed, into shards of its own.")
 @click.option("--only", default="", help="Outcomes to ask again for, such as timeout,dns,http_5xx.")
-def download(settings: tuple[str, ...], output: Path, retry_failed: bool, only: str) -> None:
+def download(settings: tuple[str, ...], output: "Folder", retry_failed: bool, only: str) -> None:
     """Download the images of a URL list into shards, or go on where it was.
 
     Example: vlp download url_list=cc12m.tsv image_size=224 -o shards
@@ -95,7 +96,7 @@ def download(settings: tuple[str, ...], output: Path, retry_failed: bool, only: 
 
 
 @command("docfreq")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the table.")
+@click.option("-o", "--output", type=LOCAL, required=True, help="Folder of the table.")
 def docfreq(settings: tuple[str, ...], output: Path) -> None:
     """Count in how many captions each token occurs.
 
@@ -115,7 +116,7 @@ def docfreq(settings: tuple[str, ...], output: Path) -> None:
 
 
 @command("fit-codes")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The .npy file.")
+@click.option("-o", "--output", type=LOCAL, required=True, help="The .npy file.")
 def fit_codes(settings: tuple[str, ...], output: Path) -> None:
     """Fit a palette of colours, or a vocabulary of visual words, for SimMIM's class targets.
 
@@ -133,9 +134,7 @@ def fit_codes(settings: tuple[str, ...], output: Path) -> None:
 
 
 @command("pretrain")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Folder of the run; resumed if it exists."
-)
+@click.option("-o", "--output", type=LOCAL, help="Folder of the run; resumed if it exists.")
 def pretrain(settings: tuple[str, ...], output: Path | None) -> None:
     """Train one method, or go on with it.
 
@@ -155,7 +154,7 @@ def pretrain(settings: tuple[str, ...], output: Path | None) -> None:
 
 
 @command("evaluate")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the metrics.")
+@click.option("-o", "--output", type=LOCAL, help="Folder of the metrics.")
 def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
     """Measure a checkpoint: retrieval, zero-shot classification, kNN, few-shot.
 

@@ -15,6 +15,7 @@ from pipelines.config_errors import ConfigError
 from pipelines.journal import Journal
 from pipelines.run_config import RunConfig
 from vlp.config import StrictConfig
+from vlp.data.folder import Folder
 from vlp.data.loader import middle_squares
 from vlp.data.shards import ShardSet
 from vlp.normalization import normalize
@@ -29,8 +30,8 @@ BATCH_SIZE = 128
 class FitCodesConfig(StrictConfig):
     """Whose images the codes are fitted to, and what for."""
 
-    shards: Path
-    """Folder that `vlp download` made."""
+    shards: Folder
+    """Folder that `vlp download` made, or its address in an object store."""
     target: one_of(CODED_TARGETS, default="color_clusters") = ColorClusterTargetConfig()  # pyright: ignore[reportInvalidTypeForm]
     """As `objective.target` of the run: `name` and `num_codes`, and `resolution` of visual words."""
     image_size: int = 224

@@ -15,6 +15,7 @@ import yaml
 from pipelines.config_errors import ConfigError, explain, nearest
 from vlp.config import StrictConfig
 from vlp.data.cache import ShardCache
+from vlp.data.folder import Folder
 
 Schema = TypeVar("Schema")
 
@@ -24,7 +25,7 @@ class MachineConfig(StrictConfig):
     """Where and how the work runs. Never changes a result."""
 
     storage: Path = Path("results")
-    """Folder of all results; on a cluster one that every node sees."""
+    """Folder of all results, in a file system; on a cluster one that every node sees."""
     ray_address: str | None = None
     """Running cluster to join (`auto` finds it); None starts Ray on this machine."""
     num_workers: int = 1
@@ -55,6 +56,10 @@ class MachineConfig(StrictConfig):
     """Deaths of workers that a run survives."""
 
     def __post_init__(self) -> None:
+        if re.match(r"[a-z0-9+]+:/", str(self.storage)):
+            raise ValueError(
+                f"storage must be a folder of a file system, got {self.storage}; only shards may be elsewhere"
+            )
         for key in (
             "cpus_per_worker",
             "data_workers",
@@ -179,6 +184,8 @@ def _absolute(value: Any, folder: Path) -> Any:
         return tuple(_absolute(part, folder) for part in value)
     if dataclasses.is_dataclass(value):
         return absolute_paths(value, folder)
+    if isinstance(value, Folder):
+        return value.absolute(folder)
     return folder / value if isinstance(value, Path) else value
 
 

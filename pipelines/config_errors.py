@@ -34,6 +34,13 @@ def _unreadable_data() -> type[Exception]:
     return UnreadableDataError
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether a file system refused: an error of one line that names the remedy."""
+    from vlp.data.folder import FolderError
+
+    return isinstance(error, FolderError)
+
+
 def nearest(given: str, valid: Iterable[str]) -> str:
     """`; did you mean X?`, or `; valid: X, Y` where nothing is near."""
     valid = sorted(valid)
@@ -75,7 +82,8 @@ def _problem(first: Any, key: str, path: list[str], owner: Any) -> str:
     if kind == "dict_type":
         return f"{key} needs a name, such as {key}.NAME={first['input']}"
     if kind == "value_error":
-        where = f"{key}." if key else ""
+        # The error of a class begins with the name of a field; that of a value is about the key.
+        where = f"{key}{'.' if isinstance(first['input'], Mapping) else ': '}" if key else ""
         return f"{where}{context['error']}"
     return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
 

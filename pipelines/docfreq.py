@@ -23,6 +23,7 @@ from pipelines.run_config import build_tokenizer
 from pipelines.shard_counts import CountShard, read_tokens, tokens_file, words_file
 from vlp.config import StrictConfig
 from vlp.data.document_frequency import DocumentFrequency
+from vlp.data.folder import Folder
 from vlp.data.frequency_summary import TokenRow, head_and_tail, summarize
 from vlp.data.shards import MANIFEST, read_manifest
 from vlp.pictures.rank_frequency import rank_frequency
@@ -40,8 +41,8 @@ ROWS_SHOWN = 25
 class DocfreqConfig(StrictConfig):
     """Whose captions are counted, by which tokens."""
 
-    shards: Path
-    """Folder that `vlp download` made."""
+    shards: Folder
+    """Folder that `vlp download` made, or its address in an object store."""
     tokenizer: one_of(TOKENIZERS) = field(default_factory=ClipBPEConfig)  # pyright: ignore[reportInvalidTypeForm]
     """Its table is `document_frequency.parquet`."""
     more_tokenizers: dict[str, one_of(TOKENIZERS)] = field(default_factory=dict)  # pyright: ignore[reportInvalidTypeForm]
@@ -103,7 +104,7 @@ def docfreq(
     return manifest
 
 
-def check_shards(folder: Path) -> dict[str, Any]:
+def check_shards(folder: Path | Folder) -> dict[str, Any]:
     """The manifest of a folder of shards.
 
     Raises:
@@ -140,7 +141,7 @@ def _count(
     tokenizers = [absolute_paths(tokenizer) for tokenizer in config.tables.values()]
     counted = ray.data.from_items(items, override_num_blocks=len(items)).map(
         CountShard,  # pyright: ignore[reportArgumentType]
-        fn_constructor_args=(config.shards.absolute(), tokenizers, parts.absolute()),
+        fn_constructor_args=(Folder.at(config.shards).absolute(), tokenizers, parts.absolute()),
         compute=actors,
         num_cpus=1,
     )

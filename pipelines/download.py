@@ -8,7 +8,7 @@ the bytes of every shard are those of an undisturbed run.
 import itertools
 import json
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -22,20 +22,22 @@ from pipelines.config_errors import ConfigError
 from pipelines.ingest.duplicates import drop, find_duplicates
 from pipelines.ingest.grouping import group_by_url
 from pipelines.ingest.local import read_image_folder, read_table_images
+from pipelines.ingest.lock import locked
 from pipelines.ingest.monitor import Board, Monitor
-from pipelines.ingest.plan import Plan, add_retry, locked, write_plan
+from pipelines.ingest.plan import Plan, add_retry, write_plan
 from pipelines.ingest.settings import DownloadConfig
-from pipelines.ingest.shard import count_outcomes, read_stats, remove_temporary, write_json
+from pipelines.ingest.shard import count_outcomes, read_stats, remove_temporary
 from pipelines.ingest.summary import write_summary
 from pipelines.ingest.url_list import Columns, file_digest, read_url_list
 from pipelines.ingest.worker import IngestShard
 from pipelines.journal import Journal
+from vlp.data.folder import Folder, LocalFolder
 from vlp.data.shards import MANIFEST, read_manifest
 
 
 def download(
     config: DownloadConfig,
-    output: Path,
+    output: Path | Folder,
     *,
     machine: MachineConfig,
     journal: Journal,
@@ -51,6 +53,7 @@ def download(
         ConfigError: the URL list cannot be read, the folder was made from another list or other settings,
             another download or nobody at all can write there, or too few URLs succeed.
     """
+    output = Folder.at(output)
     current = plan(config, output)
     journal.dataset(
         name=config.url_list.name,
@@ -59,19 +62,21 @@ def download(
         context="download",
         profile={"num_urls": current.num_urls, "identity": current.identity},
     )
-    with locked(output):
+    with locked(output) as check_lock:
         is_retry_cut = len(current.rounds) > 1 and current.missing(output)
-        _make_shards(config, output, current, machine=machine, journal=journal)
+        _make_shards(config, output, current, machine=machine, journal=journal, check_lock=check_lock)
         if retry is not None and not is_retry_cut:
             size = config.number_sample_per_shard
             current = add_retry(current, output, only=retry, shard_size=size)
-            _make_shards(config, output, current, machine=machine, journal=journal)
+            _make_shards(config, output, current, machine=machine, journal=journal, check_lock=check_lock)
         _drop_duplicates(config, output, current, machine)
+        check_lock()
         return _finish(output, current, journal)
 
 
-def plan(config: DownloadConfig, output: Path) -> Plan:
+def plan(config: DownloadConfig, output: Path | Folder) -> Plan:
     """Divide the URL list into shards, unless that was done before."""
+    output = Folder.at(output)
     files = config.list_files()
     settings = {key: value for key, value in to_dict(config).items() if key not in config.MANNER}
     identity = fingerprint(file_digest(files), settings)
@@ -100,7 +105,13 @@ def _read_list(config: DownloadConfig, files: list[Path]) -> Iterator[pa.Table]:
 
 
 def _make_shards(
-    config: DownloadConfig, output: Path, current: Plan, *, machine: MachineConfig, journal: Journal
+    config: DownloadConfig,
+    output: Folder,
+    current: Plan,
+    *,
+    machine: MachineConfig,
+    journal: Journal,
+    check_lock: Callable[[], None],
 ) -> None:
     todo = current.missing(output)
     if not todo:
@@ -108,7 +119,7 @@ def _make_shards(
     if len(todo) < len(current.shards):
         done = len(current.shards) - len(todo)
         print(f"[download] {done:,} of {len(current.shards):,} shards are there already", flush=True)
-    made = [read_stats(output, name) for name in sorted(set(current.shards) - set(todo))]
+    made = read_stats(output, sorted(set(current.shards) - set(todo)))
     connect(machine, min_cpus=1)
     import ray
 
@@ -125,6 +136,7 @@ def _make_shards(
     )
     with monitor, closing(_map(IngestShard, worker, [{"name": name} for name in todo], num_workers)) as rows:
         for row in rows:
+            check_lock()
             if row["failure"]:
                 raise ConfigError(
                     f"{output}: {row['failure']}; once that is mended, the same command goes on from here"
@@ -146,7 +158,7 @@ def _begin(board: Any, name: str) -> int:
 
 
 class _DropDuplicates:
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Folder) -> None:
         self.output = output
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
@@ -154,7 +166,7 @@ class _DropDuplicates:
         return {"name": row["name"]}
 
 
-def _drop_duplicates(config: DownloadConfig, output: Path, current: Plan, machine: MachineConfig) -> None:
+def _drop_duplicates(config: DownloadConfig, output: Folder, current: Plan, machine: MachineConfig) -> None:
     if config.drop_duplicates == "none":
         return
     near = config.near_duplicate_distance if config.drop_duplicates == "near" else None
@@ -185,12 +197,15 @@ def _map(
     yield from results.iter_rows()
 
 
-def _finish(output: Path, current: Plan, journal: Journal) -> dict[str, Any]:
-    shards = [read_stats(output, name) for name in current.shards]
+def _finish(output: Folder, current: Plan, journal: Journal) -> dict[str, Any]:
+    shards = read_stats(output, current.shards)
     outcomes = count_outcomes(shards)
     assert outcomes.total() == current.num_urls, f"{outcomes.total()} outcomes of {current.num_urls} URLs"
-    for file in write_summary(output, outcomes, shards):
-        journal.artifact(file, folder="download")
+    is_here = isinstance(output, LocalFolder)
+    for file in write_summary(output.path if is_here else journal.folder, outcomes, shards):
+        journal.artifact(file, folder="download")  # is read when it is delivered, from this machine
+        if not is_here:
+            output.write(file.name, file.read_bytes())
     num_requests = sum(stats["count"] for stats in shards)
     journal.metrics({f"download/{k}": v for k, v in outcomes.items()}, step=num_requests)
     manifest = {
@@ -201,6 +216,6 @@ def _finish(output: Path, current: Plan, journal: Journal) -> dict[str, Any]:
         "outcomes": dict(sorted(outcomes.items())),
         "shards": [{key: stats[key] for key in stats if key != "examples"} for stats in shards],
     }
-    write_json(output / MANIFEST, manifest)
+    output.write_json(MANIFEST, manifest)
     remove_temporary(output)
     return read_manifest(output)

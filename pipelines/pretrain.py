@@ -19,6 +19,7 @@ from pipelines.evaluate import check_evaluation
 from pipelines.ingest.shard import write_json
 from pipelines.journal import Journal
 from pipelines.mask_preview import preview_masks
+from pipelines.remote_shards import check_cache
 from pipelines.run_config import RunConfig, build_tokenizer
 from pipelines.train_job import CHECKPOINTS, TrainJob
 from vlp.data.document_frequency import DocumentFrequency
@@ -107,6 +108,7 @@ def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
     except ValueError as error:
         raise ConfigError(f"data.mix: {error}") from error
     check_evaluation(config.evaluation)
+    check_cache(config.data, shards, machine.cache)
     return shards
 
 

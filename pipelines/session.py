@@ -9,6 +9,7 @@ from pipelines.delivery import Delivery
 from pipelines.environment import environment_tags
 from pipelines.journal import Journal
 from pipelines.stages import ending
+from vlp.data.folder import Folder
 
 Stage = Callable[..., dict[str, Any]]
 
@@ -20,7 +21,7 @@ def tracked(machine: MachineConfig, *, experiment: str) -> Delivery:
 
 
 def standalone(
-    name: str, stage: Stage, config: Any, output: Path, *, machine: MachineConfig
+    name: str, stage: Stage, config: Any, output: Path | Folder, *, machine: MachineConfig
 ) -> dict[str, Any]:
     """Run one stage outside of a pipeline, tracked as a run of the experiment `vlp`; returns its manifest."""
     label = f"{name}-{fingerprint(str(output.absolute()))[:8]}"

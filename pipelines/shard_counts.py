@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipelines.ingest.outcome import SUCCESS
-from pipelines.ingest.shard import WRITER
 from vlp.data.document_frequency import DocumentFrequency, count_documents
+from vlp.data.folder import WRITER, Folder
 from vlp.tokenizers import Tokenizer, TokenizerConfig
 from vlp.tokenizers.words import count_words, write_word_counts
 
@@ -42,14 +41,14 @@ def read_tokens(file: Path) -> DocumentFrequency:
 class CountShard:
     """An actor that writes what is missing of a shard's files into `folder`."""
 
-    def __init__(self, shards: Path, tokenizers: list[TokenizerConfig], folder: Path) -> None:
+    def __init__(self, shards: Folder, tokenizers: list[TokenizerConfig], folder: Path) -> None:
         self.shards = shards
         self.tokenizers = [config.build() for config in tokenizers]
         self.folder = folder
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Count the shard of `row["name"]`, whose tar has the checksum `row["tar_sha256"]`."""
-        captions = _captions(self.shards / f"{row['name']}.parquet")
+        captions = _captions(self.shards.table(f"{row['name']}.parquet", ["status", "captions"]))
         words = words_file(self.folder, row["tar_sha256"])
         if not words.is_file():
             _write_whole(words, partial(write_word_counts, _count_words(captions)))
@@ -60,10 +59,9 @@ class CountShard:
         return row
 
 
-def _captions(index_file: Path) -> pa.Array:
+def _captions(index: pa.Table) -> pa.Array:
     """All captions of all samples of a shard, one after another."""
-    table = pq.read_table(index_file, columns=["status", "captions"])
-    return table.filter(pc.field("status") == SUCCESS)["captions"].combine_chunks().flatten()
+    return index.filter(pc.field("status") == SUCCESS)["captions"].combine_chunks().flatten()
 
 
 def _batches(captions: pa.Array) -> Iterator[list[str]]:

@@ -49,7 +49,8 @@ def _train(job: TrainJob) -> None:
     state = _build(job, device)
     _restore(state)
     model = ray.train.torch.prepare_model(state.objective)
-    recalibration = Recalibration(job.config, shards, job.recalibration_steps)
+    # Without the cache: a few images of every shard would fill it.
+    recalibration = Recalibration(job.config, open_shards(job.config.data), job.recalibration_steps)
     if job.config.num_steps == 0:
         _report(job, state)  # the untrained network, to compare with
     log = StepLog(job.config, job.journal)

@@ -9,6 +9,10 @@ os.environ |= {
     "RAY_AUTH_MODE": "disabled",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    # Of the object store of these tests, which asks for any; Ray's processes inherit them.
+    "AWS_ACCESS_KEY_ID": "tests",
+    "AWS_SECRET_ACCESS_KEY": "tests",
+    "AWS_EC2_METADATA_DISABLED": "true",
 }
 
 import pytest
@@ -39,3 +43,12 @@ def ray_cluster():
     import ray
 
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def object_store():
+    """A server that speaks S3; tests that need it are skipped where none is installed."""
+    from tests.object_store import serving
+
+    with serving(os.environ) as store:
+        yield store

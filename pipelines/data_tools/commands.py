@@ -2,11 +2,16 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-FOLDER = click.Path(path_type=Path)
-OUTPUT = click.option("-o", "--output", type=FOLDER, required=True, help="Folder of the new shards.")
+from pipelines.cli_group import FOLDER, LOCAL
+
+if TYPE_CHECKING:
+    from vlp.data.folder import Folder
+
+OUTPUT = click.option("-o", "--output", type=LOCAL, required=True, help="Folder of the new shards.")
 
 
 @click.group("data")
@@ -18,7 +23,7 @@ def data() -> None:
 
 
 @data.command("index")
-@click.argument("folder", type=FOLDER)
+@click.argument("folder", type=LOCAL)
 @click.argument("settings", nargs=-1)
 def index_command(folder: Path, settings: tuple[str, ...]) -> None:
     """Index tars that img2dataset or webdataset wrote where they lie, so that all commands read them.
@@ -48,7 +53,7 @@ def index_command(folder: Path, settings: tuple[str, ...]) -> None:
 
 @data.command("verify")
 @click.argument("folder", type=FOLDER)
-def verify_command(folder: Path) -> None:
+def verify_command(folder: "Folder") -> None:
     """Hold every tar, index and count against the others; one line per problem, and exit code 1 if any.
 
     Example: vlp data verify shards
@@ -67,7 +72,7 @@ def verify_command(folder: Path) -> None:
 @data.command("describe")
 @click.argument("folder", type=FOLDER)
 @click.option("-o", "--output", type=FOLDER, help="Folder of the card and picture; else FOLDER/card.")
-def describe_command(folder: Path, output: Path | None) -> None:
+def describe_command(folder: "Folder", output: "Folder | None") -> None:
     """Print a data card: counts, sizes, captions and outcomes; also written, with a picture.
 
     Example: vlp data describe shards
@@ -80,7 +85,7 @@ def describe_command(folder: Path, output: Path | None) -> None:
 @data.command("merge")
 @click.argument("folders", type=FOLDER, nargs=-1, required=True)
 @OUTPUT
-def merge_command(folders: tuple[Path, ...], output: Path) -> None:
+def merge_command(folders: "tuple[Folder, ...]", output: Path) -> None:
     """Copy several folders into one with fresh keys, each URL once.
 
     Example: vlp data merge shards more_shards -o all_shards
@@ -97,7 +102,7 @@ def merge_command(folders: tuple[Path, ...], output: Path) -> None:
 @click.argument("folder", type=FOLDER)
 @click.argument("selection", nargs=-1, required=True)
 @OUTPUT
-def subset_command(folder: Path, selection: tuple[str, ...], output: Path) -> None:
+def subset_command(folder: "Folder", selection: tuple[str, ...], output: Path) -> None:
     """Copy the samples that are listed, and whose index allows it, into a folder of their own.
 
     SELECTION is keys=FILE (one key per line, or a Parquet file with a column `key`), and comparisons of a

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from pipelines.data_tools.reshard import Source
 from pipelines.ingest.outcome import SUCCESS
+from vlp.data.folder import Folder
 from vlp.pictures.distributions import Histogram, distributions
 
 CARD, PICTURE = "card.md", "distributions.png"
@@ -58,7 +59,7 @@ class Seen:
         return len(sums) - len(np.unique(sums))
 
 
-def describe(folder: Path, output: Path) -> str:
+def describe(folder: Path | Folder, output: Path | Folder) -> str:
     """Write the card and its picture into a folder; returns the card.
 
     Raises:
@@ -67,10 +68,10 @@ def describe(folder: Path, output: Path) -> str:
     source, seen = Source.open(folder), Seen()
     for name in source.shards:
         seen.add(source.index(name, COLUMNS))
-    output.mkdir(parents=True, exist_ok=True)
-    distributions(seen.histograms, source.manifest["outcomes"]).save(output / PICTURE)
-    card = _card(source, seen)
-    (output / CARD).write_text(card)
+    card, output = _card(source, seen), Folder.at(output)
+    with output.writing(PICTURE) as stream:
+        distributions(seen.histograms, source.manifest["outcomes"]).save(stream, "PNG")
+    output.write(CARD, card.encode())
     return card
 
 

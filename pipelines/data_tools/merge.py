@@ -12,6 +12,7 @@ from pipelines.data_tools.reshard import Source, check_absent, renumbered, shard
 from pipelines.ingest.outcome import SUCCESS
 from pipelines.ingest.shard import Sample
 from pipelines.progress import Progress
+from vlp.data.folder import Folder
 
 
 class Overlap(NamedTuple):
@@ -25,7 +26,7 @@ class Overlap(NamedTuple):
     """Rows whose key is also that of an earlier row."""
 
 
-def merge(folders: Sequence[Path], output: Path) -> dict[str, Any]:
+def merge(folders: Sequence[Path | Folder], output: Path) -> dict[str, Any]:
     """Write the folder; returns its manifest, with the counts of what occurred twice.
 
     All rows get fresh keys, as the numbering of every folder begins at 0; which folders they come from is in

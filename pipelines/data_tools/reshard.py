@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.config import fingerprint
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.outcome import SUCCESS, StoredImage
 from pipelines.ingest.shard import Sample, write_json, write_shard
+from vlp.data.folder import Folder
 from vlp.data.shards import MANIFEST, read_manifest
 
 SHARD_DIGITS = 5
@@ -29,14 +29,14 @@ SHARD_DIGITS = 5
 class Source:
     """A folder of shards that is read."""
 
-    folder: Path
+    folder: Folder
     manifest: dict[str, Any] = field(repr=False)
 
     @classmethod
-    def open(cls, folder: Path) -> "Source":
+    def open(cls, folder: Path | Folder) -> "Source":
         """Raises a ConfigError if the folder is no complete folder of shards."""
         try:
-            return cls(folder, read_manifest(folder))
+            return cls(Folder.at(folder), read_manifest(folder))
         except ValueError as error:
             raise ConfigError(str(error)) from error
 
@@ -47,11 +47,11 @@ class Source:
 
     def index(self, shard: str, columns: list[str] | None = None) -> pa.Table:
         """One row per URL of a shard."""
-        return pq.read_table(self.folder / f"{shard}.parquet", columns=columns)
+        return self.folder.table(f"{shard}.parquet", columns)
 
     def samples(self, shard: str, rows: pa.Table) -> Iterator[Sample]:
         """Rows of a shard's index, with the encoded images of its tar."""
-        with (self.folder / f"{shard}.tar").open("rb") as tar:
+        with self.folder.fetched(f"{shard}.tar") as tar:
             for row in rows.to_pylist():
                 encoded = None
                 if row["status"] == SUCCESS:

@@ -16,6 +16,7 @@ from pipelines.config_errors import ConfigError, nearest
 from pipelines.data_tools.reshard import Source, check_absent, shard_size, write_folder
 from pipelines.ingest.shard import Sample
 from pipelines.progress import Progress
+from vlp.data.folder import Folder
 from vlp.data.index_schema import INDEX_SCHEMA
 
 COMPARISON = re.compile(r"\s*(\w+)\s*(==|!=|>=|<=|>|<)\s*(.*?)\s*")
@@ -59,7 +60,7 @@ class Selection:
         return index.filter(pa.array([key in self.keys for key in index["key"].to_pylist()], pa.bool_()))
 
 
-def subset(folder: Path, texts: Sequence[str], output: Path) -> dict[str, Any]:
+def subset(folder: Path | Folder, texts: Sequence[str], output: Path) -> dict[str, Any]:
     """Write the folder; returns its manifest. Samples keep their keys, so they are found in the old one.
 
     Raises:

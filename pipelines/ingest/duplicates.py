@@ -9,16 +9,15 @@ import os
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipelines.ingest.outcome import DOWNLOADED, DUPLICATE, NEAR_DUPLICATE, SUCCESS, StoredImage
 from pipelines.ingest.shard import Sample, read_stats, write_shard
+from vlp.data.folder import Folder, LocalFile
 
 Drops = dict[str, tuple[str, str]]
 """Key of an image to the outcome and message that it gets."""
@@ -33,7 +32,7 @@ class _Images(NamedTuple):
     hashes: np.ndarray
 
 
-def find_duplicates(output: Path, names: Sequence[str], *, near: int | None) -> dict[str, Drops]:
+def find_duplicates(output: Folder, names: Sequence[str], *, near: int | None) -> dict[str, Drops]:
     """What is to be dropped of each shard that still holds duplicates.
 
     Args:
@@ -81,37 +80,37 @@ def first_alike(hashes: np.ndarray, distance: int) -> np.ndarray:
     return first
 
 
-def drop(output: Path, name: str, drops: Drops) -> dict[str, Any]:
+def drop(output: Folder, name: str, drops: Drops) -> dict[str, Any]:
     """Write a shard again without some of its images; returns its counts.
 
     May be cut at any point and repeated: images are found by their names in the tar, which is replaced first.
     """
-    stats = read_stats(output, name)
-    rows = pq.read_table(output / f"{name}.parquet").to_pylist()
-    return write_shard(output, name, _samples(output / f"{name}.tar", rows, drops), retried=stats["retried"])
+    (stats,) = read_stats(output, [name])
+    rows = output.table(f"{name}.parquet").to_pylist()
+    with output.fetched(f"{name}.tar") as tar:
+        return write_shard(output, name, _samples(tar, rows, drops), retried=stats["retried"])
 
 
-def _samples(tar: Path, rows: list[dict[str, Any]], drops: Drops) -> Iterator[Sample]:
-    with tar.open("rb") as stream:
-        with tarfile.open(fileobj=stream) as members:
-            places = {m.name: (m.size, m.offset_data) for m in members if m.name.endswith(".jpg")}
-        for row in rows:
-            outcome, error = drops.get(row["key"], (row["status"], row["error_message"]))
-            encoded = None
-            if outcome == SUCCESS:
-                encoded = os.pread(stream.fileno(), *places[f"{row['key']}.jpg"])
-            size = (row["width"], row["height"]) if encoded is not None else (0, 0)
-            original_size = (row["original_width"], row["original_height"])
-            image = StoredImage(outcome, error, encoded, size, original_size, row["sha256"], row["dhash"])
-            yield Sample(row["key"], row["url"], row["captions"], image)
+def _samples(tar: LocalFile, rows: list[dict[str, Any]], drops: Drops) -> Iterator[Sample]:
+    with tarfile.open(fileobj=tar) as members:
+        places = {m.name: (m.size, m.offset_data) for m in members if m.name.endswith(".jpg")}
+    for row in rows:
+        outcome, error = drops.get(row["key"], (row["status"], row["error_message"]))
+        encoded = None
+        if outcome == SUCCESS:
+            encoded = os.pread(tar.fileno(), *places[f"{row['key']}.jpg"])
+        size = (row["width"], row["height"]) if encoded is not None else (0, 0)
+        original_size = (row["original_width"], row["original_height"])
+        image = StoredImage(outcome, error, encoded, size, original_size, row["sha256"], row["dhash"])
+        yield Sample(row["key"], row["url"], row["captions"], image)
 
 
-def _read(output: Path, names: Sequence[str]) -> tuple[_Images, np.ndarray]:
+def _read(output: Folder, names: Sequence[str]) -> tuple[_Images, np.ndarray]:
     """All images of a set, and whether each is stored."""
     columns = ["key", "sha256", "dhash", "status"]
     parts = []
     for name in names:
-        index = pq.read_table(output / f"{name}.parquet", columns=columns)
+        index = output.table(f"{name}.parquet", columns)
         parts.append(index.filter(pc.field("status").isin(sorted(DOWNLOADED))))
     table = pa.concat_tables(parts)
     digests = bytes.fromhex("".join(digest[:32] for digest in table["sha256"].to_pylist()))

@@ -1,22 +1,19 @@
 """Which URLs make which shard: written once, and extended by a round of shards for each retry."""
 
-import fcntl
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.feather
-import pyarrow.parquet as pq
 
 from pipelines.config_errors import ConfigError, nearest
 from pipelines.ingest.outcome import DOWNLOADED, MEANINGS, is_outcome
-from pipelines.ingest.shard import write_json
+from pipelines.ingest.shard import READERS, stats_file
+from vlp.data.folder import Folder
 
 FOLDER, FILE = "plan", "plan.json"
 ANY_OF = {"http_4xx": "http_4", "http_5xx": "http_5"}
@@ -33,39 +30,40 @@ class Plan:
     """Number of shards after the first download, and after each retry."""
 
     @classmethod
-    def read(cls, output: Path) -> "Plan | None":
+    def read(cls, output: Folder) -> "Plan | None":
         """The plan of a folder, None if it has none yet."""
-        file = output / FOLDER / FILE
-        if not file.is_file():
+        folder = output / FOLDER
+        if FILE not in folder.names():
             return None
-        saved = json.loads(file.read_text())
+        saved = folder.read_json(FILE)
         return cls(saved["identity"], saved["num_urls"], saved["rounds"])
 
-    def write(self, output: Path) -> None:
+    def write(self, output: Folder) -> None:
         """Commit the plan; the files of its shards are there already."""
-        write_json(output / FOLDER / FILE, asdict(self))
+        (output / FOLDER).write_json(FILE, asdict(self))
 
     @property
     def shards(self) -> list[str]:
         """Names of all shards."""
         return [f"{shard:05d}" for shard in range(self.rounds[-1])]
 
-    def missing(self, output: Path) -> list[str]:
+    def missing(self, output: Folder) -> list[str]:
         """Names of the shards that are not committed."""
-        return [name for name in self.shards if not (output / f"{name}_stats.json").is_file()]
+        there = output.names()
+        return [name for name in self.shards if stats_file(name) not in there]
 
-    def retried(self, output: Path, names: Sequence[str]) -> Counter[str]:
+    def retried(self, output: Folder, names: Sequence[str]) -> Counter[str]:
         """How the URLs of some shards ended before they were tried again there."""
         tried_again = [name for name in names if int(name) >= self.rounds[0]]
         return Counter(row["previous"] for name in tried_again for row in read_urls(output, name))
 
 
-def read_urls(output: Path, name: str) -> list[dict[str, Any]]:
+def read_urls(output: Folder, name: str) -> list[dict[str, Any]]:
     """One row per URL of a shard: `url`, `captions`, `digest`, and `previous`, its outcome before a retry."""
-    return pyarrow.feather.read_table(output / FOLDER / f"{name}.arrow").to_pylist()
+    return _read_plan(output, name).to_pylist()
 
 
-def write_plan(tables: Iterable[pa.Table], output: Path, *, identity: str, shard_size: int) -> Plan:
+def write_plan(tables: Iterable[pa.Table], output: Folder, *, identity: str, shard_size: int) -> Plan:
     """Divide URLs into shards; they come as `url`, `captions` and `digest`, part by part."""
     rows = (table.append_column("previous", pa.nulls(len(table), pa.string())) for table in tables)
     sizes = _write_shards(rows, output, first=0, shard_size=shard_size)
@@ -88,7 +86,7 @@ def read_retry(only: str) -> list[str]:
     return names
 
 
-def add_retry(plan: Plan, output: Path, *, only: Sequence[str], shard_size: int) -> Plan:
+def add_retry(plan: Plan, output: Folder, *, only: Sequence[str], shard_size: int) -> Plan:
     """A plan with a round of shards more: the URLs whose last outcome is one of `only`, or any failure.
 
     It stays as it is where nothing is to be tried again.
@@ -103,41 +101,24 @@ def add_retry(plan: Plan, output: Path, *, only: Sequence[str], shard_size: int)
     return plan
 
 
-@contextmanager
-def locked(output: Path) -> Iterator[None]:
-    """Keep other downloads out of a folder; the lock goes with its process, however that ends.
-
-    Raises:
-        ConfigError: another download has the folder, or nothing can be written there.
-    """
-    try:
-        (output / FOLDER).mkdir(parents=True, exist_ok=True)
-        file = (output / FOLDER / "lock").open("w")
-    except OSError as error:
-        raise ConfigError(
-            f"{output}: cannot write there ({error.strerror}); choose another folder"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(
-                f"{output}: another download writes there; wait for its end or choose another folder"
-            ) from error
-        yield
-
-
-def _write_shards(tables: Iterable[pa.Table], output: Path, *, first: int, shard_size: int) -> list[int]:
+def _write_shards(tables: Iterable[pa.Table], output: Folder, *, first: int, shard_size: int) -> list[int]:
     """Write the URLs of shards, from number `first` on; the number of URLs of each."""
     folder = output / FOLDER
-    for leftover in folder.glob("*.arrow"):  # of a plan that was cut and was another one
-        if int(leftover.stem) >= first:
-            leftover.unlink()
-    sizes = []
-    for part in _slices(tables, shard_size):
-        file = folder / f"{first + len(sizes):05d}.arrow"
-        pyarrow.feather.write_feather(part, file, compression="zstd")
-        sizes.append(len(part))
+    for leftover in folder.names():  # of a plan that was cut and was another one
+        stem, _, suffix = leftover.partition(".")
+        if suffix == "arrow" and int(stem) >= first:
+            folder.delete(leftover)
+
+    def write(number: int, part: pa.Table) -> int:
+        with folder.writing(f"{first + number:05d}.arrow") as stream:
+            pyarrow.feather.write_feather(part, stream, compression="zstd")
+        return len(part)
+
+    sizes: list[int] = []
+    parts = enumerate(_slices(tables, shard_size))
+    with ThreadPool(READERS) as pool:
+        while some := list(itertools.islice(parts, READERS)):
+            sizes += pool.starmap(write, some)
     return sizes
 
 
@@ -153,12 +134,17 @@ def _slices(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
     yield from rest
 
 
-def _last_outcomes(plan: Plan, output: Path) -> Iterator[pa.Table]:
+def _read_plan(output: Folder, name: str) -> pa.Table:
+    with (output / FOLDER).open(f"{name}.arrow") as file:
+        return pyarrow.feather.read_table(file)
+
+
+def _last_outcomes(plan: Plan, output: Folder) -> Iterator[pa.Table]:
     """The URLs of the plan in its order, with their last outcomes as `previous`."""
     rounds = [plan.shards[low:high] for low, high in itertools.pairwise([0, *plan.rounds])]
     retries = [_Outcomes(output, names) for names in rounds[1:]]
     for name in rounds[0]:
-        urls = pyarrow.feather.read_table(output / FOLDER / f"{name}.arrow").drop_columns(["previous"])
+        urls = _read_plan(output, name).drop_columns(["previous"])
         last = []
         for url, status in _outcomes(output, name):
             latest = status
@@ -171,7 +157,7 @@ def _last_outcomes(plan: Plan, output: Path) -> Iterator[pa.Table]:
 class _Outcomes:
     """How the URLs of a retry ended, which are some of those of the plan, in its order."""
 
-    def __init__(self, output: Path, names: Sequence[str]) -> None:
+    def __init__(self, output: Folder, names: Sequence[str]) -> None:
         self._rows = (row for name in names for row in _outcomes(output, name))
         self._next = next(self._rows, None)
 
@@ -184,9 +170,9 @@ class _Outcomes:
         return outcome
 
 
-def _outcomes(output: Path, name: str) -> Iterator[tuple[str, str]]:
+def _outcomes(output: Folder, name: str) -> Iterator[tuple[str, str]]:
     """URL and outcome of every row of a shard, in the order of the plan."""
-    index = pq.read_table(output / f"{name}.parquet", columns=["url", "status"])
+    index = output.table(f"{name}.parquet", ["url", "status"])
     yield from zip(index["url"].to_pylist(), index["status"].to_pylist(), strict=True)
 
 

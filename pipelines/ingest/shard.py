@@ -5,10 +5,9 @@ import io
 import json
 import os
 import tarfile
-import tempfile
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -16,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.ingest.outcome import RESIZE_FAILURES, SUCCESS, StoredImage
+from vlp.data.folder import Folder, LocalFolder
 from vlp.data.index_schema import INDEX_SCHEMA
 
-WRITER = uuid.uuid4().hex[:8]
 NUM_EXAMPLES = 3
+READERS = 16  # at a time, of small files that may be far away
 
 
 class Sample(NamedTuple):
@@ -37,8 +37,8 @@ class Spool:
     The file has no name, so nothing of it stays behind when its process is killed.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+    def __init__(self, folder: Folder) -> None:
+        self._file = folder.scratch()
         self._samples: list[tuple[Sample, int, int]] = []
 
     def add(self, sample: Sample) -> None:
@@ -61,19 +61,28 @@ class Spool:
 
 
 def write_shard(
-    folder: Path, name: str, samples: Iterable[Sample], *, retried: Mapping[str, int] | None = None
+    folder: Path | Folder, name: str, samples: Iterable[Sample], *, retried: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
     """Write `name`.tar, .parquet and _stats.json, in this order; the last one commits the shard.
 
     The bytes depend on the samples alone, which are in the order of their keys. `retried` counts the
     outcomes that the URLs had in earlier shards. Returns the counts.
     """
-    try:
-        return _write_shard(folder, name, samples, retried or {})
-    except BaseException:
-        for file in folder.glob(f"{name}*.{WRITER}.tmp"):  # a full disk needs the space
-            file.unlink(missing_ok=True)
-        raise
+    folder = Folder.at(folder)
+    with folder.writing(f"{name}.tar") as tar:
+        rows = _write_tar(tar, name, samples)
+        tar.seek(0)
+        contents = {"tar_sha256": hashlib.file_digest(tar, "sha256").hexdigest(), "tar_bytes": tar.tell()}
+    with folder.writing(f"{name}.parquet") as index:
+        pq.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA), index)
+    stats = _count(name, rows, retried or {}) | contents
+    folder.write_json(stats_file(name), stats)
+    return stats
+
+
+def stats_file(name: str) -> str:
+    """The file that commits a shard."""
+    return f"{name}_stats.json"
 
 
 def count_outcomes(shards: Iterable[dict[str, Any]]) -> Counter[str]:
@@ -85,35 +94,29 @@ def count_outcomes(shards: Iterable[dict[str, Any]]) -> Counter[str]:
     return +outcomes
 
 
-def read_stats(folder: Path, name: str) -> dict[str, Any]:
-    """The counts of a committed shard."""
-    return json.loads((folder / f"{name}_stats.json").read_text())
+def read_stats(folder: Folder, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The counts of committed shards."""
+    with ThreadPool(READERS) as pool:
+        return pool.map(folder.read_json, map(stats_file, names))
 
 
-def remove_temporary(folder: Path) -> None:
+def remove_temporary(folder: Path | Folder) -> None:
     """Delete what writers that were killed left behind."""
-    for file in folder.glob("*.tmp"):
-        file.unlink()
+    folder = Folder.at(folder)
+    for name in folder.names():
+        if name.endswith(".tmp"):
+            folder.delete(name)
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file whole or not at all."""
-    _temporary(path).write_text(json.dumps(content, indent=1))
-    _commit(path)
+    LocalFolder(path.parent).write_json(path.name, content)
 
 
-def _write_shard(
-    folder: Path, name: str, samples: Iterable[Sample], retried: Mapping[str, int]
-) -> dict[str, Any]:
-    tar, index = folder / f"{name}.tar", folder / f"{name}.parquet"
-    rows = _write_tar(tar, name, samples)
-    pq.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA), _temporary(index))
-    _commit(index)
-    with tar.open("rb") as stream:
-        checksum = hashlib.file_digest(stream, "sha256").hexdigest()
+def _count(name: str, rows: Sequence[dict[str, Any]], retried: Mapping[str, int]) -> dict[str, Any]:
     outcomes = Counter(row["status"] for row in rows)
     failed_to_resize = sum(outcomes[outcome] for outcome in RESIZE_FAILURES)
-    stats = {
+    return {
         "name": name,
         "count": len(rows),
         "successes": outcomes[SUCCESS],
@@ -122,11 +125,7 @@ def _write_shard(
         "status_dict": dict(sorted(outcomes.items())),
         "retried": dict(sorted(retried.items())),
         "examples": _examples(rows),
-        "tar_sha256": checksum,
-        "tar_bytes": tar.stat().st_size,
     }
-    write_json(folder / f"{name}_stats.json", stats)
-    return stats
 
 
 def _examples(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, str]]]:
@@ -140,18 +139,15 @@ def _examples(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, str]]]
     return dict(sorted(examples.items()))
 
 
-def _write_tar(path: Path, shard: str, samples: Iterable[Sample]) -> list[dict[str, Any]]:
+def _write_tar(stream: BinaryIO, shard: str, samples: Iterable[Sample]) -> list[dict[str, Any]]:
     rows = []
-    with _temporary(path).open("wb") as stream:
-        tar = tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
-        with tar:
-            for sample in samples:
-                row = _describe(sample) | {"shard": shard}
-                place = {}
-                if sample.image.encoded is not None:
-                    place = _add_sample(tar, stream, sample, row)
-                rows.append(row | place | {"dhash": sample.image.dhash})
-    _commit(path)
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample in samples:
+            row = _describe(sample) | {"shard": shard}
+            place = {}
+            if sample.image.encoded is not None:
+                place = _add_sample(tar, stream, sample, row)
+            rows.append(row | place | {"dhash": sample.image.dhash})
     return rows
 
 
@@ -189,16 +185,3 @@ def _describe(sample: Sample) -> dict[str, Any]:
         "original_height": image.original_size[1],
         "sha256": image.sha256,
     }
-
-
-def _temporary(path: Path) -> Path:
-    # A killed driver's actors live some seconds longer: no two processes may write one file.
-    return path.with_name(f"{path.name}.{WRITER}.tmp")
-
-
-def _commit(path: Path) -> None:
-    """Make the temporary file durable, then give it its name."""
-    temporary = _temporary(path)
-    with temporary.open("rb") as stream:
-        os.fsync(stream.fileno())
-    temporary.replace(path)

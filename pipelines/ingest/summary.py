@@ -12,11 +12,11 @@ from pipelines.ingest.shard import NUM_EXAMPLES
 TABLE, PICTURE = "outcomes.csv", "outcomes.png"
 
 
-def write_summary(output: Path, outcomes: Counter[str], shards: Iterable[dict[str, Any]]) -> list[Path]:
+def write_summary(folder: Path, outcomes: Counter[str], shards: Iterable[dict[str, Any]]) -> list[Path]:
     """Write `outcomes.csv` and `outcomes.png`; returns their paths."""
-    _write_table(output / TABLE, outcomes, _examples(shards))
-    _draw(output / PICTURE, outcomes)
-    return [output / TABLE, output / PICTURE]
+    _write_table(folder / TABLE, outcomes, _examples(shards))
+    _draw(folder / PICTURE, outcomes)
+    return [folder / TABLE, folder / PICTURE]
 
 
 def _write_table(path: Path, outcomes: Counter[str], examples: dict[str, list[dict[str, str]]]) -> None:

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
-from pathlib import Path
 from typing import Any
 
 from pipelines.ingest.fetch import Fetcher, Request
@@ -15,7 +14,8 @@ from pipelines.ingest.local import LocalImages
 from pipelines.ingest.outcome import Download, StoredImage
 from pipelines.ingest.plan import read_urls
 from pipelines.ingest.settings import DownloadConfig
-from pipelines.ingest.shard import Sample, Spool, read_stats, write_shard
+from pipelines.ingest.shard import Sample, Spool, stats_file, write_shard
+from vlp.data.folder import Folder
 
 REPORT_SECONDS = 1.0
 MAX_ATTEMPTS = 3
@@ -39,7 +39,7 @@ class IngestShard:
     def __init__(
         self,
         config: DownloadConfig,
-        output: Path,
+        output: Folder,
         num_workers: int,
         report: Report,
         begin: Begin = lambda name: 1,
@@ -77,7 +77,7 @@ class IngestShard:
 
     def _committed(self, name: str) -> dict[str, Any] | None:
         try:
-            return read_stats(self.output, name)
+            return self.output.read_json(stats_file(name))
         except FileNotFoundError:
             return None
 

@@ -90,12 +90,13 @@ def count(shards: Path, parts: Path, times: int) -> None:
     from operator import add
 
     from pipelines.shard_counts import CountShard, read_tokens, tokens_file, words_file
+    from vlp.data.folder import Folder
     from vlp.tokenizers.clip_bpe import ClipBPEConfig
     from vlp.tokenizers.words import add_word_counts
 
     parts.mkdir()
     tokenizer = ClipBPEConfig()
-    count_shard = CountShard(shards, [tokenizer], parts)
+    count_shard = CountShard(Folder.at(shards), [tokenizer], parts)
     names = [file.stem for file in sorted(shards.glob("*.parquet"))]
     checksums = []
     for turn in range(times):

@@ -1,7 +1,6 @@
 """A cached shard is the shard, whole and verified, whoever else reads, writes or dies; room is bounded."""
 
 import hashlib
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vlp.data.cache import ShardCache
+from vlp.data.folder import Folder
 
 SIZE = 50_000
 
@@ -30,11 +30,8 @@ def small_cache(tmp_path: Path, num_bytes: int) -> ShardCache:
 
 
 def read(cache: ShardCache, tar: Path, checksum: str) -> bytes:
-    descriptor = cache.open(tar, checksum)
-    try:
-        return os.pread(descriptor, 2 * SIZE, 0)
-    finally:
-        os.close(descriptor)
+    with cache.open(Folder.at(tar.parent), tar.name, checksum) as copy:
+        return copy.read_at(2 * SIZE, 0)
 
 
 def used(cache: ShardCache) -> int:
@@ -66,11 +63,11 @@ def test_the_least_recently_used_copies_make_room(tars, tmp_path: Path) -> None:
 def test_an_open_copy_is_read_on_after_it_made_room(tars, tmp_path: Path) -> None:
     cache = small_cache(tmp_path, SIZE)
     (first, checksum), *others = tars.items()
-    descriptor = cache.open(first, checksum)
+    copy = cache.open(Folder.at(first.parent), first.name, checksum)
     for item in others:
         read(cache, *item)
-    assert os.pread(descriptor, 2 * SIZE, 0) == bytes(SIZE)
-    os.close(descriptor)
+    assert copy.read_at(2 * SIZE, 0) == bytes(SIZE)
+    copy.close()
 
 
 def test_a_shard_larger_than_the_cache_is_read_where_it_lies(tars, tmp_path: Path) -> None:
@@ -85,7 +82,7 @@ def test_a_shard_with_another_checksum_is_refused_and_leaves_nothing(tars, tmp_p
     tar, checksum = next(iter(tars.items()))
     tar.write_bytes(bytes([9]) * SIZE)
     with pytest.raises(ValueError, match="checksum"):
-        cache.open(tar, checksum)
+        cache.open(Folder.at(tar.parent), tar.name, checksum)
     assert used(cache) == 0
 
 
@@ -95,17 +92,17 @@ def test_a_relative_folder_is_refused() -> None:
 
 
 READER = """
-import hashlib, os, sys
+import hashlib, sys
 from pathlib import Path
 from vlp.data.cache import ShardCache
+from vlp.data.folder import Folder
 cache = ShardCache(folder=Path(sys.argv[1]), gigabytes=float(sys.argv[2]))
 for turn in range(int(sys.argv[4])):
     for tar in sorted(Path(sys.argv[3]).glob("*.tar"))[::1 if turn % 2 else -1]:
         checksum = hashlib.sha256(tar.read_bytes()).hexdigest()
-        descriptor = cache.open(tar, checksum)
-        content = os.pread(descriptor, 1 << 24, 0)
+        with cache.open(Folder.at(tar.parent), tar.name, checksum) as copy:
+            content = copy.read_at(1 << 24, 0)
         assert hashlib.sha256(content).hexdigest() == checksum, len(content)
-        os.close(descriptor)
 """
 
 

@@ -14,12 +14,13 @@ import pytest
 from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
 from pipelines.download import DownloadConfig, download, plan
-from pipelines.ingest.plan import locked
+from pipelines.ingest.lock import locked
 from pipelines.ingest.worker import IngestShard
 from pipelines.journal import Journal
 from pipelines.serve import ImageServer
 from pipelines.serve_failures import FailureRates
 from tests.pipelines.ports import free_port
+from vlp.data.folder import Folder
 
 PORT = free_port()
 
@@ -73,7 +74,7 @@ def test_a_disk_without_room_leaves_nothing_and_is_no_obstacle_later(
     calm, full = tmp_path / "calm", tmp_path / "full"
     for output in (calm, full):
         plan(config, output)
-    ingest = {output: IngestShard(config, output, 1, lambda *_: True) for output in (calm, full)}
+    ingest = {output: IngestShard(config, Folder.at(output), 1, lambda *_: True) for output in (calm, full)}
     done = ingest[calm]({"name": "00000"})
     assert json.loads(done["stats"])["count"] == 10
     with largest_file(room):
@@ -114,14 +115,14 @@ def test_of_two_downloads_into_one_folder_the_second_is_refused(
     run: Run, config: DownloadConfig, tmp_path: Path
 ) -> None:
     output = tmp_path / "shards"
-    with locked(output):
+    with locked(Folder.at(output)):
         for attempt in (plan, run):
             with pytest.raises(ConfigError, match="another download writes there"):
                 attempt(config, output)
         assert digests(output) == {}
     run(config, output)
     before = digests(output)
-    with locked(output), pytest.raises(ConfigError, match="another download writes there"):
+    with locked(Folder.at(output)), pytest.raises(ConfigError, match="another download writes there"):
         run(config, output)
     assert digests(output) == before
 
@@ -156,6 +157,9 @@ def test_a_shard_that_is_stopped_is_not_written(config: DownloadConfig, tmp_path
         seen.append(Counter(outcomes))
         return False
 
-    assert IngestShard(config, tmp_path, 1, stop)({"name": "00000"}) == {"stats": "", "failure": ""}
+    assert IngestShard(config, Folder.at(tmp_path), 1, stop)({"name": "00000"}) == {
+        "stats": "",
+        "failure": "",
+    }
     assert seen
     assert digests(tmp_path) == {}

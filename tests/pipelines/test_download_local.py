@@ -12,6 +12,7 @@ from pipelines.config_errors import ConfigError
 from pipelines.download import DownloadConfig, plan
 from pipelines.ingest.worker import IngestShard
 from pipelines.serve import ImageServer
+from vlp.data.folder import Folder
 
 CAPTIONS = [["one", "two"], ["größer 日本"], [""], ["last"]]
 
@@ -25,7 +26,7 @@ def ingest(output: Path, **settings: Any) -> list[dict[str, Any]]:
     """The index of the only shard."""
     config = DownloadConfig(image_size=24, allowed_networks=("127.0.0.0/8",), **settings)
     plan(config, output)
-    done = IngestShard(config, output, 1, lambda *_: True)({"name": "00000"})
+    done = IngestShard(config, Folder.at(output), 1, lambda *_: True)({"name": "00000"})
     assert done["failure"] == ""
     return pq.read_table(output / "00000.parquet").to_pylist()
 

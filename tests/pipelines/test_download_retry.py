@@ -17,6 +17,7 @@ from pipelines.journal import Journal
 from pipelines.serve import ImageServer
 from pipelines.serve_failures import FailureRates, failure_of
 from tests.pipelines.ports import free_port
+from vlp.data.folder import Folder
 from vlp.data.shards import ShardSet
 
 PORT = free_port()
@@ -107,13 +108,13 @@ def test_a_retry_that_was_cut_is_finished_and_not_begun_anew(run: Any, tmp_path:
     run(RATES)
     expected, _ = run(retry=["http_404"])
     complete = digests(tmp_path / "shards", "*")
-    rounds = Plan.read(tmp_path / "shards")
+    rounds = Plan.read(Folder.at(tmp_path / "shards"))
     (tmp_path / "shards" / "manifest.json").unlink()
     (tmp_path / "shards" / "00003_stats.json").unlink()
     again, _ = run(retry=["http_404"])
     assert again == expected
     assert digests(tmp_path / "shards", "*") == complete
-    assert Plan.read(tmp_path / "shards") == rounds
+    assert Plan.read(Folder.at(tmp_path / "shards")) == rounds
 
 
 @pytest.mark.parametrize("only", ["timeouts", "success", "duplicate", "http_200", "dns,tiemout"])

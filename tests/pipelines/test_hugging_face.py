@@ -137,7 +137,7 @@ def test_a_column_of_urls_is_a_url_list(layout: str, images: list[bytes], tmp_pa
     split = None if layout == "saved" else "train+test"
     config = DownloadConfig(url_list=folder, split=split)
     (name,) = plan(config, tmp_path / "shards").shards
-    rows = [(row["url"], row["captions"]) for row in read_urls(tmp_path / "shards", name)]
+    rows = [(row["url"], row["captions"]) for row in read_urls(Folder.at(tmp_path / "shards"), name)]
     assert rows == [(f"http://x/{i}.jpg", [f"caption {i}"]) for i in range(24)]
 
 

@@ -12,8 +12,10 @@ import pytest
 
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.grouping import SCHEMA, group_by_url
-from pipelines.ingest.plan import Plan, locked, read_urls, write_plan
+from pipelines.ingest.lock import locked
+from pipelines.ingest.plan import Plan, read_urls, write_plan
 from pipelines.ingest.url_list import Columns, InputFormat, list_files, read_url_list
+from vlp.data.folder import Folder
 
 ROWS = [
     ("http://x/a.jpg", "first, of a"),
@@ -133,13 +135,13 @@ def test_a_plan_holds_every_url_once_in_order_and_nothing_of_an_unfinished_plan(
     rows = [(str(i), "x") for i in range(10)]
     file = write(tmp_path / "urls.csv", rows)
     table = read_url_list([file], Columns(url="url", caption="caption"), input_format="auto")
-    with locked(tmp_path):
+    with locked(Folder.at(tmp_path)):
         (tmp_path / "plan" / "00007.arrow").write_bytes(b"of a longer list, before it was killed")
-        plan = write_plan(table, tmp_path, identity="x", shard_size=4)
-    assert plan == Plan.read(tmp_path)
-    assert plan.shards == ["00000", "00001", "00002"] == plan.missing(tmp_path)
+        plan = write_plan(table, Folder.at(tmp_path), identity="x", shard_size=4)
+    assert plan == Plan.read(Folder.at(tmp_path))
+    assert plan.shards == ["00000", "00001", "00002"] == plan.missing(Folder.at(tmp_path))
     assert plan.num_urls == 10
-    parts = [read_urls(tmp_path, name) for name in plan.shards]
+    parts = [read_urls(Folder.at(tmp_path), name) for name in plan.shards]
     assert [len(part) for part in parts] == [4, 4, 2]
     assert [row["url"] for part in parts for row in part] == [str(i) for i in range(10)]
     assert {path.name for path in (tmp_path / "plan").glob("*.arrow")} == {f"0000{i}.arrow" for i in range(3)}

@@ -1,4 +1,4 @@
-"""A bounded local copy of shards that lie on a slow folder, shared by all processes of a machine."""
+"""A bounded local copy of shards that lie in a slow or remote folder, for all processes of a machine."""
 
 import fcntl
 import hashlib
@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlp.config import StrictConfig
+import pyarrow as pa
 
-CHUNK_BYTES = 1 << 20
+from vlp.config import StrictConfig
+from vlp.data.folder import Folder
+
+CHUNK_BYTES = 1 << 23  # of an object store, a request each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +35,8 @@ class ShardCache(StrictConfig):
         if self.gigabytes <= 0:
             raise ValueError(f"gigabytes must be above 0, got {self.gigabytes}")
 
-    def open(self, source: Path, sha256: str) -> int:
-        """A file descriptor of the local copy of a shard, made now if there is none.
+    def open(self, source: Folder, name: str, sha256: str) -> pa.NativeFile:
+        """The local copy of a shard, made now if there is none.
 
         A shard for which there is no room beside those that are being copied is read where it lies.
 
@@ -45,18 +48,17 @@ class ShardCache(StrictConfig):
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked(sha256):
             try:
-                copied = os.open(copy, os.O_RDONLY)
+                os.utime(copy)
+                return pa.OSFile(str(copy))
             except FileNotFoundError:
-                if self._make_room(copy.with_suffix(".tmp"), source.stat().st_size):
-                    return self._copy(source, copy)
-                return os.open(source, os.O_RDONLY)
-            os.utime(copied)
-            return copied
+                if self._make_room(copy.with_suffix(".tmp"), source.size(name)):
+                    return self._copy(source, name, copy)
+                return source.open(name)
 
-    def _copy(self, source: Path, copy: Path) -> int:
+    def _copy(self, source: Folder, name: str, copy: Path) -> pa.NativeFile:
         temporary = copy.with_suffix(".tmp")
         digest = hashlib.sha256()
-        with source.open("rb") as reader, temporary.open("r+b") as writer:
+        with source.open(name) as reader, temporary.open("r+b") as writer:
             while chunk := reader.read(CHUNK_BYTES):
                 digest.update(chunk)
                 writer.write(chunk)
@@ -67,7 +69,7 @@ class ShardCache(StrictConfig):
                 temporary.unlink()
                 raise ValueError("the tar is not the one that was written: its checksum differs")
             temporary.replace(copy)
-            return os.open(copy, os.O_RDONLY)
+            return pa.OSFile(str(copy))
 
     def _make_room(self, temporary: Path, num_bytes: int) -> bool:
         """Delete the oldest copies until one more fits, and take its place; False if it does not fit."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from vlp.config import StrictConfig
+from vlp.data.folder import Folder
 from vlp.normalization import Normalization
 
 Interpolation = Literal["bicubic", "bilinear"]
@@ -14,7 +15,7 @@ Interpolation = Literal["bicubic", "bilinear"]
 class MixedShards(StrictConfig):
     """A further set of shards."""
 
-    shards: Path
+    shards: Folder
     share: float
     """Share of the samples of every batch, in (0, 1)."""
 
@@ -27,8 +28,8 @@ class MixedShards(StrictConfig):
 class DataConfig(StrictConfig):
     """What a run is trained on, and how its images are augmented. Defaults are CLIP's on CC12M."""
 
-    shards: Path = Path("shards")
-    """Folder that `vlp download` made."""
+    shards: Folder = Folder.at("shards")
+    """Folder that `vlp download` made, or its address in an object store."""
     mix: tuple[MixedShards, ...] = ()
     """Further sets, each with its share of every batch; `shards` has the rest."""
     shuffle: Literal["full", "block"] = "full"
@@ -54,7 +55,7 @@ class DataConfig(StrictConfig):
     normalization: Normalization = "clip"
 
     @property
-    def folders(self) -> tuple[Path, ...]:
+    def folders(self) -> tuple[Folder, ...]:
         """Every set of shards, the main one first."""
         return (self.shards, *(other.shards for other in self.mix))
 

@@ -143,6 +143,8 @@ class BatchLoader:
             batch_sampler=draws,  # pyright: ignore[reportArgumentType]
             collate_fn=Collate(tokenizer),
             num_workers=num_workers,
+            # A process that is forked takes over connections that its parent goes on using.
+            multiprocessing_context="spawn" if num_workers and pairs.shards.is_remote else None,
             pin_memory=device.type == "cuda",
         )
 

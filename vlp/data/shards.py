@@ -6,8 +6,6 @@ manifest.json                what is in the folder; written last, so a folder wi
 00000_stats.json             counts, and the checksum of the tar
 """
 
-import json
-import os
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
@@ -22,8 +20,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vlp.data.cache import ShardCache
+from vlp.data.folder import Folder, LocalFolder
 
 MANIFEST = "manifest.json"
+INDEX_COLUMNS = ["key", "status", "captions", "image_offset", "image_size"]
 MAX_OPEN_FILES = 64  # large corpora have more shards than a process may have open files (often 1,024)
 
 
@@ -50,10 +50,11 @@ class ShardSet:
     """
 
     def __init__(
-        self, *folders: Path, cache: ShardCache | None = None, max_indexes: int | None = None
+        self, *folders: Path | Folder, cache: ShardCache | None = None, max_indexes: int | None = None
     ) -> None:
-        self.manifests = [read_manifest(folder) for folder in folders]
-        for folder, sizes in zip(folders, self.shard_sizes, strict=True):
+        self.folders = [Folder.at(folder) for folder in folders]
+        self.manifests = [read_manifest(folder) for folder in self.folders]
+        for folder, sizes in zip(self.folders, self.shard_sizes, strict=True):
             if not sum(sizes):
                 raise ValueError(
                     f"{folder} holds no sample: every URL failed; its {MANIFEST} counts the reasons"
@@ -62,19 +63,24 @@ class ShardSet:
         self.max_indexes = max_indexes
         self._shards = [
             (folder, shard)
-            for folder, manifest in zip(folders, self.manifests, strict=True)
+            for folder, manifest in zip(self.folders, self.manifests, strict=True)
             for shard in manifest["shards"]
         ]
         self._ends = np.cumsum([shard["successes"] for _, shard in self._shards])
         self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
-        self._files: dict[int, int] = {}
-        self._uncached: set[Path] = set()
+        self._files: dict[int, pa.NativeFile] = {}
+        self._uncached: set[int] = set()
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_files": {}}  # a file descriptor means nothing in another process
+        return self.__dict__ | {"_files": {}}  # an open file means nothing in another process
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether any of it is read over the network."""
+        return not all(isinstance(folder, LocalFolder) for folder in self.folders)
 
     @property
     def digest(self) -> str:
@@ -98,7 +104,7 @@ class ShardSet:
         shard, row = self._find(index)
         found = self._index(shard)
         size, offset = int(found.sizes[row]), int(found.offsets[row])
-        encoded = os.pread(self._file(shard), size, offset)
+        encoded = self._file(shard).read_at(size, offset)
         if len(encoded) < size:
             raise ValueError("the tar ends before the image does")
         return encoded
@@ -123,8 +129,7 @@ class ShardSet:
         Raises:
             ValueError, OSError: the shard is broken, or cannot be read.
         """
-        folder, stats = self._shards[shard]
-        os.close(self._open(folder / f"{stats['name']}.tar", stats))
+        self._open(shard).close()
 
     def folder_range(self, index: int) -> range:
         """The samples of the folder that a sample is in."""
@@ -158,7 +163,7 @@ class ShardSet:
             self._indexes.move_to_end(shard)
             return self._indexes[shard]
         folder, stats = self._shards[shard]
-        table = _successes(folder / f"{stats['name']}.parquet")
+        table = _successes(folder.table(f"{stats['name']}.parquet", INDEX_COLUMNS))
         if len(table) != stats["successes"]:
             raise ValueError(f"the index has {len(table)} samples and {MANIFEST} {stats['successes']}")
         if self.max_indexes is not None and len(self._indexes) >= self.max_indexes:
@@ -171,24 +176,25 @@ class ShardSet:
         )
         return self._indexes[shard]
 
-    def _file(self, shard: int) -> int:
+    def _file(self, shard: int) -> pa.NativeFile:
         if shard not in self._files:
-            folder, stats = self._shards[shard]
-            opened = self._open(folder / f"{stats['name']}.tar", stats)
+            opened = self._open(shard)
             if len(self._files) == MAX_OPEN_FILES:
-                os.close(self._files.pop(next(iter(self._files))))
+                self._files.pop(next(iter(self._files))).close()
             self._files[shard] = opened
         return self._files[shard]
 
-    def _open(self, tar: Path, stats: dict[str, Any]) -> int:
-        if self.cache is None or tar in self._uncached:
-            return os.open(tar, os.O_RDONLY)
+    def _open(self, shard: int) -> pa.NativeFile:
+        folder, stats = self._shards[shard]
+        tar = f"{stats['name']}.tar"
+        if self.cache is None or shard in self._uncached:
+            return folder.open(tar)
         try:
-            return self.cache.open(tar, stats["tar_sha256"])
+            return self.cache.open(folder, tar, stats["tar_sha256"])
         except ValueError as error:  # a cache changes no result: without it, the shard would be read, too
-            warnings.warn(f"{tar}: {error}; it is read where it lies", stacklevel=2)
-            self._uncached.add(tar)
-            return os.open(tar, os.O_RDONLY)
+            warnings.warn(f"{folder / tar}: {error}; it is read where it lies", stacklevel=2)
+            self._uncached.add(shard)
+            return folder.open(tar)
 
 
 @dataclass(frozen=True)
@@ -200,25 +206,25 @@ class LabelledImages:
     """Class indices, or lists of captions."""
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path | Folder) -> dict[str, Any]:
     """What a folder of shards holds; a ValueError names what to do where there is none."""
-    path = folder / MANIFEST
-    if not path.is_file():
+    folder = Folder.at(folder)
+    if MANIFEST not in folder.names():
         raise ValueError(
             f"{folder} is no folder of shards: it has no {MANIFEST}; make one with `vlp download`, "
             "or with `vlp data index` of tars that are there"
         )
     try:
-        manifest = json.loads(path.read_text())
+        manifest = folder.read_json(MANIFEST)
         _ = [(shard["name"], shard["successes"]) for shard in manifest["shards"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is broken; delete it and run `vlp download` again") from error
+        raise ValueError(f"{folder / MANIFEST} is broken; delete it and run `vlp download` again") from error
     return manifest
 
 
 def read_captions(index_file: Path) -> list[list[str]]:
     """The captions of every sample of one shard, from its Parquet index."""
-    return _successes(index_file)["captions"].to_pylist()
+    return _successes(pq.read_table(index_file, columns=INDEX_COLUMNS))["captions"].to_pylist()
 
 
 def read_images(file: Path, column: str) -> LabelledImages:
@@ -233,6 +239,5 @@ def read_images(file: Path, column: str) -> LabelledImages:
     return LabelledImages(table["image"].to_pylist(), table[column].to_pylist())
 
 
-def _successes(index_file: Path) -> pa.Table:
-    table = pq.read_table(index_file, columns=["key", "status", "captions", "image_offset", "image_size"])
-    return table.filter(pc.field("status") == "success")
+def _successes(index: pa.Table) -> pa.Table:
+    return index.filter(pc.field("status") == "success")
