@@ -82,6 +82,7 @@ class Monitor:
     ) -> None:
         self._read, self._before, self._journal = read, before, journal
         self._num_requests = num_requests
+        self._shown = 0
         self._progress = Progress("download", total, "URLs", every_seconds=0)
         self._progress.update(before.total())
         self._started = time.monotonic()
@@ -105,8 +106,9 @@ class Monitor:
     def _show(self) -> None:
         new = self._read()
         outcomes = self._before + new
-        if not new:
+        if new.total() < max(1, self._shown):  # a process died, and its part is counted anew
             return
+        self._shown = new.total()
         rate = new[SUCCESS] / (time.monotonic() - self._started)
         metrics: dict[str, float] = {f"download/{outcome}": count for outcome, count in outcomes.items()}
         metrics["download/success_rate"] = outcomes[SUCCESS] / outcomes.total()

@@ -4,6 +4,7 @@ import csv
 import random
 from collections import Counter
 from pathlib import Path
+from threading import Event
 
 import pytest
 from PIL import Image
@@ -65,6 +66,26 @@ def test_progress_is_printed_and_journaled_with_rates_and_reasons(
     assert metrics["download/success_rate"] == 0.8
     assert metrics["download/images_per_second"] > 0
     assert sum(metrics[f"download/{outcome}"] for outcome in now) == 200
+
+
+def test_what_was_counted_once_is_not_taken_back_when_a_process_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.ingest.monitor.SHOW_SECONDS", 0.01)
+    counts = [10, 20, 5, 15, 20, 30]
+    read = Event()
+
+    def outcomes() -> Counter[str]:
+        if len(counts) == 1:
+            read.set()
+        return Counter(success=counts.pop(0) if len(counts) > 1 else counts[0])
+
+    journal = Journal(tmp_path)
+    with Monitor(outcomes, before=Counter(), num_requests=0, total=30, journal=journal):
+        assert read.wait(10)
+    steps = [record.fields["step"] for record in journal.read()]
+    assert steps == sorted(steps)
+    assert set(steps) == {10, 20, 30}
 
 
 def test_the_three_most_frequent_reasons_are_named() -> None:

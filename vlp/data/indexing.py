@@ -17,6 +17,7 @@ from vlp.data.tar_samples import BROKEN_TAR, NO_IMAGE, SUCCESS, TarSamples, read
 
 OURS = {b"made_by": b"vlp"}
 """Metadata of an index that nobody else wrote parts of."""
+TEMPORARY = "[0-9a-f]" * 8 + ".tmp"
 MISSING = (BROKEN_TAR, NO_IMAGE)
 RECOUNTED = ("captions", "status", "image_offset", "image_size", "shard")
 """Columns that say how the tar is read; what else a Parquet file beside it holds is kept."""
@@ -45,11 +46,16 @@ def index_shards(folder: Path) -> dict[str, Any]:
         ValueError: there is no tar, or a Parquet file beside one is about other samples.
     """
     shards = [index_shard(tar) for tar in list_tars(folder)]
-    checksums = [stats["tar_sha256"] for stats in shards]
+    for kind in ("*.parquet", "*_stats.json", MANIFEST):
+        for leftover in folder.glob(f"{kind}.{TEMPORARY}"):  # of a process that was killed
+            leftover.unlink()
+    # `vlp download` keeps some URLs of each outcome with the counts, but not in the manifest.
+    shards = [{key: value for key, value in stats.items() if key != "examples"} for stats in shards]
     existing = _read_json(folder / MANIFEST)
-    if [stats.get("tar_sha256") for stats in existing.get("shards", [])] == checksums:
+    if existing.get("shards") == shards:
         return existing
     outcomes = sum((Counter(stats["status_dict"]) for stats in shards), Counter[str]())
+    checksums = [stats["tar_sha256"] for stats in shards]
     digest = hashlib.sha256(json.dumps([checksums]).encode()).hexdigest()
     manifest = {
         "identity": digest,

@@ -167,6 +167,7 @@ def test_a_second_call_does_nothing_and_an_interrupted_one_goes_on(plain: Path) 
     assert state(plain) == before
     (plain / "manifest.json").unlink()
     (plain / "train-001_stats.json").unlink()  # the last file of a shard
+    (plain / "train-001_stats.json.0123abcd.tmp").touch()
     index(plain, machine=MachineConfig())
     after = state(plain)
     assert {name: content for name, (content, _) in after.items()} == {
