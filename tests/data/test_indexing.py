@@ -89,6 +89,15 @@ def test_the_columns_of_img2datasets_index_are_kept(tars: Path, shards) -> None:
         assert pq.read_table(tars / name).select(table.column_names).equals(table)
 
 
+def test_an_index_that_was_damaged_is_named(tars: Path) -> None:
+    index_shards(tars)
+    (tars / "00003.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"00003\.parquet is no Parquet file; move it elsewhere"):
+        index_shards(tars)
+    (tars / "00003.parquet").unlink()
+    assert index_shards(tars)["num_samples"] == 16
+
+
 def test_a_parquet_file_about_other_samples_is_not_touched(tars: Path) -> None:
     pq.write_table(pa.table({"key": ["other"]}), tars / "00000.parquet")
     with pytest.raises(ValueError, match=r"00000\.parquet lacks samples"):

@@ -19,6 +19,7 @@ OURS = {b"made_by": b"vlp"}
 """Metadata of an index that nobody else wrote parts of."""
 TEMPORARY = "[0-9a-f]" * 8 + ".tmp"
 MISSING = (BROKEN_TAR, NO_IMAGE)
+"""What becomes of a success that the tar does not hold."""
 RECOUNTED = ("captions", "status", "image_offset", "image_size", "shard")
 """Columns that say how the tar is read; what else a Parquet file beside it holds is kept."""
 
@@ -106,7 +107,11 @@ def read_stats(tar: Path) -> dict[str, Any] | None:
     index, stats = tar.with_suffix(".parquet"), _read_json(_stats_file(tar))
     if stats.get("tar_bytes") != tar.stat().st_size or not index.is_file():
         return None
-    return stats if set(INDEX_SCHEMA.names) <= set(pq.read_schema(index).names) else None
+    try:
+        columns = pq.read_schema(index).names
+    except pa.ArrowException:  # named where the index is made
+        return None
+    return stats if set(INDEX_SCHEMA.names) <= set(columns) else None
 
 
 def _make_index(tar: Path, samples: TarSamples, checksum: str) -> pa.Table:
