@@ -15,6 +15,7 @@ from pipelines.download import DownloadConfig, plan
 from pipelines.ingest.plan import read_urls
 from pipelines.ingest.tables import ArrowCells, read_columns
 from pipelines.ingest.worker import IngestShard
+from vlp.data.folder import Folder
 
 FEATURES = {
     "image": {"_type": "Image"},
@@ -97,7 +98,7 @@ def ingest(output: Path, **settings: Any) -> list[tuple[bytes, list[str]]]:
     """Image and captions of every sample of the shards that a source becomes."""
     config = DownloadConfig(number_sample_per_shard=5, resize_mode="no", **settings)
     current = plan(config, output)
-    worker = IngestShard(config, output, 1, lambda *_: True)
+    worker = IngestShard(config, Folder.at(output), 1, lambda *_: True)
     found = []
     for name in current.shards:
         assert worker({"name": name})["failure"] == ""
