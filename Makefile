@@ -1,5 +1,6 @@
 # make demo   the whole pipeline on the sample corpus        make ui     browse what it tracked
 # make test   lint, type check, tests                        make lock   renew requirements.lock
+# make test-all   with the tests that take minutes: pipelines and sweeps that are killed again and again
 # make bench  measure against the peers' tools; tables in tests/benchmarks/results
 PYTHON ?= python3
 VENV := .venv
@@ -7,12 +8,15 @@ BIN := $(VENV)/bin
 UV := uv==0.13.8
 BENCHMARKS := $(filter-out %/harness.py,$(wildcard tests/benchmarks/*.py))
 
-.PHONY: demo test lint bench ui lock clean
+.PHONY: demo test test-all lint bench ui lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/vlp run conf/pipeline/demo.yaml conf/machine/laptop.yaml
 
 test: lint
+	$(BIN)/pytest -m "not slow"
+
+test-all: lint
 	$(BIN)/pytest
 
 lint: $(VENV)/ready

@@ -5,9 +5,10 @@ all. What is committed is what is done, so a stage that was interrupted goes on 
 the bytes of every shard are those of an undisturbed run.
 """
 
+import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -19,14 +20,15 @@ from pipelines.cluster import connect
 from pipelines.config import MachineConfig, fingerprint, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.duplicates import drop, find_duplicates
-from pipelines.ingest.local import read_image_folder, read_parquet_images
+from pipelines.ingest.grouping import group_by_url
+from pipelines.ingest.local import read_image_folder, read_table_images
 from pipelines.ingest.lock import locked
 from pipelines.ingest.monitor import Board, Monitor
 from pipelines.ingest.plan import Plan, add_retry, write_plan
 from pipelines.ingest.settings import DownloadConfig
-from pipelines.ingest.shard import count_outcomes, read_stats, remove_temporary
+from pipelines.ingest.shard import count_outcomes, read_all_stats, remove_temporary
 from pipelines.ingest.summary import write_summary
-from pipelines.ingest.url_list import Columns, file_digest, list_files, read_url_list
+from pipelines.ingest.url_list import Columns, file_digest, read_url_list
 from pipelines.ingest.worker import IngestShard
 from pipelines.journal import Journal
 from vlp.data.folder import Folder, LocalFolder
@@ -75,7 +77,7 @@ def download(
 def plan(config: DownloadConfig, output: Path | Folder) -> Plan:
     """Divide the URL list into shards, unless that was done before."""
     output = Folder.at(output)
-    files = list_files(config.url_list, config.input_format)
+    files = config.list_files()
     settings = {key: value for key, value in to_dict(config).items() if key not in config.MANNER}
     identity = fingerprint(file_digest(files), settings)
     existing = Plan.read(output)
@@ -85,19 +87,21 @@ def plan(config: DownloadConfig, output: Path | Folder) -> Plan:
                 f"{output} was made from another URL list or other settings; choose another output folder"
             )
         return existing
-    table = _read_list(config, files)
+    rows = group_by_url(_read_list(config, files), max_bytes=config.max_grouping_bytes)
+    first = next(rows)  # after the whole list was read: what is wrong with it is known before the lock
     with locked(output):
-        return write_plan(table, output, identity=identity, shard_size=config.number_sample_per_shard)
+        rows = itertools.chain([first], rows)
+        return write_plan(rows, output, identity=identity, shard_size=config.number_sample_per_shard)
 
 
-def _read_list(config: DownloadConfig, files: list[Path]) -> pa.Table:
+def _read_list(config: DownloadConfig, files: list[Path]) -> Iterator[pa.Table]:
     if config.input_format == "images":
         return read_image_folder(config.url_list)
     if config.image_col is not None:
-        return read_parquet_images(files, config.image_col, config.caption_col)
+        return read_table_images(files, config.root, config.image_col, config.caption_col)
     digest = config.verify_hash[0] if config.verify_hash else None
     columns = Columns(url=config.url_col, caption=config.caption_col, digest=digest)
-    return read_url_list(config.url_list, columns, input_format=config.input_format)
+    return read_url_list(files, columns, input_format=config.input_format)
 
 
 def _make_shards(
@@ -115,14 +119,14 @@ def _make_shards(
     if len(todo) < len(current.shards):
         done = len(current.shards) - len(todo)
         print(f"[download] {done:,} of {len(current.shards):,} shards are there already", flush=True)
-    made = read_stats(output, sorted(set(current.shards) - set(todo)))
+    made = read_all_stats(output, sorted(set(current.shards) - set(todo)))
     connect(machine, min_cpus=1)
     import ray
 
     actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board)
     board = actor.remote(floor=config.min_success_rate, window=config.success_window)
     num_workers = min(machine.data_workers, len(todo))
-    worker = (config, output.absolute(), num_workers, partial(_report, board))
+    worker = (config, output.absolute(), num_workers, partial(_report, board), partial(_begin, board))
     monitor = Monitor(
         lambda: ray.get(board.outcomes.remote()),
         before=count_outcomes(made) - current.retried(output, todo),
@@ -145,6 +149,12 @@ def _report(board: Any, name: str, outcomes: Counter[str]) -> bool:
     import ray
 
     return ray.get(board.report.remote(name, outcomes))
+
+
+def _begin(board: Any, name: str) -> int:
+    import ray
+
+    return ray.get(board.begin.remote(name))
 
 
 class _DropDuplicates:
@@ -188,7 +198,7 @@ def _map(
 
 
 def _finish(output: Folder, current: Plan, journal: Journal) -> dict[str, Any]:
-    shards = read_stats(output, current.shards)
+    shards = read_all_stats(output, current.shards)
     outcomes = count_outcomes(shards)
     assert outcomes.total() == current.num_urls, f"{outcomes.total()} outcomes of {current.num_urls} URLs"
     is_here = isinstance(output, LocalFolder)

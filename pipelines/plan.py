@@ -10,7 +10,6 @@ from pipelines.corpus import CorpusConfig, ServeConfig, check_corpus
 from pipelines.docfreq import DocfreqConfig
 from pipelines.download import DownloadConfig
 from pipelines.evaluate import check_evaluation
-from pipelines.ingest.url_list import list_files
 from pipelines.run_config import EvaluationConfig, RunConfig, build_tokenizer
 from vlp.config import StrictConfig
 
@@ -62,7 +61,7 @@ class Plan:
             raise ConfigError("download.url_list is missing; name the file of URLs and captions")
         download = self.download(LATER)
         if config.corpus is None:
-            list_files(download.url_list, download.input_format)
+            download.list_files()
         self.docfreq(LATER).build()
         runs = self._all_runs(LATER, LATER)
         names = [run.name for run in runs]

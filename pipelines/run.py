@@ -13,7 +13,7 @@ from pipelines.docfreq import docfreq
 from pipelines.download import DownloadConfig, download
 from pipelines.environment import environment_lock, environment_tags
 from pipelines.evaluate import EvaluateConfig, evaluate, evaluation_identity
-from pipelines.ingest.url_list import file_digest, list_files
+from pipelines.ingest.url_list import file_digest
 from pipelines.journal import Journal
 from pipelines.mask_preview import preview_masks
 from pipelines.plan import PipelineConfig, Plan
@@ -79,7 +79,7 @@ def _download(plan: Plan, stages: Stages, machine: MachineConfig) -> tuple[Evalu
     corpus, serve = plan.config.corpus, plan.config.serve
     if corpus is None:
         config = plan.download(Path())
-        urls = file_digest(list_files(config.url_list, config.input_format))
+        urls = file_digest(config.list_files())
         work = partial(download, config, machine=machine)
         evaluation = EvaluationConfig()
     else:

@@ -16,10 +16,39 @@ OUTPUT = click.option("-o", "--output", type=LOCAL, required=True, help="Folder 
 
 @click.group("data")
 def data() -> None:
-    """Verify, describe, merge and cut folders of shards.
+    """Index, verify, describe, merge and cut folders of shards.
 
     Example: vlp data verify shards
     """
+
+
+@data.command("index")
+@click.argument("folder", type=LOCAL)
+@click.argument("settings", nargs=-1)
+def index_command(folder: Path, settings: tuple[str, ...]) -> None:
+    """Index tars that img2dataset or webdataset wrote where they lie, so that all commands read them.
+
+    Writes a .parquet and a _stats.json beside each tar; columns and counts that are there are kept. SETTINGS
+    are `machine.*` settings or files of conf/machine/.
+
+    Example: vlp data index laion machine.data_workers=16
+    """
+    from pipelines.config import read_layers, split_machine
+    from pipelines.config_errors import ConfigError, nearest
+    from pipelines.data_tools.index import index
+
+    layers, machine = split_machine(read_layers(settings))
+    for key in layers.values:
+        raise ConfigError(f"{key} is no setting{nearest(key, ['machine'])}")
+    manifest = index(folder, machine=machine)
+    for shard in manifest["shards"]:
+        if "problem" in shard:
+            click.echo(
+                f"{shard['name']}.tar: broken, {shard['successes']:,} samples read: {shard['problem']}"
+            )
+    others = {outcome: n for outcome, n in manifest["outcomes"].items() if outcome != "success"}
+    counted = "".join(f", {n:,} {outcome}" for outcome, n in others.items())
+    click.echo(f"{manifest['num_samples']:,} samples in {len(manifest['shards']):,} tars{counted}: {folder}")
 
 
 @data.command("verify")

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from pipelines.config import fingerprint
 from pipelines.config_errors import ConfigError, nearest
 from pipelines.data_tools.reshard import Source, check_absent, shard_size, write_folder
-from pipelines.ingest.shard import INDEX_SCHEMA, Sample
+from pipelines.ingest.shard import Sample
 from pipelines.progress import Progress
 from vlp.data.folder import Folder
+from vlp.data.index_schema import INDEX_SCHEMA
 
 COMPARISON = re.compile(r"\s*(\w+)\s*(==|!=|>=|<=|>|<)\s*(.*?)\s*")
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {

@@ -16,6 +16,7 @@ from pipelines.config_errors import ConfigError
 from pipelines.ingest.outcome import SUCCESS
 from vlp.data.folder import Folder, FolderError, LocalFile
 from vlp.data.shards import MANIFEST
+from vlp.data.tar_samples import IMAGES, split_name
 
 SHOWN = 5  # problems of one kind per shard; a torn tar would fill pages
 
@@ -48,27 +49,30 @@ def verify(folder: Path | Folder) -> Iterator[str]:
 def check_shard(folder: Folder, stats: Mapping[str, Any]) -> Iterator[str]:
     """The problems of one shard, given its entry in the manifest."""
     name = stats["name"]
-    found = _read_json(folder, f"{name}_stats.json") or {}
-    if any(found.get(key) != value for key, value in stats.items()):
+    committed = _read_json(folder, f"{name}_stats.json")
+    if committed is None or _counts(committed) != _counts(stats):
         yield f"{name}_stats.json: missing, or not what {MANIFEST} says"
-    good = None
+    rows = None
     try:
         index = folder.table(f"{name}.parquet")
         rows = index.select(["key", "caption", "status", "image_offset", "image_size"]).to_pylist()
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         yield f"{name}.parquet: cannot be read: {_one_line(error)}"
     else:
-        good = [row for row in rows if row["status"] == SUCCESS]
         outcomes = Counter(row["status"] for row in rows)
         if outcomes != stats["status_dict"] or len(rows) != stats["count"]:
             yield f"{name}.parquet: holds {dict(outcomes)}, but {name}_stats.json says {stats['status_dict']}"
     try:
         with folder.fetched(f"{name}.tar") as tar:
             yield from _check_tar(tar, stats)
-            if good is not None:
-                yield from _first(_compare(name, good, tar), name)
+            if rows is not None:
+                yield from _first(_compare(name, rows, tar), name)
     except FileNotFoundError:
         yield f"{name}.tar: missing"
+
+
+def _counts(stats: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in stats.items() if key != "examples"}  # `vlp download` counts without
 
 
 def _check_tar(tar: LocalFile, stats: Mapping[str, Any]) -> Iterator[str]:
@@ -83,32 +87,44 @@ def _compare(name: str, rows: list[dict[str, Any]], file: LocalFile) -> Iterator
     """What the index says of each sample against the members of the tar."""
     file.seek(0)
     try:
-        with tarfile.open(fileobj=file) as tar:
-            members = {member.name: member for member in tar}
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            members = _members(tar)
             for row in rows:
-                yield from (f"{name}.tar: {problem}" for problem in _compare_sample(row, members, tar))
+                if row["status"] == SUCCESS:
+                    found = members.get(row["key"], {})
+                    yield from (f"{name}.tar: {problem}" for problem in _compare_sample(row, found, tar))
     except (tarfile.TarError, EOFError) as error:
         yield f"{name}.tar: is torn: {_one_line(error)}"
         return
-    expected = {f"{row['key']}.{kind}" for row in rows for kind in ("jpg", "txt", "json")}
-    yield from (f"{name}.tar: {member} is not in the index" for member in members if member not in expected)
+    expected = {row["key"] for row in rows}
+    yield from (f"{name}.tar: {key} is not in the index" for key in members if key not in expected)
+
+
+def _members(tar: tarfile.TarFile) -> dict[str, dict[str, tarfile.TarInfo]]:
+    """Key -> extension -> member, of every sample."""
+    members: dict[str, dict[str, tarfile.TarInfo]] = {}
+    for member in tar:
+        if member.isfile() and (name := split_name(member.name)):
+            members.setdefault(name[0], {})[name[1]] = member
+    return members
 
 
 def _compare_sample(
     row: dict[str, Any], members: Mapping[str, tarfile.TarInfo], tar: tarfile.TarFile
 ) -> Iterator[str]:
     key = row["key"]
-    missing = [kind for kind in ("jpg", "txt", "json") if f"{key}.{kind}" not in members]
-    if missing:
-        yield f"{key}.{missing[0]} is missing"
+    images = [member for extension, member in members.items() if extension in IMAGES]
+    if not images or not {"txt", "json"} & members.keys():
+        yield f"{key} has no {'caption' if images else 'image'}"
         return
-    image, text = members[f"{key}.jpg"], tar.extractfile(members[f"{key}.txt"])
+    image = images[-1]
     if (image.offset_data, image.size) != (row["image_offset"], row["image_size"]):
         yield (
-            f"{key}.jpg lies at {image.offset_data}, {image.size} bytes; "
+            f"{Path(image.name).name} lies at {image.offset_data}, {image.size} bytes; "
             f"the index says {row['image_offset']}, {row['image_size']} bytes"
         )
-    if text is None or text.read() != row["caption"].encode():
+    text = tar.extractfile(members["txt"]) if "txt" in members else None
+    if text and text.read().decode(errors="replace").strip() != row["caption"].strip():
         yield f"{key}.txt is not the caption of the index"
 
 

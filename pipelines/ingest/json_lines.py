@@ -1,37 +1,34 @@
-"""JSON lines to a table, line by line: Arrow's parser of whole blocks dies of lines that are no objects."""
+"""JSON lines to tables, line by line: Arrow's parser of whole blocks dies of lines that are no objects."""
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 LINES_AT_A_TIME = 50_000
 
 
-def read_json_lines(file: Path, names: Sequence[str]) -> pa.Table:
-    """The named columns as texts, or as lists of texts if any value is a list; other columns are empty.
+def read_json_lines(file: Path, names: Sequence[str]) -> Iterator[pa.Table]:
+    """The named columns as texts, or as lists of texts where any value of a part is a list, part by part.
+
+    If no line has one of the columns, a last and empty table has those that there are.
 
     Raises:
         ValueError: a line is no JSON object, or a value is no text, number or list of them; names the line.
     """
     seen: dict[str, None] = {}
-    parts: dict[str, list[pa.Array]] = {name: [] for name in names}
-    num_rows = 0
     with file.open(encoding="utf-8") as stream:
         lines = ((number, line) for number, line in enumerate(stream, start=1) if line.strip())
         while batch := list(itertools.islice(lines, LINES_AT_A_TIME)):
             rows = [_parse(number, line, names) for number, line in batch]
-            num_rows += len(rows)
             for row in rows:
                 seen |= dict.fromkeys(row)
-            for name in names:
-                parts[name].append(_array([row.get(name) for row in rows]))
-    columns = {name: pa.nulls(num_rows, pa.string()) for name in seen}
-    return pa.table(columns | {name: _join(parts[name]) for name in names if name in seen})
+            yield pa.table({name: _array([row.get(name) for row in rows]) for name in names})
+    if not set(names) <= set(seen):
+        yield pa.table({name: pa.nulls(0, pa.string()) for name in seen})
 
 
 def _parse(number: int, line: str, names: Sequence[str]) -> dict[str, Any]:
@@ -62,13 +59,3 @@ def _array(values: list[Any]) -> pa.Array:
         return pa.array(values, pa.string())
     as_lists = [value if value is None or isinstance(value, list) else [value] for value in values]
     return pa.array(as_lists, pa.list_(pa.string()))
-
-
-def _join(parts: list[pa.Array]) -> pa.ChunkedArray:
-    if any(pa.types.is_list(part.type) for part in parts):
-        parts = [part if pa.types.is_list(part.type) else _wrap(part) for part in parts]
-    return pa.chunked_array(parts)
-
-
-def _wrap(texts: pa.Array) -> pa.Array:
-    return pa.ListArray.from_arrays(np.arange(len(texts) + 1, dtype=np.int32), texts)

@@ -1,65 +1,70 @@
-"""Images that lie on disk already: files with captions beside them, or a column of Parquet files."""
+"""Images that lie on disk already: files with captions beside them, or a column of tables."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.config_errors import ConfigError, nearest
 from pipelines.ingest.fetch import Request
+from pipelines.ingest.grouping import SCHEMA
 from pipelines.ingest.outcome import SUCCESS, Download
 from pipelines.ingest.settings import DownloadConfig
+from pipelines.ingest.tables import ARROW, ArrowCells, ParquetCells, column_names, open_cells, read_columns
 from pipelines.ingest.url_list import IMAGE_SUFFIXES, list_images
 
 ROW = "#"
+FILES_AT_A_TIME = 10_000
 
 
-def read_image_folder(folder: Path) -> pa.Table:
+def read_image_folder(folder: Path) -> Iterator[pa.Table]:
     """One row per image: its path as `url`, and as `captions` the lines of the .txt file of the same name."""
     files = [file for file in list_images(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
-    rows = {
-        "url": [file.relative_to(folder).as_posix() for file in files],
-        "captions": [_captions(file.with_suffix(".txt")) for file in files],
-        "digest": pa.nulls(len(files), pa.string()),
-    }
-    return pa.table(rows)
+    for start in range(0, len(files), FILES_AT_A_TIME):
+        part = files[start : start + FILES_AT_A_TIME]
+        urls = [file.relative_to(folder).as_posix() for file in part]
+        yield _table(urls, [_captions(file.with_suffix(".txt")) for file in part])
 
 
-def read_parquet_images(files: Sequence[Path], image_col: str, caption_col: str) -> pa.Table:
-    """One row per row of Parquet files: its file and number as `url`, and its `captions`.
+def read_table_images(
+    files: Sequence[Path], root: Path, image_col: str, caption_col: str
+) -> Iterator[pa.Table]:
+    """One row per row of Parquet or Arrow files: its file below `root` and number as `url`, its `captions`.
 
     Raises:
-        ConfigError: a file is no Parquet file, or lacks a column.
+        ConfigError: a file is none of them, or lacks a column.
     """
-    urls, captions = [], []
     for file in files:
         try:
-            names = pq.read_schema(file).names
+            names = column_names(file)
             for column in (image_col, caption_col):
                 if column not in names:
                     raise ConfigError(f"{file} has no column {column!r}{nearest(column, names)}")
-            found = pq.read_table(file, columns=[caption_col])[caption_col].to_pylist()
+            numbers = itertools.count()
+            for part in read_columns(file, [caption_col]):
+                captions = [_texts(value) for value in part[caption_col].to_pylist()]
+                name = file.relative_to(root).as_posix()
+                yield _table([f"{name}{ROW}{next(numbers)}" for _ in captions], captions)
         except (pa.ArrowException, OSError) as error:
-            raise ConfigError(f"{file} is no parquet file: {' '.join(str(error).split())}") from error
-        urls += [f"{file.name}{ROW}{row}" for row in range(len(found))]
-        captions += [_texts(value) for value in found]
-    digests = pa.nulls(len(urls), pa.string())
-    return pa.table({"url": urls, "captions": pa.array(captions, pa.list_(pa.string())), "digest": digests})
+            kind = "arrow" if file.suffix == ARROW else "parquet"
+            raise ConfigError(f"{file} is no {kind} file: {' '.join(str(error).split())}") from error
+
+
+def _table(urls: list[str], captions: list[list[str]]) -> pa.Table:
+    return pa.table([urls, captions, pa.nulls(len(urls))], SCHEMA.names).cast(SCHEMA)
 
 
 class LocalImages:
     """Reads images one at a time, in place of a `Fetcher`."""
 
     def __init__(self, config: DownloadConfig) -> None:
-        self.root = config.url_list if config.url_list.is_dir() else config.url_list.parent
+        self.root = config.root
         self.column = config.image_col
         self.max_body_bytes = config.max_body_bytes
-        self._file: tuple[str, pq.ParquetFile] | None = None
-        self._group: tuple[int, pa.ChunkedArray] | None = None
+        self._cells: tuple[str, ParquetCells | ArrowCells] | None = None
 
     @contextmanager
     def fetch(self, requests: Sequence[Request]) -> Iterator[Iterator[tuple[int, Download] | None]]:
@@ -85,17 +90,11 @@ class LocalImages:
             return stream.read(self.max_body_bytes + 1)
 
     def _read_row(self, name: str, column: str) -> bytes | None:
-        """One cell; its row group stays in memory, as the next row is mostly in it too."""
+        """One cell; its file stays open, as the next row is mostly in it too."""
         path, _, row = name.rpartition(ROW)
-        if self._file is None or self._file[0] != path:
-            self._file, self._group = (path, pq.ParquetFile(self.root / path)), None
-        file = self._file[1]
-        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-        ends = np.cumsum(sizes)
-        group = int(np.searchsorted(ends, int(row), side="right"))
-        if self._group is None or self._group[0] != group:
-            self._group = (group, file.read_row_group(group, columns=[column])[column])
-        value = self._group[1][int(row) - int(ends[group] - sizes[group])].as_py()
+        if self._cells is None or self._cells[0] != path:
+            self._cells = (path, open_cells(self.root / path, column))
+        value = self._cells[1][int(row)]
         return value["bytes"] if isinstance(value, dict) else value  # Hugging Face keeps {bytes, path}
 
 

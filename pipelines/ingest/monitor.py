@@ -23,8 +23,14 @@ class Board:
         self.floor, self.window = floor, window
         self._outcomes = Counter[str]()
         self._of_shard: dict[str, Counter[str]] = {}
+        self._attempts = Counter[str]()
         self._history = deque([(0, 0)])
         self._problem = ""
+
+    def begin(self, name: str) -> int:
+        """A shard is begun; how often it was so far."""
+        self._attempts[name] += 1
+        return self._attempts[name]
 
     def report(self, name: str, outcomes: Counter[str]) -> bool:
         """The outcomes of a shard so far; whether to go on."""

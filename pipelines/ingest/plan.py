@@ -1,18 +1,17 @@
 """Which URLs make which shard: written once, and extended by a round of shards for each retry."""
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.feather
 
 from pipelines.config_errors import ConfigError, nearest
 from pipelines.ingest.outcome import DOWNLOADED, MEANINGS, is_outcome
-from pipelines.ingest.shard import READERS, stats_file
+from pipelines.ingest.shard import stats_file
 from vlp.data.folder import Folder
 
 FOLDER, FILE = "plan", "plan.json"
@@ -63,11 +62,11 @@ def read_urls(output: Folder, name: str) -> list[dict[str, Any]]:
     return _read_plan(output, name).to_pylist()
 
 
-def write_plan(table: pa.Table, output: Folder, *, identity: str, shard_size: int) -> Plan:
-    """Divide URLs into shards."""
-    table = table.append_column("previous", pa.nulls(len(table), pa.string()))
-    num_shards = _write_shards(table, output, first=0, shard_size=shard_size)
-    plan = Plan(identity, len(table), [num_shards])
+def write_plan(tables: Iterable[pa.Table], output: Folder, *, identity: str, shard_size: int) -> Plan:
+    """Divide URLs into shards; they come as `url`, `captions` and `digest`, part by part."""
+    rows = (table.append_column("previous", pa.nulls(len(table), pa.string())) for table in tables)
+    sizes = _write_shards(rows, output, first=0, shard_size=shard_size)
+    plan = Plan(identity, sum(sizes), [len(sizes)])
     plan.write(output)
     return plan
 
@@ -92,34 +91,28 @@ def add_retry(plan: Plan, output: Folder, *, only: Sequence[str], shard_size: in
     It stays as it is where nothing is to be tried again.
     """
     is_retried = _matches(only)
-    failed = _last_outcomes(plan, output)
-    failed = failed.filter(
-        pa.array([is_retried(status) for status in failed["previous"].to_pylist()], pa.bool_())
-    )
-    if not len(failed):
+    failed = (_keep(table, is_retried) for table in _last_outcomes(plan, output))
+    sizes = _write_shards(failed, output, first=plan.rounds[-1], shard_size=shard_size)
+    if not sizes:
         return plan
-    num_shards = _write_shards(failed, output, first=plan.rounds[-1], shard_size=shard_size)
-    plan = Plan(plan.identity, plan.num_urls, [*plan.rounds, plan.rounds[-1] + num_shards])
+    plan = Plan(plan.identity, plan.num_urls, [*plan.rounds, plan.rounds[-1] + len(sizes)])
     plan.write(output)
     return plan
 
 
-def _write_shards(table: pa.Table, output: Folder, *, first: int, shard_size: int) -> int:
+def _write_shards(tables: Iterable[pa.Table], output: Folder, *, first: int, shard_size: int) -> list[int]:
+    """Write the URLs of shards, from number `first` on; the number of URLs of each."""
     folder = output / FOLDER
     for leftover in folder.names():  # of a plan that was cut and was another one
         stem, _, suffix = leftover.partition(".")
-        if suffix == "arrow" and int(stem) >= first:
+        if suffix.startswith("arrow") and int(stem) >= first:
             folder.delete(leftover)
-    num_shards = -(-len(table) // shard_size)
-
-    def write(shard: int) -> None:
-        part = table.slice(shard * shard_size, shard_size)
-        with folder.writing(f"{first + shard:05d}.arrow") as stream:
+    sizes = []
+    for part in _slices(tables, shard_size):
+        with folder.writing(f"{first + len(sizes):05d}.arrow") as stream:
             pyarrow.feather.write_feather(part, stream, compression="zstd")
-
-    with ThreadPool(READERS) as pool:
-        pool.map(write, range(num_shards))
-    return num_shards
+        sizes.append(len(part))
+    return sizes
 
 
 def _read_plan(output: Folder, name: str) -> pa.Table:
@@ -127,20 +120,57 @@ def _read_plan(output: Folder, name: str) -> pa.Table:
         return pyarrow.feather.read_table(file)
 
 
-def _last_outcomes(plan: Plan, output: Folder) -> pa.Table:
-    """Every URL that failed at first, in the order of the plan, with its last outcome as `previous`."""
-    last: dict[str, str] = {}
-    parts = []
-    for name in plan.shards:
-        index = output.table(f"{name}.parquet", ["url", "status"])
-        if int(name) < plan.rounds[0]:
-            index = index.filter(~pc.field("status").isin(sorted(DOWNLOADED)))
-            urls = _read_plan(output, name).drop_columns(["previous"])
-            parts.append(urls.filter(pc.field("url").isin(index["url"].to_pylist())))
-        last |= dict(zip(index["url"].to_pylist(), index["status"].to_pylist(), strict=True))
-    table = pa.concat_tables(parts)
-    previous = [last[url] for url in table["url"].to_pylist()]
-    return table.append_column("previous", pa.array(previous, pa.string()))
+def _slices(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `size` rows each, but for the last one."""
+    rest: list[pa.Table] = []
+    for table in tables:
+        joined = pa.concat_tables([*rest, table])
+        while len(joined) >= size:
+            yield joined.slice(0, size)
+            joined = joined.slice(size)
+        rest = [joined] if len(joined) else []
+    yield from rest
+
+
+def _last_outcomes(plan: Plan, output: Folder) -> Iterator[pa.Table]:
+    """The URLs of the plan in its order, with their last outcomes as `previous`."""
+    rounds = [plan.shards[low:high] for low, high in itertools.pairwise([0, *plan.rounds])]
+    retries = [_Outcomes(output, names) for names in rounds[1:]]
+    for name in rounds[0]:
+        urls = _read_plan(output, name).drop_columns(["previous"])
+        last = []
+        for url, status in _outcomes(output, name):
+            latest = status
+            for retry in retries:
+                latest = retry.pop(url) or latest
+            last.append(latest)
+        yield urls.append_column("previous", pa.array(last, pa.string()))
+
+
+class _Outcomes:
+    """How the URLs of a retry ended, which are some of those of the plan, in its order."""
+
+    def __init__(self, output: Folder, names: Sequence[str]) -> None:
+        self._rows = (row for name in names for row in _outcomes(output, name))
+        self._next = next(self._rows, None)
+
+    def pop(self, url: str) -> str | None:
+        """The outcome of a URL; None if it is not the next one."""
+        if self._next is None or self._next[0] != url:
+            return None
+        outcome = self._next[1]
+        self._next = next(self._rows, None)
+        return outcome
+
+
+def _outcomes(output: Folder, name: str) -> Iterator[tuple[str, str]]:
+    """URL and outcome of every row of a shard, in the order of the plan."""
+    index = output.table(f"{name}.parquet", ["url", "status"])
+    yield from zip(index["url"].to_pylist(), index["status"].to_pylist(), strict=True)
+
+
+def _keep(table: pa.Table, is_retried: Callable[[str], bool]) -> pa.Table:
+    return table.filter(pa.array(map(is_retried, table["previous"].to_pylist()), pa.bool_()))
 
 
 def _matches(only: Sequence[str]) -> Callable[[str], bool]:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pipelines.ingest.url_list import InputFormat
+from pipelines.ingest.url_list import InputFormat, list_files
 from vlp.config import StrictConfig
+
+ResizeMode = Literal["no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"]
 
 AT_LEAST_ONE = (
     "image_size",
@@ -14,6 +16,7 @@ AT_LEAST_ONE = (
     "max_image_area",
     "max_body_bytes",
     "max_buffer_bytes",
+    "max_grouping_bytes",
     "thread_count",
     "host_concurrency",
     "host_timeouts",
@@ -28,20 +31,22 @@ class DownloadConfig(StrictConfig):
     """What is downloaded and how it is stored. Names and defaults are img2dataset's where it has them."""
 
     url_list: Path
-    """File, or folder of files, with one URL and caption per row."""
+    """File, or folder of files, with one URL and caption per row; or a folder of Hugging Face `datasets`."""
+    split: str | None = None
+    """Split of a folder of Hugging Face `datasets`, or several as in `train+validation`."""
     input_format: InputFormat = "auto"
     """`images` is a folder of image files, whose captions are the lines of a .txt file beside each."""
     url_col: str = "url"
     caption_col: str = "caption"
     """Column of texts, or of lists of texts."""
     image_col: str | None = None
-    """Column of encoded images in Parquet files: they are taken from there, and `url_col` is not read."""
+    """Column of encoded images in Parquet or Arrow files: they are taken from there, not from `url_col`."""
     verify_hash: tuple[str, Literal["md5", "sha256", "sha512"]] | None = None
     """Column of hex digests, and their algorithm; an image with another digest is not stored."""
 
     image_size: int = 256
     """Pixels; of which side depends on `resize_mode`."""
-    resize_mode: Literal["no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"] = "keep_ratio"
+    resize_mode: ResizeMode = "keep_ratio"
     resize_only_if_bigger: bool = True
     encode_quality: int = 95
     """JPEG quality, 0 to 100."""
@@ -58,6 +63,8 @@ class DownloadConfig(StrictConfig):
     """Characters; shorter captions are dropped, and the image with the last of them."""
     max_caption_length: float = float("inf")
     """Characters; longer captions are dropped, and the image with the last of them."""
+    max_grouping_bytes: int = 2**30
+    """Memory in which the rows of a URL list are grouped by URL; more goes to a temporary folder."""
     drop_duplicates: Literal["none", "exact", "near"] = "none"
     """Of images of the whole set with the same bytes (exact), or that look alike (near), the first stays."""
     near_duplicate_distance: int = 3
@@ -98,7 +105,7 @@ class DownloadConfig(StrictConfig):
 
     MANNER: ClassVar = frozenset(
         {
-            *("url_list", "thread_count", "timeout", "total_timeout", "retries", "max_buffer_bytes"),
+            *("url_list", "split", "thread_count", "timeout", "total_timeout", "retries", "max_buffer_bytes"),
             *("allowed_networks", "host_concurrency", "host_rate", "host_timeouts", "user_agent_contact"),
             *("min_success_rate", "success_window"),
         }
@@ -122,6 +129,15 @@ class DownloadConfig(StrictConfig):
     def is_local(self) -> bool:
         """Whether the images lie on disk already."""
         return self.input_format == "images" or self.image_col is not None
+
+    @property
+    def root(self) -> Path:
+        """The folder that the files of the list are in."""
+        return self.url_list if self.url_list.is_dir() else self.url_list.parent
+
+    def list_files(self) -> list[Path]:
+        """The files of the list, in the order they are read; a ConfigError if there are none."""
+        return list_files(self.url_list, self.input_format, split=self.split)
 
     def _check_ranges(self) -> None:
         if not 0 <= self.encode_quality <= 100:

@@ -7,6 +7,7 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -16,26 +17,7 @@ import pyarrow.parquet as pq
 
 from pipelines.ingest.outcome import RESIZE_FAILURES, SUCCESS, StoredImage
 from vlp.data.folder import Folder, LocalFolder
-
-INDEX_SCHEMA = pa.schema(
-    {
-        "key": pa.string(),
-        "url": pa.string(),
-        "caption": pa.string(),
-        "captions": pa.list_(pa.string()),
-        "status": pa.string(),
-        "error_message": pa.string(),
-        "width": pa.int32(),
-        "height": pa.int32(),
-        "original_width": pa.int32(),
-        "original_height": pa.int32(),
-        "sha256": pa.string(),
-        "dhash": pa.uint64(),
-        "shard": pa.string(),
-        "image_offset": pa.int64(),
-        "image_size": pa.int64(),
-    }
-)
+from vlp.data.index_schema import INDEX_SCHEMA
 
 NUM_EXAMPLES = 3
 READERS = 16  # at a time, of small files that may be far away
@@ -113,10 +95,15 @@ def count_outcomes(shards: Iterable[dict[str, Any]]) -> Counter[str]:
     return +outcomes
 
 
-def read_stats(folder: Folder, names: Sequence[str]) -> list[dict[str, Any]]:
+def read_stats(folder: Folder, name: str) -> dict[str, Any]:
+    """The counts of a committed shard."""
+    return folder.read_json(stats_file(name))
+
+
+def read_all_stats(folder: Folder, names: Sequence[str]) -> list[dict[str, Any]]:
     """The counts of committed shards."""
     with ThreadPool(READERS) as pool:
-        return pool.map(folder.read_json, map(stats_file, names))
+        return pool.map(partial(read_stats, folder), names)
 
 
 def remove_temporary(folder: Path | Folder) -> None:

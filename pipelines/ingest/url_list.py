@@ -1,6 +1,7 @@
-"""A URL list, in any of the usual formats, to the plan of its shards."""
+"""A URL list, in any of the usual formats, to rows of one form, part by part."""
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,15 +10,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet as pq
 
 from pipelines.config_errors import ConfigError, nearest
+from pipelines.ingest.grouping import SCHEMA
+from pipelines.ingest.hugging_face import choose_split, find_splits
 from pipelines.ingest.json_lines import read_json_lines
+from pipelines.ingest.tables import column_names, read_columns
 
-InputFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "images"]
+InputFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "arrow", "images"]
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-EXTENSIONS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+EXTENSIONS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,38 +45,38 @@ class Columns:
         return list(dict.fromkeys(names))
 
 
-def read_url_list(path: Path, columns: Columns, *, input_format: InputFormat) -> pa.Table:
-    """One row per distinct URL, in order of first appearance: `url`, its `captions` (a list), its `digest`.
+def read_url_list(
+    files: Sequence[Path], columns: Columns, *, input_format: InputFormat
+) -> Iterator[pa.Table]:
+    """The rows of a list, part by part: `url`, its `captions` (a list), its `digest`.
 
-    A caption column may hold text or lists of texts; a URL that appears in several rows gets all their
-    captions, and the digest of the first. A missing caption is an empty one, a row without URL is left out.
-    `path` is a file, or a folder whose files of one format are read in order of their names.
+    A caption column may hold text or lists of texts. A missing caption is an empty one, a row without URL is
+    left out.
 
     Raises:
-        ConfigError: no such file, an unknown format, or a missing column.
+        ConfigError: a file that cannot be read, an unknown format, a missing column, or no URL at all.
     """
-    tables = [_read(file, input_format, columns) for file in list_files(path, input_format)]
-    table = pa.concat_tables(tables).combine_chunks()
-    if not len(table):
-        raise ConfigError(f"{path} lists no URL")
-    rows, captions = _one_caption_per_row(table["captions"])
-    codes = table["url"].combine_chunks().dictionary_encode()
-    code_of_row = codes.indices.to_numpy()
-    url_of_caption = code_of_row[rows]
-    order = np.argsort(url_of_caption, kind="stable")
-    counts = np.bincount(url_of_caption, minlength=len(codes.dictionary))
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    grouped = pa.ListArray.from_arrays(offsets, captions.take(pa.array(order)))
-    _, first_row = np.unique(code_of_row, return_index=True)
-    return pa.table(
-        {"url": codes.dictionary, "captions": grouped, "digest": table["digest"].take(pa.array(first_row))}
-    )
+    num_rows = 0
+    for file in files:
+        for table in _read(file, input_format, columns):
+            num_rows += len(table)
+            yield table
+    if not num_rows:
+        raise ConfigError(f"{files[0]} lists no URL")
 
 
-def list_files(path: Path, input_format: InputFormat) -> list[Path]:
-    """The files of a URL list, in the order they are read."""
+def list_files(path: Path, input_format: InputFormat, *, split: str | None = None) -> list[Path]:
+    """The files of a URL list, in the order they are read: of a folder by name, or of a split of a data set.
+
+    Raises:
+        ConfigError: no such file or split, or a folder without files of that format.
+    """
     if input_format == "images":
         return list_images(path)
+    if path.is_dir() and (splits := find_splits(path)):
+        return choose_split(path, splits, split)
+    if split is not None:
+        raise ConfigError(f"split: {path} is no folder of Hugging Face datasets; leave it out")
     if path.is_file():
         return [path]
     known = [s for s, kind in EXTENSIONS.items() if input_format in ("auto", kind)]
@@ -94,58 +104,70 @@ def file_digest(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _read(file: Path, input_format: InputFormat, columns: Columns) -> pa.Table:
+def _read(file: Path, input_format: InputFormat, columns: Columns) -> Iterator[pa.Table]:
     kind = EXTENSIONS.get(file.suffix) if input_format == "auto" else input_format
     if kind is None:
         raise ConfigError(f"{file}: unknown format {file.suffix!r}{nearest(file.suffix, EXTENSIONS)}")
     try:
-        table = _parse(file, kind, columns)
-        for column in columns.names():
-            if column not in table.column_names:
-                raise ConfigError(f"{file} has no column {column!r}{nearest(column, table.column_names)}")
-            if table.column_names.count(column) > 1:
-                raise ConfigError(f"{file} has several columns {column!r}; rename all but one")
-        return _uniform(table, columns)
+        for table in _parse(file, kind, columns):
+            for column in columns.names():
+                if column not in table.column_names:
+                    raise ConfigError(f"{file} has no column {column!r}{nearest(column, table.column_names)}")
+                if table.column_names.count(column) > 1:
+                    raise ConfigError(f"{file} has several columns {column!r}; rename all but one")
+            yield _uniform(table, columns)
     except (pa.ArrowException, ValueError, OSError) as error:
         raise ConfigError(f"{file} is no {kind} file: {' '.join(str(error).split())}") from error
 
 
-def _parse(file: Path, kind: str, columns: Columns) -> pa.Table:
-    if kind == "parquet":
-        return pq.read_table(file, columns=_present(file, columns))
-    if kind == "jsonl":
-        return read_json_lines(file, columns.names())
-    parse = pyarrow.csv.ParseOptions(delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True)
-    as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(columns.names(), pa.string()))
-    return pyarrow.csv.read_csv(file, parse_options=parse, convert_options=as_text)
-
-
-def _present(file: Path, columns: Columns) -> list[str] | None:
-    """The columns to read of a Parquet file; all if one is missing, to tell which there are."""
+def _parse(file: Path, kind: str, columns: Columns) -> Iterator[pa.Table]:
+    """The columns asked for, part by part; an empty table of those that there are if one is missing."""
     names = columns.names()
-    return names if set(names) <= set(pq.read_schema(file).names) else None
+    if kind == "jsonl":
+        yield from read_json_lines(file, names)
+    elif kind in ("parquet", "arrow"):
+        known = column_names(file)
+        yield from read_columns(file, names) if set(names) <= set(known) else [_empty(known)]
+    else:
+        yield from _parse_csv(file, "\t" if kind == "tsv" else ",", names)
+
+
+def _parse_csv(file: Path, delimiter: str, names: list[str]) -> Iterator[pa.Table]:
+    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    with pyarrow.csv.open_csv(file, parse_options=parse) as reader:
+        known = reader.schema.names
+    if not all(known.count(name) == 1 for name in names):
+        yield _empty(known)
+        return
+    # The types of the others are guessed from the first rows, and later ones may not fit.
+    as_text = pyarrow.csv.ConvertOptions(
+        include_columns=names, column_types=dict.fromkeys(names, pa.string())
+    )
+    with pyarrow.csv.open_csv(file, parse_options=parse, convert_options=as_text) as reader:
+        for batch in reader:
+            yield pa.Table.from_batches([batch])
+
+
+def _empty(names: Sequence[str]) -> pa.Table:
+    return pa.Table.from_arrays([pa.nulls(0)] * len(names), list(names))
 
 
 def _uniform(table: pa.Table, columns: Columns) -> pa.Table:
     url, caption = (table[column] for column in (columns.url, columns.caption))
-    digest = table[columns.digest].cast(pa.string()) if columns.digest else pa.nulls(len(table), pa.string())
+    digest = table[columns.digest] if columns.digest else pa.nulls(len(table))
     if not (pa.types.is_list(caption.type) or pa.types.is_large_list(caption.type)):
         text = caption.cast(pa.string()).combine_chunks()
-        caption = pa.ListArray.from_arrays(np.arange(len(text) + 1, dtype=np.int32), text)
-    uniform = {
-        "url": url.cast(pa.string()),
-        "captions": caption.cast(pa.list_(pa.string())),
-        "digest": digest,
-    }
-    return pa.table(uniform).filter(pc.field("url") != "")
+        caption = pa.chunked_array([pa.ListArray.from_arrays(np.arange(len(text) + 1, dtype=np.int32), text)])
+    captions = _at_least_one(caption.cast(pa.list_(pa.string())).combine_chunks())
+    return pa.table([url, captions, digest], SCHEMA.names).cast(SCHEMA).filter(pc.field("url") != "")
 
 
-def _one_caption_per_row(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """Flatten a column of lists of texts: the row of each caption, and the captions."""
-    array = column.combine_chunks()
-    rows = array.value_parent_indices().to_numpy()
-    without = np.setdiff1d(np.arange(len(array)), rows)
-    captions = pa.concat_arrays([array.flatten(), pa.nulls(len(without), pa.string())]).fill_null("")
+def _at_least_one(lists: pa.ListArray) -> pa.ListArray:
+    """Lists of texts with an empty text in the place of every missing one, and of every empty list."""
+    rows = lists.value_parent_indices().to_numpy()
+    without = np.setdiff1d(np.arange(len(lists)), rows)
+    texts = pa.concat_arrays([lists.flatten(), pa.nulls(len(without), pa.string())]).fill_null("")
     rows = np.concatenate([rows, without])
     order = np.argsort(rows, kind="stable")
-    return rows[order], captions.take(pa.array(order))
+    ends = np.cumsum(np.bincount(rows, minlength=len(lists)))
+    return pa.ListArray.from_arrays(np.append(0, ends).astype(np.int32), texts.take(pa.array(order)))

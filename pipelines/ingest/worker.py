@@ -4,55 +4,87 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 from pipelines.ingest.fetch import Fetcher, Request
 from pipelines.ingest.image import ImageStore
+from pipelines.ingest.isolated import IsolatedImageStore
 from pipelines.ingest.local import LocalImages
-from pipelines.ingest.outcome import StoredImage
+from pipelines.ingest.outcome import Download, StoredImage
 from pipelines.ingest.plan import read_urls
 from pipelines.ingest.settings import DownloadConfig
-from pipelines.ingest.shard import Sample, Spool, write_shard
+from pipelines.ingest.shard import Sample, Spool, read_stats, write_shard
 from vlp.data.folder import Folder
 
 REPORT_SECONDS = 1.0
+MAX_ATTEMPTS = 3
 Report = Callable[[str, Counter[str]], bool]
 """Takes the outcomes of a shard so far; says whether the download goes on."""
+Begin = Callable[[str], int]
+"""Takes the name of a shard; says how often it was begun, now included."""
+Store = Callable[[Download], StoredImage]
 
 
 class IngestShard:
     """Fetches, resizes and writes one shard at a time.
 
+    A shard in which the process died is made again with a decoder in a process of its own, so that an image
+    that a decoder dies of is found, and costs only itself. After `MAX_ATTEMPTS` it is given up.
+
     Args:
         num_workers: how many of them there are, which share the limits per host.
     """
 
-    def __init__(self, config: DownloadConfig, output: Folder, num_workers: int, report: Report) -> None:
+    def __init__(
+        self,
+        config: DownloadConfig,
+        output: Folder,
+        num_workers: int,
+        report: Report,
+        begin: Begin = lambda name: 1,
+    ) -> None:
         self.config = config
         self.output = output
         self.report = report
+        self.begin = begin
         self.fetcher = LocalImages(config) if config.is_local else Fetcher(config, num_fetchers=num_workers)
         self.store = ImageStore(config)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
-        """`stats` of a shard that was made; `failure`, if writing failed; neither, if it was stopped."""
+        """`stats` of a shard that was made; `failure`, if it cannot be; neither, if it was stopped."""
         try:
-            stats = self.ingest(row["name"])
+            # A task whose result was lost with its node is run again.
+            stats = self._committed(row["name"]) or self.ingest(row["name"])
         except OSError as error:
             return {"stats": "", "failure": str(error)}
         return {"stats": json.dumps(stats) if stats else "", "failure": ""}
 
     def ingest(self, name: str) -> dict[str, Any] | None:
         """Make a shard; None if the download is stopped before its end. An OSError leaves nothing behind."""
+        attempt = self.begin(name)
+        if attempt > MAX_ATTEMPTS:
+            raise ChildProcessError(
+                f"shard {name} ended its process {MAX_ATTEMPTS} times, by lack of memory or a library that "
+                "crashes; lower machine.data_workers, max_buffer_bytes or max_image_area"
+            )
         rows = read_urls(self.output, name)
-        with closing(Spool(self.output)) as spool:
-            if not self._fill(spool, name, rows):
+        with closing(Spool(self.output)) as spool, self._open_store(attempt) as store:
+            if not self._fill(spool, name, rows, store):
                 return None
             retried = Counter(row["previous"] for row in rows if row["previous"])
             return write_shard(self.output, name, spool, retried=retried)
 
-    def _fill(self, spool: Spool, name: str, rows: list[dict[str, Any]]) -> bool:
+    def _committed(self, name: str) -> dict[str, Any] | None:
+        try:
+            return read_stats(self.output, name)
+        except FileNotFoundError:
+            return None
+
+    def _open_store(self, attempt: int) -> AbstractContextManager[Store]:
+        return nullcontext(self.store) if attempt == 1 else closing(IsolatedImageStore(self.config))
+
+    def _fill(self, spool: Spool, name: str, rows: list[dict[str, Any]], store: Store) -> bool:
         """Put every sample away; whether the download goes on."""
         outcomes = Counter[str]()
 
@@ -71,7 +103,7 @@ class IngestShard:
             for answer in answers:
                 if answer is not None:
                     position, download = answer
-                    add(asked[position], captions[asked[position]], self.store(download))
+                    add(asked[position], captions[asked[position]], store(download))
                     self.fetcher.release(download)
                 if time.monotonic() - reported > REPORT_SECONDS:
                     reported = time.monotonic()

@@ -1,39 +1,39 @@
 """Images per second of `vlp download` beside img2dataset's own command, on the same images and options.
 
-    python tests/benchmarks/download.py [--images 4000] [--rounds 3] [--port 18150]
+    python tests/benchmarks/download.py [--images 4000] [--rounds 3]
 
-A server in a process of its own serves generated JPEG images of about 470 x 400 pixels. Both commands run
-with two processes and the same number of threads, in turn, each into an empty folder. Two figures are
-compared, as medians over the rounds: images per second from the first request that the server sees to the
-last shard on disk, and the seconds of the whole command, start-up included.
+A server in a process of its own serves generated JPEG images of about 470 x 400 pixels from memory. Both
+commands run with two processes and the same number of threads, in turn, each into an empty folder. Two
+rates are compared: from the first request that the server sees to the last shard on disk, and of the whole
+command, start-up included.
 """
 
 import argparse
-import json
+import asyncio
 import multiprocessing
 import os
 import shutil
-import statistics
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from pipelines.serve import ImageServer
+from harness import Result, report
 
 SHARD_SIZE, THREADS, PROCESSES = 500, 32, 2
 ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
-class Result(NamedTuple):
+class Run(NamedTuple):
     """One run of one command."""
 
     images_per_second: float
@@ -51,17 +51,43 @@ def make_images(folder: Path, count: int) -> None:
         (folder / f"{i:06d}.jpg").write_bytes(encoded.tobytes())
 
 
-def serve(folder: Path, port: int, stop: str) -> None:
-    """Serve until a file appears; the time of the first request after each reset goes to a file beside it."""
-    with ImageServer(folder, port=port) as server:
-        while not Path(stop).exists():
-            time.sleep(0.005)
-            if server.requests.total() and not Path(f"{stop}.first").exists():
-                Path(f"{stop}.first").write_text(str(time.time()))
-            if Path(f"{stop}.reset").exists():
-                server.requests.clear()
-                Path(f"{stop}.first").unlink(missing_ok=True)
-                Path(f"{stop}.reset").unlink()
+class ImageProtocol(asyncio.Protocol):
+    """Answers GET requests from memory, in some ten microseconds each: the clients are what is measured."""
+
+    images: ClassVar[dict[bytes, bytes]] = {}
+    first_request: ClassVar[float] = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.received = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        while b"\r\n\r\n" in self.received:
+            request, _, self.received = self.received.partition(b"\r\n\r\n")
+            path = request.split(b" ", 2)[1]
+            if path.startswith(b"/first"):
+                answer = b"%f" % ImageProtocol.first_request
+                ImageProtocol.first_request = 0.0
+            else:
+                ImageProtocol.first_request = ImageProtocol.first_request or time.time()
+                answer = self.images[path]
+            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
+            if b"connection: close" in request.lower():
+                self.transport.close()
+
+
+def serve(folder: Path, port: int) -> None:
+    """Serve a folder; /first is the time of the first request since /first was last asked for."""
+    ImageProtocol.images = {f"/{file.name}".encode(): file.read_bytes() for file in folder.iterdir()}
+
+    async def run() -> None:
+        server = await asyncio.get_running_loop().create_server(
+            ImageProtocol, "127.0.0.1", port, backlog=1024
+        )
+        await server.serve_forever()
+
+    asyncio.run(run())
 
 
 def vlp_command(url_list: Path, output: Path) -> list[str]:
@@ -112,60 +138,74 @@ def img2dataset_command(url_list: Path, output: Path) -> list[str]:
     ]
 
 
-def measure(command: list[str], output: Path, stop: str) -> Result:
+def measure(command: list[str], output: Path, url: str) -> Run:
     """Run a command and count what it made."""
-    Path(f"{stop}.reset").touch()
-    while Path(f"{stop}.reset").exists():
-        time.sleep(0.01)
+    shutil.rmtree(output, ignore_errors=True)
     started = time.time()
     done = subprocess.run(command, env=os.environ | ENVIRONMENT, capture_output=True, text=True, check=False)
     seconds = time.time() - started
     if done.returncode:
         raise RuntimeError(done.stdout + done.stderr)
-    first = float(Path(f"{stop}.first").read_text())
+    first = float(urllib.request.urlopen(f"{url}/first").read())
     last = max(file.stat().st_mtime for file in output.glob("*_stats.json"))
     outcomes = Counter[str]()
     for file in output.glob("*.parquet"):
         outcomes.update(pq.read_table(file, columns=["status"])["status"].to_pylist())
-    return Result(outcomes["success"] / (last - first), seconds, outcomes)
+    return Run(outcomes["success"] / (last - first), seconds, outcomes)
 
 
-def main() -> None:
-    """Print each round and the medians."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=4000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--port", type=int, default=18150)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder, stop = Path(name), str(Path(name) / "stop")
-        (folder / "images").mkdir()
-        make_images(folder / "images", arguments.images)
-        rows = {"url": [f"http://127.0.0.1:{arguments.port}/{i:06d}.jpg" for i in range(arguments.images)]}
-        rows["caption"] = [f"picture {i}" for i in range(arguments.images)]
-        pq.write_table(pa.table(rows), folder / "urls.parquet")
-        server = multiprocessing.Process(target=serve, args=(folder / "images", arguments.port, stop))
-        server.start()
-        try:
-            compare(folder, stop, arguments.rounds)
-        finally:
-            Path(stop).touch()
-            server.join()
-
-
-def compare(folder: Path, stop: str, rounds: int) -> None:
+def compare(folder: Path, url: str, rounds: int) -> list[Result]:
     """Run both commands in turn."""
     commands = {"vlp": vlp_command, "img2dataset": img2dataset_command}
-    results: dict[str, list[Result]] = {name: [] for name in commands}
+    runs: dict[str, list[Run]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, command in commands.items():
             output = folder / f"shards-{name}"
-            shutil.rmtree(output, ignore_errors=True)
-            results[name].append(measure(command(folder / "urls.parquet", output), output, stop))
-            print(f"{name:12} {json.dumps(results[name][-1])}", flush=True)
-    for what, is_better in (("images_per_second", 1), ("seconds", -1)):
-        ours, theirs = (statistics.median(getattr(r, what) for r in results[name]) for name in commands)
-        print(f"{what}: {ours:.1f} and {theirs:.1f}, {(ours / theirs) ** is_better:.2f}x", flush=True)
+            runs[name].append(measure(command(folder / "urls.parquet", output), output, url))
+            print(f"{name:12} {runs[name][-1]}", flush=True)
+        if runs["vlp"][-1].outcomes != runs["img2dataset"][-1].outcomes:
+            raise RuntimeError("the outcomes differ")
+    count = runs["vlp"][-1].outcomes.total()
+    rates = {name: [run.images_per_second for run in runs[name]] for name in commands}
+    whole = {name: [count / run.seconds for run in runs[name]] for name in commands}
+    settings = {"unit": "images/s", "peer_name": "img2dataset's command"}
+    return [
+        Result(
+            what="first request to last shard",
+            ours=rates["vlp"],
+            peer=rates["img2dataset"],
+            **settings,
+        ),
+        Result(what="whole command", ours=whole["vlp"], peer=whole["img2dataset"], **settings),
+    ]
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "images").mkdir()
+        make_images(folder / "images", arguments.images)
+        rows = {"url": [f"{url}/{i:06d}.jpg" for i in range(arguments.images)]}
+        rows["caption"] = [f"picture {i}" for i in range(arguments.images)]
+        pq.write_table(pa.table(rows), folder / "urls.parquet")
+        server = multiprocessing.Process(target=serve, args=(folder / "images", port), daemon=True)
+        server.start()
+        report("download", compare(folder, url, arguments.rounds))
+        server.terminate()
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Shards of others are read where they lie, and ours by the readers of others."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
+from PIL import Image
 
 from pipelines.config import fingerprint
 from vlp.data.indexing import index_shards
@@ -29,13 +31,6 @@ def samples(folder: Path) -> list[tuple[bytes, list[str]]]:
     return [(read.image_bytes(i), read.captions(i)) for i in range(len(read))]
 
 
-def try_to_index(folder: Path) -> str | None:
-    try:
-        index_shards(folder)
-    except ValueError as error:
-        return str(error)
-
-
 def test_the_tars_alone_give_back_every_sample(tars: Path, shards) -> None:
     manifest = index_shards(tars)
     assert samples(tars) == list(zip(shards.images, shards.captions, strict=True))
@@ -53,17 +48,29 @@ def test_what_is_indexed_is_not_read_again(tars: Path) -> None:
     assert index_shards(tars) == first
 
 
+def encode(kind: str) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (30, 20), "red").save(stream, kind)
+    return stream.getvalue()
+
+
 def test_webdatasets_own_shards_are_read(tmp_path: Path) -> None:
     """Keys in folders, other image formats, captions before and after the image, and none at all."""
+    jpeg, png, webp = (encode(kind) for kind in ("JPEG", "PNG", "WEBP"))
     with webdataset.TarWriter(str(tmp_path / "train-0.tar")) as writer:
-        writer.write({"__key__": "a/001", "txt": "a cat", "png": b"first"})
-        writer.write({"__key__": "a/002", "jpeg": b"second", "json": {"caption": "größer"}})
-        writer.write({"__key__": "b/001", "webp": b"third", "cls": b"7", "txt": "a dog"})
-        writer.write({"__key__": "b/002", "jpg": b"no caption"})
+        writer.write({"__key__": "a/001", "txt": "a cat", "png": png})
+        writer.write({"__key__": "a/002", "jpeg": jpeg, "json": {"caption": "größer", "url": "http://x/1"}})
+        writer.write({"__key__": "b/001", "webp": webp, "cls": b"7", "txt": "a dog"})
+        writer.write({"__key__": "b/002", "jpg": jpeg})
         writer.write({"__key__": "b/003", "txt": "no image"})
+        writer.write({"__key__": "b/004", "jpg": b"no image", "txt": "a bird"})
     manifest = index_shards(tmp_path)
-    assert samples(tmp_path) == [(b"first", ["a cat"]), (b"second", ["größer"]), (b"third", ["a dog"])]
-    assert manifest["outcomes"] == {"no_caption": 1, "no_image": 1, "success": 3}
+    assert samples(tmp_path) == [(png, ["a cat"]), (jpeg, ["größer"]), (webp, ["a dog"])]
+    assert manifest["outcomes"] == {"no_caption": 1, "no_image": 1, "not_an_image": 1, "success": 3}
+    rows = pq.read_table(tmp_path / "train-0.parquet").to_pylist()
+    assert all((row["width"], row["height"], len(row["sha256"])) == (30, 20, 64) for row in rows[:3])
+    assert rows[1]["url"] == "http://x/1"
+    assert len({row["url"] for row in rows}) == 6
 
 
 def test_the_columns_of_img2datasets_index_are_kept(tars: Path, shards) -> None:
@@ -95,27 +102,24 @@ def test_a_folder_without_tars_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 100, 5000, 20_000])
-def test_a_tar_that_breaks_off_is_indexed_up_to_there_or_named(tars: Path, shards, length: int) -> None:
+def test_a_tar_that_breaks_off_is_indexed_up_to_there(tars: Path, shards, length: int) -> None:
     file = tars / "00000.tar"
     file.write_bytes(file.read_bytes()[:length])
-    if error := try_to_index(tars):
-        assert "00000.tar is no tar file" in error
-    else:
-        whole = list(zip(shards.images, shards.captions, strict=True))
-        assert [sample for sample in samples(tars) if sample in whole] == samples(tars)
+    manifest = index_shards(tars)
+    assert [shard["name"] for shard in manifest["shards"] if "problem" in shard] == ["00000"]
+    whole = list(zip(shards.images, shards.captions, strict=True))
+    assert [sample for sample in samples(tars) if sample in whole] == samples(tars)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_damaged_tar_is_indexed_as_far_as_it_makes_sense_or_named(tars: Path, seed: int) -> None:
+def test_a_damaged_tar_is_indexed_as_far_as_it_makes_sense(tars: Path, seed: int) -> None:
     file, rng = tars / "00003.tar", np.random.default_rng(seed)
     content = np.frombuffer(file.read_bytes(), dtype=np.uint8).copy()
     content[rng.integers(len(content), size=len(content) // 20)] = rng.integers(256)
     file.write_bytes(content.tobytes())
-    if error := try_to_index(tars):
-        assert "00003.tar" in error
-    else:
-        for i in range(len(ShardSet(tars))):
-            ShardSet(tars).captions(i)
+    index_shards(tars)
+    for i in range(len(ShardSet(tars))):
+        ShardSet(tars).captions(i)
 
 
 def test_open_clips_reader_reads_our_shards(shards) -> None:

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from pipelines.config_errors import ConfigError
+from pipelines.ingest.grouping import group_by_url
 from pipelines.ingest.image import ImageStore
 from pipelines.ingest.outcome import Download, Failure, StoredImage, is_outcome
 from pipelines.ingest.settings import DownloadConfig
@@ -171,7 +172,8 @@ def parquet() -> bytes:
 def read(file: Path) -> list[dict[str, Any]] | str:
     """The rows of a list, or the message that refuses it."""
     try:
-        return read_url_list(file, Columns(url="url", caption="caption"), input_format="auto").to_pylist()
+        rows = read_url_list([file], Columns(url="url", caption="caption"), input_format="auto")
+        return pa.concat_tables(group_by_url(rows, max_bytes=2**28)).to_pylist()
     except ConfigError as error:
         return str(error)
 

@@ -22,7 +22,7 @@ PIPELINE = {
     "download": {
         "image_size": 32,
         "number_sample_per_shard": 20,
-        "timeout": 0.5,
+        "timeout": 3,  # long enough for a busy machine: what answers in time decides the bytes
         "retries": 1,
     },
     "common": {
@@ -105,6 +105,7 @@ def loss_history(storage: Path) -> dict[int, list[float]]:
     return history
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_in_every_stage_it_ends_with_the_same_shards_weights_and_metrics(tmp_path):
     calm, stormy = tmp_path / "calm", tmp_path / "stormy"

@@ -86,6 +86,7 @@ def test_a_trial_is_named_by_words_and_rounded_numbers_and_finds_its_files(tmp_p
 
 
 @pytest.mark.timeout(800)
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_and_its_best_settings_are_a_run(tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(PIPELINE))
     (tmp_path / "ratio.yaml").write_text(yaml.safe_dump(SWEEP | {"pipeline": str(tmp_path / "tiny.yaml")}))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.config_errors import ConfigError
+from pipelines.ingest.grouping import SCHEMA, group_by_url
 from pipelines.ingest.lock import locked
 from pipelines.ingest.plan import Plan, read_urls, write_plan
 from pipelines.ingest.url_list import Columns, InputFormat, list_files, read_url_list
@@ -51,7 +53,8 @@ def write(path: Path, rows: list[tuple[str, Any]]) -> Path:
 def read(path: Path, *, input_format: InputFormat = "auto", **columns: Any) -> list[dict[str, Any]]:
     """The plan's rows; without their digests, unless those are asked for."""
     names = Columns(**({"url": "url", "caption": "caption"} | columns))
-    table = read_url_list(path, names, input_format=input_format)
+    rows = read_url_list(list_files(path, input_format), names, input_format=input_format)
+    table = pa.concat_tables(group_by_url(rows, max_bytes=2**28))
     return (table if names.digest else table.drop_columns(["digest"])).to_pylist()
 
 
@@ -131,7 +134,7 @@ def test_a_missing_file_or_a_folder_without_lists_is_named(tmp_path: Path) -> No
 def test_a_plan_holds_every_url_once_in_order_and_nothing_of_an_unfinished_plan(tmp_path: Path) -> None:
     rows = [(str(i), "x") for i in range(10)]
     file = write(tmp_path / "urls.csv", rows)
-    table = read_url_list(file, Columns(url="url", caption="caption"), input_format="auto")
+    table = read_url_list([file], Columns(url="url", caption="caption"), input_format="auto")
     with locked(Folder.at(tmp_path)):
         (tmp_path / "plan" / "00007.arrow").write_bytes(b"of a longer list, before it was killed")
         plan = write_plan(table, Folder.at(tmp_path), identity="x", shard_size=4)
@@ -158,3 +161,28 @@ def test_a_list_larger_than_what_is_parsed_at_a_time_gives_the_same_plan(suffix:
     file = write(tmp_path / f"urls.{suffix}", rows)
     assert file.stat().st_size > 2**21
     assert read(file) == naive_plan(rows)
+
+
+@pytest.mark.parametrize("part", [1, 3, 1000])
+def test_a_url_has_all_its_captions_whatever_is_read_at_a_time(part: int, tmp_path: Path) -> None:
+    rows = [(f"http://x/{i % 7}", f"{i}") for i in range(100)]
+    texts = [pa.array([url for url, _ in rows]), pa.array([[caption] for _, caption in rows])]
+    table = pa.table([*texts, pa.nulls(100)], SCHEMA.names).cast(SCHEMA)
+    tables = (table.slice(start, part) for start in range(0, 100, part))
+    grouped = pa.concat_tables(group_by_url(tables, max_bytes=2**28)).drop_columns(["digest"])
+    assert grouped.to_pylist() == naive_plan(rows)
+
+
+def test_grouping_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    parts = group_by_url([SCHEMA.empty_table()], max_bytes=2**28)
+    assert list(parts) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_room_for_the_grouping_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/proc")  # where nobody can write
+    with pytest.raises(ConfigError, match="TMPDIR"):
+        list(group_by_url([SCHEMA.empty_table()], max_bytes=2**28))

@@ -2,26 +2,38 @@
 
 import hashlib
 import json
-import re
-import tarfile
+import uuid
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlp.data.index_schema import INDEX_SCHEMA
 from vlp.data.shards import MANIFEST
+from vlp.data.tar_samples import BROKEN_TAR, NO_IMAGE, SUCCESS, TarSamples, read_samples
 
-MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
-"""Key and extension of a member: the name up to the first dot, and what follows, as webdataset splits it."""
-IMAGES = ("jpg", "jpeg", "png", "webp")
-INDEX_COLUMNS = {
-    "captions": pa.list_(pa.string()),
-    "status": pa.string(),
-    "image_offset": pa.int64(),
-    "image_size": pa.int64(),
-}
+OURS = {b"made_by": b"vlp"}
+"""Metadata of an index that nobody else wrote parts of."""
+MISSING = (BROKEN_TAR, NO_IMAGE)
+RECOUNTED = ("captions", "status", "image_offset", "image_size", "shard")
+"""Columns that say how the tar is read; what else a Parquet file beside it holds is kept."""
+
+
+def list_tars(folder: Path) -> list[Path]:
+    """The tars of a folder, in the order of their names.
+
+    Raises:
+        ValueError: there is none.
+    """
+    tars = sorted(folder.glob("*.tar"))
+    if not tars:
+        below = next(iter(sorted(folder.glob("*/*.tar"))), None)
+        hint = f"; name {below.parent}, which does" if below else ""
+        raise ValueError(f"{folder} holds no tar file{hint}")
+    return tars
 
 
 def index_shards(folder: Path) -> dict[str, Any]:
@@ -32,12 +44,13 @@ def index_shards(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: there is no tar, or a Parquet file beside one is about other samples.
     """
-    tars = sorted(folder.glob("*.tar"))
-    if not tars:
-        raise ValueError(f"{folder} holds no tar file")
-    shards = [index_shard(tar) for tar in tars]
+    shards = [index_shard(tar) for tar in list_tars(folder)]
+    checksums = [stats["tar_sha256"] for stats in shards]
+    existing = _read_json(folder / MANIFEST)
+    if [stats.get("tar_sha256") for stats in existing.get("shards", [])] == checksums:
+        return existing
     outcomes = sum((Counter(stats["status_dict"]) for stats in shards), Counter[str]())
-    digest = hashlib.sha256(json.dumps([[stats["tar_sha256"] for stats in shards]]).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([checksums]).encode()).hexdigest()
     manifest = {
         "identity": digest,
         "digest": digest,
@@ -46,110 +59,123 @@ def index_shards(folder: Path) -> dict[str, Any]:
         "outcomes": dict(sorted(outcomes.items())),
         "shards": shards,
     }
-    temporary = folder / f"{MANIFEST}.tmp"
-    temporary.write_text(json.dumps(manifest, indent=1))
-    temporary.replace(folder / MANIFEST)
+    _write_json(folder / MANIFEST, manifest)
     return manifest
 
 
 def index_shard(tar: Path) -> dict[str, Any]:
-    """Write the index of one shard; returns its counts and checksum.
+    """Write the index of one shard, then its counts and checksum, which are returned.
 
-    Columns of a Parquet file of that name, such as img2dataset writes, are kept.
+    Columns of a Parquet file of that name, and counts of a _stats.json, such as img2dataset writes, are kept.
+    A tar that breaks off is indexed up to there, and `problem` says where.
+
+    Raises:
+        ValueError: a Parquet file of that name is about other samples.
     """
-    index = tar.with_suffix(".parquet")
-    if (stats := _read_stats(index)) and stats["tar_bytes"] == tar.stat().st_size:
+    if stats := read_stats(tar):
         return stats
-    samples = _read_samples(tar)
-    table = _add_columns(index, samples) if index.is_file() else _new_table(samples)
-    outcomes = Counter(table["status"].to_pylist())
     with tar.open("rb") as stream:
         checksum = hashlib.file_digest(stream, "sha256").hexdigest()
+    samples = read_samples(tar)
+    table = _make_index(tar, samples, checksum)
+    _write_whole(tar.with_suffix(".parquet"), lambda file: pq.write_table(table, file))
+    outcomes = Counter(table["status"].to_pylist())
     stats = {
         "name": tar.stem,
         "count": len(table),
-        "successes": outcomes["success"],
+        "successes": outcomes[SUCCESS],
         "status_dict": dict(sorted(outcomes.items())),
         "tar_sha256": checksum,
         "tar_bytes": tar.stat().st_size,
     }
-    temporary = index.with_suffix(".parquet.tmp")
-    pq.write_table(table.replace_schema_metadata({"vlp": json.dumps(stats)}), temporary)
-    temporary.replace(index)
-    return stats
+    stats |= {"problem": samples.problem} if samples.problem else {}
+    file = _stats_file(tar)
+    before = {key: value for key, value in _read_json(file).items() if key != "problem"}
+    _write_json(file, before | stats)
+    return before | stats
 
 
-def _read_stats(index: Path) -> dict[str, Any] | None:
-    if not index.is_file():
+def read_stats(tar: Path) -> dict[str, Any] | None:
+    """The counts of a shard whose index is there; None if it has to be made."""
+    index, stats = tar.with_suffix(".parquet"), _read_json(_stats_file(tar))
+    if stats.get("tar_bytes") != tar.stat().st_size or not index.is_file():
         return None
-    metadata = pq.read_schema(index).metadata or {}
-    return json.loads(metadata[b"vlp"]) if b"vlp" in metadata else None
+    return stats if set(INDEX_SCHEMA.names) <= set(pq.read_schema(index).names) else None
 
 
-def _read_samples(tar: Path) -> dict[str, dict[str, Any]]:
-    """Key -> index columns, of every sample up to the end of the tar, or to where it breaks."""
-    samples: dict[str, dict[str, Any]] = {}
-    broken = None
-    try:
-        with tarfile.open(tar) as archive:
-            for member in archive:
-                match = MEMBER.fullmatch(member.name)
-                if member.isfile() and match:
-                    sample = samples.setdefault(match[1], {"captions": []})
-                    _add_member(sample, match[2].lower(), archive, member)
-    except tarfile.ReadError as error:
-        if not samples:
-            raise ValueError(f"{tar} is no tar file: {error}") from error
-        broken = samples[next(reversed(samples))]
-    for sample in samples.values():
-        missing = "no_image" if "image_offset" not in sample else "no_caption"
-        sample["status"] = "success" if "image_offset" in sample and sample["captions"] else missing
-    if broken:
-        broken["status"] = "broken_tar"
-    return samples
+def _make_index(tar: Path, samples: TarSamples, checksum: str) -> pa.Table:
+    def url(key: str) -> str:
+        # The same tar in another folder holds the same samples, and no other tar does.
+        return f"{checksum[:16]}#{key}"
+
+    theirs = _read_foreign(tar.with_suffix(".parquet"))
+    if theirs is None:
+        rows = [{"url": url(key), "shard": tar.stem} | row for key, row in samples.rows.items()]
+        return pa.Table.from_pylist(rows, INDEX_SCHEMA.with_metadata(OURS))
+    known = theirs.select([name for name in INDEX_SCHEMA.names if name in theirs.column_names]).to_pylist()
+    if not samples.rows.keys() <= {row.get("key") for row in known}:
+        raise ValueError(
+            f"{tar.with_suffix('.parquet')} lacks samples of the tar of its name; "
+            "move it elsewhere to index the tar"
+        )
+    lost = BROKEN_TAR if samples.problem else NO_IMAGE
+    rows = [
+        {"url": url(row.get("key", "")), "shard": tar.stem}
+        | _join(row, samples.rows.get(row.get("key", "")), lost)
+        for row in known
+    ]
+    return _set_columns(theirs, rows)
 
 
-def _add_member(
-    sample: dict[str, Any], extension: str, archive: tarfile.TarFile, member: tarfile.TarInfo
-) -> None:
-    if extension in IMAGES:
-        sample |= {"image_offset": member.offset_data, "image_size": member.size}
-    elif extension in ("txt", "json"):
-        content = archive.extractfile(member)
-        text = content.read().decode("utf-8", errors="replace") if content else ""
-        found = [text.strip()] if extension == "txt" else _captions_of(text)
-        # All captions are in the .json of our own shards, one of them in the .txt.
-        if len(found) > len(sample["captions"]) and all(found):
-            sample["captions"] = found
+def _join(theirs: Mapping[str, Any], ours: Mapping[str, Any] | None, lost: str) -> dict[str, Any]:
+    """What a row of someone else's index and the tar say of a sample."""
+    kept = {name: value for name, value in theirs.items() if name not in RECOUNTED and value is not None}
+    if ours:
+        return {**ours, **kept}
+    status = theirs.get("status") or SUCCESS
+    captions = [theirs.get("caption") or ""]
+    return kept | {"captions": captions, "status": lost if status in (SUCCESS, *MISSING) else status}
 
 
-def _captions_of(text: str) -> list[Any]:
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return []
-    if not isinstance(content, dict):
-        return []
-    captions = content.get("captions") or [content.get("caption")]
-    return captions if all(isinstance(caption, str) for caption in captions) else []
-
-
-def _new_table(samples: dict[str, dict[str, Any]]) -> pa.Table:
-    rows = [{"key": key, **sample} for key, sample in samples.items()]
-    return pa.Table.from_pylist(rows, pa.schema({"key": pa.string(), **INDEX_COLUMNS}))
-
-
-def _add_columns(index: Path, samples: dict[str, dict[str, Any]]) -> pa.Table:
-    """The Parquet file of a shard with the index's columns; its samples in the order of the file."""
-    table = pq.read_table(index)
-    keys = table["key"].to_pylist() if "key" in table.column_names else []
-    if not samples.keys() <= set(keys):
-        raise ValueError(f"{index} lacks samples of the tar of its name; move it elsewhere to index the tar")
-    before = table["status"].to_pylist() if "status" in table.column_names else ["no_image"] * len(keys)
-    lost = [{"status": "no_image" if status == "success" else status} for status in before]
-    rows = [samples.get(key, other) for key, other in zip(keys, lost, strict=True)]
-    for name, kind in INDEX_COLUMNS.items():
+def _set_columns(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """A table with the index's columns, those that it has already replaced."""
+    for name, kind in zip(INDEX_SCHEMA.names, INDEX_SCHEMA.types, strict=True):
         column = pa.array([row.get(name) for row in rows], kind)
         place = table.schema.get_field_index(name)
         table = table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
     return table
+
+
+def _read_foreign(index: Path) -> pa.Table | None:
+    """A Parquet file that someone else wrote beside a tar."""
+    try:
+        if not index.is_file() or (pq.read_schema(index).metadata or {}).items() >= OURS.items():
+            return None
+        return pq.read_table(index)
+    except pa.ArrowException as error:
+        raise ValueError(f"{index} is no Parquet file; move it elsewhere to index the tar") from error
+
+
+def _stats_file(tar: Path) -> Path:
+    return tar.with_name(f"{tar.stem}_stats.json")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_json(file: Path, content: Any) -> None:
+    _write_whole(file, lambda temporary: temporary.write_text(json.dumps(content, indent=1)))
+
+
+def _write_whole(file: Path, write: Callable[[Path], Any]) -> None:
+    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        write(temporary)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -211,7 +211,8 @@ def read_manifest(folder: Path | Folder) -> dict[str, Any]:
     folder = Folder.at(folder)
     if MANIFEST not in folder.names():
         raise ValueError(
-            f"{folder} is no folder of shards: it has no {MANIFEST}; make one with `vlp download`"
+            f"{folder} is no folder of shards: it has no {MANIFEST}; make one with `vlp download`, "
+            "or with `vlp data index` of tars that are there"
         )
     try:
         manifest = folder.read_json(MANIFEST)

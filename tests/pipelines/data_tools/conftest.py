@@ -42,7 +42,8 @@ def write_folder(
         "outcomes": {k: n for k, n in outcomes.items() if n},
     }
     digest = fingerprint([shard["tar_sha256"] for shard in shards])
-    write_json(folder / "manifest.json", manifest | {"digest": digest, "shards": shards})
+    counts = [{key: value for key, value in shard.items() if key != "examples"} for shard in shards]
+    write_json(folder / "manifest.json", manifest | {"digest": digest, "shards": counts})
     return folder
 
 

@@ -1,0 +1,91 @@
+"""An `ImageStore` in a process of its own: an image that its decoder dies of costs that process alone."""
+
+import os
+import subprocess
+import sys
+from multiprocessing.connection import Connection, Pipe
+
+from pipelines.ingest.image import ImageStore
+from pipelines.ingest.outcome import Download, StoredImage
+from pipelines.ingest.settings import DownloadConfig
+
+TRIES = 2
+"""Processes that an image may end: the first may have died of something else."""
+MAX_IN_A_ROW = 5
+"""Images in a row that end their processes before that counts as a fault of the machine, not of them."""
+
+
+class IsolatedImageStore:
+    """Resizes and encodes images as `ImageStore` does; what ends the process has the outcome `decode`."""
+
+    def __init__(self, config: DownloadConfig) -> None:
+        self.config = config
+        self._child: tuple[subprocess.Popen[bytes], Connection] | None = None
+        self._fatal_in_a_row = 0
+
+    def __call__(self, download: Download) -> StoredImage:
+        """What is stored of an answer, or why nothing is.
+
+        Raises:
+            OSError: the process cannot start, or dies of one image after the other.
+        """
+        if download.body is None:
+            return StoredImage(download.outcome, download.error)
+        for _ in range(TRIES):
+            connection = self._connect()
+            try:
+                connection.send(download)
+                stored: StoredImage = connection.recv()
+            except (EOFError, ConnectionError):
+                self.close()
+                continue
+            self._fatal_in_a_row = 0
+            return stored
+        self._fatal_in_a_row += 1
+        if self._fatal_in_a_row == MAX_IN_A_ROW:
+            raise OSError(f"the decoder dies of {MAX_IN_A_ROW} images in a row; does it lack memory?")
+        return StoredImage("decode", "the decoder dies of it")
+
+    def close(self) -> None:
+        """End the process."""
+        if self._child is not None:
+            process, connection = self._child
+            connection.close()
+            process.kill()
+            process.wait()
+            self._child = None
+
+    def _connect(self) -> Connection:
+        """The connection to a process that is ready, started now if there is none."""
+        if self._child is None:
+            connection, other_end = Pipe()
+            with other_end:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", __name__, str(other_end.fileno())],
+                    pass_fds=[other_end.fileno()],
+                    env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                )
+            self._child = (process, connection)
+            try:
+                connection.send(self.config)
+                connection.recv()
+            except (EOFError, ConnectionError) as error:
+                self.close()
+                raise OSError("the process that decodes images does not start") from error
+        return self._child[1]
+
+
+def serve(connection: Connection) -> None:
+    """Answer until the other end hangs up."""
+    store = ImageStore(connection.recv())
+    connection.send("ready")
+    while True:
+        try:
+            download: Download = connection.recv()
+        except EOFError:
+            return
+        connection.send(store(download))
+
+
+if __name__ == "__main__":
+    serve(Connection(int(sys.argv[1])))

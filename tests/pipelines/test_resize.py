@@ -1,0 +1,125 @@
+"""What is stored of an image is what img2dataset's resizer makes of it."""
+
+import importlib.util
+import io
+import itertools
+import os
+from pathlib import Path
+from typing import Any, get_args
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.ingest.image import ImageStore, read_header
+from pipelines.ingest.outcome import Download, StoredImage
+from pipelines.ingest.resize import Header, Resizer
+from pipelines.ingest.settings import DownloadConfig, ResizeMode
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Any:
+    """img2dataset's resizer alone: the package as a whole takes seconds to import."""
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    package: Any = importlib.util.find_spec("img2dataset")
+    file = Path(package.submodule_search_locations[0]) / "resizer.py"
+    spec: Any = importlib.util.spec_from_file_location("img2dataset_resizer", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Resizer
+
+
+def photograph(width: int, height: int, mode: str = "RGB", kind: str = "PNG", blur: float = 2) -> bytes:
+    """Smooth random colours, as a photograph's."""
+    rng = np.random.default_rng(width * height)
+    pixels = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 4), dtype=np.uint8), (0, 0), blur)
+    pixels = cv2.normalize(pixels, None, 0, 255, cv2.NORM_MINMAX)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(stream, kind)
+    return stream.getvalue()
+
+
+def store(body: bytes, **settings: Any) -> StoredImage:
+    return ImageStore(DownloadConfig(url_list=Path("unused"), **settings))(Download("success", None, body))
+
+
+def pixels_of(encoded: bytes) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(encoded)).convert("RGB")).astype(float)
+
+
+SIZES = [(100, 80), (80, 100), (64, 64), (65, 200), (40, 30), (30, 90)]
+
+
+@pytest.mark.parametrize("mode", get_args(ResizeMode))
+@pytest.mark.parametrize("only_if_bigger", [True, False])
+def test_every_mode_gives_img2datasets_bytes(mode: ResizeMode, only_if_bigger: bool, oracle: Any) -> None:
+    theirs = oracle(64, mode, only_if_bigger, encode_quality=90)
+    for size, kind in itertools.product(SIZES, ("RGB", "L", "RGBA")):
+        body = photograph(*size, mode=kind)
+        ours = store(
+            body, image_size=64, resize_mode=mode, resize_only_if_bigger=only_if_bigger, encode_quality=90
+        )
+        encoded, width, height, original_width, original_height, error = theirs(io.BytesIO(body))
+        assert error is None
+        assert (ours.size, ours.original_size) == ((width, height), (original_width, original_height))
+        assert ours.encoded is not None
+        if kind == "RGBA":  # the white background is added by another formula
+            assert np.abs(pixels_of(ours.encoded) - pixels_of(encoded)).mean() < 0.5
+        else:
+            assert ours.encoded == encoded
+
+
+@pytest.mark.parametrize(
+    ("settings", "outcome"),
+    [
+        ({"min_image_size": 81}, "too_small"),
+        ({"max_aspect_ratio": 1.2}, "aspect"),
+        ({"max_image_area": 7999}, "too_large"),
+        ({"min_image_size": 80, "max_aspect_ratio": 1.25, "max_image_area": 8000}, "success"),
+    ],
+)
+def test_the_size_alone_may_refuse_an_image(settings: dict[str, float], outcome: str) -> None:
+    assert store(photograph(100, 80), **settings).outcome == outcome
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_large_jpeg_files_look_the_same_when_decoded_at_a_part_of_their_size(
+    mode: str, factor: int, oracle: Any
+) -> None:
+    size = (128 * factor + 9, 140 * factor + 5)
+    body = photograph(*size, mode=mode, kind="JPEG", blur=4 * factor)
+    ours = store(body, image_size=64, encode_quality=95).encoded
+    theirs = oracle(64, "keep_ratio", True, encode_quality=95)(io.BytesIO(body))[0]
+    assert ours is not None
+    assert np.abs(pixels_of(ours) - pixels_of(theirs)).mean() < 3.0  # of 255, for noise; 1.4 for photographs
+
+
+def test_a_turned_photograph_is_stored_as_its_pixels_lie() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by a quarter
+    for factor in (1, 8):  # decoded as a whole, and at a part of its size
+        stream = io.BytesIO()
+        Image.open(io.BytesIO(photograph(70 * factor, 100 * factor))).save(stream, "JPEG", exif=exif)
+        assert store(stream.getvalue(), image_size=64).size == (64, 91)
+
+
+def test_deep_pixels_keep_their_brightness() -> None:
+    deep = np.full((40, 50), 128 * 257, np.uint16)
+    stream = io.BytesIO()
+    Image.fromarray(deep).save(stream, "PNG")
+    encoded = store(stream.getvalue(), image_size=32).encoded
+    assert encoded is not None
+    assert pixels_of(encoded).mean() == pytest.approx(128, abs=1)
+
+
+def test_the_shorter_side_is_exactly_the_one_asked_for() -> None:
+    resizer = Resizer(image_size=224, mode="keep_ratio", only_if_bigger=True, encode_quality=95)
+    for side in range(225, 700, 7):
+        body = photograph(side, side + 3)
+        assert resizer(body, read_header(body)).size[0] == 224
+
+
+def test_a_header_says_what_an_image_is_without_decoding_it() -> None:
+    assert read_header(photograph(30, 20, "L", "JPEG")[:500]) == Header("JPEG", "L", (30, 20))

@@ -1,0 +1,124 @@
+"""The samples of a tar in webdataset's convention: members that share the name up to its first dot."""
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
+"""Key and extension of a member: the name up to the first dot, and what follows, as webdataset splits it."""
+IMAGES = ("jpg", "jpeg", "png", "webp")
+SUCCESS = "success"
+NO_IMAGE, NO_CAPTION, NOT_AN_IMAGE, BROKEN_TAR = "no_image", "no_caption", "not_an_image", "broken_tar"
+
+
+class TarSamples(NamedTuple):
+    """What a tar holds."""
+
+    rows: dict[str, dict[str, Any]]
+    """Key -> columns of the index, as far as the tar says something about them."""
+    problem: str | None
+    """Why the tar cannot be read to its end, if so."""
+
+
+def read_samples(tar: Path) -> TarSamples:
+    """Every sample up to the end of the tar, or to where it breaks; the one it breaks in is no success."""
+    rows: dict[str, dict[str, Any]] = {}
+    with tar.open("rb") as stream:
+        problem = _read_members(stream, rows)
+    for row in rows.values():
+        row["status"] = _status(row)
+        row["captions"] = row["captions"] or [""]
+        row.setdefault("caption", row["captions"][0])
+    if problem and rows:
+        rows[next(reversed(rows))]["status"] = BROKEN_TAR
+    return TarSamples(rows, problem)
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """Key and lower-case extension of a member; None if it belongs to no sample."""
+    match = MEMBER.fullmatch(name)
+    if match is None:
+        return None
+    return match[1].encode("utf-8", "surrogateescape").decode("utf-8", "replace"), match[2].lower()
+
+
+def _read_members(stream: Any, rows: dict[str, dict[str, Any]]) -> str | None:
+    """Fill `rows`; why the tar cannot be read to its end."""
+    try:
+        # Not transparently decompressed: offsets are those of the file.
+        with tarfile.open(fileobj=stream, mode="r:") as archive:
+            for member in archive:
+                name = split_name(member.name)
+                if member.isfile() and name:
+                    row = rows.setdefault(name[0], {"key": name[0], "captions": []})
+                    _add_member(row, name[1], archive, member)
+            stream.seek(archive.offset)
+            # Python's reader takes a damaged header for the end.
+            return f"no member at byte {archive.offset:,}" if stream.read(512).strip(b"\0") else None
+    except (tarfile.TarError, OSError) as error:
+        return " ".join(str(error).split())
+
+
+def _add_member(
+    row: dict[str, Any], extension: str, archive: tarfile.TarFile, member: tarfile.TarInfo
+) -> None:
+    if extension not in (*IMAGES, "txt", "json"):
+        return
+    file = archive.extractfile(member)
+    content = file.read() if file else b""
+    if extension in IMAGES:
+        row |= {"image_offset": member.offset_data, "image_size": member.size} | _describe_image(content)
+        return
+    text = content.decode("utf-8", errors="replace")
+    if extension == "txt":
+        row["caption"] = text.strip()
+        _add_captions(row, [text.strip()])
+    else:
+        _add_json(row, text)
+
+
+def _add_json(row: dict[str, Any], text: str) -> None:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(content, dict):
+        return
+    captions = content.get("captions") or content.get("caption")
+    captions = captions if isinstance(captions, list) else [captions]
+    texts = [caption for caption in captions if isinstance(caption, str)]
+    if len(texts) == len(captions):
+        _add_captions(row, texts)
+    if isinstance(content.get("url"), str):
+        row["url"] = content["url"]
+
+
+def _add_captions(row: dict[str, Any], captions: list[str]) -> None:
+    """Keep the longer list: all captions are in the .json of our own shards, one of them in the .txt."""
+    if len(captions) > len(row["captions"]) and all(captions):
+        row["captions"] = captions
+
+
+def _describe_image(encoded: bytes) -> dict[str, Any]:
+    """Size and checksum; only the header is decoded."""
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            width, height = image.size
+    except Exception as error:  # a parser of damaged bytes may raise anything
+        return {"error_message": f"{type(error).__name__}: not an image of a known format"}
+    size = {"width": width, "height": height, "original_width": width, "original_height": height}
+    return size | {"sha256": hashlib.sha256(encoded).hexdigest()}
+
+
+def _status(row: dict[str, Any]) -> str:
+    if "image_offset" not in row:
+        return NO_IMAGE
+    if "width" not in row:
+        return NOT_AN_IMAGE
+    return SUCCESS if row["captions"] else NO_CAPTION
