@@ -26,7 +26,7 @@ from pipelines.ingest.lock import locked
 from pipelines.ingest.monitor import Board, Monitor
 from pipelines.ingest.plan import Plan, add_retry, write_plan
 from pipelines.ingest.settings import DownloadConfig
-from pipelines.ingest.shard import count_outcomes, read_stats, remove_temporary
+from pipelines.ingest.shard import count_outcomes, read_all_stats, remove_temporary
 from pipelines.ingest.summary import write_summary
 from pipelines.ingest.url_list import Columns, file_digest, read_url_list
 from pipelines.ingest.worker import IngestShard
@@ -119,7 +119,7 @@ def _make_shards(
     if len(todo) < len(current.shards):
         done = len(current.shards) - len(todo)
         print(f"[download] {done:,} of {len(current.shards):,} shards are there already", flush=True)
-    made = read_stats(output, sorted(set(current.shards) - set(todo)))
+    made = read_all_stats(output, sorted(set(current.shards) - set(todo)))
     connect(machine, min_cpus=1)
     import ray
 
@@ -198,7 +198,7 @@ def _map(
 
 
 def _finish(output: Folder, current: Plan, journal: Journal) -> dict[str, Any]:
-    shards = read_stats(output, current.shards)
+    shards = read_all_stats(output, current.shards)
     outcomes = count_outcomes(shards)
     assert outcomes.total() == current.num_urls, f"{outcomes.total()} outcomes of {current.num_urls} URLs"
     is_here = isinstance(output, LocalFolder)

@@ -91,8 +91,8 @@ def _compare(name: str, rows: list[dict[str, Any]], file: LocalFile) -> Iterator
             members = _members(tar)
             for row in rows:
                 if row["status"] == SUCCESS:
-                    problems = _compare_sample(row, members.get(row["key"], {}), tar)
-                    yield from (f"{name}.tar: {problem}" for problem in problems)
+                    found = members.get(row["key"], {})
+                    yield from (f"{name}.tar: {problem}" for problem in _compare_sample(row, found, tar))
     except (tarfile.TarError, EOFError) as error:
         yield f"{name}.tar: is torn: {_one_line(error)}"
         return

@@ -85,7 +85,7 @@ def drop(output: Folder, name: str, drops: Drops) -> dict[str, Any]:
 
     May be cut at any point and repeated: images are found by their names in the tar, which is replaced first.
     """
-    (stats,) = read_stats(output, [name])
+    stats = read_stats(output, name)
     rows = output.table(f"{name}.parquet").to_pylist()
     with output.fetched(f"{name}.tar") as tar:
         return write_shard(output, name, _samples(tar, rows, drops), retried=stats["retried"])

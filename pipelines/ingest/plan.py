@@ -106,7 +106,7 @@ def _write_shards(tables: Iterable[pa.Table], output: Folder, *, first: int, sha
     folder = output / FOLDER
     for leftover in folder.names():  # of a plan that was cut and was another one
         stem, _, suffix = leftover.partition(".")
-        if suffix == "arrow" and int(stem) >= first:
+        if suffix.startswith("arrow") and int(stem) >= first:
             folder.delete(leftover)
 
     def write(number: int, part: pa.Table) -> int:
@@ -122,6 +122,11 @@ def _write_shards(tables: Iterable[pa.Table], output: Folder, *, first: int, sha
     return sizes
 
 
+def _read_plan(output: Folder, name: str) -> pa.Table:
+    with (output / FOLDER).open(f"{name}.arrow") as file:
+        return pyarrow.feather.read_table(file)
+
+
 def _slices(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
     """The same rows in tables of `size` rows each, but for the last one."""
     rest: list[pa.Table] = []
@@ -132,11 +137,6 @@ def _slices(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
             joined = joined.slice(size)
         rest = [joined] if len(joined) else []
     yield from rest
-
-
-def _read_plan(output: Folder, name: str) -> pa.Table:
-    with (output / FOLDER).open(f"{name}.arrow") as file:
-        return pyarrow.feather.read_table(file)
 
 
 def _last_outcomes(plan: Plan, output: Folder) -> Iterator[pa.Table]:

@@ -7,6 +7,7 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -94,10 +95,15 @@ def count_outcomes(shards: Iterable[dict[str, Any]]) -> Counter[str]:
     return +outcomes
 
 
-def read_stats(folder: Folder, names: Sequence[str]) -> list[dict[str, Any]]:
+def read_stats(folder: Folder, name: str) -> dict[str, Any]:
+    """The counts of a committed shard."""
+    return folder.read_json(stats_file(name))
+
+
+def read_all_stats(folder: Folder, names: Sequence[str]) -> list[dict[str, Any]]:
     """The counts of committed shards."""
     with ThreadPool(READERS) as pool:
-        return pool.map(folder.read_json, map(stats_file, names))
+        return pool.map(partial(read_stats, folder), names)
 
 
 def remove_temporary(folder: Path | Folder) -> None:
