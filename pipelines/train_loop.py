@@ -17,6 +17,7 @@ from pipelines.run_config import RunConfig
 from pipelines.step_log import StepLog
 from pipelines.train_job import TrainJob
 from vlp.batch import Batch
+from vlp.cpu import prepare_cpu_training
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import rank_batches
@@ -65,6 +66,8 @@ def _build(job: TrainJob, device: torch.device) -> TrainingState:
     config = job.config
     objective = _fresh_objective(config).to(device)
     ema = EMA(objective, config.training.ema) if config.training.ema else None
+    if device.type == "cpu":
+        prepare_cpu_training(objective)
     objective.num_parts = job.machine.batch_parts
     if job.machine.checkpoint_activations:
         checkpoint_blocks(objective)

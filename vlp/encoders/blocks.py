@@ -19,3 +19,11 @@ def checkpoint_blocks(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, BLOCKS):
             module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile each block by itself at its first call: blocks of one shape share the compiled code, and the
+    gradients of a block are sent to the other workers while the block below is still at work."""
+    for module in model.modules():
+        if isinstance(module, BLOCKS):
+            module.compile()
