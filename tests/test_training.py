@@ -65,7 +65,7 @@ def linear_step(max_norm: float | None, *, lr: float = 0.1) -> tuple[Tensor, flo
     """One step of plain gradient descent from 0 along the gradient (3, 4): the weight, the reported norm."""
     model = nn.Linear(2, 1, bias=False)
     nn.init.zeros_(model.weight)
-    optimizer = torch.optim.SGD(model.parameters(), lr=77.0)
+    optimizer = torch.optim.SGD([{"params": model.parameters(), "lr_scale": 1.0}], lr=77.0)
     model.weight.grad = torch.full((1, 2), 1e6)  # of an earlier step
     norm = update(model, model(torch.tensor([3.0, 4.0])).sum(), optimizer, lr=lr, max_norm=max_norm)
     return model.weight.detach()[0], norm.item()
@@ -86,7 +86,7 @@ def test_the_rate_of_the_step_replaces_the_optimizers() -> None:
     assert linear_step(None, lr=0.01)[0].tolist() == pytest.approx([-0.03, -0.04])
 
 
-@pytest.mark.parametrize("settings", [{"steps": 0}, {"batch_size": 0}])
+@pytest.mark.parametrize("settings", [{"steps": -1}, {"batch_size": 0}])
 def test_an_impossible_setting_is_named(settings: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         TrainingConfig(**settings)

@@ -5,11 +5,10 @@ GPU bfloat16, and both sides compiled
 """
 
 import argparse
-from statistics import median
 
-import torch
 from harness import Result, flickr8k_captions, report, skip
 from steps import open_clip_steps, ours
+from steps.arguments import parse, suffix
 from steps.side import Side, Turns, in_turns
 from steps.sizes import SIZES, Size
 
@@ -18,15 +17,15 @@ MASKED = ("FLIP 0.5", "cluster RGB 0.5", "FLIP_Attn")
 
 
 def main() -> None:
-    arguments = _arguments()
+    arguments = parse(__doc__, sizes=list(SIZES))
     if flickr8k_captions() is None:
         skip(NAME, "it needs the photographs and captions of Flickr8k")
         return
     results = []
     for name in arguments.size:
         size = SIZES[name]
-        results += _compare(size, measure(size, arguments), arguments.device)
-    report(NAME if arguments.device == "cpu" else f"{NAME}_{arguments.device}", results)
+        results += _compare(size, measure(size, arguments), arguments)
+    report(NAME + suffix(arguments), results)
 
 
 def measure(size: Size, arguments: argparse.Namespace) -> dict[str, Turns]:
@@ -36,15 +35,13 @@ def measure(size: Size, arguments: argparse.Namespace) -> dict[str, Turns]:
     sides = {
         name: Side(build, size, device, device=device, threads=threads) for name, build in builds.items()
     }
-    return in_turns(sides, runs=arguments.runs, repetitions=10 if device == "cuda" else 1)
+    return in_turns(sides, runs=arguments.runs, repetitions=arguments.repetitions)
 
 
-def _compare(size: Size, turns: dict[str, Turns], device: str) -> list[Result]:
-    batch = size.batch_size[device]
+def _compare(size: Size, turns: dict[str, Turns], arguments: argparse.Namespace) -> list[Result]:
+    batch, note = size.batch_size[arguments.device], arguments.note
     clip, peer, superclass = turns["ours CLIP"], turns["open_clip CLIP"], turns["our SuperClass"]
-    label, note = f"{size.name}, batch {batch}", ""
-    if device == "cuda":
-        note = "bf16, compiled"
+    label = f"{size.name}, batch {batch}"
     against = {"peer": peer.rates(batch), "peer_name": "open_clip's CLIP step", "note": note}
     rates = [
         Result(what=f"{step}, {label}", unit="images/s", ours=turns[f"ours {step}"].rates(batch), **against)
@@ -64,21 +61,12 @@ def _compare(size: Size, turns: dict[str, Turns], device: str) -> list[Result]:
     memory = Result(
         what=f"CLIP, {label}, peak memory",
         unit="MiB",
-        ours=[median([clip.peak_mib])],
+        ours=[clip.peak_mib],
         peer=[peer.peak_mib],
         peer_name="open_clip's CLIP step",
         note=note,
     )
     return [*rates, *shares, choice, memory]
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--size", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

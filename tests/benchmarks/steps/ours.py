@@ -3,26 +3,32 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import torch
 from steps.side import Steps
-from steps.sizes import Size, batches
+from steps.sizes import REBUILD_BATCH_SIZE, Size, batches, photographs
 from torch import Generator
 
 from vlp.batch import Batch
 from vlp.cpu import prepare_cpu_training
+from vlp.encoders import ImageEncoderConfig
 from vlp.encoders.blocks import compile_blocks
+from vlp.encoders.swin import SwinConfig
 from vlp.encoders.text import TextConfig
 from vlp.encoders.vit import ViTConfig
 from vlp.masking import MaskStrategy, Slots
 from vlp.masking.attention import AttentionMask
 from vlp.masking.calibration import calibrate
 from vlp.masking.cluster import ClusterMask
+from vlp.masking.grid import GridMask
 from vlp.masking.none import NoMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import Objective, ObjectiveConfig, Vocabulary
 from vlp.objectives.contrastive import ContrastiveConfig
+from vlp.objectives.mae import MAEConfig
+from vlp.objectives.simmim import SimMIMConfig
 from vlp.objectives.superclass import SuperClassConfig
 from vlp.optim import AdamWConfig, OptimizerConfig, build_optimizer
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
@@ -68,15 +74,50 @@ def clip_and_masked(size: Size, device: str) -> Steps:
         "FLIP_Attn": AttentionMask(mask_ratio=0.5),
     }
     steps: dict[str, Callable[[], Any]] = {
-        name: partial(training.step, data, mask) for name, mask in masks.items()
+        name: partial(training.step, cycle(data), mask) for name, mask in masks.items()
     }
-    return steps | {"choice": partial(_choose, training.objective, data, masks["cluster RGB 0.5"])}
+    choose = partial(_choose, training.objective, cycle(data), masks["cluster RGB 0.5"])
+    return steps | {"choice": choose}
 
 
 def superclass(size: Size, device: str) -> Steps:
     """SuperClass with the image encoder of the same size."""
     training = _training(SuperClassConfig(idf="online"), size, device)
-    return {"SuperClass": partial(training.step, batches(size, device), NoMask())}
+    return {"SuperClass": partial(training.step, cycle(batches(size, device)), NoMask())}
+
+
+def mae(device: str) -> Steps:
+    """The step of conf/run/mae.yaml."""
+    encoder = ViTConfig(positions="sincos", pre_norm=False, norm_eps=1e-6)
+    mask = RandomMask(mask_ratio=0.75)
+    optimizer = AdamWConfig(lr=2.4e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.05)
+    return {"MAE": _reconstruction(MAEConfig(), encoder, mask, optimizer, device, max_grad_norm=None)}
+
+
+def simmim(device: str) -> Steps:
+    """The step of conf/run/simmim.yaml."""
+    encoder = SwinConfig(image_size=192, window_size=6)
+    mask = GridMask(mask_ratio=0.6, cell_size=8)
+    optimizer = AdamWConfig(lr=8e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05)
+    return {"SimMIM": _reconstruction(SimMIMConfig(), encoder, mask, optimizer, device, max_grad_norm=5.0)}
+
+
+def _reconstruction(
+    objective: ObjectiveConfig,
+    encoder: ImageEncoderConfig,
+    mask: MaskStrategy,
+    optimizer: OptimizerConfig,
+    device: str,
+    *,
+    max_grad_norm: float | None,
+) -> Callable[[], None]:
+    torch.manual_seed(0)
+    model = objective.build(encoder.build(), mask, vocabulary=Vocabulary(2, 2))
+    training = Training(model, optimizer, device=device, max_grad_norm=max_grad_norm)
+    images = photographs(REBUILD_BATCH_SIZE[device], encoder.image_size, "imagenet")
+    no_text = torch.zeros(len(images[0]), 2, dtype=torch.int64)
+    data = [Batch(*(x.to(device) for x in (part, no_text, no_text[:, 0]))) for part in images]
+    return partial(training.step, cycle(data), mask)
 
 
 def _training(objective: ObjectiveConfig, size: Size, device: str) -> Training:
@@ -94,8 +135,8 @@ def _training(objective: ObjectiveConfig, size: Size, device: str) -> Training:
     return Training(model, AdamWConfig(lr=5e-4), device=device, max_grad_norm=1.0)
 
 
-def _calibrated(mask: ClusterMask, training: Training, data: Iterator[Batch]) -> ClusterMask:
-    inputs = [training.objective.mask_inputs(next(data).images) for _ in range(4)]
+def _calibrated(mask: ClusterMask, training: Training, data: list[Batch]) -> ClusterMask:
+    inputs = [training.objective.mask_inputs(batch.images) for batch in data]
     return calibrate(replace(mask, threshold="auto"), inputs).mask
 
 

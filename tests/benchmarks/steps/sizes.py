@@ -1,11 +1,8 @@
 """The models and batches whose steps are compared, and the photographs with captions that fill them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import cycle
 
 import pyarrow.parquet as pq
-import torch
 from harness import REAL_DATA
 from torch import Tensor
 
@@ -16,6 +13,8 @@ from vlp.tokenizers.clip_bpe import ClipBPEConfig
 
 PHOTOGRAPHS = REAL_DATA / "flickr8k" / "train.parquet"
 NUM_BATCHES = 4
+REBUILD_BATCH_SIZE = {"cpu": 8, "cuda": 256}
+"""By device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,17 +73,11 @@ def captions(batch_size: int) -> list[list[str]]:
     return [first[i : i + batch_size] for i in range(0, len(first), batch_size)]
 
 
-def batches(size: Size, device: str) -> Iterator[Batch]:
-    """Batches as the loader makes them, on the device, over and over."""
+def batches(size: Size, device: str) -> list[Batch]:
+    """Batches as the loader makes them, on the device."""
     batch_size = size.batch_size[device]
     images = photographs(batch_size, size.image_size, "clip")
     tokenizer = ClipBPEConfig().build()
-    found = [
-        Batch(x, *tokenizer.encode(texts)) for x, texts in zip(images, captions(batch_size), strict=True)
-    ]
-    return cycle([Batch(*(tensor.to(device) for tensor in batch)) for batch in found])
-
-
-def precision(device: str) -> torch.dtype:
-    """Number format of the forward pass, of both sides."""
-    return torch.bfloat16 if device == "cuda" else torch.float32
+    texts = [tokenizer.encode(part) for part in captions(batch_size)]
+    found = [Batch(x, *text) for x, text in zip(images, texts, strict=True)]
+    return [Batch(*(tensor.to(device) for tensor in batch)) for batch in found]
