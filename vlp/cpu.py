@@ -37,7 +37,7 @@ def multiply_by_onednn(model: nn.Module) -> None:
     if torch.backends.mkldnn.is_available():
         for module in model.modules():
             if type(module) is nn.Linear:
-                module.forward = partial(_linear, module)
+                module.forward = partial(_linear, module)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _linear(module: nn.Linear, x: Tensor) -> Tensor:
