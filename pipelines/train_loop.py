@@ -24,7 +24,7 @@ from vlp.data.order import rank_batches
 from vlp.data.shards import ShardSet
 from vlp.distributed import is_main, rank, world_size
 from vlp.ema import EMA
-from vlp.encoders.blocks import checkpoint_blocks
+from vlp.encoders.blocks import checkpoint_blocks, compile_blocks
 from vlp.masking.cluster import ClusterMask
 from vlp.masking.none import NoMask
 from vlp.objectives import Objective
@@ -71,6 +71,8 @@ def _build(job: TrainJob, device: torch.device) -> TrainingState:
     objective.num_parts = job.machine.batch_parts
     if job.machine.checkpoint_activations:
         checkpoint_blocks(objective)
+    if job.machine.compile:
+        compile_blocks(objective)
     return TrainingState(objective, build_optimizer(objective, config.optimizer), ema, config.mask)
 
 

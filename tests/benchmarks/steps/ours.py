@@ -43,6 +43,8 @@ class Training:
     ) -> None:
         self.objective = objective.to(device).train()
         if device == "cuda":
+            # Every mask has its own shapes, and all of them share one process here.
+            torch._dynamo.config.recompile_limit = 64
             compile_blocks(objective)
         else:
             prepare_cpu_training(objective)
