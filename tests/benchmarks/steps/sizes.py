@@ -1,6 +1,6 @@
 """The models and batches whose steps are compared, and the photographs with captions that fill them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow.parquet as pq
 from harness import REAL_DATA
@@ -52,7 +52,9 @@ SMALL = Size(
     embed_dim=192,
     batch_size={"cpu": 128, "cuda": 2048},
 )
-SIZES = {"vit_b16": VIT_B16, "small": SMALL}
+LARGE_BATCH = replace(VIT_B16, batch_size=VIT_B16.batch_size | {"cpu": 32})
+"""What every step costs whatever its batch, such as AdamW's update, is less of it."""
+SIZES = {"vit_b16": VIT_B16, "small": SMALL, "large_batch": LARGE_BATCH}
 
 
 def photographs(batch_size: int, image_size: int, normalization: Normalization) -> list[Tensor]:
