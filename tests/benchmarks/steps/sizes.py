@@ -50,7 +50,7 @@ SMALL = Size(
     depth=6,
     text_width=192,
     embed_dim=192,
-    batch_size={"cpu": 128, "cuda": 2048},
+    batch_size={"cpu": 128, "cuda": 1024},
 )
 LARGE_BATCH = replace(VIT_B16, batch_size=VIT_B16.batch_size | {"cpu": 32})
 """What every step costs whatever its batch, such as AdamW's update, is less of it."""
