@@ -44,6 +44,8 @@ class MachineConfig(StrictConfig):
     for a second forward pass; the loss still sees the whole batch."""
     checkpoint_activations: bool = False
     """Compute each block's activations again in the backward pass instead of holding them."""
+    compile: bool = False
+    """Compile the encoders' blocks before the first step, which takes a minute or so; for GPUs."""
     log_every_steps: int = 10
     checkpoint_every_steps: int = 500
     cache: ShardCache | None = None

@@ -1,6 +1,8 @@
 """What a training step leaves behind: metrics in the journal and a line in the terminal."""
 
 import math
+import resource
+import sys
 import time
 
 import torch
@@ -14,6 +16,14 @@ from vlp.distributed import all_mean, is_main
 
 class TrainingDivergedError(RuntimeError):
     """The loss is no number any more."""
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Memory of this worker so far, at most: what was allocated on its GPU, or its process without one."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 class StepLog:
@@ -53,6 +63,9 @@ class StepLog:
         values["batch_time"] = step_seconds
         values["data_time"] = self.data_seconds / self.steps_timed
         values["samples_per_second"] = self.config.training.batch_size / step_seconds
+        visible = self.config.image_encoder.num_patches * (1 - values["mask_ratio"])
+        values["visible_patches_per_second"] = values["samples_per_second"] * visible
+        values["peak_memory_gib"] = peak_memory_gib(metrics["loss"].device)
         if is_main():
             self.journal.metrics({f"train/{key}": value for key, value in values.items()}, step=done)
             self.progress.update(

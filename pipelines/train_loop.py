@@ -17,6 +17,7 @@ from pipelines.run_config import RunConfig
 from pipelines.step_log import StepLog
 from pipelines.train_job import TrainJob
 from vlp.batch import Batch
+from vlp.cpu import prepare_cpu_training
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import rank_batches
@@ -24,7 +25,7 @@ from vlp.data.quarantine import UnreadableDataError
 from vlp.data.shards import ShardSet
 from vlp.distributed import is_main, rank, world_size
 from vlp.ema import EMA
-from vlp.encoders.blocks import checkpoint_blocks
+from vlp.encoders.blocks import checkpoint_blocks, compile_blocks
 from vlp.masking.cluster import ClusterMask
 from vlp.masking.none import NoMask
 from vlp.objectives import Objective
@@ -74,9 +75,13 @@ def _build(job: TrainJob, device: torch.device) -> TrainingState:
     config = job.config
     objective = _fresh_objective(config).to(device)
     ema = EMA(objective, config.training.ema) if config.training.ema else None
+    if device.type == "cpu":
+        prepare_cpu_training(objective)
     objective.num_parts = job.machine.batch_parts
     if job.machine.checkpoint_activations:
         checkpoint_blocks(objective)
+    if job.machine.compile:
+        compile_blocks(objective)
     return TrainingState(objective, build_optimizer(objective, config.optimizer), ema, config.mask)
 
 

@@ -12,8 +12,9 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -24,7 +25,17 @@ from rich.table import Table
 REPOSITORY = Path(__file__).parents[2]
 REAL_DATA = (REPOSITORY / ".." / "shared" / "data").resolve()
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "pyarrow", "numpy", "open-clip-torch", "img2dataset", "webdataset", "ray")
+PACKAGES = (
+    "torch",
+    "pyarrow",
+    "numpy",
+    "timm",
+    "open-clip-torch",
+    "transformers",
+    "img2dataset",
+    "webdataset",
+    "ray",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +155,17 @@ def machine() -> dict[str, str]:
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "gpu": _gpu(),
         "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
+        **_versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that are installed: no benchmark needs all of them."""
+    found = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _cpu_model() -> str:

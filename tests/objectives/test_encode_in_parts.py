@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from vlp.encoders.beit import BEiTConfig
-from vlp.encoders.blocks import checkpoint_blocks
+from vlp.encoders.blocks import checkpoint_blocks, compile_blocks
 from vlp.encoders.text import TextConfig
 from vlp.encoders.vit import ViTConfig
 from vlp.masking import MaskStrategy
@@ -107,3 +107,16 @@ def test_checkpointed_blocks_change_no_gradient_and_hold_less(objective: str, ba
     held, before = held_bytes(checkpointed, batch), held_bytes(plain, batch)
     assert held < 0.7 * before
     torch.testing.assert_close(gradients(checkpointed, batch), gradients(plain, batch), rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("is_checkpointed", [False, True])
+@pytest.mark.parametrize("objective", sorted(OBJECTIVES))
+def test_compiled_blocks_change_no_gradient(objective: str, is_checkpointed: bool, batch: Batch) -> None:
+    plain, compiled = build(objective, RandomMask()), build(objective, RandomMask())
+    if is_checkpointed:
+        checkpoint_blocks(compiled)
+    compile_blocks(compiled, backend="aot_eager")
+    names = list(plain.state_dict())
+    torch.testing.assert_close(gradients(compiled, batch), gradients(plain, batch), rtol=1e-4, atol=1e-6)
+    assert list(compiled.state_dict()) == names

@@ -128,3 +128,13 @@ def test_saving_memory_changes_no_result(
     for step in (1, 2, 3):
         for key in ("train/loss", "train/grad_norm", "train/mask_ratio"):
             assert saving[step][key] == pytest.approx(plain[step][key], rel=1e-4)
+
+
+def test_a_step_says_how_many_patches_it_saw_and_how_much_memory_it_took(
+    tiny_run: MakeRun, tmp_path: Path
+) -> None:
+    run = tiny_run(mask={"name": "random", "mask_ratio": 0.75})
+    for values in train(run, tmp_path / "run").values():
+        visible = values["train/visible_patches_per_second"] / values["train/samples_per_second"]
+        assert visible == pytest.approx(run.image_encoder.num_patches / 4)
+        assert 0.1 < values["train/peak_memory_gib"] < 16

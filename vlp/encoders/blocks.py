@@ -19,3 +19,14 @@ def checkpoint_blocks(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, BLOCKS):
             module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+
+
+def compile_blocks(model: nn.Module, *, backend: str = "inductor") -> None:
+    """Compile each block by itself, at its first call.
+
+    Blocks of one kind share the compiled code, and the gradients of a block go to the other workers while the
+    blocks below are still at work.
+    """
+    for module in model.modules():
+        if isinstance(module, BLOCKS):
+            module.compile(backend=backend)

@@ -8,6 +8,8 @@ from torch import Tensor
 
 MAX_NUMBERS = 2**22
 """Numbers of a part: 16 MiB in float32, of which a reduction holds a few copies."""
+CACHED_NUMBERS = 2**18
+"""Numbers of a part on a CPU, where all copies of a part should stay in a core's cache."""
 
 
 def by_rows(reduction: Callable[..., Tensor], logits: Tensor, *others: Tensor) -> Tensor:
@@ -30,6 +32,36 @@ def by_columns(reduction: Callable[[Tensor, int], Tensor], logits: Tensor) -> Te
         reduction: (B, k) float32 and the position of the first of the columns -> (..., k).
     """
     return _InParts.apply(logits, 1, reduction)  # pyright: ignore[reportReturnType]
+
+
+def soft_cross_entropy(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy of each row to weighted classes: (B, K), (B, T), (B, T) -> (B,).
+
+    Its gradient, sum(weights) * softmax - weights, is written at once into the memory where it stays.
+    """
+    return _SoftCrossEntropy.apply(logits, ids, weights)  # pyright: ignore[reportReturnType]
+
+
+class _SoftCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+        logsumexp = torch.cat([part.float().logsumexp(dim=1) for part in _parts(logits, 0)[1]])
+        ctx.save_for_backward(logits, ids, weights, logsumexp)
+        return weights.sum(dim=1) * logsumexp - (weights * logits.gather(1, ids)).sum(dim=1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        logits, ids, weights, logsumexp = ctx.saved_tensors
+        weights = weights * gradients[0][:, None]
+        gradient = torch.empty_like(logits)
+        firsts, parts = _parts(logits, 0)
+        for first, part in zip(firsts, parts, strict=True):
+            rows = slice(first, first + len(part))
+            softmax = (part.float() - logsumexp[rows, None]).exp_()
+            softmax.mul_(weights[rows].sum(dim=1, keepdim=True)).scatter_add_(1, ids[rows], -weights[rows])
+            gradient[rows] = softmax
+        return gradient, None, None
 
 
 class _InParts(torch.autograd.Function):
@@ -60,5 +92,6 @@ class _InParts(torch.autograd.Function):
 def _parts(logits: Tensor, dim: int) -> tuple[range, tuple[Tensor, ...]]:
     """Position of the first row (or column) of each part, and the parts."""
     length = logits.shape[dim]
-    width = max(1, MAX_NUMBERS * length // max(1, logits.numel()))
+    limit = min(MAX_NUMBERS, CACHED_NUMBERS) if logits.device.type == "cpu" else MAX_NUMBERS
+    width = max(1, limit * length // max(1, logits.numel()))
     return range(0, length, width), logits.split(width, dim=dim)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vlp.config import StrictConfig
 from vlp.distributed import all_gather, all_sum, world_size
-from vlp.objectives.in_parts import by_columns, by_rows
+from vlp.objectives.in_parts import by_columns, by_rows, soft_cross_entropy
 from vlp.registry import Registry
 
 LABEL_LOSSES = Registry()
@@ -135,10 +135,7 @@ def softmax_loss(logits: Tensor, labels: Labels, idf: Tensor) -> Tensor:
     weights = idf[labels.ids] * labels.is_label
     weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
 
-    def losses(x: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
-        return weights.sum(dim=1) * x.logsumexp(dim=1) - (weights * x.gather(1, ids)).sum(dim=1)
-
-    return by_rows(losses, logits, labels.ids, weights).mean()
+    return soft_cross_entropy(logits, labels.ids, weights).mean()
 
 
 def binary_loss(logits: Tensor, labels: Labels, reduction: Reduction) -> Tensor:

@@ -1,0 +1,57 @@
+"""Training steps of MAE and SimMIM, against Hugging Face's models of the same sizes on the same photographs.
+
+python tests/benchmarks/reconstruction_step.py [--device cuda] [--runs 5]    float32 on the CPU; on a GPU
+bfloat16, and both sides compiled
+"""
+
+from harness import Result, flickr8k_captions, report, skip
+from steps import hugging_face, ours
+from steps.arguments import parse, suffix
+from steps.side import Side, in_turns
+from steps.sizes import REBUILD_BATCH_SIZE
+
+NAME = "reconstruction_step"
+METHODS = {
+    "MAE": ("ViT-B/16", ours.mae, hugging_face.mae, "transformers' ViTMAEForPreTraining"),
+    "SimMIM": ("Swin-B", ours.simmim, hugging_face.simmim, "transformers' SwinForMaskedImageModeling"),
+}
+
+
+def main() -> None:
+    arguments = parse(__doc__)
+    if flickr8k_captions() is None:
+        skip(NAME, "it needs the photographs of Flickr8k")
+        return
+    batch, results = REBUILD_BATCH_SIZE[arguments.device], []
+    for method, (model, our_build, peer_build, peer_name) in METHODS.items():
+        builds = {"our": our_build, "peer": peer_build}
+        sides = {
+            name: Side(build, arguments.device, device=arguments.device, threads=arguments.threads)
+            for name, build in builds.items()
+        }
+        turns = in_turns(sides, runs=arguments.runs, repetitions=arguments.repetitions)
+        mine, peer = turns[f"our {method}"], turns[f"peer {method}"]
+        what = f"{method}, {model}, batch {batch}"
+        results += [
+            Result(
+                what=what,
+                unit="images/s",
+                ours=mine.rates(batch),
+                peer=peer.rates(batch),
+                peer_name=peer_name,
+                note=arguments.note,
+            ),
+            Result(
+                what=f"{what}, peak memory",
+                unit="MiB",
+                ours=[mine.peak_mib],
+                peer=[peer.peak_mib],
+                peer_name=peer_name,
+                note=arguments.note,
+            ),
+        ]
+    report(NAME + suffix(arguments), results)
+
+
+if __name__ == "__main__":
+    main()

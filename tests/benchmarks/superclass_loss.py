@@ -1,0 +1,105 @@
+"""SuperClass's loss with its gradient, against the loss over a dense K-hot target.
+
+python tests/benchmarks/superclass_loss.py [--device cuda] [--runs 5]    float32, real captions
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from harness import Result, flickr8k_captions, report, skip
+from steps.arguments import parse, suffix
+from steps.side import Side, Steps, in_turns
+from torch import Generator, Tensor
+
+from vlp.cpu import keep_freed_memory
+from vlp.objectives.label_losses import Labels, softmax_loss
+from vlp.objectives.superclass import caption_labels
+from vlp.tokenizers.clip_bpe import ClipBPEConfig
+
+NAME = "superclass_loss"
+BATCH_SIZE, NUM_CLASSES = 256, 49_408
+LOGITS_MIB = BATCH_SIZE * NUM_CLASSES * 4 / 2**20
+
+
+def main() -> None:
+    arguments = parse(__doc__)
+    if flickr8k_captions() is None:
+        skip(NAME, "it needs the captions of Flickr8k")
+        return
+    device, peer_name = arguments.device, "a dense K-hot target"
+    builds = {"worker": as_in_a_worker, "sparse": sparse, "dense": dense}
+    sides = {
+        name: Side(build, device, device=device, threads=arguments.threads) for name, build in builds.items()
+    }
+    turns = in_turns(sides, runs=arguments.runs, repetitions=5)
+    what = f"softmax loss and gradient, {BATCH_SIZE} x {NUM_CLASSES:,}"
+    dense_rates = turns["dense loss"].rates(BATCH_SIZE)
+    rates = [
+        Result(
+            what=name,
+            unit="images/s",
+            ours=turns[f"{side} loss"].rates(BATCH_SIZE),
+            peer=dense_rates,
+            peer_name=peer_name,
+        )
+        for side, name in (("sparse", what), ("worker", f"{what}, freed memory kept as in a worker"))
+    ]
+    above = {
+        side: (turns[f"{side} loss"].peak_mib - turns[f"{side} rest"].peak_mib) / LOGITS_MIB
+        for side in ("sparse", "dense")
+    }
+    memory = Result(
+        what=f"{what}, peak above the logits",
+        unit="x the logits",
+        ours=[above["sparse"]],
+        peer=[above["dense"]],
+        peer_name=peer_name,
+    )
+    report(NAME + suffix(arguments), [*rates, memory])
+
+
+def as_in_a_worker(device: str) -> Steps:
+    """Our loss, in a process that is set up as a training worker."""
+    if device == "cpu":
+        keep_freed_memory()
+    return sparse(device)
+
+
+def sparse(device: str) -> Steps:
+    """Our loss."""
+    return _steps(softmax_loss, device)
+
+
+def dense(device: str) -> Steps:
+    """The same loss by the formula."""
+    return _steps(dense_loss, device)
+
+
+def dense_loss(logits: Tensor, labels: Labels, idf: Tensor) -> Tensor:
+    """Cross-entropy to a (B, K) target."""
+    target = torch.zeros_like(logits).scatter_add_(1, labels.ids, labels.is_label.to(logits.dtype))
+    target = torch.nn.functional.normalize(target * idf, p=1.0, dim=1)
+    return -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()
+
+
+def _steps(loss: Callable[[Tensor, Labels, Tensor], Tensor], device: str) -> Steps:
+    captions, tokenizer = flickr8k_captions(), ClipBPEConfig().build()
+    assert captions is not None
+    special = torch.tensor(tokenizer.special_tokens)
+    labels = caption_labels(*tokenizer.encode(captions[: 5 * BATCH_SIZE : 5]), special_tokens=special)
+    generator = Generator().manual_seed(0)
+    logits = torch.randn(BATCH_SIZE, NUM_CLASSES, generator=generator).to(device).requires_grad_()
+    idf = torch.rand(NUM_CLASSES, generator=generator).to(device)
+    labels = Labels(*(x.to(device) for x in labels))
+    return {"rest": lambda: None, "loss": partial(_with_gradient, loss, logits, labels, idf)}
+
+
+def _with_gradient(
+    loss: Callable[[Tensor, Labels, Tensor], Tensor], logits: Tensor, labels: Labels, idf: Tensor
+) -> None:
+    torch.autograd.grad(loss(logits, labels, idf), logits)
+
+
+if __name__ == "__main__":
+    main()
