@@ -5,11 +5,11 @@ python tests/benchmarks/loader.py [PARQUET]    PARQUET has a column `image`; by 
 
 import argparse
 import io
-import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import open_clip
 import pyarrow.parquet as pq
 import torch
 import webdataset as wds
+from harness import compare, report, skip
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -42,30 +43,36 @@ class NoTokens:
 
 
 def main() -> None:
+    """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images", type=Path, nargs="?", default=COCO)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    if not arguments.images.is_file():
+        skip("loader", f"there are no photographs at {arguments.images}")
+        return
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        write_shards(Path(folder), pq.read_table(arguments.images)["image"].to_pylist())
-        compare({"vlp": ours(Path(folder)), "open_clip": theirs(Path(folder))}, arguments.rounds)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_shards(folder, pq.read_table(arguments.images)["image"].to_pylist())
+        chains = ours(folder), theirs(folder)
+        result = compare(
+            f"JPEG of {WIDTH} x {HEIGHT} to RandomResizedCrop({IMAGE_SIZE}), per core",
+            *(partial(exhaust, chain) for chain in chains),
+            amount=NUM_IMAGES,
+            unit="images/s",
+            peer_name="open_clip's chain",
+            runs=arguments.rounds,
+            clock=time.process_time,
+        )
+    report("loader", [result])
 
 
-def compare(chains: dict[str, Callable[[], Iterable]], rounds: int) -> None:
-    """Time the chains in turns, and print their medians and the ratio of these."""
-    speeds: dict[str, list[float]] = {name: [] for name in chains}
-    for _ in range(rounds):
-        for name, chain in chains.items():
-            start = time.process_time()
-            count = sum(len(images) for images in chain())
-            speeds[name].append(count / (time.process_time() - start))
-            print(f"{name:10} {speeds[name][-1]:7,.0f} images/s", flush=True)
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
-    for name, median in medians.items():
-        print(f"{name:10} {median:7,.0f} images per second of CPU time, median of {rounds}")
-    print(f"vlp / open_clip = {medians['vlp'] / medians['open_clip']:.2f}")
+def exhaust(chain: Callable[[], Iterable]) -> None:
+    """Take every batch."""
+    for _ in chain():
+        pass
 
 
 def ours(folder: Path) -> Callable[[], Iterator]:

@@ -1,0 +1,120 @@
+"""Peak memory of a list, of a download and of a loader, and of ones ten times as large.
+
+python tests/benchmarks/memory.py
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from harness import Result, in_fresh_process, report
+from image_server import serve
+
+TIMES_LARGER = 10
+NUM_URLS, NUM_IMAGES, NUM_SHARDS, SHARD_SIZE = 1_000_000, 2_000, 20, 500
+LOCAL = ("127.0.0.0/8",)
+
+
+def plan_list(folder: Path, num_urls: int) -> None:
+    """The plan of a list in which every URL has two rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipelines.download import plan
+    from pipelines.ingest.settings import DownloadConfig
+
+    file = folder / f"{num_urls}.parquet"
+    writer = pq.ParquetWriter(file, pa.schema({"url": pa.string(), "caption": pa.string()}))
+    for start in range(0, 2 * num_urls, 100_000):
+        urls = [f"http://host{i % 997}.example/{i % num_urls}.jpg" for i in range(start, start + 100_000)]
+        writer.write_table(pa.table({"url": urls, "caption": [f"a caption, number {u}" for u in urls]}))
+    writer.close()
+    config = DownloadConfig(url_list=file, max_grouping_bytes=2**28)
+    assert plan(config, folder / f"planned-{num_urls}").num_urls == num_urls
+
+
+def ingest(folder: Path, url: str, num_images: int) -> None:
+    """What one actor of a download does with its shards."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipelines.download import plan
+    from pipelines.ingest.settings import DownloadConfig
+    from pipelines.ingest.worker import IngestShard
+    from vlp.data.folder import Folder
+
+    file, output = folder / "urls.parquet", Folder.at(folder / f"ingested-{num_images}")
+    urls = [f"{url}/{i}.jpg" for i in range(num_images)]
+    pq.write_table(pa.table({"url": urls, "caption": urls}), file)
+    config = DownloadConfig(
+        url_list=file, number_sample_per_shard=SHARD_SIZE, max_buffer_bytes=2**25, allowed_networks=LOCAL
+    )
+    worker = IngestShard(config, output, 1, lambda name, outcomes: True)
+    for name in plan(config, output).shards:
+        assert not worker({"name": name})["failure"]
+
+
+def write_shards(folder: Path, image: bytes, num_shards: int) -> None:
+    """A folder of shards whose tars are links to one file."""
+    from pipelines.ingest.outcome import StoredImage
+    from pipelines.ingest.shard import Sample, write_json, write_shard
+
+    folder.mkdir()
+    stored = StoredImage("success", None, image, (64, 64), (64, 64), "")
+    samples = [Sample(f"{i:09d}", "http://x", ["a photo of something"], stored) for i in range(SHARD_SIZE)]
+    stats = write_shard(folder, "00000", samples)
+    for shard in range(1, num_shards):
+        for suffix in (".tar", ".parquet"):
+            os.link(folder / f"00000{suffix}", folder / f"{shard:05d}{suffix}")
+    shards = [stats | {"name": f"{shard:05d}"} for shard in range(num_shards)]
+    write_json(folder / "manifest.json", {"digest": "", "shards": shards})
+
+
+def load(folder: Path) -> None:
+    """An epoch of the loader with `shuffle: block`."""
+    from vlp.data.config import DataConfig
+    from vlp.data.folder import Folder
+    from vlp.data.loader import TrainingPairs, data_order, open_shards
+    from vlp.data.order import rank_batches
+
+    config = DataConfig(shards=Folder.at(folder), shuffle="block", shuffle_window=4)
+    pairs = TrainingPairs(open_shards(config), config, image_size=32, seed=0)
+    order = data_order(pairs.shards, config, seed=0, batch_size=250)
+    for draws in rank_batches(order, steps=range(len(pairs) // 250), rank=0, world_size=1):
+        for draw in draws:
+            _ = pairs[draw]
+
+
+def compare(what: str, work: Callable[..., Any], small: Sequence[Any], large: Sequence[Any]) -> Result:
+    """Peak memory of the larger work beside that of the smaller."""
+    peaks = [in_fresh_process(work, *arguments).peak_mib for arguments in (large, small)]
+    settings = {"unit": "MiB", "peer_name": "one time the size"}
+    return Result(what=f"{what}, {TIMES_LARGER} times", ours=peaks[:1], peer=peaks[1:], **settings)
+
+
+def main() -> None:
+    """Measure and report."""
+    pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    photograph = cv2.imencode(".jpg", cv2.GaussianBlur(pixels, (7, 7), 2))[1].tobytes()
+    small = cv2.imencode(".jpg", pixels[:64, :64])[1].tobytes()
+    with tempfile.TemporaryDirectory() as name, serve({"*": photograph}) as server:
+        folder, results = Path(name), []
+        both = (1, TIMES_LARGER)
+        lists = [(folder, times * NUM_URLS) for times in both]
+        results.append(compare(f"plan of {NUM_URLS:,} URLs in two rows each", plan_list, *lists))
+        downloads = [(folder, server.url, times * NUM_IMAGES) for times in both]
+        results.append(compare(f"download of {NUM_IMAGES:,} images by one actor", ingest, *downloads))
+        sets = [(folder / f"shards-{times}",) for times in both]
+        for times, (shards,) in zip(both, sets, strict=True):
+            write_shards(shards, small, times * NUM_SHARDS)
+        num_samples = NUM_SHARDS * SHARD_SIZE
+        results.append(compare(f"loader, {num_samples:,} samples shuffled by blocks", load, *sets))
+        report("memory", results)
+
+
+if __name__ == "__main__":
+    main()
