@@ -14,7 +14,7 @@ import webdataset
 
 from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
-from pipelines.download import DownloadConfig, download
+from pipelines.download import DownloadConfig, download, plan
 from pipelines.journal import Journal
 from pipelines.serve import ImageServer
 from pipelines.serve_failures import FailureRates, failure_of
@@ -201,6 +201,13 @@ def test_other_settings_are_refused_and_change_nothing(
     with pytest.raises(ConfigError, match="other settings; choose another output folder"):
         run(url_list, downloaded, **change)
     assert digests(downloaded) == before
+
+
+def test_a_folder_of_other_shards_is_left_alone(url_list: Path, tmp_path: Path) -> None:
+    (tmp_path / "00000.tar").write_bytes(b"of somebody else")
+    with pytest.raises(ConfigError, match="no download made; choose another output folder"):
+        plan(DownloadConfig(url_list=url_list), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["00000.tar"]
 
 
 def test_another_url_list_is_refused(downloaded: Path, url_list: Path, tmp_path: Path) -> None:
