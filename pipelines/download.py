@@ -88,9 +88,7 @@ def plan(config: DownloadConfig, output: Path | Folder) -> Plan:
             )
         return existing
     if any(name.endswith(".tar") for name in output.names()):
-        raise ConfigError(
-            f"{output} holds shards that `vlp download` did not make; choose another output folder"
-        )
+        raise ConfigError(f"{output} holds shards that no download made; choose another output folder")
     rows = group_by_url(_read_list(config, files), max_bytes=config.max_grouping_bytes)
     first = next(rows)  # after the whole list was read: what is wrong with it is known before the lock
     with locked(output):
