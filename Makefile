@@ -44,7 +44,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 
 lock: $(VENV)/ready
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-emit-index-url \
-		--no-header --no-annotate --upgrade pyproject.toml -o requirements.lock
+		--custom-compile-command "make lock" --no-annotate --upgrade pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf $(VENV) results
