@@ -172,7 +172,7 @@ def _drop_duplicates(config: DownloadConfig, output: Folder, current: Plan, mach
     if config.drop_duplicates == "none":
         return
     near = config.near_duplicate_distance if config.drop_duplicates == "near" else None
-    drops = find_duplicates(output, current.shards, near=near)
+    drops = find_duplicates(output, current.shards, near=near, max_bytes=config.max_grouping_bytes)
     if not drops:
         return
     connect(machine, min_cpus=1)

@@ -9,13 +9,15 @@ import os
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.ingest.outcome import DOWNLOADED, DUPLICATE, NEAR_DUPLICATE, SUCCESS, StoredImage
+from pipelines.ingest.scratch import scratch_database
 from pipelines.ingest.shard import Sample, read_stats, write_shard
 from vlp.data.folder import Folder, LocalFile
 
@@ -23,40 +25,52 @@ Drops = dict[str, tuple[str, str]]
 """Key of an image to the outcome and message that it gets."""
 
 
-class _Images(NamedTuple):
-    """What tells the images of a set apart: 16 bytes each, or 24."""
+IMAGES = """
+    CREATE TABLE images (
+        number BIGINT, shard VARCHAR, key VARCHAR, digest VARCHAR, hash UBIGINT, stored BOOLEAN
+    )
+"""
+REPEATED = """
+    SELECT shard, key, first_key
+    FROM images JOIN (
+        SELECT digest, min(number) AS first, arg_min(key, number) AS first_key
+        FROM images GROUP BY digest HAVING count(*) > 1
+    ) USING (digest)
+    WHERE number > first AND stored
+"""
+DISTINCT = """
+    SELECT shard, key, hash, stored
+    FROM images SEMI JOIN (SELECT min(number) AS number FROM images GROUP BY digest) USING (number)
+    ORDER BY number
+"""
 
-    shards: np.ndarray
-    keys: np.ndarray
-    digests: np.ndarray
-    hashes: np.ndarray
 
-
-def find_duplicates(output: Folder, names: Sequence[str], *, near: int | None) -> dict[str, Drops]:
+def find_duplicates(
+    output: Folder, names: Sequence[str], *, near: int | None, max_bytes: int
+) -> dict[str, Drops]:
     """What is to be dropped of each shard that still holds duplicates.
 
     Args:
-        near: bits of the perceptual hashes in which images that look alike may differ; None leaves them.
+        near: bits of the perceptual hashes in which images that look alike may differ; None leaves them. To
+            compare hashes takes some 500 bytes per image beside `max_bytes`.
     """
-    images, stored = _read(output, names)
-    first = first_equal(images.digests)
-    outcomes = np.where(first < np.arange(len(first)), DUPLICATE, SUCCESS).astype("U16")
-    if near is not None:
-        distinct = np.flatnonzero(outcomes == SUCCESS)
-        first[distinct] = distinct[first_alike(images.hashes[distinct], near)]
-        outcomes[distinct[first[distinct] != distinct]] = NEAR_DUPLICATE
     drops: dict[str, Drops] = defaultdict(dict)
-    for i in np.flatnonzero((outcomes != SUCCESS) & stored):
-        outcome = str(outcomes[i])
-        message = f"{'as' if outcome == DUPLICATE else 'looks like'} {images.keys[first[i]]}"
-        drops[names[int(images.shards[i])]][str(images.keys[i])] = (outcome, message)
+    with scratch_database(max_bytes=max_bytes) as database:
+        _insert(database, output, names)
+        for shard, key, first in _rows(database.sql(REPEATED)):
+            drops[shard][key] = DUPLICATE, f"as {first}"
+        if near is not None:
+            for shard, key, first in _look_alikes(database.sql(DISTINCT).to_arrow_table(), near):
+                drops[shard][key] = NEAR_DUPLICATE, f"looks like {first}"
     return dict(drops)
 
 
-def first_equal(digests: np.ndarray) -> np.ndarray:
-    """Index of the first equal element: (N,) -> (N,)."""
-    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
-    return first[inverse.ravel()]
+def _look_alikes(images: pa.Table, near: int) -> Iterator[tuple[str, str, str]]:
+    """Shard and key of every stored image that looks like an earlier one, and the key of that one."""
+    first = first_alike(images["hash"].to_numpy(), near)
+    is_alike = first != np.arange(len(first))
+    for i in np.flatnonzero(is_alike & images["stored"].to_numpy()).tolist():
+        yield str(images["shard"][i]), str(images["key"][i]), str(images["key"][first[i]])
 
 
 def first_alike(hashes: np.ndarray, distance: int) -> np.ndarray:
@@ -105,19 +119,25 @@ def _samples(tar: LocalFile, rows: list[dict[str, Any]], drops: Drops) -> Iterat
         yield Sample(row["key"], row["url"], row["captions"], image)
 
 
-def _read(output: Folder, names: Sequence[str]) -> tuple[_Images, np.ndarray]:
-    """All images of a set, and whether each is stored."""
-    columns = ["key", "sha256", "dhash", "status"]
-    parts = []
+def _insert(database: duckdb.DuckDBPyConnection, output: Folder, names: Sequence[str]) -> None:
+    """All images of a set, in the order of their keys."""
+    database.execute(IMAGES)
+    num_images = 0
     for name in names:
-        index = output.table(f"{name}.parquet", columns)
-        parts.append(index.filter(pc.field("status").isin(sorted(DOWNLOADED))))
-    table = pa.concat_tables(parts)
-    digests = bytes.fromhex("".join(digest[:32] for digest in table["sha256"].to_pylist()))
-    images = _Images(
-        shards=np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
-        keys=table["key"].to_numpy().astype("U"),
-        digests=np.frombuffer(digests, [("high", "u8"), ("low", "u8")]),
-        hashes=table["dhash"].fill_null(0).to_numpy(),
-    )
-    return images, table["status"].to_numpy() == SUCCESS
+        index = output.table(f"{name}.parquet", ["key", "sha256", "dhash", "status"])
+        index = index.filter(pc.field("status").isin(sorted(DOWNLOADED)))
+        columns = {
+            "number": np.arange(num_images, num_images + len(index)),
+            "shard": pa.array([name] * len(index), pa.string()),
+            "key": index["key"],
+            "digest": index["sha256"],
+            "hash": index["dhash"].fill_null(0),
+            "stored": pc.equal(index["status"], SUCCESS),
+        }
+        database.from_arrow(pa.table(columns)).insert_into("images")
+        num_images += len(index)
+
+
+def _rows(relation: duckdb.DuckDBPyRelation) -> Iterator[tuple[Any, ...]]:
+    for batch in relation.to_arrow_reader(10_000):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)

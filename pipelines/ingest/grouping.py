@@ -1,14 +1,12 @@
 """The rows of a URL list to one row per URL: in bounded memory, as lists of a billion rows are usual."""
 
-import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from pipelines.config_errors import ConfigError
+from pipelines.ingest.scratch import scratch_database
 
 SCHEMA = pa.schema({"url": pa.string(), "captions": pa.list_(pa.string()), "digest": pa.string()})
 ROWS_AT_A_TIME = 100_000
@@ -30,28 +28,18 @@ def group_by_url(tables: Iterable[pa.Table], *, max_bytes: int) -> Iterator[pa.T
     Raises:
         ConfigError: the temporary folder has no room.
     """
-    try:
-        with (
-            tempfile.TemporaryDirectory(prefix="vlp-url-list-") as folder,
-            duckdb.connect(Path(folder) / "listed.db") as connection,
-        ):
-            connection.execute(f"SET memory_limit = '{max_bytes}B'")
-            connection.execute(LISTED)
-            _insert(connection, tables)
-            reader = connection.sql(BY_FIRST_ROW).to_arrow_reader(ROWS_AT_A_TIME)
-            yield from _merge_equal(pa.Table.from_batches([batch]) for batch in reader)
-    except (duckdb.Error, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"the URL list cannot be grouped: {reason}; set TMPDIR to a folder with more room"
-        ) from error
+    with scratch_database(max_bytes=max_bytes) as database:
+        database.execute(LISTED)
+        _insert(database, tables)
+        reader = database.sql(BY_FIRST_ROW).to_arrow_reader(ROWS_AT_A_TIME)
+        yield from _merge_equal(pa.Table.from_batches([batch]) for batch in reader)
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, tables: Iterable[pa.Table]) -> None:
+def _insert(database: duckdb.DuckDBPyConnection, tables: Iterable[pa.Table]) -> None:
     num_rows = 0
     for table in tables:
         numbers = pa.array(np.arange(num_rows, num_rows + len(table)))
-        connection.from_arrow(table.add_column(0, "number", numbers)).insert_into("listed")
+        database.from_arrow(table.add_column(0, "number", numbers)).insert_into("listed")
         num_rows += len(table)
 
 

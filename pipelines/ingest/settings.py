@@ -64,7 +64,7 @@ class DownloadConfig(StrictConfig):
     max_caption_length: float = float("inf")
     """Characters; longer captions are dropped, and the image with the last of them."""
     max_grouping_bytes: int = 2**30
-    """Memory in which the rows of a URL list are grouped by URL; more goes to a temporary folder."""
+    """Memory to group a URL list by URL and images by their bytes; more goes to a temporary folder."""
     drop_duplicates: Literal["none", "exact", "near"] = "none"
     """Of images of the whole set with the same bytes (exact), or that look alike (near), the first stays."""
     near_duplicate_distance: int = 3

@@ -10,17 +10,19 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from pipelines.config import MachineConfig
 from pipelines.download import DownloadConfig, download
-from pipelines.ingest.duplicates import first_alike, first_equal
+from pipelines.ingest.duplicates import find_duplicates, first_alike
 from pipelines.ingest.image import difference_hash
 from pipelines.journal import Journal
 from pipelines.serve import ImageServer
 from tests.pipelines.ports import free_port
+from vlp.data.folder import Folder
 from vlp.data.shards import ShardSet
 
 PORT = free_port()
@@ -68,10 +70,24 @@ def test_images_that_look_alike_are_those_a_comparison_of_all_finds(distance: in
     assert 20 <= len(set(found.tolist())) < 400
 
 
-def test_the_first_of_equal_digests_is_found() -> None:
-    values = np.random.default_rng(0).integers(0, 50, 300)
-    digests = np.array([(v, 0) for v in values], [("high", "u8"), ("low", "u8")])
-    assert first_equal(digests).tolist() == [values.tolist().index(v) for v in values]
+def test_of_equal_digests_the_first_stays_whatever_is_stored_already(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    digests = [f"{value:064x}" for value in rng.integers(0, 50, 300)]
+    status = rng.choice(["success", "duplicate", "timeout"], 300).tolist()
+    for shard in range(3):
+        rows = range(100 * shard, 100 * shard + 100)
+        index = {"key": [f"{i:03d}" for i in rows], "sha256": [digests[i] for i in rows]}
+        index |= {"dhash": pa.array([None] * 100, pa.uint64()), "status": [status[i] for i in rows]}
+        pq.write_table(pa.table(index), tmp_path / f"{shard:05d}.parquet")
+    names = [f"{shard:05d}" for shard in range(3)]
+    drops = find_duplicates(Folder.at(tmp_path), names, near=None, max_bytes=2**28)
+    first = {}
+    for i in range(300):
+        if status[i] != "timeout":
+            first.setdefault(digests[i], i)
+    again = [i for i in range(300) if status[i] == "success" and first[digests[i]] != i]
+    expected = {(f"{i // 100:05d}", f"{i:03d}"): ("duplicate", f"as {first[digests[i]]:03d}") for i in again}
+    assert {(shard, key): drop for shard in drops for key, drop in drops[shard].items()} == expected
 
 
 def test_the_hash_outlives_another_size_and_quality_and_tells_images_apart() -> None:
