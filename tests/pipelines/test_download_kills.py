@@ -323,6 +323,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.slow
 def test_a_node_that_is_killed_in_a_shard_changes_no_byte(
     site: Site, config: DownloadConfig, calm: Path, tmp_path: Path
 ) -> None:
