@@ -24,12 +24,7 @@ class ImageStore:
 
     def __init__(self, config: DownloadConfig) -> None:
         self.config = config
-        self.resize = Resizer(
-            image_size=config.image_size,
-            mode=config.resize_mode,
-            only_if_bigger=config.resize_only_if_bigger,
-            encode_quality=config.encode_quality,
-        )
+        self.resize = Resizer(config)
 
     def __call__(self, download: Download) -> StoredImage:
         """What is stored of an answer, or why nothing is."""

@@ -1,17 +1,19 @@
-"""The bytes of an image to a smaller JPEG: img2dataset's resize modes, its filters and its white background.
+"""img2dataset's resizer, used safely: no descriptors swapped, large and deep images made ready for it."""
 
-JPEG files are decoded at 1/2, 1/4 or 1/8 of their size where twice the target is left for the filter: a
-photograph of a megapixel takes half of the time, and looks the same.
-"""
-
-from dataclasses import dataclass
-from typing import NamedTuple
+import importlib.util
+import io
+import os
+from contextlib import nullcontext
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from pipelines.ingest.outcome import Failure
-from pipelines.ingest.settings import ResizeMode
+from pipelines.ingest.settings import DownloadConfig
 
 REDUCED = {
     ("RGB", 2): cv2.IMREAD_REDUCED_COLOR_2,
@@ -21,7 +23,7 @@ REDUCED = {
     ("L", 4): cv2.IMREAD_REDUCED_GRAYSCALE_4,
     ("L", 8): cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
-WHITE = (255, 255, 255)
+PNG_DEPTH = 24  # position of the bits per channel
 
 
 class Header(NamedTuple):
@@ -43,14 +45,17 @@ class Resized(NamedTuple):
     """Width and height, in pixels."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Resizer:
-    """Decodes, resizes and encodes images, in one thread each."""
+    """Decodes, resizes and encodes images by img2dataset's options."""
 
-    image_size: int
-    mode: ResizeMode
-    only_if_bigger: bool
-    encode_quality: int
+    def __init__(self, config: DownloadConfig) -> None:
+        self.config = config
+        self._resize = _resizer_module().Resizer(
+            config.image_size,
+            config.resize_mode,
+            config.resize_only_if_bigger,
+            encode_quality=config.encode_quality,
+        )
 
     def __call__(self, body: bytes, header: Header) -> Resized:
         """A smaller JPEG of an image.
@@ -58,64 +63,59 @@ class Resizer:
         Raises:
             Failure: decode, if the image cannot be decoded.
         """
-        cv2.setNumThreads(1)  # images are made in parallel by processes
-        target = self._target(header.size)
-        try:
-            pixels = _decode(body, header, target)
-            if target is not None:
-                is_smaller = target[0] < header.size[0]
-                filter_ = cv2.INTER_AREA if is_smaller else cv2.INTER_LANCZOS4
-                pixels = self._fit(cv2.resize(pixels, target, interpolation=filter_))
-            _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, self.encode_quality])
-        except cv2.error as error:
-            raise Failure("decode", " ".join(str(error).split())[:200]) from error
-        return Resized(encoded.tobytes(), (pixels.shape[1], pixels.shape[0]))
+        encoded, width, height, *_, error = self._resize(io.BytesIO(self._prepare(body, header)))
+        if encoded is None:
+            raise Failure("decode", " ".join(str(error).split())[:200])
+        return Resized(encoded, (width, height))
 
-    def _target(self, size: tuple[int, int]) -> tuple[int, int] | None:
-        """Width and height before anything is cut off or added; None to keep those of the image."""
-        if self.mode == "no":
-            return None
-        side = min(size) if self.mode in ("keep_ratio", "center_crop") else max(size)
-        if side == self.image_size or (side < self.image_size and self.only_if_bigger):
-            return None
-        width, height = (max(1, round(length * self.image_size / side)) for length in size)
-        return width, height
+    def _prepare(self, body: bytes, header: Header) -> bytes:
+        """The same image, as it is or as plain pixels that the resizer treats better."""
+        if header.format == "JPEG" and (flags := self._reduction(header)):
+            return _decoded(body, flags)
+        if header.mode.startswith("I") or (header.format == "PNG" and body[PNG_DEPTH] == 16):
+            return _decoded(body, cv2.IMREAD_ANYCOLOR)  # the resizer would cut 16 bits off at 255
+        return body
 
-    def _fit(self, pixels: np.ndarray) -> np.ndarray:
-        """Cut to a square, or padded to one, where the mode asks for squares."""
-        height, width = pixels.shape[:2]
-        rows, columns = self.image_size - height, self.image_size - width
-        if self.mode == "center_crop":
-            top, left = -rows // 2, -columns // 2
-            return pixels[top : top + self.image_size, left : left + self.image_size]
-        if self.mode == "border":
-            sides = (rows // 2, rows - rows // 2, columns // 2, columns - columns // 2)
-            return cv2.copyMakeBorder(pixels, *sides, cv2.BORDER_CONSTANT, value=WHITE)
-        return pixels
+    def _reduction(self, header: Header) -> int:
+        """Flags that decode a JPEG at 1/2, 1/4 or 1/8 of its size, or 0.
+
+        The resizer's filter is left at least twice the pixels that it has to make, on each side. A photograph
+        of a megapixel takes half of the time, and looks the same.
+        """
+        if self.config.resize_mode == "no":
+            return 0
+        is_inside = self.config.resize_mode in ("keep_ratio", "center_crop")
+        side = min(header.size) if is_inside else max(header.size)
+        for factor in (8, 4, 2):
+            if side // factor >= 2 * self.config.image_size and (header.mode, factor) in REDUCED:
+                return REDUCED[header.mode, factor] | cv2.IMREAD_IGNORE_ORIENTATION
+        return 0
 
 
-def _decode(body: bytes, header: Header, target: tuple[int, int] | None) -> np.ndarray:
-    """(H, W) or (H, W, 3) uint8, of at least the target's size; what is transparent is white."""
-    flags = cv2.IMREAD_UNCHANGED
-    if header.format == "JPEG" and target is not None:
-        flags = _reduced(header, target)
+def _decoded(body: bytes, flags: int) -> bytes:
+    """The pixels of an image, in a format that is read at the speed of memory."""
     pixels = cv2.imdecode(np.frombuffer(body, np.uint8), flags)
     if pixels is None:
         raise Failure("decode", "the image cannot be decoded")
-    if pixels.dtype == np.uint16:
-        pixels = np.right_shift(pixels, 8).astype(np.uint8)
-    if pixels.dtype != np.uint8:
-        raise Failure("decode", f"pixels of type {pixels.dtype}")
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        opacity = pixels[..., 3:] / 255
-        pixels = np.rint(pixels[..., :3] * opacity + 255 * (1 - opacity)).astype(np.uint8)
-    return pixels
+    return cv2.imencode(".pgm" if pixels.ndim == 2 else ".ppm", pixels)[1].tobytes()
 
 
-def _reduced(header: Header, target: tuple[int, int]) -> int:
-    """Flags that decode a JPEG at the smallest scale that is not below twice the target."""
-    for factor in (8, 4, 2):
-        is_enough = all(side // factor >= 2 * least for side, least in zip(header.size, target, strict=True))
-        if is_enough and (header.mode, factor) in REDUCED:
-            return REDUCED[header.mode, factor] | cv2.IMREAD_IGNORE_ORIENTATION
-    return cv2.IMREAD_UNCHANGED
+def _resizer_module() -> Any:
+    """img2dataset's resizer alone: the package as a whole imports torch, pandas and wandb."""
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it imports a library that phones home
+    package: Any = importlib.util.find_spec("img2dataset")
+    file = Path(package.submodule_search_locations[0]) / "resizer.py"
+    spec: Any = importlib.util.spec_from_file_location("img2dataset_resizer", file)
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    # It would point stdout and stderr of the whole process elsewhere for every image.
+    module.SuppressStdoutStderr = nullcontext
+    # It would build its transforms anew for every image: a tenth of the time.
+    transforms = module.A
+    module.A = SimpleNamespace(
+        SmallestMaxSize=cache(transforms.SmallestMaxSize),
+        LongestMaxSize=cache(transforms.LongestMaxSize),
+        CenterCrop=cache(transforms.CenterCrop),
+        PadIfNeeded=transforms.PadIfNeeded,
+    )
+    return module

@@ -27,7 +27,11 @@ from harness import Result, report
 from image_server import ImageServer, serve
 
 SHARD_SIZE, THREADS, PROCESSES = 500, 32, 2
-ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+ENVIRONMENT = {
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_worker_niceness": "0",  # as the peer's processes
+}
 
 
 class Run(NamedTuple):

@@ -19,22 +19,25 @@ NUM_URLS, NUM_IMAGES, NUM_SHARDS, SHARD_SIZE = 1_000_000, 2_000, 20, 500
 LOCAL = ("127.0.0.0/8",)
 
 
-def plan_list(folder: Path, num_urls: int) -> None:
-    """The plan of a list in which every URL has two rows."""
+def write_list(file: Path, num_urls: int) -> None:
+    """A list in which every URL has two rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    schema = pa.schema({"url": pa.string(), "caption": pa.string()})
+    with pq.ParquetWriter(file, schema) as writer:
+        for start in range(0, 2 * num_urls, 100_000):
+            urls = [f"http://pictures.example/{i % num_urls}.jpg" for i in range(start, start + 100_000)]
+            writer.write_table(pa.table({"url": urls, "caption": [f"a caption of {url}" for url in urls]}))
+
+
+def plan_list(file: Path, num_urls: int) -> None:
+    """What a download does before its first request."""
     from pipelines.download import plan
     from pipelines.ingest.settings import DownloadConfig
 
-    file = folder / f"{num_urls}.parquet"
-    writer = pq.ParquetWriter(file, pa.schema({"url": pa.string(), "caption": pa.string()}))
-    for start in range(0, 2 * num_urls, 100_000):
-        urls = [f"http://host{i % 997}.example/{i % num_urls}.jpg" for i in range(start, start + 100_000)]
-        writer.write_table(pa.table({"url": urls, "caption": [f"a caption, number {u}" for u in urls]}))
-    writer.close()
     config = DownloadConfig(url_list=file, max_grouping_bytes=2**28)
-    assert plan(config, folder / f"planned-{num_urls}").num_urls == num_urls
+    assert plan(config, file.with_suffix("")).num_urls == num_urls
 
 
 def ingest(folder: Path, url: str, num_images: int) -> None:
@@ -104,7 +107,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, serve({"*": photograph}) as server:
         folder, results = Path(name), []
         both = (1, TIMES_LARGER)
-        lists = [(folder, times * NUM_URLS) for times in both]
+        lists = [(folder / f"{times}.parquet", times * NUM_URLS) for times in both]
+        for file, num_urls in lists:
+            in_fresh_process(write_list, file, num_urls)
         results.append(compare(f"plan of {NUM_URLS:,} URLs in two rows each", plan_list, *lists))
         downloads = [(folder, server.url, times * NUM_IMAGES) for times in both]
         results.append(compare(f"download of {NUM_IMAGES:,} images by one actor", ingest, *downloads))

@@ -1,4 +1,4 @@
-"""What is stored of an image is what img2dataset's resizer makes of it."""
+"""What is stored of an image is what img2dataset's resizer makes of it, though it is not used as it is."""
 
 import importlib.util
 import io
@@ -20,7 +20,7 @@ from pipelines.ingest.settings import DownloadConfig, ResizeMode
 
 @pytest.fixture(scope="module")
 def oracle() -> Any:
-    """img2dataset's resizer alone: the package as a whole takes seconds to import."""
+    """img2dataset's resizer as it is."""
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     package: Any = importlib.util.find_spec("img2dataset")
     file = Path(package.submodule_search_locations[0]) / "resizer.py"
@@ -63,11 +63,7 @@ def test_every_mode_gives_img2datasets_bytes(mode: ResizeMode, only_if_bigger: b
         encoded, width, height, original_width, original_height, error = theirs(io.BytesIO(body))
         assert error is None
         assert (ours.size, ours.original_size) == ((width, height), (original_width, original_height))
-        assert ours.encoded is not None
-        if kind == "RGBA":  # the white background is added by another formula
-            assert np.abs(pixels_of(ours.encoded) - pixels_of(encoded)).mean() < 0.5
-        else:
-            assert ours.encoded == encoded
+        assert ours.encoded == encoded
 
 
 @pytest.mark.parametrize(
@@ -88,7 +84,7 @@ def test_the_size_alone_may_refuse_an_image(settings: dict[str, float], outcome:
 def test_large_jpeg_files_look_the_same_when_decoded_at_a_part_of_their_size(
     mode: str, factor: int, oracle: Any
 ) -> None:
-    size = (128 * factor + 9, 140 * factor + 5)
+    size = (128 * factor, 140 * factor)
     body = photograph(*size, mode=mode, kind="JPEG", blur=4 * factor)
     ours = store(body, image_size=64, encode_quality=95).encoded
     theirs = oracle(64, "keep_ratio", True, encode_quality=95)(io.BytesIO(body))[0]
@@ -115,7 +111,7 @@ def test_deep_pixels_keep_their_brightness() -> None:
 
 
 def test_the_shorter_side_is_exactly_the_one_asked_for() -> None:
-    resizer = Resizer(image_size=224, mode="keep_ratio", only_if_bigger=True, encode_quality=95)
+    resizer = Resizer(DownloadConfig(url_list=Path("unused"), image_size=224))
     for side in range(225, 700, 7):
         body = photograph(side, side + 3)
         assert resizer(body, read_header(body)).size[0] == 224
