@@ -132,7 +132,7 @@ def _insert(database: duckdb.DuckDBPyConnection, output: Folder, names: Sequence
             "key": index["key"],
             "digest": index["sha256"],
             "hash": index["dhash"].fill_null(0),
-            "stored": pc.equal(index["status"], SUCCESS),
+            "stored": index["status"].to_numpy() == SUCCESS,
         }
         database.from_arrow(pa.table(columns)).insert_into("images")
         num_images += len(index)

@@ -1,4 +1,4 @@
-"""The rows of a URL list to one row per URL: in bounded memory, as lists of a billion rows are usual."""
+"""The rows of a URL list to one row per URL: by two sorts on disk, as lists of a billion rows are usual."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,13 +9,8 @@ import pyarrow as pa
 from pipelines.ingest.scratch import scratch_database
 
 SCHEMA = pa.schema({"url": pa.string(), "captions": pa.list_(pa.string()), "digest": pa.string()})
+COLUMNS = "(number BIGINT, url VARCHAR, captions VARCHAR[], digest VARCHAR)"
 ROWS_AT_A_TIME = 100_000
-LISTED = "CREATE TABLE listed (number BIGINT, url VARCHAR, captions VARCHAR[], digest VARCHAR)"
-BY_FIRST_ROW = """
-    SELECT first, url, captions, digest
-    FROM listed JOIN (SELECT url, min(number) AS first FROM listed GROUP BY url) USING (url)
-    ORDER BY first, number
-"""
 
 
 def group_by_url(tables: Iterable[pa.Table], *, max_bytes: int) -> Iterator[pa.Table]:
@@ -23,45 +18,53 @@ def group_by_url(tables: Iterable[pa.Table], *, max_bytes: int) -> Iterator[pa.T
 
     Args:
         tables: of `SCHEMA`, a part of the list each.
-        max_bytes: memory; what needs more lies in a temporary folder meanwhile (the environment's TMPDIR).
+        max_bytes: memory; what needs more lies on disk meanwhile.
 
     Raises:
-        ConfigError: the temporary folder has no room.
+        ConfigError: the memory or the disk has no room.
     """
     with scratch_database(max_bytes=max_bytes) as database:
-        database.execute(LISTED)
-        _insert(database, tables)
-        reader = database.sql(BY_FIRST_ROW).to_arrow_reader(ROWS_AT_A_TIME)
-        yield from _merge_equal(pa.Table.from_batches([batch]) for batch in reader)
+        _insert(database, "rows", _numbered(tables))
+        by_url = _read(database, "SELECT number, url, captions, digest FROM rows ORDER BY url, number")
+        _insert(database.cursor(), "urls", _merge_equal(by_url))
+        for table in _read(database, "SELECT url, captions, digest FROM urls ORDER BY number"):
+            yield table.cast(SCHEMA)
 
 
-def _insert(database: duckdb.DuckDBPyConnection, tables: Iterable[pa.Table]) -> None:
+def _numbered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     num_rows = 0
     for table in tables:
-        numbers = pa.array(np.arange(num_rows, num_rows + len(table)))
-        database.from_arrow(table.add_column(0, "number", numbers)).insert_into("listed")
+        yield table.add_column(0, "number", pa.array(np.arange(num_rows, num_rows + len(table))))
         num_rows += len(table)
 
 
+def _insert(database: duckdb.DuckDBPyConnection, name: str, tables: Iterable[pa.Table]) -> None:
+    database.execute(f"CREATE TABLE {name} {COLUMNS}")
+    for table in tables:
+        database.from_arrow(table).insert_into(name)
+
+
+def _read(database: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.Table]:
+    for batch in database.sql(query).to_arrow_reader(ROWS_AT_A_TIME):
+        yield pa.Table.from_batches([batch])
+
+
 def _merge_equal(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Join neighbours with the same `first`, also across tables."""
-    rest: pa.Table | None = None
+    """Join neighbours with the same URL, also across tables; the number is that of the first."""
+    rest: list[pa.Table] = []
     for part in tables:
-        table = part if rest is None else pa.concat_tables([rest, part])
-        first = table["first"].to_numpy()
-        complete = int(np.searchsorted(first, first[-1]))
-        if complete:
-            yield _join_captions(table.slice(0, complete))
-        rest = table.slice(complete)
-    if rest is not None:
-        yield _join_captions(rest)
+        table = pa.concat_tables([*rest, part]).combine_chunks()
+        urls = table["url"].combine_chunks().dictionary_encode().indices.to_numpy()
+        starts = np.flatnonzero(np.diff(urls, prepend=-1))
+        yield _join_captions(table.slice(0, starts[-1]), starts[:-1])
+        rest = [table.slice(starts[-1])]  # more of this URL may follow
+    for table in rest:
+        yield _join_captions(table.combine_chunks(), np.zeros(1, np.int64))
 
 
-def _join_captions(table: pa.Table) -> pa.Table:
-    table = table.combine_chunks()
-    starts = np.flatnonzero(np.diff(table["first"].to_numpy(), prepend=-1))
+def _join_captions(table: pa.Table, starts: np.ndarray) -> pa.Table:
     lists = table["captions"].combine_chunks()
     bounds = lists.offsets.to_numpy()[np.append(starts, len(table))]
+    rows = table.take(starts)
     captions = pa.ListArray.from_arrays(bounds, lists.values)
-    rows = table.select(["url", "digest"]).take(starts)
-    return pa.table({"url": rows["url"], "captions": captions, "digest": rows["digest"]}).cast(SCHEMA)
+    return rows.set_column(table.schema.get_field_index("captions"), "captions", captions)

@@ -1,5 +1,6 @@
 """A database on disk for what is too long for memory; it is gone after its use."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +10,15 @@ import duckdb
 
 from pipelines.config_errors import ConfigError
 
+BYTES_PER_THREAD = 2**27  # what a sort of its own needs; settings ask for as much at least
+
 
 @contextmanager
 def scratch_database(*, max_bytes: int) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database of `max_bytes` of memory; what needs more lies in a temporary folder (TMPDIR) meanwhile.
 
     Raises:
-        ConfigError: the temporary folder has no room.
+        ConfigError: the memory or the temporary folder has no room.
     """
     try:
         with (
@@ -23,7 +26,13 @@ def scratch_database(*, max_bytes: int) -> Iterator[duckdb.DuckDBPyConnection]:
             duckdb.connect(Path(folder) / "scratch.db") as connection,
         ):
             connection.execute(f"SET memory_limit = '{max_bytes}B'")
+            connection.execute(
+                f"SET threads = {max(1, min(os.cpu_count() or 1, max_bytes // BYTES_PER_THREAD))}"
+            )
+            connection.execute("SET preserve_insertion_order = false")  # who needs an order asks for it
             yield connection
+    except duckdb.OutOfMemoryException as error:
+        raise ConfigError(f"max_grouping_bytes={max_bytes} is too little for the list; double it") from error
     except (duckdb.Error, OSError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(

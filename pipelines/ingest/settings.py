@@ -16,7 +16,6 @@ AT_LEAST_ONE = (
     "max_image_area",
     "max_body_bytes",
     "max_buffer_bytes",
-    "max_grouping_bytes",
     "thread_count",
     "host_concurrency",
     "host_timeouts",
@@ -148,6 +147,8 @@ class DownloadConfig(StrictConfig):
             raise ValueError(
                 f"near_duplicate_distance must be at most 15, got {self.near_duplicate_distance}"
             )
+        if self.max_grouping_bytes < 2**27:
+            raise ValueError(f"max_grouping_bytes must be at least 128 MiB, got {self.max_grouping_bytes}")
         if self.max_buffer_bytes < self.max_body_bytes:
             raise ValueError(
                 f"max_buffer_bytes must hold one body of max_body_bytes, got {self.max_buffer_bytes}"

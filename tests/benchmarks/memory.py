@@ -36,7 +36,7 @@ def plan_list(file: Path, num_urls: int) -> None:
     from pipelines.download import plan
     from pipelines.ingest.settings import DownloadConfig
 
-    config = DownloadConfig(url_list=file, max_grouping_bytes=2**28)
+    config = DownloadConfig(url_list=file, max_grouping_bytes=2**27)
     assert plan(config, file.with_suffix("")).num_urls == num_urls
 
 
