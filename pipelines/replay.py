@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from pipelines.bad_steps import STEP, WEIGHTS
 from pipelines.checkpoint import CONFIG, build_objective, read_run
+from pipelines.codes import check_codes
 from pipelines.config_errors import ConfigError
-from pipelines.run_config import RunConfig
+from pipelines.run_config import RunConfig, build_tokenizer
 from vlp.batch import Batch
 from vlp.cpu import prepare_cpu_training
 from vlp.ema import EMA
@@ -87,13 +88,19 @@ def replay(folder: Path, *, anomaly: bool = False) -> Replay:
 
 
 def read_bad_step(folder: Path) -> BadStep:
-    """A saved step, with its model on the kind of device that it was computed on, if there is one here."""
+    """A saved step, with its model on the kind of device that it was computed on, if there is one here.
+
+    Raises:
+        ConfigError: the folder holds no saved step, or the file of its tokenizer or of its codes is missing.
+    """
     for name in (STEP, WEIGHTS, CONFIG):
         if not (folder / name).is_file():
             raise ConfigError(
                 f"{folder} is no saved step: it has no {name}; choose a folder of a run's bad_steps/"
             )
     facts, run = json.loads((folder / STEP).read_text()), read_run(folder / CONFIG)
+    build_tokenizer(run.tokenizer, "tokenizer")
+    check_codes(run)
     device = torch.device(facts["device"] if torch.cuda.is_available() else "cpu")
     parts = [
         torch.load(folder / f"batch_{i}.pt", map_location=device, weights_only=True)
