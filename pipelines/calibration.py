@@ -84,7 +84,7 @@ def calibration_metrics(found: Calibration) -> dict[str, float]:
 
 def recalibration_steps(config: RunConfig) -> tuple[int, ...]:
     """Before which steps the threshold is searched again: none unless embeddings decide a searched one."""
-    mask, steps = config.mask, config.training.steps
+    mask, steps = config.mask, config.num_masked_steps
     if not (isinstance(mask, ClusterMask) and mask.threshold == "auto" and mask.feature != "rgb"):
         return ()
     return tuple(sorted({steps * i // mask.recalibrations for i in range(1, mask.recalibrations)}))
@@ -108,7 +108,7 @@ class Recalibration:
         return found[0].mask, calibration_metrics(found[0])
 
     def _search(self, objective: Objective, mask: ClusterMask, step: int) -> Calibration:
-        total = self.config.training.steps
+        total = self.config.num_masked_steps
         until = next((later for later in self.steps if later > step), total)
         device = next(objective.parameters()).device
         return recalibrate(

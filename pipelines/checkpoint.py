@@ -1,7 +1,7 @@
 """A training run on disk: everything that going on, or using the model, needs."""
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,6 +13,7 @@ from pipelines.codes import check_codes
 from pipelines.config import Layers, build, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.run_config import RunConfig, build_tokenizer
+from vlp.bad_steps import StepHistory
 from vlp.ema import EMA
 from vlp.masking import MaskStrategy
 from vlp.objectives import Objective, Vocabulary
@@ -31,6 +32,8 @@ class TrainingState:
     """As last calibrated."""
     step: int = 0
     """Steps done."""
+    history: StepHistory = field(default_factory=StepHistory)
+    """By which bad steps are told."""
 
     @property
     def model(self) -> Objective:
@@ -47,6 +50,7 @@ def save_checkpoint(folder: Path, config: RunConfig, state: TrainingState) -> No
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     training = {"step": state.step, "optimizer": state.optimizer.state_dict()}
+    training["history"] = state.history.state_dict()
     if state.ema:
         training["weights"] = state.objective.state_dict()
     torch.save(state.model.state_dict(), temporary / MODEL)
@@ -66,6 +70,7 @@ def restore_training(folder: Path, state: TrainingState) -> None:
     if state.ema:
         state.objective.load_state_dict(training["weights"])
     state.optimizer.load_state_dict(training["optimizer"])
+    state.history.load_state_dict(training["history"])
     state.mask, state.step = read_run(folder / CONFIG).mask, training["step"]
 
 

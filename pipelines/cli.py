@@ -9,6 +9,7 @@ import click
 
 from pipelines.cli_group import FOLDER, LOCAL, Vlp
 from pipelines.data_tools.commands import data
+from pipelines.replay_command import replay
 
 if TYPE_CHECKING:
     from pipelines.config import Layers, MachineConfig
@@ -31,6 +32,7 @@ def main() -> None:
 
 
 main.add_command(data)
+main.add_command(replay)
 
 
 def command(name: str) -> Any:
@@ -217,10 +219,10 @@ def print_config(settings: tuple[str, ...]) -> None:
     import yaml
 
     from pipelines.config import to_dict
-    from pipelines.schemas import parse_any
+    from pipelines.schemas import parse_any, remarks
 
-    resolved = to_dict(parse_any(layers)) | {"machine": to_dict(machine)}
-    click.echo(yaml.safe_dump(resolved, sort_keys=False), nl=False)
+    resolved = to_dict(config := parse_any(layers)) | {"machine": to_dict(machine)}
+    click.echo(yaml.safe_dump(resolved, sort_keys=False) + remarks(config), nl=False)
 
 
 @command("ui")

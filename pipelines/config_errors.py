@@ -16,7 +16,7 @@ class ConfigError(Exception):
 
 def training_failure(error: Exception) -> str | None:
     """Why the training workers gave up; None for an error of another kind."""
-    if "vlp.data.quarantine" in sys.modules and isinstance(error, _unreadable_data()):
+    if "vlp.data.quarantine" in sys.modules and isinstance(error, _failures()):
         return str(error)
     if "ray.train" not in sys.modules:
         return None
@@ -28,10 +28,12 @@ def training_failure(error: Exception) -> str | None:
     return str(error).strip().splitlines()[-1] if isinstance(error, TrainingFailedError) else None
 
 
-def _unreadable_data() -> type[Exception]:
+def _failures() -> tuple[type[Exception], ...]:
+    """What ends a training at the first attempt, with a message of one line."""
+    from vlp.bad_steps import BadStepError
     from vlp.data.quarantine import UnreadableDataError
 
-    return UnreadableDataError
+    return UnreadableDataError, BadStepError
 
 
 def is_refusal(error: Exception) -> bool:

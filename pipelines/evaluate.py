@@ -135,5 +135,5 @@ def measure_checkpoint(checkpoint: Path, evaluation: EvaluationConfig) -> Measur
     objective, run = load_model(checkpoint, device)
     step = torch.load(checkpoint / "training.pt", map_location="cpu", weights_only=True, mmap=True)["step"]
     metrics = measure(objective, run, evaluation)
-    progress = min(1.0, max(0, step - 1) / max(1, run.training.steps))
+    progress = min(1.0, max(0, step - 1) / max(1, run.num_masked_steps))
     return Measured(metrics, step, draw_reconstructions(objective, run, evaluation, progress=progress))

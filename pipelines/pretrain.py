@@ -81,6 +81,8 @@ def run_identity(config: RunConfig) -> str:
     if codes := codes_digest(config):
         settings["objective"]["target"]["codes"] = codes
     del settings["evaluation"]  # measures the result, does not change it
+    for key in ("action", "max_in_a_row", "num_saved"):  # whether there is a result, not which
+        del settings["training"]["on_bad_step"][key]
     return fingerprint(settings)
 
 

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
+from pipelines.budget import affordable_steps
 from pipelines.config import check_name
 from pipelines.config_errors import ConfigError
 from vlp.config import StrictConfig
@@ -92,6 +94,11 @@ class RunConfig(StrictConfig):
                 self.objective.check(self.image_encoder, NoMask())
             except ValueError as error:
                 raise ValueError(f"tuning trains on whole images: {error}") from error
+        if self.training.budget:
+            try:
+                affordable_steps(self)
+            except ValueError as error:
+                raise ValueError(f"training.{error}") from error
 
     def _check_target(self) -> None:
         target = getattr(self.objective, "target", None)
@@ -101,14 +108,27 @@ class RunConfig(StrictConfig):
                 f"{target.normalization}: the target's classes are colours; set both alike"
             )
 
+    @cached_property
+    def resolved_training(self) -> TrainingConfig:
+        """`training` with the steps that its budget pays for."""
+        if self.training.budget is None:
+            return self.training
+        return replace(self.training, steps=affordable_steps(self), budget=None)
+
+    @property
+    def num_masked_steps(self) -> int:
+        """Optimizer steps before the tuning."""
+        assert self.resolved_training.steps is not None
+        return self.resolved_training.steps
+
     @property
     def num_steps(self) -> int:
         """Optimizer steps in all."""
-        return self.training.steps + (self.tuning.steps if self.tuning else 0)
+        return self.num_masked_steps + (self.tuning.steps if self.tuning else 0)
 
     def learning_rate(self, step: int) -> float:
         """The rate of a step; the schedule starts anew with the tuning."""
-        steps, tuning = self.training.steps, self.tuning
+        steps, tuning = self.num_masked_steps, self.tuning
         if tuning and step >= steps:
             return tuning.lr_schedule(step - steps, peak=tuning.lr, total_steps=tuning.steps)
         return self.lr_schedule(step, peak=self.optimizer.lr, total_steps=steps)

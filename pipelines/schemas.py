@@ -5,11 +5,24 @@ from typing import Any
 from pipelines.config import Layers, build
 from pipelines.config_errors import ConfigError
 from pipelines.download import DownloadConfig
-from pipelines.plan import PipelineConfig, Plan
+from pipelines.plan import LATER, PipelineConfig, Plan
 from pipelines.run_config import RunConfig
 from pipelines.sweep import SweepConfig
 
 MARKS = {"runs": PipelineConfig, "space": SweepConfig, "objective": RunConfig, "url_list": DownloadConfig}
+
+
+def remarks(config: Any) -> str:
+    """What follows from settings and is none, as comments: the steps that each run's budget pays for."""
+    if isinstance(config, PipelineConfig):
+        return "".join(map(remarks, Plan(config).runs(LATER, LATER)))
+    if not isinstance(config, RunConfig) or config.training.budget is None:
+        return ""
+    budget, pairs = config.training.budget, config.training.batch_size
+    return (
+        f"# {config.name}: training.budget.{budget.measure} {budget.amount:g} pays for "
+        f"{config.num_masked_steps:,} steps of {pairs:,} pairs\n"
+    )
 
 
 def parse_any(layers: Layers) -> Any:

@@ -1,6 +1,5 @@
 """What a training step leaves behind: metrics in the journal and a line in the terminal."""
 
-import math
 import resource
 import sys
 import time
@@ -8,14 +7,11 @@ import time
 import torch
 from torch import Tensor
 
+from pipelines.hints import Hints
 from pipelines.journal import Journal
 from pipelines.progress import Progress
 from pipelines.run_config import RunConfig
 from vlp.distributed import all_mean, is_main
-
-
-class TrainingDivergedError(RuntimeError):
-    """The loss is no number any more."""
 
 
 def peak_memory_gib(device: torch.device) -> float:
@@ -31,6 +27,7 @@ class StepLog:
 
     def __init__(self, config: RunConfig, journal: Journal) -> None:
         self.config, self.journal = config, journal
+        self.hints = Hints(config)
         self.data_seconds = 0.0
         self.progress = Progress(f"pretrain {config.name}", config.num_steps, "steps")
         self.resume()
@@ -54,11 +51,6 @@ class StepLog:
         """Log the means over the workers. A collective: every worker calls it."""
         means = all_mean(torch.stack([value.detach().float() for value in metrics.values()]))
         values = dict(zip(metrics, means.tolist(), strict=True))
-        if not math.isfinite(values["loss"]):
-            raise TrainingDivergedError(
-                f"the loss of {self.config.name} is {values['loss']} at step {done}; "
-                "lower optimizer.lr, lengthen lr_schedule.warmup_steps or set training.max_grad_norm"
-            )
         step_seconds = (time.perf_counter() - self.since) / self.steps_timed
         values["batch_time"] = step_seconds
         values["data_time"] = self.data_seconds / self.steps_timed
@@ -68,7 +60,13 @@ class StepLog:
         values["peak_memory_gib"] = peak_memory_gib(metrics["loss"].device)
         if is_main():
             self.journal.metrics({f"train/{key}": value for key, value in values.items()}, step=done)
+            self._hint(done, values)
             self.progress.update(
                 done, f"loss {values['loss']:.3f}  {values['samples_per_second']:,.0f} images/s"
             )
         self.resume()
+
+    def _hint(self, done: int, values: dict[str, float]) -> None:
+        for name, line in self.hints.look(done, values).items():
+            print(f"[pretrain {self.config.name}] {line}", flush=True)
+            self.journal.tags({f"hint.{name}": line})

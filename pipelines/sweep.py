@@ -163,7 +163,7 @@ def _tune(config: SweepConfig, search: Search, trial_cpus: float) -> Any:
 
     from pipelines.sweep_callbacks import FollowTrials
 
-    total_steps = search.config({}).training.steps
+    total_steps = search.config({}).num_masked_steps
     trainable = tune.with_resources(tune.with_parameters(run_trial, search=search), {"cpu": DRIVER_CPUS})
     storage = search.folder / "tune"
     if tune.Tuner.can_restore(str(storage)):

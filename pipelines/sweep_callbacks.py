@@ -28,7 +28,7 @@ class FollowTrials(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         journal = self.search.trial_journal(trial.trial_id)
-        steps = self.search.config(trial.config).training.steps
+        steps = self.search.config(trial.config).num_masked_steps
         stopped_early = trial.last_result.get("step", 0) < steps
         journal.tags({"stop_reason": "scheduler" if stopped_early else "finished"})
         journal.end("FINISHED")

@@ -5,11 +5,12 @@ from typing import Any
 
 from ray.train import UserCallback
 
+from vlp.bad_steps import BadStepError
 from vlp.data.quarantine import UnreadableDataError
 
 
 class AnnounceFailures(UserCallback):
-    """Tells that a worker died, and that the run goes on by itself, unless its data cannot be read."""
+    """Tells that a worker died, and that the run goes on by itself, unless that would end alike."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -17,9 +18,8 @@ class AnnounceFailures(UserCallback):
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         for rank, error in worker_exceptions.items():
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-            if isinstance(error, UnreadableDataError):
-                logging.disable(
-                    logging.ERROR
-                )  # Ray Train would print a traceback of what is said in one line
-                raise UnreadableDataError(reason)  # ends the run: another attempt would read the same
+            if isinstance(error, UnreadableDataError | BadStepError):
+                # Ray Train would print a traceback of what is said in one line.
+                logging.disable(logging.ERROR)
+                raise type(error)(reason)  # ends the run: another attempt would come to the same
             print(f"[pretrain {self.name}] worker {rank} failed: {reason}", flush=True)

@@ -10,27 +10,29 @@ import torch
 from ray.train import Checkpoint, CheckpointUploadMode
 from torch import Tensor, nn
 
+from pipelines.bad_steps import BadSteps, Finding
 from pipelines.calibration import Recalibration
 from pipelines.checkpoint import TrainingState, build_objective, restore_training, save_checkpoint
 from pipelines.measure import measure
 from pipelines.run_config import RunConfig
 from pipelines.step_log import StepLog
 from pipelines.train_job import TrainJob
+from vlp.bad_steps import BadStepError
 from vlp.batch import Batch
 from vlp.cpu import prepare_cpu_training
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
-from vlp.data.order import rank_batches
+from vlp.data.order import Order, rank_batches
 from vlp.data.quarantine import UnreadableDataError
-from vlp.data.shards import ShardSet
 from vlp.distributed import is_main, rank, world_size
 from vlp.ema import EMA
 from vlp.encoders.blocks import checkpoint_blocks, compile_blocks
 from vlp.masking.cluster import ClusterMask
 from vlp.masking.none import NoMask
 from vlp.objectives import Objective
+from vlp.objectives.negatives import caption_metrics
 from vlp.optim import build_optimizer
-from vlp.training import forward, update
+from vlp.training import backward, forward, take_step
 
 
 def train_worker(loop_config: dict[str, Any]) -> None:
@@ -38,7 +40,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     logging.disable(logging.INFO)  # Ray Train repeats every report, on every worker
     try:
         _train(loop_config["job"])
-    except UnreadableDataError:
+    except (UnreadableDataError, BadStepError):
         logging.disable(logging.ERROR)  # Ray Train would print a traceback of what is said in one line
         raise
 
@@ -55,17 +57,24 @@ def _train(job: TrainJob) -> None:
     if job.config.num_steps == 0:
         _report(job, state)  # the untrained network, to compare with
     log = StepLog(job.config, job.journal)
-    batches = _batches(job, shards, state.step, device)
+    pairs = TrainingPairs(
+        shards, job.config.data, image_size=job.config.image_encoder.image_size, seed=job.config.seed
+    )
+    order = data_order(
+        shards, job.config.data, seed=job.config.seed, batch_size=job.config.training.batch_size
+    )
+    batches = _batches(job, pairs, order, start=state.step, device=device)
+    bad_steps = BadSteps(job, pairs, order)
     for batch in batches:
         log.batch_arrived()
         _choose_mask(state, job, recalibration)
-        metrics = _train_step(model, batch, state, job.config)
+        metrics = _train_step(model, batch, state, bad_steps)
         metrics["replaced_samples"] = torch.tensor(
             batches.quarantine.num_replaced * world_size(), device=device
         )
         log.step_done()
         if state.step % job.machine.log_every_steps == 0 or state.step == job.config.num_steps:
-            log.write(state.step, metrics)
+            log.write(state.step, metrics | _batch_metrics(batch, job.config))
         if job.is_due(state.step):
             _report(job, state)
             log.resume()
@@ -104,16 +113,12 @@ def _restore(state: TrainingState) -> None:
         print(f"going on from the checkpoint after step {state.step:,}", flush=True)
 
 
-def _batches(job: TrainJob, shards: ShardSet, start: int, device: torch.device) -> BatchLoader:
-    config = job.config
-    draws = rank_batches(
-        data_order(shards, config.data, seed=config.seed, batch_size=config.training.batch_size),
-        steps=range(start, config.num_steps),
-        rank=rank(),
-        world_size=world_size(),
-    )
-    pairs = TrainingPairs(shards, config.data, image_size=config.image_encoder.image_size, seed=config.seed)
-    tokenizer = config.tokenizer.build()
+def _batches(
+    job: TrainJob, pairs: TrainingPairs, order: Order, *, start: int, device: torch.device
+) -> BatchLoader:
+    steps = range(start, job.config.num_steps)
+    draws = rank_batches(order, steps=steps, rank=rank(), world_size=world_size())
+    tokenizer = job.config.tokenizer.build()
     return BatchLoader(pairs, draws, tokenizer, num_workers=job.machine.loader_workers, device=device)
 
 
@@ -124,22 +129,38 @@ def _choose_mask(state: TrainingState, job: TrainJob, recalibration: Recalibrati
         state.mask, metrics = recalibration.search(state.objective, state.mask, state.step)
         if is_main():
             job.journal.metrics(metrics, step=state.step)
-    is_tuning = state.step >= job.config.training.steps
+    is_tuning = state.step >= job.config.num_masked_steps
     state.objective.mask = NoMask() if is_tuning else state.mask
 
 
-def _train_step(model: nn.Module, batch: Batch, state: TrainingState, config: RunConfig) -> dict[str, Tensor]:
-    step, mask = state.step, state.objective.mask
-    loss, metrics = forward(model, batch, config.training, step=step, seed=config.seed)
+def _train_step(
+    model: nn.Module, batch: Batch, state: TrainingState, bad_steps: BadSteps
+) -> dict[str, Tensor]:
+    config, step, mask = bad_steps.job.config, state.step, state.objective.mask
+    buffers = [buffer.clone() for buffer in state.objective.buffers()]  # some count in the forward pass
+    loss, metrics = forward(model, batch, config.resolved_training, step=step, seed=config.seed)
+    norm = backward(model, loss, state.optimizer)
     lr = config.learning_rate(step)
-    norm = update(model, loss, state.optimizer, lr=lr, max_norm=config.training.max_grad_norm)
-    state.objective.after_update()
-    if state.ema:
-        state.ema.update(state.objective, step)
+    if problem := state.history.judge(loss, norm, config.training.on_bad_step):
+        for buffer, before in zip(state.objective.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        bad_steps.handle(state, batch, Finding(problem, loss, norm))
+    else:
+        take_step(model, state.optimizer, norm, lr=lr, max_norm=config.training.max_grad_norm)
+        state.objective.after_update()
+        if state.ema:
+            state.ema.update(state.objective, step)
     state.step += 1
-    chosen = {"lr": lr} | mask.state(step / config.training.steps)
-    tensors = {key: torch.tensor(value, device=loss.device) for key, value in chosen.items()}
+    chosen = {"lr": lr, "skipped_steps": state.history.num_skipped}
+    chosen |= mask.state(step / config.num_masked_steps)
+    tensors = {key: torch.tensor(float(value), device=loss.device) for key, value in chosen.items()}
     return metrics | {"loss": loss, "grad_norm": norm} | tensors
+
+
+def _batch_metrics(batch: Batch, config: RunConfig) -> dict[str, Tensor]:
+    if not config.objective.encodes_text:
+        return {}
+    return caption_metrics(batch, context_length=config.tokenizer.context_length)
 
 
 def _measure(job: TrainJob, state: TrainingState) -> dict[str, float]:

@@ -1,17 +1,22 @@
 """One optimizer step, and the settings of a training run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from vlp.bad_steps import BadStepConfig
 from vlp.batch import Batch
+from vlp.budget import BudgetConfig
 from vlp.config import StrictConfig
 from vlp.distributed import rank
 from vlp.ema import EMAConfig
 from vlp.lr_schedule import LR_SCHEDULES, Cosine
-from vlp.objectives import Step
+from vlp.masking import Slots
+from vlp.objectives import Objective, Step
 from vlp.registry import one_of
 from vlp.seeds import mix_seeds
 
@@ -20,8 +25,10 @@ from vlp.seeds import mix_seeds
 class TrainingConfig(StrictConfig):
     """How long and how a model is trained."""
 
-    steps: int = 10_000
-    """Optimizer steps; 0 keeps the untrained network, to compare with."""
+    steps: int | None = None
+    """Optimizer steps; 0 keeps the untrained network, to compare with. Without `budget` 10,000."""
+    budget: BudgetConfig | None = None
+    """What decides the number of steps in place of `steps`."""
     batch_size: int = 256
     """Pairs per step, over all workers."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -31,11 +38,17 @@ class TrainingConfig(StrictConfig):
 
     ema: EMAConfig | None = None
     """How the weights are averaged over the steps; None for no average."""
+    on_bad_step: BadStepConfig = BadStepConfig()
+    """What becomes of steps that would harm the weights."""
 
     def __post_init__(self) -> None:
+        if self.budget is None and self.steps is None:
+            object.__setattr__(self, "steps", 10_000)
+        if self.budget is not None and self.steps is not None:
+            raise ValueError("budget is set, and so is steps: only one can be; set training.steps=null")
         for key, least in (("steps", 0), ("batch_size", 1)):
-            if getattr(self, key) < least:
-                raise ValueError(f"{key} must be at least {least}, got {getattr(self, key)}")
+            if (value := getattr(self, key)) is not None and value < least:
+                raise ValueError(f"{key} must be at least {least}, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,24 +69,59 @@ class TuningConfig(StrictConfig):
 
 
 def forward(model: nn.Module, batch: Batch, config: TrainingConfig, *, step: int, seed: int) -> Step:
-    """The model's loss at one step: progress and randomness are pure functions of (seed, step)."""
+    """The model's loss at one step: progress and randomness are pure functions of (seed, step).
+
+    Args:
+        config: its `steps` are known.
+    """
+    with _randomness(batch, config, step=step, seed=seed) as (progress, generator):
+        return model(batch, progress=progress, generator=generator)
+
+
+@torch.no_grad()
+def choose_visible(
+    objective: Objective, batch: Batch, config: TrainingConfig, *, step: int, seed: int
+) -> Slots:
+    """The patches of each image that `forward` shows at a step."""
+    with _randomness(batch, config, step=step, seed=seed) as (progress, generator):
+        return objective.choose_visible(batch.images, progress=progress, generator=generator)
+
+
+@contextmanager
+def _randomness(
+    batch: Batch, config: TrainingConfig, *, step: int, seed: int
+) -> Iterator[tuple[float, Generator]]:
+    """The context of a step's forward pass: its progress, and the source of its masks."""
     device = batch.images.device
-    generator = torch.Generator(device).manual_seed(mix_seeds(seed, step))
+    generator = Generator(device).manual_seed(mix_seeds(seed, step))
     torch.manual_seed(mix_seeds(seed, step, rank()))  # what layers draw themselves, such as dropped paths
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        return model(batch, progress=min(1.0, step / config.steps), generator=generator)
+        assert config.steps is not None
+        yield min(1.0, step / config.steps), generator
 
 
 def update(
     model: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer, *, lr: float, max_norm: float | None
 ) -> Tensor:
     """Backward and one optimizer step; returns the norm of the gradient: ()."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_scale"]
+    norm = backward(model, loss, optimizer)
+    take_step(model, optimizer, norm, lr=lr, max_norm=max_norm)
+    return norm
+
+
+def backward(model: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+    """Compute the gradient of a step; returns its norm: ()."""
     optimizer.zero_grad()
     loss.backward()
-    norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    return nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+
+
+def take_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, norm: Tensor, *, lr: float, max_norm: float | None
+) -> None:
+    """Change the weights by a gradient of a known norm."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
     if max_norm is not None:
         nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
     optimizer.step()
-    return norm

@@ -40,7 +40,7 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
     result = vlp(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"vlp {command or 'run'}" in result.stdout
-    assert ("machine.*" in result.stdout) == (command not in ("", "submit", "data"))
+    assert ("machine.*" in result.stdout) == (command not in ("", "submit", "data", "replay"))
 
 
 def test_help_and_mistakes_in_settings_load_neither_torch_nor_ray() -> None:

@@ -31,6 +31,14 @@ class Pair(NamedTuple):
     """The samples that this pair stands in for."""
 
 
+class Source(NamedTuple):
+    """Where a pair came from."""
+
+    shard: str
+    key: str
+    caption: str
+
+
 def open_shards(config: DataConfig, *, cache: ShardCache | None = None) -> ShardSet:
     """Every set of shards of a run, as one.
 
@@ -79,6 +87,12 @@ class TrainingPairs(Dataset[Pair]):
                 unreadable.append(self._describe(substitute, error))
         shard, key, reason = unreadable[0]
         raise UnreadableDataError(f"{key} in {shard} cannot be read, nor can its substitutes: {reason}")
+
+    def source(self, draw: Draw) -> Source:
+        """Where the pair of a draw, or of its first substitute that can be read, comes from."""
+        pair = self[draw]
+        used = [draw, *self._substitutes(draw)][len(pair.unreadable)]
+        return Source(*self.shards.describe(used.index), pair.caption)
 
     def _read(self, draw: Draw) -> Pair:
         rng = draw.rng(self.seed)

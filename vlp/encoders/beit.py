@@ -57,7 +57,7 @@ class BEiT(ImageEncoder):
         self.patch_embed = PatchEmbed(config.image_size, config.patch_size, embed_dim=config.width)
         self.class_token = nn.Parameter(torch.empty(1, 1, config.width))
         self.relative_positions = timm_beit.RelativePositionBias((side, side), config.num_heads)
-        drop_rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        drop_rates = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
             timm_beit.Block(
                 config.width,

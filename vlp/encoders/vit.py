@@ -15,6 +15,7 @@ from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncode
 from vlp.encoders.patches import patchify, sincos_positions, take
 from vlp.masking import MaskInputs, Slots
 from vlp.masking.strategy import View
+from vlp.precision import without_autocast
 
 
 @IMAGE_ENCODERS.register
@@ -118,7 +119,7 @@ class VisionTransformer(ImageEncoder):
         assert isinstance(attention, Attention)
         states = attention.qkv(last.norm1(x)).unflatten(2, (3, attention.num_heads, -1))
         query, key, _ = states.float().permute(2, 0, 3, 1, 4)  # (B, heads, 1 + N, D / heads) each
-        with torch.autocast(images.device.type, enabled=False):
+        with without_autocast(images.device):
             logits = query[:, :, :1] @ key.mT * attention.scale
         return logits.softmax(dim=3).mean(dim=1)[:, 0, 1:]
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,8 @@ class ContrastiveConfig(ObjectiveConfig):
     """Width of the space that images and captions share."""
     loss: one_of(CONTRASTIVE_LOSSES) = InfoNCE()  # pyright: ignore[reportInvalidTypeForm]
     text_encoder: TextConfig = field(default_factory=TextConfig)
+
+    encodes_text: ClassVar[bool] = True
 
     def build(
         self, image_encoder: ImageEncoder, mask: MaskStrategy, *, vocabulary: Vocabulary

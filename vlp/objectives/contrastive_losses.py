@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vlp.config import StrictConfig
 from vlp.distributed import all_gather, rank
+from vlp.precision import without_autocast
 from vlp.registry import Registry
 
 CONTRASTIVE_LOSSES = Registry()
@@ -81,7 +82,7 @@ def infonce_loss(image_embeddings: Tensor, text_embeddings: Tensor, logit_scale:
     image_embeddings, text_embeddings = image_embeddings.float(), text_embeddings.float()
     all_images, all_texts = all_gather(image_embeddings), all_gather(text_embeddings)
     targets = _own_pairs(image_embeddings)
-    with torch.autocast(image_embeddings.device.type, enabled=False):
+    with without_autocast(image_embeddings.device):
         image_logits = logit_scale * image_embeddings @ all_texts.T
         text_logits = logit_scale * text_embeddings @ all_images.T
     return (F.cross_entropy(image_logits, targets) + F.cross_entropy(text_logits, targets)) / 2
@@ -96,7 +97,7 @@ def sigmoid_loss(
     whatever the autocast.
     """
     image_embeddings, all_texts = image_embeddings.float(), all_gather(text_embeddings.float())
-    with torch.autocast(image_embeddings.device.type, enabled=False):
+    with without_autocast(image_embeddings.device):
         logits = logit_scale * image_embeddings @ all_texts.T + logit_bias
     matching = logits.gather(1, _own_pairs(image_embeddings)[:, None])
     return (F.softplus(logits).sum() - matching.sum()) / len(logits)

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlp.precision import without_autocast
+
 MAX_NUMBERS = 2**22
 """Numbers of a part: 16 MiB in float32, of which a reduction holds a few copies."""
 CACHED_NUMBERS = 2**18
@@ -70,7 +72,7 @@ class _InParts(torch.autograd.Function):
         ctx.save_for_backward(logits)
         ctx.dim, ctx.reduce = dim, reduce
         firsts, parts = _parts(logits, dim)
-        with torch.autocast(logits.device.type, enabled=False):
+        with without_autocast(logits.device):
             return torch.cat([reduce(x.float(), i) for i, x in zip(firsts, parts, strict=True)], dim=-1)
 
     @staticmethod
@@ -83,7 +85,7 @@ class _InParts(torch.autograd.Function):
         outputs = zip(gradients[0].split(width, dim=-1), gradient.split(width, dim=ctx.dim), strict=True)
         for first, part, (above, below) in zip(firsts, parts, outputs, strict=True):
             x = part.float().detach().requires_grad_()
-            with torch.enable_grad(), torch.autocast(logits.device.type, enabled=False):
+            with torch.enable_grad(), without_autocast(logits.device):
                 reduced = ctx.reduce(x, first)
             below.copy_(torch.autograd.grad(reduced, x, above)[0])
         return gradient, None, None

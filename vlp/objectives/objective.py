@@ -106,6 +106,8 @@ class ObjectiveConfig(ABC, StrictConfig):
 
     drops_patches: ClassVar[bool] = True
     """Whether hidden patches are left out of the encoder's input; if not, a mask token takes their places."""
+    encodes_text: ClassVar[bool] = False
+    """Whether the captions go through a text encoder."""
     rebuilds_patches: ClassVar[bool] = False
     """Whether the hidden patches are what is learned, so that a mask has to hide some."""
 

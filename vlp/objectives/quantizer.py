@@ -3,6 +3,8 @@
 import torch
 from torch import Generator, Tensor
 
+from vlp.precision import without_autocast
+
 CHUNK_SIZE = 16_384  # vectors compared with all codes at once: 0.5 GB for 8,192 codes
 
 
@@ -10,7 +12,7 @@ CHUNK_SIZE = 16_384  # vectors compared with all codes at once: 0.5 GB for 8,192
 def nearest_codes(vectors: Tensor, codes: Tensor) -> Tensor:
     """Index of the code at the least Euclidean distance: (B, M, P), (K, P) -> (B, M) int64."""
     lengths = codes.square().sum(dim=1)
-    with torch.autocast(vectors.device.type, enabled=False):
+    with without_autocast(vectors.device):
         chunks = vectors.flatten(0, 1).float().split(CHUNK_SIZE)
         nearest = torch.cat([(lengths - 2 * chunk @ codes.T).argmin(dim=1) for chunk in chunks])
     return nearest.unflatten(0, vectors.shape[:2])

@@ -1,0 +1,135 @@
+"""A budget decides how many steps a run has, before it starts."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from pipelines.checkpoint import read_run
+from pipelines.cli import main
+from pipelines.config import MachineConfig, to_dict
+from pipelines.config_errors import ConfigError
+from pipelines.evaluate import find_checkpoint
+from pipelines.journal import Journal
+from pipelines.pretrain import pretrain
+from pipelines.run_config import RunConfig
+
+MakeRun = Callable[..., RunConfig]
+PATCHES, CAPTION, BATCH = 16, 16, 8
+"""Of the tiny run: patches of an image, places of a caption, pairs of a step."""
+
+
+def paid(budget: dict[str, float], **more: Any) -> dict[str, Any]:
+    return {"training": {"steps": None, "batch_size": BATCH, "budget": budget} | more}
+
+
+def test_steps_are_in_the_inverse_ratio_of_what_is_visible(tiny_run: MakeRun) -> None:
+    budget = paid({"visible_tokens": 8 * 20 * 24 * 32})
+    full = tiny_run(**budget, mask={"name": "none"})
+    half = tiny_run(**budget, mask={"name": "random", "mask_ratio": 0.5})
+    quarter = tiny_run(**budget, mask={"name": "random", "mask_ratio": 0.75})
+    for run, patches in ((full, 16), (half, 8), (quarter, 4)):
+        assert run.num_steps * BATCH * (patches + CAPTION) == 8 * 20 * 24 * 32
+    assert half.num_steps / full.num_steps == (PATCHES + CAPTION) / (8 + CAPTION)
+
+
+def test_only_what_is_encoded_counts(tiny_run: MakeRun) -> None:
+    """SuperClass has no text encoder, and SimMIM's image encoder reads mask tokens, too."""
+    budget = paid({"visible_tokens": BATCH * PATCHES * 30})
+    assert tiny_run(**budget, objective={"name": "superclass"}).num_steps == 60
+    simmim = tiny_run(**budget, objective={"name": "simmim"}, mask={"name": "grid", "cell_size": 2})
+    assert simmim.num_steps == 30
+
+
+def test_samples_are_those_of_all_batches(tiny_run: MakeRun) -> None:
+    assert tiny_run(**paid({"samples": 47})).num_steps == 5
+    assert tiny_run(**paid({"samples": 48.0})).num_steps == 6
+
+
+def matrix_flops(visible: int) -> int:
+    """Of one pair of the tiny contrastive run, forward and backward: twice the products, thrice the pass.
+
+    The pixels need no gradient, so the embedding of patches is done twice and not thrice.
+    """
+    width, patches = 16, PATCHES * (8 * 8 * 3) * 16
+
+    def block(tokens: int) -> int:
+        linear = tokens * (3 * width * width + width * width + 2 * 4 * width * width)
+        return linear + 2 * tokens * tokens * width
+
+    image = 2 * block(1 + visible) + width * 8
+    text = block(CAPTION) + width * 8
+    return 2 * (3 * (image + text + 2 * BATCH * 8) + 2 * patches)
+
+
+@pytest.mark.parametrize(("mask", "visible"), [({"name": "none"}, 16), ({"name": "random"}, 8)])
+def test_flops_are_those_of_the_matrix_products(
+    mask: dict[str, Any], visible: int, tiny_run: MakeRun
+) -> None:
+    step = BATCH * matrix_flops(visible)
+    run = tiny_run(**paid({"flops": 1e6 * step}), mask=mask)
+    assert run.num_steps == pytest.approx(1e6, rel=0.05)
+
+
+@pytest.mark.parametrize("file", sorted(Path("conf/run").glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_flops_of_every_recipe_are_counted(file: Path) -> None:
+    settings = ["training.steps=null", "training.budget.flops=1e21"]
+    if file.stem == "superclass_l14":
+        pytest.skip("a network of some size")
+    shown = CliRunner().invoke(main, ["print-config", str(file), *settings])
+    assert shown.exit_code == 0, shown.stderr
+    assert "training.budget.flops 1e+21 pays for" in shown.stdout
+
+
+def test_the_printed_settings_are_those_of_the_run_and_say_its_steps(
+    tiny_run: MakeRun, tmp_path: Path
+) -> None:
+    run = tiny_run(**paid({"samples": 800}))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(to_dict(run)))
+    shown = CliRunner().invoke(main, ["print-config", str(tmp_path / "run.yaml")])
+    assert shown.stdout.endswith("# tiny: training.budget.samples 800 pays for 100 steps of 8 pairs\n")
+    (tmp_path / "again.yaml").write_text(shown.stdout)
+    again = CliRunner().invoke(main, ["print-config", str(tmp_path / "again.yaml")])
+    assert again.stdout == shown.stdout
+    changed = CliRunner().invoke(
+        main, ["print-config", str(tmp_path / "again.yaml"), "training.batch_size=16"]
+    )
+    assert "pays for 50 steps of 16 pairs" in changed.stdout
+
+
+def test_a_run_of_a_budget_is_the_one_of_its_steps(tiny_run: MakeRun, tmp_path: Path) -> None:
+    """With the masks of an epoch, the rates, and the tuning that follows."""
+    tuning = {"steps": 1, "lr": 1e-5}
+    digests = []
+    for name, training in (("budget", paid({"samples": 32})), ("steps", {"training": {"steps": 4}})):
+        run = tiny_run(**training, tuning=tuning)
+        assert run.num_steps == 5
+        journal = Journal(tmp_path / f"journal-{name}")
+        journal.begin(name=run.name, tags={})
+        machine = MachineConfig(num_workers=0)
+        digests.append(pretrain(run, tmp_path / name, machine=machine, journal=journal)["digest"])
+        assert read_run(find_checkpoint(tmp_path / name) / "config.yaml") == run
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        (
+            {"steps": 3, "budget": {"samples": 8}},
+            r"training\.budget is set, and so is steps.*steps=null",
+        ),
+        ({"steps": None, "budget": {"samples": 7}}, r"training\.budget\.samples is 7, and one step takes 8"),
+        ({"steps": None, "budget": {}}, r"training\.budget\.samples or visible_tokens or flops: set exactly"),
+        ({"steps": None, "budget": {"samples": 8, "flops": 8}}, r"budget\.samples or flops: set exactly one"),
+        ({"steps": None, "budget": {"flops": -1}}, r"budget\.flops must be above 0, got -1"),
+    ],
+)
+def test_a_budget_that_decides_nothing_is_refused(
+    training: dict[str, Any], message: str, tiny_run: MakeRun
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tiny_run(training={"batch_size": BATCH} | training)
