@@ -85,6 +85,10 @@ class RunConfig(StrictConfig):
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        try:
+            self.mask.check(self.image_encoder.num_patches)
+        except ValueError as error:
+            raise ValueError(f"mask.{error}") from error
         self.objective.check(self.image_encoder, self.mask)
         self._check_target()
         if self.tuning:
@@ -112,3 +116,13 @@ class RunConfig(StrictConfig):
         if tuning and step >= steps:
             return tuning.lr_schedule(step - steps, peak=tuning.lr, total_steps=tuning.steps)
         return self.lr_schedule(step, peak=self.optimizer.lr, total_steps=steps)
+
+
+def validation_metric(config: RunConfig) -> str | None:
+    """The metric by which checkpoints are compared, of the first set; None where none is measured."""
+    if config.evaluation.every_steps is None:
+        return None
+    pairs, labelled = config.evaluation.retrieval, config.evaluation.classification
+    if pairs and config.objective.name == "contrastive":
+        return f"val/{next(iter(pairs))}/text_to_image/recall@1"
+    return f"val/{next(iter(labelled))}/knn/acc1" if labelled else None
