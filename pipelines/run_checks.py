@@ -9,6 +9,7 @@ from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
 from pipelines.corpus import num_train
 from pipelines.evaluate import check_evaluation
+from pipelines.init_weights import fresh_objective
 from pipelines.plan import LATER, Plan
 from pipelines.remote_shards import check_cache
 from pipelines.run_config import RunConfig, build_tokenizer, validation_metric
@@ -33,6 +34,8 @@ def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
         raise ConfigError(f"data: {error}") from error
     _check_num_samples(config, shards)
     check_codes(config)
+    if config.init_from:
+        fresh_objective(config)
     check_evaluation(config.evaluation)
     check_cache(config.data, shards, machine.cache)
     return shards

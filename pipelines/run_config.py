@@ -11,6 +11,7 @@ from vlp.config import StrictConfig
 from vlp.data.config import DataConfig
 from vlp.encoders import IMAGE_ENCODERS
 from vlp.encoders.vit import ViTConfig
+from vlp.initialization import InitFrom
 from vlp.lr_schedule import LR_SCHEDULES, Cosine
 from vlp.masking import STRATEGIES
 from vlp.masking.none import NoMask
@@ -79,6 +80,8 @@ class RunConfig(StrictConfig):
     optimizer: one_of(OPTIMIZERS, default="adamw") = AdamWConfig()  # pyright: ignore[reportInvalidTypeForm]
     lr_schedule: one_of(LR_SCHEDULES, default="cosine") = Cosine()  # pyright: ignore[reportInvalidTypeForm]
     training: TrainingConfig = TrainingConfig()
+    init_from: InitFrom | None = None
+    """Weights of another model to start from; None draws them at random."""
     tuning: TuningConfig | None = None
     """Steps on whole images after the masked ones."""
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -9,6 +9,7 @@ from pipelines.codes import codes_digest
 from pipelines.config import fingerprint, leaves, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.shard import write_json
+from pipelines.init_weights import weights_digest
 from pipelines.run_config import RunConfig
 from vlp.data.shards import ShardSet
 
@@ -29,6 +30,8 @@ def result_settings(config: RunConfig) -> dict[str, Any]:
     settings["data"]["mix"] = config.data.shares
     if table := config.data.document_frequency:
         settings["data"]["document_frequency"] = hashlib.sha256(table.read_bytes()).hexdigest()
+    if config.init_from:
+        settings["init_from"]["path"] = weights_digest(config.init_from)
     if codes := codes_digest(config):
         settings["objective"]["target"]["codes"] = codes
     del settings["evaluation"]  # measures the result, does not change it

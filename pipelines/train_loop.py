@@ -10,15 +10,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pipelines.calibration import Recalibration
-from pipelines.checkpoint import TrainingState, build_objective, restore_training, save_checkpoint
+from pipelines.checkpoint import TrainingState, restore_training, save_checkpoint
 from pipelines.checkpoint_store import checkpoint_name, newest_whole
+from pipelines.init_weights import fresh_objective
 from pipelines.measure import measure
 from pipelines.run_config import RunConfig
 from pipelines.step_log import StepLog
 from pipelines.train_job import TrainJob
 from vlp.batch import Batch
 from vlp.cpu import prepare_cpu_training
-from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import rank_batches
 from vlp.data.quarantine import UnreadableDataError
@@ -28,7 +28,6 @@ from vlp.ema import EMA
 from vlp.encoders.blocks import checkpoint_blocks, compile_blocks
 from vlp.masking.cluster import ClusterMask
 from vlp.masking.none import NoMask
-from vlp.objectives import Objective
 from vlp.optim import build_optimizer
 from vlp.training import forward, update
 
@@ -73,7 +72,7 @@ def _train(job: TrainJob) -> None:
 
 def _build(job: TrainJob, device: torch.device) -> TrainingState:
     config = job.config
-    objective = _fresh_objective(config).to(device)
+    objective = fresh_objective(config).to(device)
     ema = EMA(objective, config.training.ema) if config.training.ema else None
     if device.type == "cpu":
         prepare_cpu_training(objective)
@@ -83,15 +82,6 @@ def _build(job: TrainJob, device: torch.device) -> TrainingState:
     if job.machine.compile:
         compile_blocks(objective)
     return TrainingState(objective, build_optimizer(objective, config.optimizer), ema, config.mask)
-
-
-def _fresh_objective(config: RunConfig) -> Objective:
-    if config.data.document_frequency is None:
-        return build_objective(config, document_frequency=None)
-    table = DocumentFrequency.read(config.data.document_frequency)
-    return build_objective(
-        config, document_frequency=torch.from_numpy(table.counts), num_documents=table.num_documents
-    )
 
 
 def _restore(job: TrainJob, state: TrainingState) -> None:
