@@ -12,8 +12,9 @@ from pipelines.evaluate import find_checkpoint
 from pipelines.run_config import RunConfig
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.shards import MANIFEST
-from vlp.initialization import InitFrom, initialize, our_names, read_weights
+from vlp.initialization import InitFrom, initialize, read_weights
 from vlp.objectives import Objective
+from vlp.weight_names import our_names
 
 
 def fresh_objective(config: RunConfig) -> Objective:

@@ -1,7 +1,5 @@
-"""Weights of other models to start from: the names of timm and open_clip to ours."""
+"""Weights of other models to start from."""
 
-import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
@@ -16,9 +14,8 @@ from torch import Tensor
 
 from vlp.config import StrictConfig
 from vlp.objectives import Objective
+from vlp.weight_names import IMAGE_ENCODER, POSITIONS, Weights
 
-Weights = Mapping[str, Tensor]
-IMAGE_ENCODER, POSITIONS = "image_encoder.", "image_encoder.positions"
 MAX_NAMED = 3
 
 
@@ -28,8 +25,8 @@ class InitFrom(StrictConfig):
 
     path: Path
     """Folder of a checkpoint or finished run for `vlp`; else a .safetensors file, or one that torch saved."""
-    format: Literal["vlp", "timm", "open_clip"] = "vlp"
-    """Whose names the weights have: ours, those of timm's ViT, or those of open_clip's CLIP with GELU."""
+    format: Literal["vlp", "timm", "open_clip", "hf_clip"] = "vlp"
+    """Whose names the weights have: ours, or those of timm's ViT, open_clip, or CLIP of transformers."""
     part: Literal["image_encoder", "model"] = "image_encoder"
     """What starts from them; `model` is everything that is trained, so the objective has to be the same."""
 
@@ -59,16 +56,6 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     if not weights:
         raise ValueError(f"{file} holds no weights")
     return weights
-
-
-def our_names(weights: Weights, *, format: str) -> dict[str, Tensor]:
-    """The same weights by the names, and in the shapes, that our models have."""
-    converters: dict[str, Callable[[Weights], dict[str, Tensor]]] = {
-        "vlp": dict,
-        "timm": _from_timm,
-        "open_clip": _from_open_clip,
-    }
-    return converters[format](weights)
 
 
 @torch.no_grad()
@@ -118,52 +105,3 @@ def _is_same(given: Tensor, fixed: Tensor) -> bool:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return ", ".join(names[:MAX_NAMED]) + more
-
-
-def _from_timm(weights: Weights) -> dict[str, Tensor]:
-    """A ViT; its classifier, if it has one, is no part of an encoder."""
-    renamed = {"cls_token": "class_token", "pos_embed": "positions"}
-    return {
-        IMAGE_ENCODER + renamed.get(name, name): x
-        for name, x in weights.items()
-        if not name.startswith("head.")
-    }
-
-
-OPEN_CLIP = (
-    (r"^text\.", ""),  # a text tower of its own module
-    (r"^visual\.class_embedding$", "image_encoder.class_token"),
-    (r"^visual\.positional_embedding$", POSITIONS),
-    (r"^visual\.conv1\.", "image_encoder.patch_embed.proj."),
-    (r"^visual\.ln_pre\.", "image_encoder.norm_pre."),
-    (r"^visual\.ln_post\.", "image_encoder.norm."),
-    (r"^visual\.proj$", "image_projection.weight"),
-    (r"^visual\.transformer\.resblocks\.", "image_encoder.blocks."),
-    (r"^transformer\.resblocks\.", "text_encoder.blocks."),
-    (r"^token_embedding\.", "text_encoder.token_embed."),
-    (r"^positional_embedding$", "text_encoder.positions"),
-    (r"^ln_final\.", "text_encoder.norm."),
-    (r"^text_projection$", "text_projection.weight"),
-    (r"^logit_scale$", "log_logit_scale"),
-    (r"\.attn\.in_proj_", ".attn.qkv."),
-    (r"\.attn\.out_proj\.", ".attn.proj."),
-    (r"\.ln_([12])\.", r".norm\1."),
-    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
-    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
-)
-
-
-def _from_open_clip(weights: Weights) -> dict[str, Tensor]:
-    """CLIP with two transformers; its projections multiply from the right, its class token is a vector."""
-    ours = {}
-    for name, x in weights.items():
-        for pattern, replacement in OPEN_CLIP:
-            name = re.sub(pattern, replacement, name)
-        if name in ("image_projection.weight", "text_projection.weight"):
-            x = x.T
-        elif name == POSITIONS:
-            x = x[None]
-        elif name == "image_encoder.class_token":
-            x = x[None, None]
-        ours[name] = x
-    return ours

@@ -124,6 +124,37 @@ def test_a_model_of_open_clip_has_its_embeddings(
         assert not torch.equal(encoder.encode_image(images), model.encode_image(images))  # pyright: ignore
 
 
+@pytest.mark.parametrize("part", ["model", "image_encoder"])
+def test_a_clip_of_transformers_has_its_embeddings(
+    part: str, images: Tensor, tiny_run: MakeRun, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    shared = {"num_attention_heads": 2, "hidden_act": "gelu", "hidden_size": 16, "intermediate_size": 64}
+    vision = {"image_size": 32, "patch_size": 8, "num_hidden_layers": 2}
+    text = {"vocab_size": 49_408, "max_position_embeddings": 16, "num_hidden_layers": 1}
+    config = transformers.CLIPConfig(
+        vision_config=shared | vision,
+        text_config=shared | text | {"bos_token_id": 49_406, "eos_token_id": 49_407},
+        projection_dim=8,
+    )
+    oracle = transformers.CLIPModel(config).eval()
+    disturb(oracle)
+    oracle.save_pretrained(tmp_path / "clip")
+    source = {"path": str(tmp_path / "clip" / "model.safetensors"), "format": "hf_clip", "part": part}
+    run = tiny_run(init_from=source)
+    model = fresh_objective(run).eval()
+    assert isinstance(model, Contrastive)
+    tokens, lengths = run.tokenizer.build().encode(["a red circle", "two blue squares beside a dog"])
+    mask = (torch.arange(tokens.shape[1]) < lengths[:, None]).long()
+    with torch.inference_mode():
+        found = oracle(input_ids=tokens, attention_mask=mask, pixel_values=images)
+        expected = oracle.vision_model(pixel_values=images).pooler_output
+        torch.testing.assert_close(model.features(images), expected)
+        if part == "model":
+            torch.testing.assert_close(model.encode_image(images), found.image_embeds)
+            torch.testing.assert_close(model.encode_text(tokens, lengths), found.text_embeds)
+
+
 def test_a_run_goes_on_from_the_weights_of_another_one_with_a_new_optimizer(
     tiny_run: MakeRun, images: Tensor, tmp_path: Path
 ) -> None:
