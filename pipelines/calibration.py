@@ -10,9 +10,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipelines.checkpoint import build_objective
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.shard import write_json
+from pipelines.init_weights import fresh_objective
 from pipelines.journal import Journal
 from pipelines.run_config import RunConfig
 from vlp.data.loader import middle_squares
@@ -60,7 +60,7 @@ def calibrate_mask(config: RunConfig, shards: ShardSet, output: Path, journal: J
     file = output / "calibration.json"
     if not file.is_file():
         print(f"[pretrain {config.name}] calibrating the similarity threshold", flush=True)
-        look = build_objective(config, document_frequency=None).mask_inputs
+        look = fresh_objective(config).mask_inputs
         images = CalibrationImages(config, shards).inputs(look, torch.device("cpu"))
         try:
             found = calibrate(mask, images, seed=config.seed)

@@ -1,19 +1,23 @@
 """A training run on disk: everything that going on, or using the model, needs."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
+from types import MappingProxyType
 from typing import Any
 
 import torch
 import yaml
 
+from pipelines.checkpoint_store import aside, find_damage, write_manifest
 from pipelines.codes import check_codes
 from pipelines.config import Layers, build, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.run_config import RunConfig, build_tokenizer
 from vlp.bad_steps import StepHistory
+from vlp.data.shards import MANIFEST
 from vlp.ema import EMA
 from vlp.masking import MaskStrategy
 from vlp.objectives import Objective, Vocabulary
@@ -41,10 +45,20 @@ class TrainingState:
         return self.ema.objective if self.ema else self.objective
 
 
-def save_checkpoint(folder: Path, config: RunConfig, state: TrainingState) -> None:
+def save_checkpoint(
+    folder: Path,
+    config: RunConfig,
+    state: TrainingState,
+    *,
+    metrics: Mapping[str, float] = MappingProxyType({}),
+) -> None:
     """Write a checkpoint folder whole or not at all.
 
-    `model.pt` and `config.yaml` are the model; `training.pt` is what only going on needs.
+    `model.pt` and `config.yaml` are the model; `training.pt` is what only going on needs; `manifest.json`
+    tells whether they are still what was written.
+
+    Args:
+        metrics: what was measured of the model, by which checkpoints are compared.
     """
     temporary = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -57,8 +71,9 @@ def save_checkpoint(folder: Path, config: RunConfig, state: TrainingState) -> No
     torch.save(training, temporary / TRAINING)
     settings = to_dict(replace(config, mask=state.mask))
     (temporary / CONFIG).write_text(yaml.safe_dump(settings, sort_keys=False))
-    # A run that died between writing and registering a checkpoint writes it again.
-    shutil.rmtree(folder, ignore_errors=True)
+    write_manifest(temporary, step=state.step, metrics=metrics)
+    for former in (folder, aside(folder)):
+        shutil.rmtree(former, ignore_errors=True)
     temporary.rename(folder)
 
 
@@ -81,6 +96,11 @@ def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig
         ConfigError: as `check_checkpoint`; or the weights cannot be read, or are those of other settings.
     """
     config = check_checkpoint(folder)
+    # The settings may be edited, to name a file's new place; and the weights may have come without manifest.
+    if (folder / MANIFEST).is_file() and (damage := find_damage(folder, only={MODEL})):
+        raise ConfigError(
+            f"checkpoint: {folder} is broken: {damage}; choose another checkpoint, or put it back"
+        )
     objective = build_objective(config, document_frequency=None).to(device)
     try:
         objective.load_state_dict(_load(folder / MODEL, device))

@@ -144,13 +144,16 @@ def pretrain(settings: tuple[str, ...], output: Path | None) -> None:
     """
     layers, machine = read(settings)
     from pipelines.config import build
-    from pipelines.pretrain import check_run, pretrain, run_identity
+    from pipelines.pretrain import pretrain
+    from pipelines.run_checks import check_run
     from pipelines.run_config import RunConfig
+    from pipelines.run_identity import check_same_run, run_identity
     from pipelines.session import standalone
 
     config = build(RunConfig, layers)
     check_run(config, machine)
     output = output or machine.storage / "pretrain" / f"{config.name}-{run_identity(config)[:8]}"
+    check_same_run(config, output)
     manifest = standalone(config.name, pretrain, config, output, machine=machine)
     click.echo(f"checkpoint: {output / manifest['checkpoint']}")
 
@@ -221,7 +224,8 @@ def print_config(settings: tuple[str, ...]) -> None:
     from pipelines.config import to_dict
     from pipelines.schemas import parse_any, remarks
 
-    resolved = to_dict(config := parse_any(layers)) | {"machine": to_dict(machine)}
+    config = parse_any(layers, machine)
+    resolved = to_dict(config) | {"machine": to_dict(machine)}
     click.echo(yaml.safe_dump(resolved, sort_keys=False) + remarks(config), nl=False)
 
 

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import socket
+from collections.abc import Mapping
 
 from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
@@ -18,18 +19,23 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
+REMEDIES = {
+    "CPU": "lower machine.num_workers, machine.cpus_per_worker or machine.data_workers",
+    "GPU": "lower machine.num_workers, or set machine.use_gpu=false",
+}
 RUNTIME_ENV = {"env_vars": {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}}  # for clusters that others have started
 
 
-def connect(machine: MachineConfig, *, min_cpus: float = 1, spare_cpus: int = 0) -> None:
+def connect(machine: MachineConfig, *, min_cpus: float = 1, min_gpus: int = 0, spare_cpus: int = 0) -> None:
     """Join the configured cluster, or start Ray here with at least `min_cpus`; once per process.
 
     Args:
         spare_cpus: added to this machine's cores where Ray starts here, for processes that only wait.
 
     Raises:
-        ConfigError: a running cluster has fewer CPUs than one step of the work needs at once.
+        ConfigError: the cluster, or this machine, has less than one step of the work needs at once.
     """
+    check_gpus_here(machine, min_gpus)
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     import ray
@@ -40,17 +46,70 @@ def connect(machine: MachineConfig, *, min_cpus: float = 1, spare_cpus: int = 0)
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if not ray.is_initialized():
-        address = machine.ray_address or os.environ.get("RAY_ADDRESS")
+        address = _address(machine)
         if address is None:
             _start(max(math.ceil(min_cpus), (os.cpu_count() or 1) + spare_cpus))
         else:
             _join(address)
-    available = ray.cluster_resources().get("CPU", 0)
-    if available < min_cpus:
+    total, free = ray.cluster_resources(), ray.available_resources()
+    for kind, needed in (("CPU", min_cpus), ("GPU", min_gpus)):
+        if (available := total.get(kind, 0)) < needed:
+            raise ConfigError(
+                f"the work needs {needed:g} {kind}s at once and the cluster has {available:g}, of which "
+                f"{free.get(kind, 0):g} are free; {REMEDIES[kind]}"
+            )
+
+
+def connect_for_training(machine: MachineConfig) -> None:
+    """Join a cluster that has room for all training workers; nothing in a process without Ray.
+
+    Raises:
+        ConfigError: as `connect`; or its nodes are too small.
+    """
+    if not machine.num_workers:
+        return
+    min_cpus = machine.num_workers * machine.cpus_per_worker
+    connect(machine, min_cpus=min_cpus, min_gpus=machine.num_gpus)
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(room_on_node(machine, node) for node in nodes)
+    if room < machine.num_workers:
+        sizes = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
         raise ConfigError(
-            f"the work needs {min_cpus:g} CPUs at once and the cluster has {available:g}; "
-            "lower machine.num_workers, machine.cpus_per_worker or machine.data_workers"
+            f"machine.num_workers is {machine.num_workers}, each on one node with {machine.cpus_per_worker} "
+            f"CPUs (machine.cpus_per_worker) and {int(machine.use_gpu)} GPUs, and the cluster's nodes have "
+            f"room for {room} ({sizes}); lower machine.num_workers to {room} at most, or "
+            "machine.cpus_per_worker"
         )
+
+
+def room_on_node(machine: MachineConfig, resources: Mapping[str, float]) -> int:
+    """How many training workers a node with some CPUs and GPUs has room for."""
+    by_cpus = int(resources.get("CPU", 0) // machine.cpus_per_worker)
+    return min(by_cpus, int(resources.get("GPU", 0))) if machine.use_gpu else by_cpus
+
+
+def check_gpus_here(machine: MachineConfig, needed: int) -> None:
+    """Find missing GPUs before Ray starts on this machine; a running cluster may have them elsewhere.
+
+    Raises:
+        ConfigError: this machine has fewer.
+    """
+    if not needed or _address(machine) is not None:
+        return
+    import torch
+
+    if (found := torch.cuda.device_count()) < needed:
+        raise ConfigError(
+            f"machine.use_gpu with machine.num_workers {machine.num_workers} needs {needed} GPUs and this "
+            f"machine has {found}; {REMEDIES['GPU']}"
+        )
+
+
+def _address(machine: MachineConfig) -> str | None:
+    """Where a running cluster is to be joined; None to start Ray here."""
+    return machine.ray_address or os.environ.get("RAY_ADDRESS")
 
 
 def _join(address: str) -> None:

@@ -52,6 +52,10 @@ class MachineConfig(StrictConfig):
     """Local copies of shards that lie on a slow folder; None reads them where they lie."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept on disk."""
+    keep_best_checkpoints: int = 0
+    """Best checkpoints kept beside them, by the validation metric."""
+    keep_every_steps: int | None = None
+    """Those after multiples of this many steps are kept, too; a multiple of `checkpoint_every_steps`."""
     track_checkpoints: Literal["all", "best", "last", "none"] = "last"
     """Which checkpoints go to MLflow; `best` is by the validation metric, or the last without one."""
     max_failures: int = 3
@@ -72,9 +76,19 @@ class MachineConfig(StrictConfig):
         ):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
-        for key in ("num_workers", "loader_workers"):
+        for key in ("num_workers", "loader_workers", "keep_best_checkpoints"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
+        kept, saved = self.keep_every_steps, self.checkpoint_every_steps
+        if kept is not None and (kept < 1 or kept % saved):
+            raise ValueError(
+                f"keep_every_steps must be a multiple of checkpoint_every_steps ({saved}), got {kept}"
+            )
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs that training needs at once."""
+        return max(1, self.num_workers) * self.use_gpu
 
     @property
     def mlflow_uri(self) -> str:

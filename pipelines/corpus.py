@@ -82,6 +82,13 @@ def check_corpus(config: CorpusConfig) -> None:
                 raise ConfigError(f"corpus.path: {config.path / name} lacks the columns image and captions")
 
 
+def num_train(config: CorpusConfig) -> int:
+    """Training samples of a corpus before the download, which may lose some."""
+    if isinstance(config, TinyWorldConfig):
+        return config.num_train
+    return pq.read_metadata(config.path / config.train).num_rows
+
+
 def serve_corpus(config: CorpusConfig, serve: ServeConfig, folder: Path) -> ImageServer:
     """The server that the URL list of `make_corpus` points to."""
     source = folder / "train" if isinstance(config, TinyWorldConfig) else config.path / config.train

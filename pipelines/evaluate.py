@@ -38,7 +38,7 @@ def evaluate(
     """Measure a checkpoint away from training; writes and returns the metrics."""
     checkpoint = find_checkpoint(config.checkpoint)
     check_evaluation(config.evaluation)
-    connect(machine, min_cpus=1)
+    connect(machine, min_cpus=1, min_gpus=int(machine.use_gpu))
     import ray
     from ray.exceptions import RayTaskError
 

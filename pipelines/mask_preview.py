@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipelines.checkpoint import build_objective
+from pipelines.init_weights import fresh_objective
 from pipelines.run_config import RunConfig
 from vlp.data.loader import middle_squares
 from vlp.data.shards import ShardSet
@@ -46,7 +46,7 @@ def _hidden(mask: MaskStrategy, inputs: MaskInputs, *, seed: int) -> Tensor:
 
 def _fresh_encoder(config: RunConfig) -> Callable[[], ImageEncoder]:
     """The image encoder that training starts from, built when it is first asked for."""
-    return cache(lambda: build_objective(config, document_frequency=None).image_encoder)
+    return cache(lambda: fresh_objective(config).image_encoder)
 
 
 def _inputs(images: Tensor, config: RunConfig, encoder: Callable[[], ImageEncoder]) -> MaskInputs:

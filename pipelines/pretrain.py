@@ -1,7 +1,6 @@
 """Ray Train: shards to a trained model, with every objective and mask."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,16 @@ import yaml
 
 from pipelines.calibration import calibrate_mask, recalibration_steps
 from pipelines.checkpoint import CONFIG, MODEL
-from pipelines.cluster import connect
-from pipelines.codes import check_codes, codes_digest
-from pipelines.config import MachineConfig, absolute_paths, fingerprint, to_dict
-from pipelines.config_errors import ConfigError
-from pipelines.evaluate import check_evaluation
+from pipelines.checkpoint_store import list_saved, newest_whole, ranked
+from pipelines.cluster import connect_for_training
+from pipelines.config import MachineConfig, absolute_paths, to_dict
 from pipelines.ingest.shard import write_json
 from pipelines.journal import Journal
 from pipelines.mask_preview import preview_masks
-from pipelines.remote_shards import check_cache
-from pipelines.run_config import RunConfig, build_tokenizer
+from pipelines.run_checks import check_run
+from pipelines.run_config import RunConfig, validation_metric
+from pipelines.run_identity import claim
 from pipelines.train_job import CHECKPOINTS, TrainJob
-from vlp.data.document_frequency import DocumentFrequency
-from vlp.data.loader import data_order, open_shards
 from vlp.data.shards import MANIFEST, ShardSet
 
 
@@ -45,7 +41,8 @@ def pretrain(
     """
     shards = check_run(config, machine)
     output = output.absolute()
-    _claim(config, output)
+    claim(config, output)
+    newest_whole(output / CHECKPOINTS, config.name)
     searched = recalibration_steps(config)
     config = calibrate_mask(config, shards, output, journal)
     _journal_inputs(config, shards, output, journal)
@@ -61,78 +58,6 @@ def pretrain(
     return manifest
 
 
-def _claim(config: RunConfig, output: Path) -> None:
-    """Make a folder this run's own; a ConfigError if it is another's, whose checkpoints it would take."""
-    file, identity = output / "identity.json", run_identity(config)
-    if file.is_file() and json.loads(file.read_text())["identity"] != identity:
-        raise ConfigError(f"{output} holds a run with other settings or data; choose another output folder")
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(file, {"identity": identity})
-
-
-def run_identity(config: RunConfig) -> str:
-    """Identity of a run's result: its settings, with the content of its inputs in place of their paths."""
-    settings = to_dict(config)
-    settings["tokenizer"] = config.tokenizer.build().identity
-    settings["data"]["shards"] = ShardSet(*config.data.folders).digest
-    settings["data"]["mix"] = config.data.shares
-    if table := config.data.document_frequency:
-        settings["data"]["document_frequency"] = hashlib.sha256(table.read_bytes()).hexdigest()
-    if codes := codes_digest(config):
-        settings["objective"]["target"]["codes"] = codes
-    del settings["evaluation"]  # measures the result, does not change it
-    for key in ("action", "max_in_a_row", "num_saved"):  # whether there is a result, not which
-        del settings["training"]["on_bad_step"][key]
-    return fingerprint(settings)
-
-
-def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
-    """Find what would stop a run, before any worker starts; returns its data."""
-    build_tokenizer(config.tokenizer, "tokenizer")
-    try:
-        shards = open_shards(config.data)
-        _check_document_frequency(config)
-    except ValueError as error:
-        raise ConfigError(f"data: {error}") from error
-    batch_size, num_workers = config.training.batch_size, max(1, machine.num_workers)
-    if len(shards) < batch_size:
-        raise ConfigError(
-            f"training.batch_size is {batch_size} and {config.data.shards} holds {len(shards)} samples: "
-            "fewer than one batch; lower training.batch_size"
-        )
-    if batch_size % num_workers:
-        raise ConfigError(
-            f"training.batch_size {batch_size} is not a multiple of machine.num_workers {num_workers}"
-        )
-    check_codes(config)
-    try:
-        data_order(shards, config.data, seed=config.seed, batch_size=batch_size)
-    except ValueError as error:
-        raise ConfigError(f"data.mix: {error}") from error
-    check_evaluation(config.evaluation)
-    check_cache(config.data, shards, machine.cache)
-    return shards
-
-
-def _check_document_frequency(config: RunConfig) -> None:
-    table = config.data.document_frequency
-    if getattr(config.objective, "idf", None) == "offline" and table is None:
-        raise ValueError("objective.idf is offline: set data.document_frequency, made with `vlp docfreq`")
-    if table is not None:
-        counted, used = DocumentFrequency.read(table).tokenizer, config.tokenizer.build().identity
-        if counted != used:
-            raise ValueError(
-                f"{table} counts the tokens of another tokenizer, or another context length "
-                f"({counted}, the run's is {used})"
-            )
-
-
-def connect_for_training(machine: MachineConfig) -> None:
-    """Join a cluster that has room for all training workers; nothing in a process without Ray."""
-    if machine.num_workers:
-        connect(machine, min_cpus=machine.num_workers * machine.cpus_per_worker)
-
-
 def weights_digest(checkpoint: Path) -> str:
     """SHA-256 of every weight and buffer."""
     digest = hashlib.sha256()
@@ -143,19 +68,9 @@ def weights_digest(checkpoint: Path) -> str:
     return digest.hexdigest()
 
 
-def validation_metric(config: RunConfig) -> str | None:
-    """The metric by which checkpoints are compared, of the first set; None where none is measured."""
-    if config.evaluation.every_steps is None:
-        return None
-    pairs, labelled = config.evaluation.retrieval, config.evaluation.classification
-    if pairs and config.objective.name == "contrastive":
-        return f"val/{next(iter(pairs))}/text_to_image/recall@1"
-    return f"val/{next(iter(labelled))}/knn/acc1" if labelled else None
-
-
 def _fit(job: TrainJob, callbacks: Sequence[Any]) -> Path:
     """Run the workers to the end; returns the folder of the last checkpoint."""
-    from ray.train import FailureConfig, LoggingConfig, Result, ScalingConfig
+    from ray.train import FailureConfig, LoggingConfig, ScalingConfig
     from ray.train import RunConfig as RayRunConfig
     from ray.train.torch import TorchTrainer
 
@@ -164,7 +79,7 @@ def _fit(job: TrainJob, callbacks: Sequence[Any]) -> Path:
 
     machine = job.machine
     resources = {"CPU": machine.cpus_per_worker} | ({"GPU": 1} if machine.use_gpu else {})
-    result: Result = TorchTrainer(
+    TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
@@ -174,40 +89,26 @@ def _fit(job: TrainJob, callbacks: Sequence[Any]) -> Path:
             name=CHECKPOINTS,
             storage_path=str(job.output),
             failure_config=FailureConfig(max_failures=machine.max_failures),
-            checkpoint_config=_checkpoint_config(job),
             logging_config=LoggingConfig(log_level="ERROR"),
             callbacks=[AnnounceFailures(job.config.name), *callbacks],
         ),
     ).fit()
-    assert result.checkpoint is not None
-    _journal_checkpoints(job, result)
-    return Path(result.checkpoint.path)
+    last = list_saved(job.checkpoints)[-1].folder
+    _journal_checkpoints(job, last)
+    return last
 
 
-def _checkpoint_config(job: TrainJob) -> Any:
-    from ray.train import CheckpointConfig
-
-    machine = job.machine
-    if machine.track_checkpoints == "all":
-        return CheckpointConfig()
-    metric = validation_metric(job.config) if machine.track_checkpoints == "best" else None
-    return CheckpointConfig(num_to_keep=machine.keep_checkpoints, checkpoint_score_attribute=metric)
-
-
-def _journal_checkpoints(job: TrainJob, result: Any) -> None:
+def _journal_checkpoints(job: TrainJob, last: Path) -> None:
     """Hand the checkpoints that the policy asks for to tracking: the model without the optimizer."""
-    kept = [checkpoint for checkpoint, _ in result.best_checkpoints or []]
-    metric, policy = validation_metric(job.config), job.machine.track_checkpoints
-    if policy == "none":
-        return
-    if policy == "all":
-        chosen = kept
-    elif policy == "best" and metric and kept:
-        chosen = [result.get_best_checkpoint(metric, "max")]
-    else:
-        chosen = [result.checkpoint]
-    for checkpoint in chosen:
-        folder = Path(checkpoint.path)
+    saved = list_saved(job.checkpoints)
+    best = ranked(saved, validation_metric(job.config))[:1]
+    chosen = {
+        "all": [one.folder for one in saved],
+        "best": [one.folder for one in best] or [last],
+        "last": [last],
+        "none": [],
+    }
+    for folder in chosen[job.machine.track_checkpoints]:
         for file in (MODEL, CONFIG):
             job.journal.artifact(folder / file, folder=f"checkpoints/{folder.name}")
 

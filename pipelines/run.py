@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from pipelines.checkpoint import CONFIG, read_run
+from pipelines.cluster import check_gpus_here, connect_for_training
 from pipelines.config import MachineConfig, fingerprint, flat_params, to_dict
 from pipelines.corpus import URL_LIST, corpus_evaluation, make_corpus, serve_corpus
 from pipelines.docfreq import docfreq
@@ -17,9 +18,11 @@ from pipelines.ingest.url_list import file_digest
 from pipelines.journal import Journal
 from pipelines.mask_preview import preview_masks
 from pipelines.plan import PipelineConfig, Plan
-from pipelines.pretrain import connect_for_training, pretrain, run_identity
+from pipelines.pretrain import pretrain
 from pipelines.report import Row, write_report
+from pipelines.run_checks import check_before_data, check_runs
 from pipelines.run_config import EvaluationConfig, RunConfig
+from pipelines.run_identity import run_identity
 from pipelines.stages import Done, Stages, ending
 from vlp.data.shards import ShardSet
 
@@ -32,6 +35,8 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
     """
     plan = Plan(config)
     plan.check()
+    check_before_data(plan, machine)
+    check_gpus_here(machine, machine.num_gpus)
     folder = (machine.storage / config.name).absolute()
     _begin(config, folder, journal)
     stages = Stages(folder, journal)
@@ -39,6 +44,7 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
         connect_for_training(machine)
         evaluation, shards, tables = prepare_data(plan, stages, machine)
         runs = plan.runs(shards.folder, tables)
+        check_runs(runs, machine)
         trained = [_pretrain(run, stages, machine) for run in runs]
         measured = [
             _evaluate(run, done, evaluation, stages, machine) for run, done in zip(runs, trained, strict=True)

@@ -13,6 +13,7 @@ from vlp.config import StrictConfig
 from vlp.data.config import DataConfig
 from vlp.encoders import IMAGE_ENCODERS
 from vlp.encoders.vit import ViTConfig
+from vlp.initialization import InitFrom
 from vlp.lr_schedule import LR_SCHEDULES, Cosine
 from vlp.masking import STRATEGIES
 from vlp.masking.none import NoMask
@@ -81,12 +82,18 @@ class RunConfig(StrictConfig):
     optimizer: one_of(OPTIMIZERS, default="adamw") = AdamWConfig()  # pyright: ignore[reportInvalidTypeForm]
     lr_schedule: one_of(LR_SCHEDULES, default="cosine") = Cosine()  # pyright: ignore[reportInvalidTypeForm]
     training: TrainingConfig = TrainingConfig()
+    init_from: InitFrom | None = None
+    """Weights of another model to start from; None draws them at random."""
     tuning: TuningConfig | None = None
     """Steps on whole images after the masked ones."""
     evaluation: EvaluationConfig = EvaluationConfig()
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        try:
+            self.mask.check(self.image_encoder.num_patches)
+        except ValueError as error:
+            raise ValueError(f"mask.{error}") from error
         self.objective.check(self.image_encoder, self.mask)
         self._check_target()
         if self.tuning:
@@ -132,3 +139,13 @@ class RunConfig(StrictConfig):
         if tuning and step >= steps:
             return tuning.lr_schedule(step - steps, peak=tuning.lr, total_steps=tuning.steps)
         return self.lr_schedule(step, peak=self.optimizer.lr, total_steps=steps)
+
+
+def validation_metric(config: RunConfig) -> str | None:
+    """The metric by which checkpoints are compared, of the first set; None where none is measured."""
+    if config.evaluation.every_steps is None:
+        return None
+    pairs, labelled = config.evaluation.retrieval, config.evaluation.classification
+    if pairs and config.objective.name == "contrastive":
+        return f"val/{next(iter(pairs))}/text_to_image/recall@1"
+    return f"val/{next(iter(labelled))}/knn/acc1" if labelled else None

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from pipelines.config import Layers, build
+from pipelines.config import Layers, MachineConfig, build
 from pipelines.config_errors import ConfigError
 from pipelines.download import DownloadConfig
 from pipelines.plan import LATER, PipelineConfig, Plan
+from pipelines.run_checks import check_before_data, check_on_machine
 from pipelines.run_config import RunConfig
 from pipelines.sweep import SweepConfig
 
@@ -25,13 +26,16 @@ def remarks(config: Any) -> str:
     )
 
 
-def parse_any(layers: Layers) -> Any:
-    """Parse the settings of a run, a pipeline, a sweep or a download."""
+def parse_any(layers: Layers, machine: MachineConfig) -> Any:
+    """Parse the settings of a run, a pipeline, a sweep or a download, that work on a machine."""
     for key, schema in MARKS.items():
         if key in layers.values:
             config = build(schema, layers)
             if isinstance(config, PipelineConfig):
                 Plan(config).check()
+                check_before_data(Plan(config), machine)
+            if isinstance(config, RunConfig):
+                check_on_machine(config, machine)
             return config
     raise ConfigError(
         f"these settings are of no run, pipeline, sweep or download: they have none of {', '.join(MARKS)}"

@@ -22,8 +22,9 @@ from pipelines.config_errors import ConfigError, nearest
 from pipelines.environment import environment_tags
 from pipelines.journal import Journal
 from pipelines.plan import LATER, PipelineConfig, Plan
-from pipelines.pretrain import check_run, pretrain
+from pipelines.pretrain import pretrain
 from pipelines.run import prepare_data
+from pipelines.run_checks import check_run
 from pipelines.run_config import RunConfig, build_tokenizer
 from pipelines.search_space import draw, search_space, setting_text
 from pipelines.stages import Stages, ending

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.checkpoint_store import Retention
 from pipelines.config import MachineConfig
 from pipelines.journal import Journal
-from pipelines.run_config import RunConfig
+from pipelines.run_config import RunConfig, validation_metric
 
 CHECKPOINTS = "checkpoints"
 
@@ -26,6 +27,20 @@ class TrainJob:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints, one folder each."""
         return self.output / CHECKPOINTS
+
+    @property
+    def retention(self) -> Retention:
+        """Which checkpoints stay on disk: what the machine asks for, and what is to be tracked at the end."""
+        machine, metric = self.machine, validation_metric(self.config)
+        if machine.track_checkpoints == "all":
+            return Retention(last=machine.keep_checkpoints, every_steps=1)
+        is_best_tracked = machine.track_checkpoints == "best" and metric is not None
+        return Retention(
+            last=machine.keep_checkpoints,
+            best=max(machine.keep_best_checkpoints, int(is_best_tracked)),
+            metric=metric,
+            every_steps=machine.keep_every_steps,
+        )
 
     def is_due(self, done: int) -> bool:
         """Whether a checkpoint follows this many steps."""

@@ -1,18 +1,19 @@
 """What every training worker does: build, restore, then batch -> loss -> update, and checkpoints."""
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import Checkpoint, CheckpointUploadMode
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from pipelines.bad_steps import BadSteps, Finding
 from pipelines.calibration import Recalibration
-from pipelines.checkpoint import TrainingState, build_objective, restore_training, save_checkpoint
+from pipelines.checkpoint import TrainingState, restore_training, save_checkpoint
+from pipelines.checkpoint_store import checkpoint_name, newest_whole
+from pipelines.init_weights import fresh_objective
 from pipelines.measure import measure
 from pipelines.run_config import RunConfig
 from pipelines.step_log import StepLog
@@ -20,7 +21,6 @@ from pipelines.train_job import TrainJob
 from vlp.bad_steps import BadStepError
 from vlp.batch import Batch
 from vlp.cpu import prepare_cpu_training
-from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import Order, rank_batches
 from vlp.data.quarantine import UnreadableDataError
@@ -29,7 +29,6 @@ from vlp.ema import EMA
 from vlp.encoders.blocks import checkpoint_blocks, compile_blocks
 from vlp.masking.cluster import ClusterMask
 from vlp.masking.none import NoMask
-from vlp.objectives import Objective
 from vlp.objectives.negatives import caption_metrics
 from vlp.optim import build_optimizer
 from vlp.training import backward, forward, take_step
@@ -50,7 +49,7 @@ def _train(job: TrainJob) -> None:
     assert isinstance(device, torch.device)
     shards = open_shards(job.config.data, cache=job.machine.cache)
     state = _build(job, device)
-    _restore(state)
+    _restore(job, state)
     model = ray.train.torch.prepare_model(state.objective)
     # Without the cache: a few images of every shard would fill it.
     recalibration = Recalibration(job.config, open_shards(job.config.data), job.recalibration_steps)
@@ -82,7 +81,7 @@ def _train(job: TrainJob) -> None:
 
 def _build(job: TrainJob, device: torch.device) -> TrainingState:
     config = job.config
-    objective = _fresh_objective(config).to(device)
+    objective = fresh_objective(config).to(device)
     ema = EMA(objective, config.training.ema) if config.training.ema else None
     if device.type == "cpu":
         prepare_cpu_training(objective)
@@ -94,21 +93,14 @@ def _build(job: TrainJob, device: torch.device) -> TrainingState:
     return TrainingState(objective, build_optimizer(objective, config.optimizer), ema, config.mask)
 
 
-def _fresh_objective(config: RunConfig) -> Objective:
-    if config.data.document_frequency is None:
-        return build_objective(config, document_frequency=None)
-    table = DocumentFrequency.read(config.data.document_frequency)
-    return build_objective(
-        config, document_frequency=torch.from_numpy(table.counts), num_documents=table.num_documents
-    )
-
-
-def _restore(state: TrainingState) -> None:
-    """Go on from the last checkpoint that Ray Train knows."""
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
+def _restore(job: TrainJob, state: TrainingState) -> None:
+    """Go on from the newest whole checkpoint, which rank 0 chooses for all."""
+    chosen = [newest_whole(job.checkpoints, job.config.name) if is_main() else None]
+    if world_size() > 1:
+        dist.broadcast_object_list(chosen, device=next(state.objective.parameters()).device)
+    if chosen[0] is None:
         return
-    restore_training(Path(checkpoint.path), state)
+    restore_training(chosen[0], state)
     if is_main():
         print(f"going on from the checkpoint after step {state.step:,}", flush=True)
 
@@ -174,17 +166,13 @@ def _measure(job: TrainJob, state: TrainingState) -> dict[str, float]:
 
 
 def _report(job: TrainJob, state: TrainingState) -> None:
-    """Save a checkpoint on rank 0, measure the model if that is configured, and tell Ray Train."""
-    name = f"step_{state.step:07d}"
-    metrics = _measure(job, state) | {"step": state.step}
-    checkpoint = None
+    """Save a checkpoint on rank 0, measure the model if that is configured, and tell Ray Train.
+
+    Ray Train hears the metrics alone: its own record of checkpoints would refuse to go on where one is gone.
+    """
+    metrics = _measure(job, state)
     if is_main():
-        save_checkpoint(job.checkpoints / name, job.config, state)
-        checkpoint = Checkpoint.from_directory(job.checkpoints / name)
-    # The folder is in its final place already: Ray Train only registers it, and deletes old ones.
-    ray.train.report(
-        metrics,
-        checkpoint=checkpoint,
-        checkpoint_dir_name=name,
-        checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
-    )
+        folder = job.checkpoints / checkpoint_name(state.step)
+        save_checkpoint(folder, job.config, state, metrics=metrics)
+        job.retention.apply(job.checkpoints, step=state.step)
+    ray.train.report(metrics | {"step": state.step})

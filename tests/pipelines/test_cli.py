@@ -120,12 +120,12 @@ def test_a_run_that_cannot_work_starts_nothing(kind: str, shards: Path, tmp_path
     "file", sorted(CONF.glob("[rs]*/*.yaml")), ids=lambda file: f"{file.parent.name}-{file.stem}"
 )
 def test_a_printed_config_is_a_file_of_the_same_config(file: Path, tmp_path: Path) -> None:
-    first = vlp("print-config", file, "machine.num_workers=3", "name=other")
+    first = vlp("print-config", file, "machine.num_workers=2", "name=other")
     assert first.exit_code == 0, first.stderr
     (tmp_path / "printed.yaml").write_text(first.stdout)
     assert vlp("print-config", "printed.yaml").stdout == first.stdout
     printed = yaml.safe_load(first.stdout)
-    assert (printed["name"], printed["machine"]["num_workers"]) == ("other", 3)
+    assert (printed["name"], printed["machine"]["num_workers"]) == ("other", 2)
 
 
 def test_a_printed_pipeline_is_a_file_of_the_same_pipeline(

@@ -15,8 +15,9 @@ from pipelines.codes import FitCodesConfig, fit
 from pipelines.config import Layers, MachineConfig, build
 from pipelines.config_errors import ConfigError
 from pipelines.journal import Journal
-from pipelines.pretrain import check_run, run_identity
+from pipelines.run_checks import check_run
 from pipelines.run_config import RunConfig
+from pipelines.run_identity import run_identity
 from vlp.data.shards import ShardSet
 from vlp.data.transforms import decode, to_tensor
 

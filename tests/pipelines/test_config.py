@@ -237,7 +237,7 @@ PIPELINE_MISTAKES = {
 @pytest.mark.parametrize("argument", PIPELINE_MISTAKES)
 def test_a_mistake_in_a_pipeline_is_found_before_it_starts(argument: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(PIPELINE_MISTAKES[argument])) as raised:
-        parse_any(split_machine(read_layers(["conf/pipeline/demo.yaml", argument]))[0])
+        parse_any(*split_machine(read_layers(["conf/pipeline/demo.yaml", argument])))
     assert "\n" not in str(raised.value)
 
 

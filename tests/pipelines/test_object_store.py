@@ -20,7 +20,8 @@ from pipelines.docfreq import DocfreqConfig, docfreq
 from pipelines.download import DownloadConfig, download
 from pipelines.ingest import lock
 from pipelines.journal import Journal
-from pipelines.pretrain import check_run, pretrain
+from pipelines.pretrain import pretrain
+from pipelines.run_checks import check_run
 from pipelines.run_config import RunConfig
 from pipelines.serve import ImageServer
 from pipelines.serve_failures import FailureRates

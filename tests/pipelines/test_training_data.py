@@ -11,8 +11,9 @@ import pytest
 
 from pipelines.config import MachineConfig, absolute_paths, read_layers, split_machine
 from pipelines.journal import Journal
-from pipelines.pretrain import pretrain, run_identity
+from pipelines.pretrain import pretrain
 from pipelines.run_config import RunConfig
+from pipelines.run_identity import run_identity
 from vlp.data.cache import ShardCache
 
 

@@ -49,6 +49,11 @@ class Schedule(StrictConfig):
         """The least value it ever takes."""
         return min(self.start, self.end)
 
+    @property
+    def highest(self) -> float:
+        """The greatest value it ever takes."""
+        return max(self.start, self.end)
+
 
 Ratio = float | Schedule
 """A share that stays, or one that changes with the training."""
@@ -62,6 +67,11 @@ def ratio_at(ratio: Ratio, progress: float) -> float:
 def lowest_ratio(ratio: Ratio) -> float:
     """The least ratio of the whole training, which fixes the encoder's sequence length."""
     return ratio.lowest if isinstance(ratio, Schedule) else ratio
+
+
+def highest_ratio(ratio: Ratio) -> float:
+    """The greatest ratio of the whole training."""
+    return ratio.highest if isinstance(ratio, Schedule) else ratio
 
 
 def is_constant(ratio: Ratio) -> bool:

@@ -1,8 +1,9 @@
 """What a masking strategy is, and how its choice becomes the encoder's input."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import isqrt
 from typing import Literal, NamedTuple
 
@@ -11,6 +12,7 @@ from torch import Generator, Tensor
 
 from vlp.config import StrictConfig
 from vlp.distributed import rank, world_size
+from vlp.masking.schedule import highest_ratio
 from vlp.registry import Registry
 
 STRATEGIES = Registry()
@@ -104,6 +106,22 @@ class MaskStrategy(ABC, StrictConfig):
     def state(self, progress: float) -> dict[str, float]:
         """What of the strategy changes with the training, by name, to be logged."""
         return {}
+
+    def check(self, num_patches: int) -> None:
+        """Raise a ValueError that names the setting unless some of so many patches stay visible.
+
+        Every setting whose name ends in `mask_ratio` is a share that is hidden at some time.
+        """
+        self.num_visible(num_patches)  # raises where the patches do not divide as the mask needs
+        for key in (field.name for field in fields(self) if field.name.endswith("mask_ratio")):
+            ratio = highest_ratio(getattr(self, key))
+            visible = num_patches * (1 - ratio)
+            if visible < 1 - 1e-9:
+                highest = math.floor(1000 * (1 - 1 / num_patches)) / 1000
+                raise ValueError(
+                    f"{key} {ratio:g} leaves no patch: {num_patches} x (1 - {ratio:g}) = {visible:.2g}; "
+                    f"set it to {highest:g} at most, or choose smaller patches"
+                )
 
     @abstractmethod
     def num_visible(self, num_patches: int) -> int:

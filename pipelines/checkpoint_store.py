@@ -1,0 +1,178 @@
+"""The checkpoints of a run on disk: which are whole, which one to go on from, and which are kept."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.config_errors import ConfigError
+from vlp.data.shards import MANIFEST
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint, as its manifest describes it."""
+
+    folder: Path
+    step: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What was measured when it was written; {} if nothing was."""
+
+
+def checkpoint_name(step: int) -> str:
+    """Name of the folder of a checkpoint."""
+    return f"step_{step:07d}"
+
+
+def write_manifest(folder: Path, *, step: int, metrics: Mapping[str, float]) -> None:
+    """Enter size and checksum of every file of a checkpoint; written last, when all of them are on disk."""
+    files = {}
+    for file in sorted(folder.iterdir()):
+        with file.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        files[file.name] = {"size": file.stat().st_size, "sha256": _sha256(file)}
+    content = {"step": step, "metrics": dict(metrics), "files": files}
+    with (folder / MANIFEST).open("w") as stream:
+        json.dump(content, stream, indent=2)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def find_damage(folder: Path, only: Collection[str] | None = None) -> str | None:
+    """What is wrong with the files of a checkpoint; None if they are as they were written.
+
+    Args:
+        only: names of the files to look at; None for all.
+    """
+    manifest = _read_manifest(folder)
+    if manifest is None:
+        return f"its {MANIFEST} is missing or cannot be read"
+    for name, written in manifest["files"].items():
+        file = folder / name
+        if only is not None and name not in only:
+            continue
+        if not file.is_file():
+            return f"its {name} is missing"
+        if (size := file.stat().st_size) != written["size"]:
+            return f"its {name} has {size:,} of {written['size']:,} bytes"
+        if _sha256(file) != written["sha256"]:
+            return f"its {name} has other content than was written"
+    return None
+
+
+def newest_whole(checkpoints: Path, run: str) -> Path | None:
+    """The checkpoint to go on from; None where there is none at all.
+
+    Broken ones are passed over, each with a line that says why, and are set aside as `step_N.broken` until
+    the run writes that step again.
+
+    Args:
+        checkpoints: folder of the checkpoints, one folder each.
+        run: name of the run, for the line.
+
+    Raises:
+        ConfigError: there are checkpoints, and none is whole.
+    """
+    broken: list[tuple[Path, str]] = []
+    for folder in reversed(_folders(checkpoints)):
+        if (damage := find_damage(folder)) is None:
+            for other, why in broken:
+                print(
+                    f"[pretrain {run}] checkpoint {other.name} is broken: {why}; going on from {folder.name}",
+                    flush=True,
+                )
+                _set_aside(other)
+            return folder
+        broken.append((folder, damage))
+    if broken:
+        first, why = broken[0]
+        raise ConfigError(
+            f"{checkpoints} has {len(broken)} checkpoints and all are broken ({first.name}: {why}); "
+            "put their files back, or delete this folder to start over"
+        )
+    return None
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which checkpoints of a run stay on disk."""
+
+    last: int
+    """The newest ones; at least 1."""
+    best: int = 0
+    """Those with the highest `metric`, of equal ones the newer."""
+    metric: str | None = None
+    every_steps: int | None = None
+    """Those at multiples of this many steps; 1 keeps all."""
+
+    def choose(self, saved: Sequence[Saved]) -> set[Path]:
+        """The folders that stay."""
+        by_step = sorted(saved, key=lambda one: one.step)
+        kept = by_step[-self.last :]
+        if self.best:
+            kept += ranked(by_step, self.metric)[: self.best]
+        if self.every_steps is not None:
+            kept += [one for one in by_step if one.step % self.every_steps == 0]
+        return {one.folder for one in kept}
+
+    def apply(self, checkpoints: Path, *, step: int) -> None:
+        """Delete what need not stay of the checkpoints up to a step; later ones will be written again."""
+        saved = [one for one in list_saved(checkpoints) if one.step <= step]
+        kept = self.choose(saved)
+        for folder in _folders(checkpoints):
+            if folder not in kept and _step(folder) <= step:
+                shutil.rmtree(folder)
+
+
+def ranked(saved: Sequence[Saved], metric: str | None) -> list[Saved]:
+    """Those that have the metric, the best first, of equal ones the newer first."""
+    measured = [one for one in saved if metric in one.metrics]
+    return sorted(measured, key=lambda one: (one.metrics[str(metric)], one.step), reverse=True)
+
+
+def list_saved(checkpoints: Path) -> list[Saved]:
+    """The checkpoints that have a manifest, by step."""
+    found = [(folder, _read_manifest(folder)) for folder in _folders(checkpoints)]
+    return [Saved(folder, m["step"], m["metrics"]) for folder, m in found if m is not None]
+
+
+def aside(folder: Path) -> Path:
+    """Where a broken checkpoint is set aside."""
+    return folder.with_name(f"{folder.name}.broken")
+
+
+def _set_aside(folder: Path) -> None:
+    shutil.rmtree(aside(folder), ignore_errors=True)
+    folder.rename(aside(folder))
+
+
+def _folders(checkpoints: Path) -> list[Path]:
+    """Every folder that is named as a checkpoint, by step."""
+    return sorted((f for f in checkpoints.glob("step_*") if re.fullmatch(r"step_\d+", f.name)), key=_step)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step_"))
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a checkpoint; None unless it can be read and has all that it should."""
+    try:
+        content = json.loads((folder / MANIFEST).read_bytes())
+        files = content["files"].values()
+        is_complete = all({"size", "sha256"} <= set(file) for file in files) and {"step", "metrics"} <= set(
+            content
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return content if is_complete else None
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
