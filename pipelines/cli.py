@@ -194,8 +194,7 @@ def sweep(settings: tuple[str, ...]) -> None:
     with tracked(machine, experiment=config.name):
         best = sweep(config, machine=machine)
     click.echo(f"best: {best.metric} = {best.score:.4f} with {' '.join(best.overrides)}")
-    click.echo(f"config: {best.config}")
-    click.echo(f"train it: vlp pretrain {best.config}")
+    click.echo(f"config: {best.config}\ntrain it: vlp pretrain {best.config}")
 
 
 @main.command("submit", context_settings={"ignore_unknown_options": True})
@@ -242,9 +241,7 @@ def ui(settings: tuple[str, ...], host: str, port: int) -> None:
     from pipelines.mlflow_server import ui
 
     if machine.tracking_uri is not None and not machine.tracking_uri.startswith("sqlite:"):
-        raise ConfigError(
-            f"machine.tracking_uri is a server already: open {machine.tracking_uri} in a browser"
-        )
+        raise ConfigError(f"machine.tracking_uri is a server: open {machine.tracking_uri} in a browser")
     click.echo(f"MLflow on http://{host}:{port} (Ctrl-C stops it)")
     sys.exit(ui(machine.mlflow_uri, host=host, port=port))
 
