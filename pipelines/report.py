@@ -89,10 +89,11 @@ def print_table(rows: Sequence[Row]) -> None:
     header, *body = _cells(rows)
     table = Table(title="Method x metrics x relative training time", box=SIMPLE_HEAD)
     for heading in header:
-        table.add_column(heading.replace(" ", "\n", 1), no_wrap=True)  # the set above its metric
+        table.add_column(heading.replace(" ", "\n", 1), no_wrap=True)
     for cells in body:
         table.add_row(*cells)
-    Console(width=max(120, Console().width)).print(table)
+    widest = Console(width=1000).measure(table).maximum
+    Console(width=max(widest, Console().width)).print(table)
 
 
 def _markdown(rows: Sequence[Row]) -> str:
@@ -113,8 +114,9 @@ def _cells(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def _headings(rows: Sequence[Row]) -> dict[str, str]:
-    """Metrics that the table shows, by set, with their headings."""
+    """Metrics that the table shows, with their headings; a set that is the only one is not named."""
     keys = dict.fromkeys(key for row in rows for key in row.metrics)
     sets = dict.fromkeys(key.partition("/")[0] for key in keys)
     shown = [(name, metric) for name in sets for metric in COLUMNS if f"{name}/{metric}" in keys]
-    return {f"{name}/{metric}": f"{name} {COLUMNS[metric]}" for name, metric in shown}
+    prefixes = {name: f"{name} " if len(sets) > 1 else "" for name in sets}
+    return {f"{name}/{metric}": prefixes[name] + COLUMNS[metric] for name, metric in shown}

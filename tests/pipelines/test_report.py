@@ -48,3 +48,10 @@ def test_the_terminal_shows_all_of_it(capsys: pytest.CaptureFixture[str]) -> Non
     words = capsys.readouterr().out.split()
     assert words.count("cifar10") == 2
     assert {"superclass", "clip", "pets", "kNN", "T->I", "12.5%", "1.50x"} <= set(words)
+
+
+def test_a_set_that_is_the_only_one_is_not_named(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([Row("mae", "mae", "random", {"pets/knn/acc1": 0.5}, 1.0)])
+    words = capsys.readouterr().out.split()
+    assert "kNN" in words
+    assert "pets" not in words
