@@ -1,6 +1,7 @@
 """Ray Train: shards to a trained model, with every objective and mask."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ def _fit(job: TrainJob, callbacks: Sequence[Any]) -> Path:
     from pipelines.train_callbacks import AnnounceFailures
     from pipelines.train_loop import train_worker
 
+    logging.getLogger("ray.train").setLevel(logging.ERROR)  # the driver's; `logging_config` is the workers'
     machine = job.machine
     resources = {"CPU": machine.cpus_per_worker} | ({"GPU": 1} if machine.use_gpu else {})
     TorchTrainer(
