@@ -86,7 +86,8 @@ def test_a_mask_looks_at_nothing_but_the_views_that_it_names(strategy: MaskStrat
     views = {view: (lambda view=view: getattr(offered, view)) for view in strategy.views}
     inputs = MaskInputs((B, N), patches.device, patches=lambda: patches, **views)
     for progress in (0.0, 0.5):
-        strategy(inputs, progress=progress, generator=seeded(0))
+        masked = strategy(inputs, progress=progress, generator=seeded(0))
+        assert torch.equal(masked, strategy(offered, progress=progress, generator=seeded(0)))
 
 
 def test_the_generator_and_the_images_decide_the_mask(strategy: MaskStrategy, patches: Tensor) -> None:

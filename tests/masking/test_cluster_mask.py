@@ -304,7 +304,10 @@ def test_pixels_and_embeddings_alone_ask_for_nothing_else(wave_patches: Tensor) 
     pixels = MaskInputs(size, device, patches=lambda: wave_patches, tokens=unwanted)
     tokens = MaskInputs(size, device, patches=unwanted, tokens=lambda: wave_patches)
     for feature, inputs in (("rgb", pixels), ("embedding", tokens), ("mix", pixels)):
-        ClusterMask(feature=feature, threshold=0.5)(inputs, generator=Generator().manual_seed(0))  # pyright: ignore[reportArgumentType]
+        mask = ClusterMask(feature=feature, threshold=0.5)  # pyright: ignore[reportArgumentType]
+        masked = mask(inputs, generator=Generator().manual_seed(0))
+        both = MaskInputs(size, device, patches=lambda: wave_patches, tokens=lambda: wave_patches)
+        assert torch.equal(masked, mask(both, generator=Generator().manual_seed(0)))
 
 
 def test_with_a_threshold_per_image_every_image_meets_the_target(wave_patches: Tensor) -> None:

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -64,7 +65,11 @@ def test_every_sweep_of_the_repository_draws_valid_runs(file, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     config = build(SweepConfig, Layers().add(yaml.safe_load(file.read_text()), str(file)))
     pipeline = build(PipelineConfig, Layers().add(yaml.safe_load(config.pipeline.read_text()), "pipeline"))
-    _check(config, {run.name: run for run in Plan(pipeline).runs(LATER, LATER)})
+    runs = {run.name: run for run in Plan(pipeline).runs(LATER, LATER)}
+    _check(config, runs)
+    misspelt = replace(config, space=config.space | {"mask.no_such_key": {"choice": [1]}})
+    with pytest.raises(ConfigError, match="no_such_key"):
+        _check(misspelt, runs)
 
 
 def test_a_tokenizer_without_its_files_stops_a_sweep_before_the_first_trial(monkeypatch):
