@@ -1,6 +1,5 @@
 """The checkpoints of a run on disk: which are whole, which one to go on from, and which are kept."""
 
-import hashlib
 import json
 import os
 import re
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.config import file_sha256
 from pipelines.config_errors import ConfigError
 from vlp.data.shards import MANIFEST
 
@@ -35,7 +35,7 @@ def write_manifest(folder: Path, *, step: int, metrics: Mapping[str, float]) -> 
     for file in sorted(folder.iterdir()):
         with file.open("rb+") as stream:
             os.fsync(stream.fileno())
-        files[file.name] = {"size": file.stat().st_size, "sha256": _sha256(file)}
+        files[file.name] = {"size": file.stat().st_size, "sha256": file_sha256(file)}
     content = {"step": step, "metrics": dict(metrics), "files": files}
     with (folder / MANIFEST).open("w") as stream:
         json.dump(content, stream, indent=2)
@@ -60,7 +60,7 @@ def find_damage(folder: Path, only: Collection[str] | None = None) -> str | None
             return f"its {name} is missing"
         if (size := file.stat().st_size) != written["size"]:
             return f"its {name} has {size:,} of {written['size']:,} bytes"
-        if _sha256(file) != written["sha256"]:
+        if file_sha256(file) != written["sha256"]:
             return f"its {name} has other content than was written"
     return None
 
@@ -171,8 +171,3 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return content if is_complete else None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """The images of shards to the codes of SimMIM's class targets: a palette of colours, or visual words."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from pipelines.config import MachineConfig, fingerprint
+from pipelines.config import MachineConfig, file_sha256, fingerprint
 from pipelines.config_errors import ConfigError
 from pipelines.journal import Journal
 from pipelines.run_config import RunConfig
@@ -116,4 +115,4 @@ def check_codes(config: RunConfig) -> None:
 def codes_digest(config: RunConfig) -> str | None:
     """SHA-256 of the run's file of codes; None where it has none."""
     target = coded_target(config)
-    return hashlib.sha256(target.codes.read_bytes()).hexdigest() if target and target.codes else None
+    return file_sha256(target.codes) if target and target.codes else None

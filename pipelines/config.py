@@ -211,6 +211,12 @@ def check_name(name: str) -> None:
         raise ValueError(f"name must be letters, digits and any of _ . -, got {name!r}")
 
 
+def file_sha256(file: Path) -> str:
+    """SHA-256 of the content of a file, as 64 hex digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def fingerprint(*parts: Any) -> str:
     """Identity of settings and inputs, as 64 hex digits."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

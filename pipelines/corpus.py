@@ -1,6 +1,5 @@
 """Images to try a pipeline on: generated, or from Parquet files; served over HTTP as if they were the web."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pyarrow.parquet as pq
 import pydantic
 
-from pipelines.config import fingerprint
+from pipelines.config import file_sha256, fingerprint
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.shard import write_json
 from pipelines.run_config import EvaluationConfig
@@ -111,8 +110,4 @@ def corpus_evaluation(config: CorpusConfig, folder: Path) -> EvaluationConfig:
 def _content(config: CorpusConfig, folder: Path) -> Any:
     if isinstance(config, TinyWorldConfig):
         return config
-    digests = []
-    for name in (config.train, config.retrieval):
-        with (config.path / name).open("rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
-    return digests
+    return [file_sha256(config.path / name) for name in (config.train, config.retrieval)]

@@ -1,12 +1,12 @@
 """The weights that a run starts from: random ones, or those of a model that was trained before."""
 
-import hashlib
 from pathlib import Path
 
 import torch
 
 from pipelines.checkpoint import MODEL, build_objective
 from pipelines.checkpoint_store import find_damage
+from pipelines.config import file_sha256
 from pipelines.config_errors import ConfigError
 from pipelines.evaluate import find_checkpoint
 from pipelines.run_config import RunConfig
@@ -58,8 +58,7 @@ def weights_file(source: InitFrom) -> Path:
 
 def weights_digest(source: InitFrom) -> str:
     """SHA-256 of the file of the weights to start from."""
-    with weights_file(source).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_sha256(weights_file(source))
 
 
 def _random_objective(config: RunConfig) -> Objective:

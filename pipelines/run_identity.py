@@ -1,12 +1,11 @@
 """What decides a run's result; a folder belongs to one such run, which goes on in it."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from pipelines.codes import codes_digest
-from pipelines.config import fingerprint, leaves, to_dict
+from pipelines.config import file_sha256, fingerprint, leaves, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.shard import write_json
 from pipelines.init_weights import weights_digest
@@ -29,7 +28,7 @@ def result_settings(config: RunConfig) -> dict[str, Any]:
     settings["data"]["shards"] = ShardSet(*config.data.folders).digest
     settings["data"]["mix"] = config.data.shares
     if table := config.data.document_frequency:
-        settings["data"]["document_frequency"] = hashlib.sha256(table.read_bytes()).hexdigest()
+        settings["data"]["document_frequency"] = file_sha256(table)
     if config.init_from:
         settings["init_from"]["path"] = weights_digest(config.init_from)
     if codes := codes_digest(config):
