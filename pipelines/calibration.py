@@ -11,10 +11,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipelines.config_errors import ConfigError
-from pipelines.ingest.shard import write_json
 from pipelines.init_weights import fresh_objective
 from pipelines.journal import Journal
 from pipelines.run_config import RunConfig
+from vlp.data.folder import LocalFolder
 from vlp.data.loader import middle_squares
 from vlp.data.shards import ShardSet
 from vlp.distributed import is_main, world_size
@@ -66,7 +66,9 @@ def calibrate_mask(config: RunConfig, shards: ShardSet, output: Path, journal: J
             found = calibrate(mask, images, seed=config.seed)
         except ValueError as error:
             raise ConfigError(f"mask: {error}") from error
-        write_json(file, {"threshold": found.mask.threshold, "metrics": calibration_metrics(found)})
+        LocalFolder(file.parent).write_json(
+            file.name, {"threshold": found.mask.threshold, "metrics": calibration_metrics(found)}
+        )
     calibration = json.loads(file.read_text())
     searched = calibration["threshold"]
     threshold = tuple(map(tuple, searched)) if isinstance(searched, list) else searched

@@ -10,10 +10,10 @@ import pydantic
 
 from pipelines.config import file_sha256, fingerprint
 from pipelines.config_errors import ConfigError
-from pipelines.ingest.shard import write_json
 from pipelines.run_config import EvaluationConfig
 from pipelines.serve import FailureRates, ImageServer
 from vlp.config import StrictConfig
+from vlp.data.folder import LocalFolder
 from vlp.data.shards import MANIFEST
 from vlp.data.tiny_world import TinyWorldConfig, write_corpus
 
@@ -65,7 +65,7 @@ def make_corpus(config: CorpusConfig, serve: ServeConfig, folder: Path) -> dict[
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / URL_LIST).write_text(content)
     manifest = {"digest": fingerprint(_content(config, folder), base, serve.failures), "num_urls": len(rows)}
-    write_json(folder / MANIFEST, manifest)
+    LocalFolder(folder).write_json(MANIFEST, manifest)
     return manifest
 
 

@@ -16,14 +16,13 @@ from typing import Any
 from pipelines.cluster import connect
 from pipelines.config import MachineConfig, absolute_paths, check_name, fingerprint
 from pipelines.config_errors import ConfigError
-from pipelines.ingest.shard import remove_temporary, write_json
 from pipelines.journal import Journal
 from pipelines.progress import Progress
 from pipelines.run_config import build_tokenizer
 from pipelines.shard_counts import CountShard, read_tokens, tokens_file, words_file
 from vlp.config import StrictConfig
 from vlp.data.document_frequency import DocumentFrequency
-from vlp.data.folder import Folder
+from vlp.data.folder import Folder, LocalFolder
 from vlp.data.frequency_summary import TokenRow, head_and_tail, summarize
 from vlp.data.shards import MANIFEST, read_manifest
 from vlp.pictures.rank_frequency import rank_frequency
@@ -99,8 +98,8 @@ def docfreq(
     journal.metrics({f"docfreq/{key}": manifest[key] for key in ("num_documents", "num_distinct_tokens")})
     for file in (*totals, WORDS, SUMMARY, PICTURE, HEAD_AND_TAIL):
         journal.artifact(output / file, folder="docfreq")
-    write_json(output / MANIFEST, manifest)
-    remove_temporary(parts)
+    LocalFolder(output).write_json(MANIFEST, manifest)
+    LocalFolder(parts).remove_temporary()
     return manifest
 
 
@@ -155,7 +154,7 @@ def _summarize(
 ) -> dict[str, Any]:
     """Write what is worth seeing of the tables; returns the manifest."""
     summaries = {file: summarize(total) for file, total in totals.items()}
-    write_json(output / SUMMARY, summaries)
+    LocalFolder(output).write_json(SUMMARY, summaries)
     rank_frequency({Path(file).stem: total for file, total in totals.items()}).save(output / PICTURE)
     sections = [
         f"# {file}\n\n{_markdown(*head_and_tail(total, tokenizers[file], size=ROWS_SHOWN))}"

@@ -26,7 +26,7 @@ from pipelines.ingest.lock import locked
 from pipelines.ingest.monitor import Board, Monitor
 from pipelines.ingest.plan import Plan, add_retry, write_plan
 from pipelines.ingest.settings import DownloadConfig
-from pipelines.ingest.shard import count_outcomes, read_all_stats, remove_temporary
+from pipelines.ingest.shard import count_outcomes, read_all_stats
 from pipelines.ingest.summary import write_summary
 from pipelines.ingest.url_list import Columns, file_digest, read_url_list
 from pipelines.ingest.worker import IngestShard
@@ -219,5 +219,5 @@ def _finish(output: Folder, current: Plan, journal: Journal) -> dict[str, Any]:
         "shards": [{key: stats[key] for key in stats if key != "examples"} for stats in shards],
     }
     output.write_json(MANIFEST, manifest)
-    remove_temporary(output)
+    output.remove_temporary()
     return read_manifest(output)

@@ -14,12 +14,12 @@ from pipelines.checkpoint import MODEL, check_checkpoint, load_model
 from pipelines.cluster import connect
 from pipelines.config import MachineConfig, absolute_paths, fingerprint
 from pipelines.config_errors import ConfigError
-from pipelines.ingest.shard import write_json
 from pipelines.ingest.url_list import file_digest
 from pipelines.journal import Journal
 from pipelines.measure import draw_reconstructions, measure
 from pipelines.run_config import EvaluationConfig
 from vlp.config import StrictConfig
+from vlp.data.folder import LocalFolder
 from vlp.data.shards import MANIFEST
 
 
@@ -57,7 +57,7 @@ def evaluate(
         )
     manifest = {"digest": fingerprint(metrics), "step": step, "metrics": metrics}
     output.mkdir(parents=True, exist_ok=True)
-    write_json(output / MANIFEST, manifest)
+    LocalFolder(output).write_json(MANIFEST, manifest)
     journal.artifact(output / MANIFEST, folder="evaluation")
     if rebuilt is not None:
         rebuilt.save(output / "reconstructions.png")

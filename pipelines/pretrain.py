@@ -14,13 +14,13 @@ from pipelines.checkpoint import CONFIG, MODEL
 from pipelines.checkpoint_store import list_saved, newest_whole, ranked
 from pipelines.cluster import connect_for_training
 from pipelines.config import MachineConfig, absolute_paths, to_dict
-from pipelines.ingest.shard import write_json
 from pipelines.journal import Journal
 from pipelines.mask_preview import preview_masks
 from pipelines.run_checks import check_run
 from pipelines.run_config import RunConfig, validation_metric
 from pipelines.run_identity import claim
 from pipelines.train_job import CHECKPOINTS, TrainJob
+from vlp.data.folder import LocalFolder
 from vlp.data.shards import MANIFEST, ShardSet
 
 
@@ -55,7 +55,7 @@ def pretrain(
         "checkpoint": str(checkpoint.relative_to(output)),
         "steps": config.num_steps,
     }
-    write_json(output / MANIFEST, manifest)
+    LocalFolder(output).write_json(MANIFEST, manifest)
     return manifest
 
 

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.config import fingerprint
-from pipelines.ingest.shard import write_json
 from pipelines.journal import Journal
 from pipelines.run_config import RunConfig
 from pipelines.stages import Done
+from vlp.data.folder import LocalFolder
 from vlp.pictures.curves import metric_bars
 
 COLUMNS = {
@@ -80,7 +80,7 @@ def write_report(
         journal.metrics({f"{row.method}/{key}": value for key, value in row.metrics.items()})
         journal.metrics({f"{row.method}/relative_time": relative_time(row, rows)})
     manifest = {"digest": fingerprint([asdict(row) for row in rows])}
-    write_json(output / "manifest.json", manifest)
+    LocalFolder(output).write_json("manifest.json", manifest)
     return manifest
 
 

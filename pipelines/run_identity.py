@@ -7,9 +7,9 @@ from typing import Any
 from pipelines.codes import codes_digest
 from pipelines.config import file_sha256, fingerprint, leaves, to_dict
 from pipelines.config_errors import ConfigError
-from pipelines.ingest.shard import write_json
 from pipelines.init_weights import weights_digest
 from pipelines.run_config import RunConfig
+from vlp.data.folder import LocalFolder
 from vlp.data.shards import ShardSet
 
 IDENTITY = "identity.json"
@@ -47,7 +47,7 @@ def claim(config: RunConfig, output: Path) -> None:
     """
     check_same_run(config, output)
     output.mkdir(parents=True, exist_ok=True)
-    write_json(output / IDENTITY, result_settings(config))
+    LocalFolder(output).write_json(IDENTITY, result_settings(config))
 
 
 def check_same_run(config: RunConfig, output: Path) -> None:

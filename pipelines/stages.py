@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from pipelines.config import fingerprint, flat_params
 from pipelines.environment import environment_tags
-from pipelines.ingest.shard import write_json
 from pipelines.journal import Journal
+from vlp.data.folder import LocalFolder
 
 DONE = "done.json"
 
@@ -68,7 +68,7 @@ class Stages:
             manifest = work(folder, journal=journal)
             seconds = time.monotonic() - start
             journal.metrics({"seconds": seconds})
-        write_json(folder / DONE, manifest)
+        LocalFolder(folder).write_json(DONE, manifest)
         print(f"[{name}] done in {seconds:.0f} s", flush=True)
         return Done(folder, manifest, journal)
 

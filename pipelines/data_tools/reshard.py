@@ -18,8 +18,8 @@ import pyarrow as pa
 from pipelines.config import fingerprint
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.outcome import SUCCESS, StoredImage
-from pipelines.ingest.shard import Sample, write_json, write_shard
-from vlp.data.folder import Folder
+from pipelines.ingest.shard import Sample, write_shard
+from vlp.data.folder import Folder, LocalFolder
 from vlp.data.shards import MANIFEST, read_manifest
 
 SHARD_DIGITS = 5
@@ -88,7 +88,7 @@ def write_folder(samples: Iterable[Sample], output: Path, *, size: int, **descri
             "outcomes": dict(sorted(outcomes.items())),
             "shards": shards,
         }
-        write_json(folder / MANIFEST, manifest | described)
+        LocalFolder(folder).write_json(MANIFEST, manifest | described)
     return manifest | described
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.ingest.outcome import RESIZE_FAILURES, SUCCESS, StoredImage
-from vlp.data.folder import Folder, LocalFolder
+from vlp.data.folder import Folder
 from vlp.data.index_schema import INDEX_SCHEMA
 
 NUM_EXAMPLES = 3
@@ -104,19 +104,6 @@ def read_all_stats(folder: Folder, names: Sequence[str]) -> list[dict[str, Any]]
     """The counts of committed shards."""
     with ThreadPool(READERS) as pool:
         return pool.map(partial(read_stats, folder), names)
-
-
-def remove_temporary(folder: Path | Folder) -> None:
-    """Delete what writers that were killed left behind."""
-    folder = Folder.at(folder)
-    for name in folder.names():
-        if name.endswith(".tmp"):
-            folder.delete(name)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    LocalFolder(path.parent).write_json(path.name, content)
 
 
 def _count(name: str, rows: Sequence[dict[str, Any]], retried: Mapping[str, int]) -> dict[str, Any]:

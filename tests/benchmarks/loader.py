@@ -23,8 +23,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pipelines.ingest.outcome import StoredImage
-from pipelines.ingest.shard import Sample, write_json, write_shard
+from pipelines.ingest.shard import Sample, write_shard
 from vlp.data.config import DataConfig
+from vlp.data.folder import LocalFolder
 from vlp.data.loader import Collate, TrainingPairs, data_order
 from vlp.data.order import rank_batches
 from vlp.data.shards import ShardSet
@@ -132,7 +133,7 @@ def write_shards(folder: Path, photographs: list[bytes]) -> None:
             stored = StoredImage("success", None, stream.getvalue(), image.size, image.size, "")
             samples.append(Sample(f"{shard:05d}{i:04d}", "https://x.org", ["a photo"], stored))
         shards.append(write_shard(folder, f"{shard:05d}", samples))
-    write_json(folder / "manifest.json", {"digest": "", "shards": shards})
+    LocalFolder(folder).write_json("manifest.json", {"digest": "", "shards": shards})
 
 
 if __name__ == "__main__":

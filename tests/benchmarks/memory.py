@@ -64,7 +64,8 @@ def ingest(folder: Path, url: str, num_images: int) -> None:
 def write_shards(folder: Path, image: bytes, num_shards: int) -> None:
     """A folder of shards whose tars are links to one file."""
     from pipelines.ingest.outcome import StoredImage
-    from pipelines.ingest.shard import Sample, write_json, write_shard
+    from pipelines.ingest.shard import Sample, write_shard
+    from vlp.data.folder import LocalFolder
 
     folder.mkdir()
     stored = StoredImage("success", None, image, (64, 64), (64, 64), "")
@@ -74,7 +75,7 @@ def write_shards(folder: Path, image: bytes, num_shards: int) -> None:
         for suffix in (".tar", ".parquet"):
             os.link(folder / f"00000{suffix}", folder / f"{shard:05d}{suffix}")
     shards = [stats | {"name": f"{shard:05d}"} for shard in range(num_shards)]
-    write_json(folder / "manifest.json", {"digest": "", "shards": shards})
+    LocalFolder(folder).write_json("manifest.json", {"digest": "", "shards": shards})
 
 
 def load(folder: Path) -> None:

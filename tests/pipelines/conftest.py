@@ -8,8 +8,9 @@ import pytest
 
 from pipelines.config import Layers, build, fingerprint
 from pipelines.ingest.outcome import SUCCESS, StoredImage
-from pipelines.ingest.shard import Sample, write_json, write_shard
+from pipelines.ingest.shard import Sample, write_shard
 from pipelines.run_config import RunConfig
+from vlp.data.folder import LocalFolder
 from vlp.data.tiny_world import TinyWorldConfig, write_corpus
 
 CORPUS = TinyWorldConfig(
@@ -46,7 +47,7 @@ def make_shards(tiny_world: Path) -> MakeShards:
         ]
         digest = fingerprint([stats["tar_sha256"] for stats in shards])
         counts = {"num_urls": len(samples), "num_samples": len(samples), "outcomes": {SUCCESS: len(samples)}}
-        write_json(folder / "manifest.json", {"digest": digest, **counts, "shards": shards})
+        LocalFolder(folder).write_json("manifest.json", {"digest": digest, **counts, "shards": shards})
         return folder
 
     return make

@@ -135,6 +135,12 @@ class Folder(ABC):
         """Write a JSON file."""
         self.write(name, json.dumps(content, indent=1).encode())
 
+    def remove_temporary(self) -> None:
+        """Delete what writers that were killed left behind."""
+        for name in self.names():
+            if name.endswith(".tmp"):
+                self.delete(name)
+
 
 class LocalFolder(Folder):
     """A folder of this machine, or of a file system that is mounted here."""

@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 from pipelines.cli import main
 from pipelines.config import fingerprint
 from pipelines.ingest.outcome import SUCCESS, StoredImage
-from pipelines.ingest.shard import Sample, write_json, write_shard
+from pipelines.ingest.shard import Sample, write_shard
+from vlp.data.folder import LocalFolder
 
 ROWS = 7
 
@@ -43,7 +44,7 @@ def write_folder(
     }
     digest = fingerprint([shard["tar_sha256"] for shard in shards])
     counts = [{key: value for key, value in shard.items() if key != "examples"} for shard in shards]
-    write_json(folder / "manifest.json", manifest | {"digest": digest, "shards": counts})
+    LocalFolder(folder).write_json("manifest.json", manifest | {"digest": digest, "shards": counts})
     return folder
 
 
