@@ -32,7 +32,7 @@ from pipelines.ingest.url_list import Columns, file_digest, read_url_list
 from pipelines.ingest.worker import IngestShard
 from pipelines.journal import Journal
 from vlp.data.folder import Folder, LocalFolder
-from vlp.data.shards import MANIFEST, read_manifest
+from vlp.data.shards import MANIFEST, read_manifest, set_digest
 
 
 def download(
@@ -212,7 +212,7 @@ def _finish(output: Folder, current: Plan, journal: Journal) -> dict[str, Any]:
     journal.metrics({f"download/{k}": v for k, v in outcomes.items()}, step=num_requests)
     manifest = {
         "identity": current.identity,
-        "digest": fingerprint([stats["tar_sha256"] for stats in shards]),
+        "digest": set_digest(shards),
         "num_urls": current.num_urls,
         "num_samples": sum(stats["successes"] for stats in shards),
         "outcomes": dict(sorted(outcomes.items())),

@@ -20,7 +20,7 @@ from pipelines.config_errors import ConfigError
 from pipelines.ingest.outcome import SUCCESS, StoredImage
 from pipelines.ingest.shard import Sample, write_shard
 from vlp.data.folder import Folder, LocalFolder
-from vlp.data.shards import MANIFEST, read_manifest
+from vlp.data.shards import MANIFEST, read_manifest, set_digest
 
 SHARD_DIGITS = 5
 
@@ -82,7 +82,7 @@ def write_folder(samples: Iterable[Sample], output: Path, *, size: int, **descri
         outcomes = sum((Counter(shard["status_dict"]) for shard in shards), Counter())
         manifest = {
             "identity": fingerprint(described, size),
-            "digest": fingerprint([shard["tar_sha256"] for shard in shards]),
+            "digest": set_digest(shards),
             "num_urls": sum(shard["count"] for shard in shards),
             "num_samples": sum(shard["successes"] for shard in shards),
             "outcomes": dict(sorted(outcomes.items())),

@@ -11,11 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.config import fingerprint
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.outcome import SUCCESS
 from vlp.data.folder import Folder, FolderError, LocalFile
-from vlp.data.shards import MANIFEST
+from vlp.data.shards import MANIFEST, set_digest
 from vlp.data.tar_samples import IMAGES, split_name
 
 SHOWN = 5  # problems of one kind per shard; a torn tar would fill pages
@@ -138,7 +137,7 @@ def _check_totals(manifest: Mapping[str, Any]) -> Iterator[str]:
         "num_urls": outcomes.total(),
         "num_samples": sum(shard["successes"] for shard in shards),
         "outcomes": dict(+outcomes),
-        "digest": fingerprint([shard["tar_sha256"] for shard in shards]),
+        "digest": set_digest(shards),
     }
     for key, value in expected.items():
         if manifest.get(key) != value:

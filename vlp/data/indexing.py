@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlp.data.index_schema import INDEX_SCHEMA
-from vlp.data.shards import MANIFEST
+from vlp.data.shards import MANIFEST, set_digest
 from vlp.data.tar_samples import BROKEN_TAR, NO_IMAGE, SUCCESS, TarSamples, read_samples
 
 OURS = {b"made_by": b"vlp"}
@@ -56,8 +56,7 @@ def index_shards(folder: Path) -> dict[str, Any]:
     if existing.get("shards") == shards:
         return existing
     outcomes = sum((Counter(stats["status_dict"]) for stats in shards), Counter[str]())
-    checksums = [stats["tar_sha256"] for stats in shards]
-    digest = hashlib.sha256(json.dumps([checksums]).encode()).hexdigest()
+    digest = set_digest(shards)
     manifest = {
         "identity": digest,
         "digest": digest,

@@ -6,9 +6,11 @@ manifest.json                what is in the folder; written last, so a folder wi
 00000_stats.json             counts, and the checksum of the tar
 """
 
+import hashlib
+import json
 import warnings
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,9 +224,10 @@ def read_manifest(folder: Path | Folder) -> dict[str, Any]:
     return manifest
 
 
-def read_captions(index_file: Path) -> list[list[str]]:
-    """The captions of every sample of one shard, from its Parquet index."""
-    return _successes(pq.read_table(index_file, columns=INDEX_COLUMNS))["captions"].to_pylist()
+def set_digest(shards: Sequence[Mapping[str, Any]]) -> str:
+    """Identity of the content of a set, given the counts of its shards: SHA-256 over their checksums."""
+    checksums = [shard["tar_sha256"] for shard in shards]
+    return hashlib.sha256(json.dumps([checksums]).encode()).hexdigest()
 
 
 def read_images(file: Path, column: str) -> LabelledImages:
