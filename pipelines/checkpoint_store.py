@@ -11,6 +11,7 @@ from typing import Any
 
 from pipelines.config import file_sha256
 from pipelines.config_errors import ConfigError
+from vlp.data.folder import LocalFolder
 from vlp.data.shards import MANIFEST
 
 
@@ -21,7 +22,7 @@ class Saved:
     folder: Path
     step: int
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """What was measured when it was written; {} if nothing was."""
+    """What was measured of it; {} if nothing was, as yet."""
 
 
 def checkpoint_name(step: int) -> str:
@@ -36,11 +37,13 @@ def write_manifest(folder: Path, *, step: int, metrics: Mapping[str, float]) -> 
         with file.open("rb+") as stream:
             os.fsync(stream.fileno())
         files[file.name] = {"size": file.stat().st_size, "sha256": file_sha256(file)}
-    content = {"step": step, "metrics": dict(metrics), "files": files}
-    with (folder / MANIFEST).open("w") as stream:
-        json.dump(content, stream, indent=2)
-        stream.flush()
-        os.fsync(stream.fileno())
+    LocalFolder(folder).write_json(MANIFEST, {"step": step, "metrics": dict(metrics), "files": files})
+
+
+def record_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
+    """Enter what was measured of a checkpoint after it was written."""
+    content = json.loads((folder / MANIFEST).read_bytes())
+    LocalFolder(folder).write_json(MANIFEST, content | {"metrics": dict(metrics)})
 
 
 def find_damage(folder: Path, only: Collection[str] | None = None) -> str | None:
@@ -120,10 +123,14 @@ class Retention:
             kept += [one for one in by_step if one.step % self.every_steps == 0]
         return {one.folder for one in kept}
 
-    def apply(self, checkpoints: Path, *, step: int) -> None:
-        """Delete what need not stay of the checkpoints up to a step; later ones will be written again."""
+    def apply(self, checkpoints: Path, *, step: int, keep: Collection[Path] = ()) -> None:
+        """Delete what need not stay of the checkpoints up to a step; later ones will be written again.
+
+        Args:
+            keep: folders that stay in any case.
+        """
         saved = [one for one in list_saved(checkpoints) if one.step <= step]
-        kept = self.choose(saved)
+        kept = self.choose(saved) | set(keep)
         for folder in _folders(checkpoints):
             if folder not in kept and _step(folder) <= step:
                 shutil.rmtree(folder)

@@ -12,7 +12,8 @@ from pipelines.data_tools.commands import data
 from pipelines.replay_command import replay
 
 if TYPE_CHECKING:
-    from pipelines.config import Layers, MachineConfig
+    from pipelines.config import Layers
+    from pipelines.machine_config import MachineConfig
     from vlp.data.folder import Folder
 
 SETTINGS_HELP = """
@@ -47,7 +48,8 @@ def command(name: str) -> Any:
 
 def read(settings: tuple[str, ...]) -> "tuple[Layers, MachineConfig]":
     """Settings of the command and of the machine."""
-    from pipelines.config import read_layers, split_machine
+    from pipelines.config import read_layers
+    from pipelines.machine_config import split_machine
 
     return split_machine(read_layers(settings))
 

@@ -6,8 +6,8 @@ import os
 import socket
 from collections.abc import Mapping
 
-from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
+from pipelines.machine_config import MachineConfig
 
 # Quiet and fast defaults; the environment wins.
 ENVIRONMENT = {
@@ -68,19 +68,21 @@ def connect_for_training(machine: MachineConfig) -> None:
     """
     if not machine.num_workers:
         return
-    min_cpus = machine.num_workers * machine.cpus_per_worker
+    min_cpus = machine.num_train_tasks * machine.cpus_per_worker
     connect(machine, min_cpus=min_cpus, min_gpus=machine.num_gpus)
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     room = sum(room_on_node(machine, node) for node in nodes)
-    if room < machine.num_workers:
+    if room < machine.num_train_tasks:
+        validators = machine.validation_workers
+        beside = f" and machine.validation_workers {validators}" if validators else ""
         sizes = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
         raise ConfigError(
-            f"machine.num_workers is {machine.num_workers}, each on one node with {machine.cpus_per_worker} "
-            f"CPUs (machine.cpus_per_worker) and {int(machine.use_gpu)} GPUs, and the cluster's nodes have "
-            f"room for {room} ({sizes}); lower machine.num_workers to {room} at most, or "
-            "machine.cpus_per_worker"
+            f"machine.num_workers is {machine.num_workers}{beside}, each on one node with "
+            f"{machine.cpus_per_worker} CPUs (machine.cpus_per_worker) and {int(machine.use_gpu)} GPUs, and "
+            f"the cluster's nodes have room for {room} ({sizes}); lower machine.num_workers to "
+            f"{room - machine.validation_workers} at most, or machine.cpus_per_worker"
         )
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from pipelines.config import MachineConfig, file_sha256, fingerprint
+from pipelines.config import file_sha256, fingerprint
 from pipelines.config_errors import ConfigError
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.run_config import RunConfig
 from vlp.config import StrictConfig
 from vlp.data.folder import Folder

@@ -7,93 +7,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import pydantic
 import yaml
 
 from pipelines.config_errors import ConfigError, explain, nearest
-from vlp.config import StrictConfig
-from vlp.data.cache import ShardCache
 from vlp.data.folder import Folder
 
 Schema = TypeVar("Schema")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MachineConfig(StrictConfig):
-    """Where and how the work runs. Never changes a result."""
-
-    storage: Path = Path("results")
-    """Folder of all results, in a file system; on a cluster one that every node sees."""
-    ray_address: str | None = None
-    """Running cluster to join (`auto` finds it); None starts Ray on this machine."""
-    num_workers: int = 1
-    """Training workers; 0 trains in this process, without Ray."""
-    use_gpu: bool = False
-    """Give each training worker a GPU."""
-    cpus_per_worker: int = 1
-    loader_workers: int = 0
-    """Processes that decode images, per training worker."""
-    data_workers: int = 2
-    """Actors that download and count, each on one CPU."""
-    tracking_uri: str | None = None
-    """MLflow server; None is a SQLite store in `storage`."""
-    batch_parts: int = 1
-    """Parts in which a training worker encodes its share of a batch, one after another, to need less memory
-    for a second forward pass; the loss still sees the whole batch."""
-    checkpoint_activations: bool = False
-    """Compute each block's activations again in the backward pass instead of holding them."""
-    compile: bool = False
-    """Compile the encoders' blocks before the first step, which takes a minute or so; for GPUs."""
-    log_every_steps: int = 10
-    checkpoint_every_steps: int = 500
-    cache: ShardCache | None = None
-    """Local copies of shards that lie on a slow folder; None reads them where they lie."""
-    keep_checkpoints: int = 2
-    """Newest checkpoints kept on disk."""
-    keep_best_checkpoints: int = 0
-    """Best checkpoints kept beside them, by the validation metric."""
-    keep_every_steps: int | None = None
-    """Those after multiples of this many steps are kept, too; a multiple of `checkpoint_every_steps`."""
-    track_checkpoints: Literal["all", "best", "last", "none"] = "last"
-    """Which checkpoints go to MLflow; `best` is by the validation metric, or the last without one."""
-    max_failures: int = 3
-    """Deaths of workers that a run survives."""
-
-    def __post_init__(self) -> None:
-        if re.match(r"[a-z0-9+]+:/", str(self.storage)):
-            raise ValueError(
-                f"storage must be a folder of a file system, got {self.storage}; only shards may be elsewhere"
-            )
-        for key in (
-            "cpus_per_worker",
-            "data_workers",
-            "batch_parts",
-            "log_every_steps",
-            "checkpoint_every_steps",
-            "keep_checkpoints",
-        ):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
-        for key in ("num_workers", "loader_workers", "keep_best_checkpoints"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
-        kept, saved = self.keep_every_steps, self.checkpoint_every_steps
-        if kept is not None and (kept < 1 or kept % saved):
-            raise ValueError(
-                f"keep_every_steps must be a multiple of checkpoint_every_steps ({saved}), got {kept}"
-            )
-
-    @property
-    def num_gpus(self) -> int:
-        """GPUs that training needs at once."""
-        return max(1, self.num_workers) * self.use_gpu
-
-    @property
-    def mlflow_uri(self) -> str:
-        """Where experiments are tracked."""
-        return self.tracking_uri or f"sqlite:///{(self.storage / 'mlflow.db').absolute()}"
 
 
 @dataclass(frozen=True)
@@ -155,13 +77,6 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(f"command line: {key}: {value!r} is no YAML value") from error
     return overrides
-
-
-def split_machine(layers: Layers) -> tuple[Layers, MachineConfig]:
-    """Separate the key `machine`, which every command takes, from the command's own settings."""
-    values = dict(layers.values)
-    machine = build(MachineConfig, Layers(values.pop("machine", {}), layers.origin), prefix="machine")
-    return Layers(values, layers.origin), machine
 
 
 def build(schema: type[Schema], layers: Layers, *, prefix: str = "") -> Schema:

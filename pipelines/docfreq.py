@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cluster import connect
-from pipelines.config import MachineConfig, absolute_paths, check_name, fingerprint
+from pipelines.config import absolute_paths, check_name, fingerprint
 from pipelines.config_errors import ConfigError
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.progress import Progress
 from pipelines.run_config import build_tokenizer
 from pipelines.shard_counts import CountShard, read_tokens, tokens_file, words_file

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.cluster import connect
-from pipelines.config import MachineConfig, fingerprint, to_dict
+from pipelines.config import fingerprint, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.duplicates import drop, find_duplicates
 from pipelines.ingest.grouping import group_by_url
@@ -31,6 +31,7 @@ from pipelines.ingest.summary import write_summary
 from pipelines.ingest.url_list import Columns, file_digest, read_url_list
 from pipelines.ingest.worker import IngestShard
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from vlp.data.folder import Folder, LocalFolder
 from vlp.data.shards import MANIFEST, read_manifest, set_digest
 

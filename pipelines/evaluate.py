@@ -12,10 +12,11 @@ from PIL import Image
 
 from pipelines.checkpoint import MODEL, check_checkpoint, load_model
 from pipelines.cluster import connect
-from pipelines.config import MachineConfig, absolute_paths, fingerprint
+from pipelines.config import absolute_paths, fingerprint
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.url_list import file_digest
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.measure import draw_reconstructions, measure
 from pipelines.run_config import EvaluationConfig
 from vlp.config import StrictConfig

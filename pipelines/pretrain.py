@@ -13,8 +13,9 @@ from pipelines.calibration import calibrate_mask, recalibration_steps
 from pipelines.checkpoint import CONFIG, MODEL
 from pipelines.checkpoint_store import list_saved, newest_whole, ranked
 from pipelines.cluster import connect_for_training
-from pipelines.config import MachineConfig, absolute_paths, to_dict
+from pipelines.config import absolute_paths, to_dict
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.mask_preview import preview_masks
 from pipelines.run_checks import check_run
 from pipelines.run_config import RunConfig, validation_metric

@@ -8,7 +8,7 @@ import yaml
 
 from pipelines.checkpoint import CONFIG, read_run
 from pipelines.cluster import check_gpus_here, connect_for_training
-from pipelines.config import MachineConfig, fingerprint, flat_params, to_dict
+from pipelines.config import fingerprint, flat_params, to_dict
 from pipelines.corpus import URL_LIST, corpus_evaluation, make_corpus, serve_corpus
 from pipelines.docfreq import docfreq
 from pipelines.download import DownloadConfig, download
@@ -16,6 +16,7 @@ from pipelines.environment import environment_lock, environment_tags
 from pipelines.evaluate import EvaluateConfig, evaluate, evaluation_identity
 from pipelines.ingest.url_list import file_digest
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.mask_preview import preview_masks
 from pipelines.plan import PipelineConfig, Plan
 from pipelines.pretrain import pretrain

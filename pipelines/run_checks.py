@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 from pipelines.cluster import check_gpus_here
 from pipelines.codes import check_codes
-from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
 from pipelines.corpus import num_train
 from pipelines.evaluate import check_evaluation
 from pipelines.init_weights import fresh_objective
+from pipelines.machine_config import MachineConfig
 from pipelines.plan import LATER, Plan
 from pipelines.remote_shards import check_cache
 from pipelines.run_config import RunConfig, build_tokenizer, validation_metric

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from pipelines.config import Layers, MachineConfig, build
+from pipelines.config import Layers, build
 from pipelines.config_errors import ConfigError
 from pipelines.download import DownloadConfig
+from pipelines.machine_config import MachineConfig
 from pipelines.plan import LATER, PipelineConfig, Plan
 from pipelines.run_checks import check_before_data, check_on_machine
 from pipelines.run_config import RunConfig

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import MachineConfig, fingerprint, flat_params
+from pipelines.config import fingerprint, flat_params
 from pipelines.delivery import Delivery
 from pipelines.environment import environment_tags
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.stages import ending
 from vlp.data.folder import Folder
 

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipelines.config import read_layers, split_machine
+from pipelines.config import read_layers
 from pipelines.config_errors import ConfigError
+from pipelines.machine_config import split_machine
 
 EXCLUDED = [".git", ".venv", "results", "**/__pycache__", "tests"]
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"

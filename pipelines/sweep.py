@@ -9,7 +9,6 @@ import yaml
 from pipelines.cluster import connect
 from pipelines.config import (
     Layers,
-    MachineConfig,
     absolute_paths,
     build,
     check_name,
@@ -21,6 +20,7 @@ from pipelines.config import (
 from pipelines.config_errors import ConfigError, nearest
 from pipelines.environment import environment_tags
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.plan import LATER, PipelineConfig, Plan
 from pipelines.pretrain import pretrain
 from pipelines.run import prepare_data
@@ -214,7 +214,8 @@ def run_trial(sampled: dict[str, Any], search: Search) -> None:
     )
     config = search.config(sampled)
     journal.params(flat_params(config))
-    machine = replace(search.machine, track_checkpoints="none")
+    # The scheduler decides by the score of a step, so a trial waits for it.
+    machine = replace(search.machine, track_checkpoints="none", validation_workers=0)
     pretrain(
         config,
         search.folder / "trials" / trial_id,

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.checkpoint_store import Retention
-from pipelines.config import MachineConfig
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.run_config import RunConfig, validation_metric
 
 CHECKPOINTS = "checkpoints"

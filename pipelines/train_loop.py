@@ -14,10 +14,10 @@ from pipelines.calibration import Recalibration
 from pipelines.checkpoint import TrainingState, restore_training, save_checkpoint
 from pipelines.checkpoint_store import checkpoint_name, newest_whole
 from pipelines.init_weights import fresh_objective
-from pipelines.measure import measure
 from pipelines.run_config import RunConfig
 from pipelines.step_log import StepLog
 from pipelines.train_job import TrainJob
+from pipelines.validation import Validation, open_validation
 from vlp.bad_steps import BadStepError
 from vlp.batch import Batch
 from vlp.cpu import prepare_cpu_training
@@ -53,8 +53,9 @@ def _train(job: TrainJob) -> None:
     model = ray.train.torch.prepare_model(state.objective)
     # Without the cache: a few images of every shard would fill it.
     recalibration = Recalibration(job.config, open_shards(job.config.data), job.recalibration_steps)
+    validation = open_validation(job)
     if job.config.num_steps == 0:
-        _report(job, state)  # the untrained network, to compare with
+        _report(job, state, validation)  # the untrained network, to compare with
     log = StepLog(job.config, job.journal)
     pairs = TrainingPairs(
         shards, job.config.data, image_size=job.config.image_encoder.image_size, seed=job.config.seed
@@ -74,9 +75,13 @@ def _train(job: TrainJob) -> None:
         log.step_done()
         if state.step % job.machine.log_every_steps == 0 or state.step == job.config.num_steps:
             log.write(state.step, metrics | _batch_metrics(batch, job.config))
+            validation.collect()
         if job.is_due(state.step):
-            _report(job, state)
+            _report(job, state, validation)
             log.resume()
+    validation.finish()
+    if is_main():
+        job.retention.apply(job.checkpoints, step=state.step)
 
 
 def _build(job: TrainJob, device: torch.device) -> TrainingState:
@@ -155,24 +160,15 @@ def _batch_metrics(batch: Batch, config: RunConfig) -> dict[str, Tensor]:
     return caption_metrics(batch, context_length=config.tokenizer.context_length)
 
 
-def _measure(job: TrainJob, state: TrainingState) -> dict[str, float]:
-    """Measure the model of the moment on rank 0, if the run asks for it."""
-    if job.config.evaluation.every_steps is None or not is_main():
-        return {}
-    scores = measure(state.model, job.config, job.config.evaluation)
-    metrics = {f"val/{key}": value for key, value in scores.items()}
-    job.journal.metrics(metrics, step=state.step)
-    return metrics
-
-
-def _report(job: TrainJob, state: TrainingState) -> None:
-    """Save a checkpoint on rank 0, measure the model if that is configured, and tell Ray Train.
+def _report(job: TrainJob, state: TrainingState, validation: Validation) -> None:
+    """Save a checkpoint on rank 0, have the model measured if that is configured, and tell Ray Train.
 
     Ray Train hears the metrics alone: its own record of checkpoints would refuse to go on where one is gone.
     """
-    metrics = _measure(job, state)
+    metrics = validation.measure(state)
     if is_main():
         folder = job.checkpoints / checkpoint_name(state.step)
         save_checkpoint(folder, job.config, state, metrics=metrics)
-        job.retention.apply(job.checkpoints, step=state.step)
+        validation.saved(folder)
+        job.retention.apply(job.checkpoints, step=state.step, keep=validation.pending)
     ray.train.report(metrics | {"step": state.step})

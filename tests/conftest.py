@@ -36,7 +36,7 @@ def flickr8k() -> Path:
 def ray_cluster():
     """One Ray for all tests that need one; more CPUs than cores, so that nothing waits for a slot."""
     from pipelines.cluster import connect
-    from pipelines.config import MachineConfig
+    from pipelines.machine_config import MachineConfig
 
     connect(MachineConfig(), min_cpus=4)
     yield

@@ -33,9 +33,10 @@ def index_command(folder: Path, settings: tuple[str, ...]) -> None:
 
     Example: vlp data index laion machine.data_workers=16
     """
-    from pipelines.config import read_layers, split_machine
+    from pipelines.config import read_layers
     from pipelines.config_errors import ConfigError, nearest
     from pipelines.data_tools.index import index
+    from pipelines.machine_config import split_machine
 
     layers, machine = split_machine(read_layers(settings))
     for key in layers.values:

@@ -6,8 +6,8 @@ from typing import Any
 from uuid import uuid4
 
 from pipelines.cluster import connect
-from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
+from pipelines.machine_config import MachineConfig
 from pipelines.progress import Progress
 from vlp.data.indexing import index_shard, index_shards, list_tars, read_stats
 

@@ -15,8 +15,9 @@ from PIL import Image
 
 from pipelines.checkpoint import MODEL, TRAINING
 from pipelines.cli import main
-from pipelines.config import MachineConfig, to_dict
+from pipelines.config import to_dict
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.pretrain import pretrain
 from pipelines.replay import replay
 from pipelines.run_config import RunConfig

@@ -10,10 +10,11 @@ from click.testing import CliRunner
 
 from pipelines.checkpoint import read_run
 from pipelines.cli import main
-from pipelines.config import MachineConfig, to_dict
+from pipelines.config import to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.evaluate import find_checkpoint
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.pretrain import pretrain
 from pipelines.run_config import RunConfig
 

@@ -13,9 +13,9 @@ import torch
 
 from pipelines.checkpoint import CONFIG, MODEL, TRAINING, load_model
 from pipelines.checkpoint_store import Retention, Saved, find_damage, list_saved, newest_whole, write_manifest
-from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.pretrain import pretrain
 from pipelines.run_config import RunConfig
 from vlp.data.shards import MANIFEST

@@ -12,9 +12,10 @@ from sklearn.cluster import KMeans
 
 from pipelines.cli import main
 from pipelines.codes import FitCodesConfig, fit
-from pipelines.config import Layers, MachineConfig, build
+from pipelines.config import Layers, build
 from pipelines.config_errors import ConfigError
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.run_checks import check_run
 from pipelines.run_config import RunConfig
 from pipelines.run_identity import run_identity

@@ -9,17 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipelines.config import (
-    Layers,
-    MachineConfig,
-    build,
-    flat_params,
-    parse_overrides,
-    read_layers,
-    split_machine,
-    to_dict,
-)
+from pipelines.config import Layers, build, flat_params, parse_overrides, read_layers, to_dict
 from pipelines.config_errors import ConfigError
+from pipelines.machine_config import MachineConfig, split_machine
 from pipelines.plan import PipelineConfig, Plan
 from pipelines.run_config import RunConfig
 from pipelines.schemas import parse_any

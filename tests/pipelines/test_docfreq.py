@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.cli import main
-from pipelines.config import Layers, MachineConfig, build
+from pipelines.config import Layers, build
 from pipelines.config_errors import ConfigError
 from pipelines.docfreq import HEAD_AND_TAIL, PICTURE, SUMMARY, TABLE, WORDS, DocfreqConfig, docfreq
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.plan import PipelineConfig, Plan
 from vlp.data.document_frequency import DocumentFrequency, count_documents
 from vlp.tokenizers.clip_bpe import ClipBPEConfig

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
-from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
 from pipelines.download import DownloadConfig, download, plan
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.serve import ImageServer
 from pipelines.serve_failures import FailureRates, failure_of
 from tests.pipelines.ports import free_port

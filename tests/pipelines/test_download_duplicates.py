@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.config import MachineConfig
 from pipelines.download import DownloadConfig, download
 from pipelines.ingest.duplicates import find_duplicates, first_alike
 from pipelines.ingest.image import difference_hash
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.serve import ImageServer
 from tests.pipelines.ports import free_port
 from vlp.data.folder import Folder

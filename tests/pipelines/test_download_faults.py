@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
 from pipelines.download import DownloadConfig, download, plan
 from pipelines.ingest.lock import locked
 from pipelines.ingest.worker import IngestShard
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.serve import ImageServer
 from pipelines.serve_failures import FailureRates
 from tests.pipelines.ports import free_port

@@ -23,7 +23,6 @@ import psutil
 import pytest
 from PIL import Image
 
-from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
 from pipelines.data_tools.verify import verify
 from pipelines.download import DownloadConfig, download
@@ -31,6 +30,7 @@ from pipelines.ingest.image import ImageStore
 from pipelines.ingest.isolated import IsolatedImageStore
 from pipelines.ingest.outcome import SUCCESS, Download
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from vlp.data.shards import ShardSet
 
 NUM_IMAGES, SHARD_SIZE = 24, 8
@@ -297,7 +297,7 @@ import sys, threading, time
 from pathlib import Path
 from ray.cluster_utils import Cluster
 import ray
-from pipelines.config import MachineConfig
+from pipelines.machine_config import MachineConfig
 from pipelines.download import DownloadConfig, download
 from pipelines.journal import Journal
 

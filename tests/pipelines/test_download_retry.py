@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
 from pipelines.download import DownloadConfig, download
 from pipelines.ingest.plan import Plan, read_retry
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.serve import ImageServer
 from pipelines.serve_failures import FailureRates, failure_of
 from tests.pipelines.ports import free_port

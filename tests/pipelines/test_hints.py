@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.config import MachineConfig
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.pretrain import pretrain
 from pipelines.run_config import RunConfig
 

@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipelines.checkpoint import MODEL, load_model
-from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
 from pipelines.evaluate import find_checkpoint
 from pipelines.init_weights import fresh_objective
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.pretrain import pretrain
 from pipelines.run_checks import check_run
 from pipelines.run_config import RunConfig

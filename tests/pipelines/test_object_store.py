@@ -13,13 +13,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipelines.cli import main
-from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
 from pipelines.data_tools.verify import verify
 from pipelines.docfreq import DocfreqConfig, docfreq
 from pipelines.download import DownloadConfig, download
 from pipelines.ingest import lock
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.pretrain import pretrain
 from pipelines.run_checks import check_run
 from pipelines.run_config import RunConfig

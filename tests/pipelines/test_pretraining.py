@@ -13,10 +13,11 @@ import yaml
 from PIL import Image
 
 from pipelines.checkpoint import CONFIG, MODEL, TrainingState, build_objective, load_model, save_checkpoint
-from pipelines.config import MachineConfig, to_dict
+from pipelines.config import to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.evaluate import EvaluateConfig, check_evaluation, evaluate, find_checkpoint, measure_checkpoint
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.measure import measure
 from pipelines.pretrain import pretrain
 from pipelines.run_checks import check_run

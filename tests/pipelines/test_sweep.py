@@ -12,9 +12,10 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from pipelines.config import Layers, MachineConfig, build
+from pipelines.config import Layers, build
 from pipelines.config_errors import ConfigError
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.plan import LATER, PipelineConfig, Plan
 from pipelines.run_config import RunConfig
 from pipelines.search_space import search_space

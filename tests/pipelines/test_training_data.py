@@ -9,8 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.config import MachineConfig, absolute_paths, read_layers, split_machine
+from pipelines.config import absolute_paths, read_layers
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig, split_machine
 from pipelines.pretrain import pretrain
 from pipelines.run_config import RunConfig
 from pipelines.run_identity import run_identity

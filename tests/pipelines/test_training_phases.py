@@ -15,10 +15,10 @@ from pipelines.checkpoint import (
     read_run,
     restore_training,
 )
-from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
 from pipelines.evaluate import find_checkpoint
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.pretrain import pretrain
 from pipelines.run_config import RunConfig
 from vlp.ema import EMA

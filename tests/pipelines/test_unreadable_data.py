@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 from pipelines.cli import main
 from pipelines.codes import FitCodesConfig, fit
-from pipelines.config import Layers, MachineConfig, build, to_dict
+from pipelines.config import Layers, build, to_dict
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.pretrain import pretrain
 from pipelines.run_config import RunConfig
 

@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 from pipelines.cli import main
 from pipelines.cluster import connect_for_training, room_on_node
-from pipelines.config import MachineConfig, to_dict
+from pipelines.config import to_dict
 from pipelines.config_errors import ConfigError
+from pipelines.machine_config import MachineConfig
 from pipelines.run_config import RunConfig
 from vlp.data.shards import ShardSet
 
@@ -78,6 +79,11 @@ MISTAKES: dict[str, tuple[tuple[str, ...], list[str], list[str]]] = {
         ANYWHERE,
         ["machine.keep_best_checkpoints=2"],
         ["machine.keep_best_checkpoints is 2", "set evaluation.every_steps"],
+    ),
+    "validation beside a training without Ray": (
+        ANYWHERE,
+        ["machine.validation_workers=1", "machine.num_workers=0"],
+        ["machine.validation_workers is 1 and num_workers 0", "num_workers to at least 1"],
     ),
     "kept steps without a checkpoint": (
         ANYWHERE,

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.config import MachineConfig
 from pipelines.config_errors import ConfigError
 from pipelines.data_tools.index import index
 from pipelines.data_tools.verify import verify
 from pipelines.docfreq import DocfreqConfig, docfreq
 from pipelines.journal import Journal
+from pipelines.machine_config import MachineConfig
 from pipelines.run_config import RunConfig
 from pipelines.serve import ImageServer
 from vlp.data.loader import TrainingPairs, open_shards
