@@ -48,10 +48,9 @@ def command(name: str) -> Any:
 
 def read(settings: tuple[str, ...]) -> "tuple[Layers, MachineConfig]":
     """Settings of the command and of the machine."""
-    from pipelines.config import read_layers
-    from pipelines.machine_config import split_machine
+    from pipelines.machine_config import read_settings
 
-    return split_machine(read_layers(settings))
+    return read_settings(settings)
 
 
 @command("run")

@@ -1,11 +1,12 @@
 """Where and how the work runs: the settings under the key `machine`, which every command takes."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipelines.config import Layers, build
+from pipelines.config import Layers, build, read_layers
 from vlp.config import StrictConfig
 from vlp.data.cache import ShardCache
 
@@ -99,8 +100,9 @@ class MachineConfig(StrictConfig):
         return self.tracking_uri or f"sqlite:///{(self.storage / 'mlflow.db').absolute()}"
 
 
-def split_machine(layers: Layers) -> tuple[Layers, MachineConfig]:
-    """Separate the key `machine`, which every command takes, from the command's own settings."""
+def read_settings(arguments: Sequence[str]) -> tuple[Layers, MachineConfig]:
+    """Settings from files and overrides, as `read_layers`: a command's own, and those under `machine`."""
+    layers = read_layers(arguments)
     values = dict(layers.values)
     machine = build(MachineConfig, Layers(values.pop("machine", {}), layers.origin), prefix="machine")
     return Layers(values, layers.origin), machine

@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipelines.config import read_layers
 from pipelines.config_errors import ConfigError
-from pipelines.machine_config import split_machine
+from pipelines.machine_config import read_settings
 
 EXCLUDED = [".git", ".venv", "results", "**/__pycache__", "tests"]
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
@@ -60,7 +59,7 @@ def job_command(arguments: list[str], address: str) -> str:
     job's copy of this one. A cluster on this machine runs this interpreter, another one its own `python`.
     """
     settings = [a for a in arguments[1:] if "=" in a or a.endswith((".yaml", ".yml"))]
-    _, machine = split_machine(read_layers(settings))
+    _, machine = read_settings(settings)
     is_here = urlsplit(address).hostname in ("127.0.0.1", "localhost")
     interpreter = sys.executable if is_here else "python"
     storage = f"machine.storage={machine.storage.absolute()}"

@@ -33,12 +33,11 @@ def index_command(folder: Path, settings: tuple[str, ...]) -> None:
 
     Example: vlp data index laion machine.data_workers=16
     """
-    from pipelines.config import read_layers
     from pipelines.config_errors import ConfigError, nearest
     from pipelines.data_tools.index import index
-    from pipelines.machine_config import split_machine
+    from pipelines.machine_config import read_settings
 
-    layers, machine = split_machine(read_layers(settings))
+    layers, machine = read_settings(settings)
     for key in layers.values:
         raise ConfigError(f"{key} is no setting{nearest(key, ['machine'])}")
     manifest = index(folder, machine=machine)

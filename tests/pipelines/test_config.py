@@ -11,7 +11,7 @@ import yaml
 
 from pipelines.config import Layers, build, flat_params, parse_overrides, read_layers, to_dict
 from pipelines.config_errors import ConfigError
-from pipelines.machine_config import MachineConfig, split_machine
+from pipelines.machine_config import MachineConfig, read_settings
 from pipelines.plan import PipelineConfig, Plan
 from pipelines.run_config import RunConfig
 from pipelines.schemas import parse_any
@@ -31,7 +31,7 @@ def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run_of(*arguments: str) -> RunConfig:
-    return build(RunConfig, split_machine(read_layers(arguments))[0])
+    return build(RunConfig, read_settings(arguments)[0])
 
 
 def files(folder: str) -> list[Any]:
@@ -97,7 +97,7 @@ def test_every_run_parses_and_is_named_for_its_file(file: str) -> None:
 
 @pytest.mark.parametrize("file", files("pipeline"))
 def test_every_pipeline_parses(file: str, tmp_path: Path) -> None:
-    layers, _ = split_machine(read_layers([file]))
+    layers, _ = read_settings([file])
     data_of_this_machine = tmp_path / "urls.parquet"
     pq.write_table(pa.table({"url": ["http://x/0.jpg"], "caption": ["x"]}), data_of_this_machine)
     if layers.values.get("corpus", {}).get("name") == "parquet":
@@ -115,8 +115,8 @@ def test_every_pipeline_parses(file: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", files("sweep"))
 def test_every_sweep_searches_settings_of_a_run_of_its_pipeline(file: str) -> None:
-    config = build(SweepConfig, split_machine(read_layers([file]))[0])
-    pipeline = build(PipelineConfig, split_machine(read_layers([str(config.pipeline)]))[0])
+    config = build(SweepConfig, read_settings([file])[0])
+    pipeline = build(PipelineConfig, read_settings([str(config.pipeline)])[0])
     runs = {run.name: run for run in Plan(pipeline).runs(Path("shards"), Path("table"))}
     searched = set(config.space) | set(config.overrides)
     settings = list(flat_params(runs[config.run]))
@@ -126,7 +126,7 @@ def test_every_sweep_searches_settings_of_a_run_of_its_pipeline(file: str) -> No
 
 @pytest.mark.parametrize("file", files("machine"))
 def test_every_machine_file_holds_only_settings_of_the_machine(file: str) -> None:
-    rest, machine = split_machine(read_layers([file]))
+    rest, machine = read_settings([file])
     assert rest.values == {}
     assert flat_params(machine).items() >= yaml.safe_load(Path(file).read_text())["machine"].items()
 
@@ -229,7 +229,7 @@ PIPELINE_MISTAKES = {
 @pytest.mark.parametrize("argument", PIPELINE_MISTAKES)
 def test_a_mistake_in_a_pipeline_is_found_before_it_starts(argument: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(PIPELINE_MISTAKES[argument])) as raised:
-        parse_any(*split_machine(read_layers(["conf/pipeline/demo.yaml", argument])))
+        parse_any(*read_settings(["conf/pipeline/demo.yaml", argument]))
     assert "\n" not in str(raised.value)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.config import absolute_paths, read_layers
+from pipelines.config import absolute_paths
 from pipelines.journal import Journal
-from pipelines.machine_config import MachineConfig, split_machine
+from pipelines.machine_config import MachineConfig, read_settings
 from pipelines.pretrain import pretrain
 from pipelines.run_config import RunConfig
 from pipelines.run_identity import run_identity
@@ -62,5 +62,5 @@ def test_the_place_of_mixed_shards_is_no_part_of_a_runs_identity(run: RunConfig,
 
 def test_the_cache_is_a_setting_of_the_machine(tmp_path: Path) -> None:
     arguments = [f"machine.cache.folder={tmp_path}", "machine.cache.gigabytes=5"]
-    _, machine = split_machine(read_layers(arguments))
+    _, machine = read_settings(arguments)
     assert machine.cache == ShardCache(folder=tmp_path, gigabytes=5)
