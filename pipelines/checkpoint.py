@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch.amp.grad_scaler import GradScaler
 
 from pipelines.checkpoint_store import aside, find_damage, write_manifest
 from pipelines.codes import check_codes
@@ -21,6 +22,7 @@ from vlp.data.shards import MANIFEST
 from vlp.ema import EMA
 from vlp.masking import MaskStrategy
 from vlp.objectives import Objective, Vocabulary
+from vlp.training import NO_SCALING
 
 MODEL, TRAINING, CONFIG = "model.pt", "training.pt", "config.yaml"
 
@@ -38,6 +40,7 @@ class TrainingState:
     """Steps done."""
     history: StepHistory = field(default_factory=StepHistory)
     """By which bad steps are told."""
+    scaler: GradScaler = NO_SCALING
 
     @property
     def model(self) -> Objective:
@@ -64,7 +67,7 @@ def save_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     training = {"step": state.step, "optimizer": state.optimizer.state_dict()}
-    training["history"] = state.history.state_dict()
+    training |= {"history": state.history.state_dict(), "scaler": state.scaler.state_dict()}
     if state.ema:
         training["weights"] = state.objective.state_dict()
     torch.save(state.model.state_dict(), temporary / MODEL)
@@ -86,6 +89,7 @@ def restore_training(folder: Path, state: TrainingState) -> None:
         state.objective.load_state_dict(training["weights"])
     state.optimizer.load_state_dict(training["optimizer"])
     state.history.load_state_dict(training["history"])
+    state.scaler.load_state_dict(training["scaler"])
     state.mask, state.step = read_run(folder / CONFIG).mask, training["step"]
 
 

@@ -31,7 +31,7 @@ from vlp.masking.cluster import ClusterMask
 from vlp.masking.none import NoMask
 from vlp.objectives.negatives import caption_metrics
 from vlp.optim import build_optimizer
-from vlp.training import backward, forward, take_step
+from vlp.training import backward, build_scaler, forward, has_overflowed, take_step
 
 
 def train_worker(loop_config: dict[str, Any]) -> None:
@@ -95,7 +95,9 @@ def _build(job: TrainJob, device: torch.device) -> TrainingState:
         checkpoint_blocks(objective)
     if job.machine.compile:
         compile_blocks(objective)
-    return TrainingState(objective, build_optimizer(objective, config.optimizer), ema, config.mask)
+    optimizer = build_optimizer(objective, config.optimizer)
+    scaler = build_scaler(config.training, device)
+    return TrainingState(objective, optimizer, ema, config.mask, scaler=scaler)
 
 
 def _restore(job: TrainJob, state: TrainingState) -> None:
@@ -136,11 +138,12 @@ def _train_step(
     config, step, mask = bad_steps.job.config, state.step, state.objective.mask
     buffers = [buffer.clone() for buffer in state.objective.buffers()]  # some count in the forward pass
     loss, metrics = forward(model, batch, config.resolved_training, step=step, seed=config.seed)
-    norm = backward(model, loss, state.optimizer)
+    norm = backward(model, loss, state.optimizer, state.scaler)
     lr = config.learning_rate(step)
-    if problem := state.history.judge(loss, norm, config.training.on_bad_step):
-        for buffer, before in zip(state.objective.buffers(), buffers, strict=True):
-            buffer.copy_(before)
+    if has_overflowed(loss, norm, state.scaler):
+        _put_back(buffers, state.objective)
+    elif problem := state.history.judge(loss, norm, config.training.on_bad_step):
+        _put_back(buffers, state.objective)
         bad_steps.handle(state, batch, Finding(problem, loss, norm))
     else:
         take_step(model, state.optimizer, norm, lr=lr, max_norm=config.training.max_grad_norm)
@@ -149,9 +152,17 @@ def _train_step(
             state.ema.update(state.objective, step)
     state.step += 1
     chosen = {"lr": lr, "skipped_steps": state.history.num_skipped}
+    if state.scaler.is_enabled():
+        chosen["loss_scale"] = state.scaler.get_scale()
+        state.scaler.update()
     chosen |= mask.state(step / config.num_masked_steps)
     tensors = {key: torch.tensor(float(value), device=loss.device) for key, value in chosen.items()}
     return metrics | {"loss": loss, "grad_norm": norm} | tensors
+
+
+def _put_back(buffers: list[Tensor], objective: nn.Module) -> None:
+    for buffer, before in zip(objective.buffers(), buffers, strict=True):
+        buffer.copy_(before)
 
 
 def _batch_metrics(batch: Batch, config: RunConfig) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from vlp.encoders.vit import VisionTransformer, ViTConfig
 from vlp.masking.random import RandomMask
 from vlp.objectives import Batch, Objective, Vocabulary
 from vlp.objectives.superclass import SuperClassConfig
-from vlp.training import TrainingConfig, forward, update
+from vlp.training import TrainingConfig, backward, build_scaler, forward, has_overflowed, update
 
 
 @pytest.fixture
@@ -46,6 +46,35 @@ def test_bf16_gives_nearly_the_loss_of_fp32_and_fp32_weights(model: Objective, b
     config = TrainingConfig(precision="bf16")
     forward(model, batch, config, step=0, seed=0).loss.backward()
     assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
+
+
+def test_the_scale_of_fp16_falls_until_the_gradient_fits_and_no_lower() -> None:
+    config, model = TrainingConfig(precision="fp16"), nn.Linear(1, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters())
+    scaler = build_scaler(config, torch.device("cpu"))
+    scales = []
+    for _ in range(20):
+        with torch.autocast("cpu", torch.float16):
+            loss = 100 * model(torch.ones(1)).sum()  # 100 x the scale is a number of fp16 below 655
+        norm = backward(model, loss, optimizer, scaler)
+        scales.append(scaler.get_scale())
+        if not has_overflowed(loss, norm, scaler):
+            break
+        assert not norm.isfinite()
+        scaler.update()
+    assert scales == [2.0**k for k in range(16, 8, -1)]
+    assert norm == 100
+
+
+def test_a_loss_that_is_no_number_is_no_matter_of_the_scale() -> None:
+    model = nn.Linear(1, 1)
+    scaler = build_scaler(TrainingConfig(precision="fp16"), torch.device("cpu"))
+    loss = model(torch.tensor([torch.nan])).sum()
+    norm = backward(model, loss, torch.optim.SGD(model.parameters()), scaler)
+    assert not has_overflowed(loss, norm, scaler)
+    for loss, norm, precision in ((1.0, torch.inf, "bf16"), (1.0, torch.inf, "fp32"), (1.0, 1.0, "fp16")):
+        scaler = build_scaler(TrainingConfig(precision=precision), torch.device("cpu"))
+        assert not has_overflowed(torch.tensor(loss), torch.tensor(norm), scaler)
 
 
 class Recorder(nn.Module):

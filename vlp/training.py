@@ -7,18 +7,21 @@ from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from vlp.bad_steps import BadStepConfig
 from vlp.batch import Batch
 from vlp.budget import BudgetConfig
 from vlp.config import StrictConfig
-from vlp.distributed import rank
+from vlp.distributed import all_mean, rank
 from vlp.ema import EMAConfig
 from vlp.lr_schedule import LR_SCHEDULES, Cosine
 from vlp.masking import Slots
 from vlp.objectives import Objective, Step
 from vlp.registry import one_of
 from vlp.seeds import mix_seeds
+
+NO_SCALING = GradScaler(enabled=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +34,9 @@ class TrainingConfig(StrictConfig):
     """What decides the number of steps in place of `steps`."""
     batch_size: int = 256
     """Pairs per step, over all workers."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Number format of the forward pass; weights and optimizer stay in fp32."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Number format of the forward pass; weights and optimizer stay in fp32. In fp16 the loss is scaled, and
+    steps that overflow are left out until the scale fits; for GPUs without bf16."""
     max_grad_norm: float | None = None
     """Gradients longer than this are scaled down; None leaves them."""
 
@@ -95,9 +99,15 @@ def _randomness(
     device = batch.images.device
     generator = Generator(device).manual_seed(mix_seeds(seed, step))
     torch.manual_seed(mix_seeds(seed, step, rank()))  # what layers draw themselves, such as dropped paths
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+    dtype = torch.float16 if config.precision == "fp16" else torch.bfloat16
+    with torch.autocast(device.type, dtype, enabled=config.precision != "fp32"):
         assert config.steps is not None
         yield min(1.0, step / config.steps), generator
+
+
+def build_scaler(config: TrainingConfig, device: torch.device) -> GradScaler:
+    """What keeps the small gradients of fp16 from vanishing; one that scales nothing otherwise."""
+    return GradScaler(device.type, enabled=config.precision == "fp16")
 
 
 def update(
@@ -109,11 +119,24 @@ def update(
     return norm
 
 
-def backward(model: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+def backward(
+    model: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer, scaler: GradScaler = NO_SCALING
+) -> Tensor:
     """Compute the gradient of a step; returns its norm: ()."""
     optimizer.zero_grad()
-    loss.backward()
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
     return nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+
+
+def has_overflowed(loss: Tensor, norm: Tensor, scaler: GradScaler) -> bool:
+    """Whether a gradient is no finite number for the scale alone, so that the next step has a smaller one.
+
+    A collective where the scaler is enabled: every worker calls it, and all get the same answer.
+    """
+    if not scaler.is_enabled() or scaler.get_scale() <= 1 or norm.isfinite():
+        return False
+    return bool(all_mean(loss.detach()).isfinite())
 
 
 def take_step(

@@ -17,7 +17,7 @@ from vlp.masking.none import NoMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import OBJECTIVES, Batch, Objective, Vocabulary
 from vlp.optim import AdamWConfig, build_optimizer
-from vlp.training import TrainingConfig, forward, update
+from vlp.training import TrainingConfig, backward, build_scaler, forward, has_overflowed, update
 
 SETTINGS = {
     "contrastive": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
@@ -101,6 +101,25 @@ def test_every_parameter_gets_a_gradient(objective: str, mask: MaskStrategy, bat
     step(model, batch).loss.backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == []
+
+
+def test_scaled_fp16_gives_nearly_the_gradient_of_fp32(
+    objective: str, mask: MaskStrategy, batch: Batch
+) -> None:
+    gradients = []
+    for precision in ("fp32", "fp16"):
+        config = TrainingConfig(steps=1000, precision=precision)
+        scaler, overflows = build_scaler(config, torch.device("cpu")), True
+        while overflows:
+            model = build(objective, mask).train()
+            loss = forward(model, batch, config, step=0, seed=0).loss
+            norm = backward(model, loss, build_optimizer(model, AdamWConfig()), scaler)
+            if overflows := has_overflowed(loss, norm, scaler):
+                scaler.update()
+        assert norm.isfinite()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert not torch.equal(*gradients)
+    assert torch.dist(*gradients) < 0.03 * gradients[0].norm()
 
 
 def test_metrics_are_detached_scalars(objective: str, mask: MaskStrategy, batch: Batch) -> None:
