@@ -238,11 +238,8 @@ def ui(settings: tuple[str, ...], host: str, port: int) -> None:
     Example: vlp ui
     """
     _, machine = read(settings)
-    from pipelines.config_errors import ConfigError
     from pipelines.mlflow_server import ui
 
-    if machine.tracking_uri is not None and not machine.tracking_uri.startswith("sqlite:"):
-        raise ConfigError(f"machine.tracking_uri is a server: open {machine.tracking_uri} in a browser")
     click.echo(f"MLflow on http://{host}:{port} (Ctrl-C stops it)")
     sys.exit(ui(machine.mlflow_uri, host=host, port=port))
 

@@ -5,18 +5,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipelines.config_errors import ConfigError
+
 ARTIFACTS_NAME = "mlartifacts"
 
 
 def ui(tracking_uri: str, *, host: str, port: int) -> int:
     """Browse a SQLite store: runs an MLflow server until Ctrl-C and returns its exit code.
 
-    Raises `ValueError` for any other store. On another host than localhost, MLflow also wants to know under
+    Raises `ConfigError` for any other store. On another host than localhost, MLflow also wants to know under
     which names it may be asked: the environment variable `MLFLOW_SERVER_ALLOWED_HOSTS`.
     """
     database = database_path(tracking_uri)
     if database is None:
-        raise ValueError(f"only a sqlite:/// store needs a server to be browsed, got {tracking_uri}")
+        raise ConfigError(f"machine.tracking_uri is no SQLite store: open {tracking_uri} in a browser")
     database.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}"]
     command += ["--artifacts-destination", str(artifacts_path(database))]

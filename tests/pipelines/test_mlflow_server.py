@@ -11,6 +11,7 @@ from urllib.error import URLError
 
 import pytest
 
+from pipelines.config_errors import ConfigError
 from pipelines.delivery import Delivery
 from pipelines.journal import Journal, Progress
 from pipelines.mlflow_server import ui
@@ -102,5 +103,5 @@ def test_a_server_that_dies_neither_stops_the_writer_nor_loses_a_metric(tmp_path
 
 
 def test_only_a_sqlite_store_needs_a_server():
-    with pytest.raises(ValueError, match="got http://mlflow"):
+    with pytest.raises(ConfigError, match="open http://mlflow"):
         ui("http://mlflow:5000", host="127.0.0.1", port=5000)
