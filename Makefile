@@ -1,14 +1,14 @@
 # make demo   the whole pipeline on the sample corpus        make ui     browse what it tracked
 # make test   lint, type check, tests                        make lock   renew requirements.lock
 # make test-all   with the tests that take minutes: pipelines and sweeps that are killed again and again
-# make bench  measure against the peers' tools; tables in tests/benchmarks/results
+# make bench  measure against the peers' tools; tables in tests/benchmarks/results (bench-gpu: only what runs on a GPU)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := uv==0.13.8
 BENCHMARKS := $(filter-out %/harness.py %/image_server.py,$(wildcard tests/benchmarks/*.py))
 
-.PHONY: demo test test-all lint bench ui lock clean
+.PHONY: demo test test-all lint bench bench-gpu ui lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/vlp run conf/pipeline/demo.yaml conf/machine/laptop.yaml
@@ -26,6 +26,10 @@ lint: $(VENV)/ready
 
 bench: $(VENV)/ready
 	@for script in $(BENCHMARKS); do echo "[bench] $$script"; $(BIN)/python $$script || exit 1; done
+
+bench-gpu: $(VENV)/ready
+	@for script in step reconstruction_step superclass_loss; do \
+		$(BIN)/python tests/benchmarks/$$script.py --device cuda || exit 1; done
 
 ui: $(VENV)/ready
 	$(BIN)/vlp ui

@@ -1,8 +1,10 @@
 """Training steps of MAE and SimMIM, against Hugging Face's models of the same sizes on the same photographs.
 
-python tests/benchmarks/reconstruction_step.py [--device cuda] [--runs 5]    float32 on the CPU; on a GPU
+python tests/benchmarks/reconstruction_step.py [--device cpu cuda] [--runs 5]    float32 on the CPU; on a GPU
 bfloat16, and both sides compiled
 """
+
+import argparse
 
 from harness import Result, flickr8k_captions, report, skip
 from steps import hugging_face, ours
@@ -18,10 +20,16 @@ METHODS = {
 
 
 def main() -> None:
-    arguments = parse(__doc__)
+    devices = list(parse(__doc__))
     if flickr8k_captions() is None:
         skip(NAME, "it needs the photographs of Flickr8k")
         return
+    for arguments in devices:
+        measure(arguments)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """On one device."""
     batch, results = REBUILD_BATCH_SIZE[arguments.device], []
     for method, (model, our_build, peer_build, peer_name) in METHODS.items():
         builds = {"our": our_build, "peer": peer_build}

@@ -1,8 +1,9 @@
 """Training steps of CLIP, of its masked methods and of SuperClass, against open_clip's step and our own CLIP.
 
-python tests/benchmarks/step.py [--device cuda] [--size vit_b16 small large_batch] [--runs 5]
+python tests/benchmarks/step.py [--device cpu cuda] [--size vit_b16 small large_batch] [--runs 5]
 
-In float32 on the CPU; on a GPU in bfloat16, both sides compiled. `large_batch` compares our own steps only.
+On every device that is there: in float32 on the CPU; in bfloat16 on a GPU, both sides compiled.
+`large_batch` compares our own steps only.
 """
 
 import argparse
@@ -20,11 +21,11 @@ MASKED = ("FLIP 0.5", "cluster RGB 0.5", "FLIP_Attn")
 
 
 def main() -> None:
-    arguments = parse(__doc__, sizes=list(SIZES))
+    devices = list(parse(__doc__, sizes=list(SIZES)))
     if flickr8k_captions() is None:
         skip(NAME, "it needs the photographs and captions of Flickr8k")
         return
-    for name in arguments.size:
+    for arguments, name in ((device, size) for device in devices for size in device.size):
         size = SIZES[name]
         turns, batch = measure(size, arguments), size.batch_size[arguments.device]
         label = f"{size.name}, batch {batch}"

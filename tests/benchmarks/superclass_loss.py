@@ -1,8 +1,9 @@
 """SuperClass's loss with its gradient, against the loss over a dense K-hot target.
 
-python tests/benchmarks/superclass_loss.py [--device cuda] [--runs 5]    float32, real captions
+python tests/benchmarks/superclass_loss.py [--device cpu cuda] [--runs 5]    float32, real captions
 """
 
+import argparse
 from collections.abc import Callable
 from functools import partial
 
@@ -23,10 +24,16 @@ LOGITS_MIB = BATCH_SIZE * NUM_CLASSES * 4 / 2**20
 
 
 def main() -> None:
-    arguments = parse(__doc__)
+    devices = list(parse(__doc__))
     if flickr8k_captions() is None:
         skip(NAME, "it needs the captions of Flickr8k")
         return
+    for arguments in devices:
+        measure(arguments)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """On one device."""
     device, peer_name = arguments.device, "a dense K-hot target"
     builds = {"worker": as_in_a_worker, "sparse": sparse, "dense": dense}
     sides = {

@@ -1,24 +1,27 @@
 """The command line that the benchmarks of training steps share."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
+DEVICES = ("cpu", "cuda")
 
-def parse(description: str | None, *, sizes: Sequence[str] = ()) -> argparse.Namespace:
-    """Device, runs and threads, how often a step is repeated per turn, and a note on the precision."""
+
+def parse(description: str | None, *, sizes: Sequence[str] = ()) -> Iterator[argparse.Namespace]:
+    """For each device: runs, threads, repetitions of a step per turn, and a note on the precision."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    available = DEVICES if torch.cuda.is_available() else DEVICES[:1]
+    parser.add_argument("--device", nargs="+", choices=DEVICES, default=available)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     if sizes:
         parser.add_argument("--size", nargs="+", choices=sizes, default=list(sizes))
-    arguments = parser.parse_args()
-    on_gpu = arguments.device == "cuda"
-    arguments.repetitions = 10 if on_gpu else 1
-    arguments.note = "bf16, compiled" if on_gpu else ""
-    return arguments
+    arguments = vars(parser.parse_args())
+    for device in arguments.pop("device"):
+        on_gpu = {"repetitions": 10, "note": "bf16, compiled"}
+        turn = on_gpu if device == "cuda" else {"repetitions": 1, "note": ""}
+        yield argparse.Namespace(**arguments, **turn, device=device)
 
 
 def suffix(arguments: argparse.Namespace) -> str:
