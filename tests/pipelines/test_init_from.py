@@ -124,12 +124,13 @@ def test_a_model_of_open_clip_has_its_embeddings(
         assert not torch.equal(encoder.encode_image(images), model.encode_image(images))  # pyright: ignore
 
 
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
 @pytest.mark.parametrize("part", ["model", "image_encoder"])
 def test_a_clip_of_transformers_has_its_embeddings(
-    part: str, images: Tensor, tiny_run: MakeRun, tmp_path: Path
+    part: str, activation: str, images: Tensor, tiny_run: MakeRun, tmp_path: Path
 ) -> None:
     transformers = pytest.importorskip("transformers")
-    shared = {"num_attention_heads": 2, "hidden_act": "gelu", "hidden_size": 16, "intermediate_size": 64}
+    shared = {"num_attention_heads": 2, "hidden_act": activation, "hidden_size": 16, "intermediate_size": 64}
     vision = {"image_size": 32, "patch_size": 8, "num_hidden_layers": 2}
     text = {"vocab_size": 49_408, "max_position_embeddings": 16, "num_hidden_layers": 1}
     config = transformers.CLIPConfig(
@@ -141,7 +142,8 @@ def test_a_clip_of_transformers_has_its_embeddings(
     disturb(oracle)
     oracle.save_pretrained(tmp_path / "clip")
     source = {"path": str(tmp_path / "clip" / "model.safetensors"), "format": "hf_clip", "part": part}
-    run = tiny_run(init_from=source)
+    act = {"activation": activation}
+    run = tiny_run(init_from=source, image_encoder=act, objective={"text_encoder": act})
     model = fresh_objective(run).eval()
     assert isinstance(model, Contrastive)
     tokens, lengths = run.tokenizer.build().encode(["a red circle", "two blue squares beside a dog"])

@@ -7,6 +7,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from vlp.config import StrictConfig
+from vlp.encoders.blocks import ACTIVATIONS, Activation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +17,8 @@ class TextConfig(StrictConfig):
     width: int = 512
     depth: int = 12
     num_heads: int = 8
+    activation: Activation = "gelu"
+    """Between the two layers of each block's MLP."""
 
     def __post_init__(self) -> None:
         if self.width % self.num_heads:
@@ -30,7 +33,13 @@ class TextTransformer(nn.Module):
         self.token_embed = nn.Embedding(vocab_size, config.width)
         self.positions = nn.Parameter(torch.empty(context_length, config.width))
         self.blocks = nn.ModuleList(
-            Block(config.width, config.num_heads, qkv_bias=True, norm_layer=nn.LayerNorm)
+            Block(
+                config.width,
+                config.num_heads,
+                qkv_bias=True,
+                norm_layer=nn.LayerNorm,
+                act_layer=ACTIVATIONS[config.activation],
+            )
             for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.width)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from timm.layers.attention import Attention
 from torch import Tensor, nn
 
+from vlp.encoders.blocks import ACTIVATIONS, Activation
 from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
 from vlp.encoders.patches import patchify, sincos_positions, take
 from vlp.masking import MaskInputs, Slots
@@ -33,6 +34,8 @@ class ViTConfig(ImageEncoderConfig):
     """Normalize the tokens before the first block."""
     norm_eps: float = 1e-5
     """Added to the variance in every norm."""
+    activation: Activation = "gelu"
+    """Between the two layers of each block's MLP."""
 
     views: ClassVar[frozenset[View]] = frozenset({"tokens", "attention"})
 
@@ -70,6 +73,7 @@ class VisionTransformer(ImageEncoder):
             global_pool="",
             pre_norm=config.pre_norm,
             norm_layer=partial(nn.LayerNorm, eps=config.norm_eps),  # pyright: ignore[reportArgumentType]
+            act_layer=ACTIVATIONS[config.activation],
         )
         assert trunk.pos_embed is not None
         assert trunk.cls_token is not None
