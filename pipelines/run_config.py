@@ -133,12 +133,19 @@ class RunConfig(StrictConfig):
         """Optimizer steps in all."""
         return self.num_masked_steps + (self.tuning.steps if self.tuning else 0)
 
+    @property
+    def lr_scale(self) -> float:
+        """By which every rate is multiplied for the size of the run's batches."""
+        return self.training.batch_size / (self.optimizer.lr_batch_size or self.training.batch_size)
+
     def learning_rate(self, step: int) -> float:
         """The rate of a step; the schedule starts anew with the tuning."""
         steps, tuning = self.num_masked_steps, self.tuning
         if tuning and step >= steps:
-            return tuning.lr_schedule(step - steps, peak=tuning.lr, total_steps=tuning.steps)
-        return self.lr_schedule(step, peak=self.optimizer.lr, total_steps=steps)
+            rate = tuning.lr_schedule(step - steps, peak=tuning.lr, total_steps=tuning.steps)
+        else:
+            rate = self.lr_schedule(step, peak=self.optimizer.lr, total_steps=steps)
+        return rate * self.lr_scale
 
 
 def validation_metric(config: RunConfig) -> str | None:

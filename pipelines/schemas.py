@@ -15,16 +15,24 @@ MARKS = {"runs": PipelineConfig, "space": SweepConfig, "objective": RunConfig, "
 
 
 def remarks(config: Any) -> str:
-    """What follows from settings and is none, as comments: the steps that each run's budget pays for."""
+    """What follows from settings and is none, as comments: steps that a budget pays for, scaled rates."""
     if isinstance(config, PipelineConfig):
         return "".join(map(remarks, Plan(config).runs(LATER, LATER)))
-    if not isinstance(config, RunConfig) or config.training.budget is None:
+    if not isinstance(config, RunConfig):
         return ""
-    budget, pairs = config.training.budget, config.training.batch_size
-    return (
-        f"# {config.name}: training.budget.{budget.measure} {budget.amount:g} pays for "
-        f"{config.num_masked_steps:,} steps of {pairs:,} pairs\n"
-    )
+    lines, budget, pairs = [], config.training.budget, config.training.batch_size
+    if budget is not None:
+        lines.append(
+            f"training.budget.{budget.measure} {budget.amount:g} pays for {config.num_masked_steps:,} steps "
+            f"of {pairs:,} pairs"
+        )
+    if config.lr_scale != 1:
+        lr, meant = config.optimizer.lr, config.optimizer.lr_batch_size
+        lines.append(
+            f"optimizer.lr {lr:g} is meant for batches of {meant:,} (optimizer.lr_batch_size): "
+            f"{lr * config.lr_scale:g} for those of {pairs:,}"
+        )
+    return "".join(f"# {config.name}: {line}\n" for line in lines)
 
 
 def parse_any(layers: Layers, machine: MachineConfig) -> Any:

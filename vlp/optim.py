@@ -24,6 +24,9 @@ class OptimizerConfig(ABC, StrictConfig):
     name: str
     lr: float = 5e-4
     """Peak learning rate, after warmup."""
+    lr_batch_size: int | None = None
+    """Batch size that the run's rates are meant for: at another, the peak and its schedule are scaled in
+    proportion (arXiv:1706.02677), as MAE, SimMIM and FLIP do; None takes them as they are."""
     weight_decay: float = 0.2
     decayed: tuple[str, ...] = ()
     """Last names of vectors that decay nevertheless, such as `mask_token`."""
@@ -35,6 +38,8 @@ class OptimizerConfig(ABC, StrictConfig):
     def __post_init__(self) -> None:
         if self.lr <= 0:
             raise ValueError(f"lr must be above 0, got {self.lr}")
+        if self.lr_batch_size is not None and self.lr_batch_size < 1:
+            raise ValueError(f"lr_batch_size must be at least 1, got {self.lr_batch_size}")
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
         if not 0 < self.layer_decay <= 1:

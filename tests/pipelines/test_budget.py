@@ -101,6 +101,14 @@ def test_the_printed_settings_are_those_of_the_run_and_say_its_steps(
     assert "pays for 50 steps of 16 pairs" in changed.stdout
 
 
+def test_the_printed_settings_say_what_a_rate_becomes_at_the_size_of_the_batches() -> None:
+    shown = CliRunner().invoke(main, ["print-config", "conf/run/mae.yaml", "training.batch_size=256"])
+    assert shown.stdout.endswith(
+        "# mae: optimizer.lr 0.0024 is meant for batches of 4,096 (optimizer.lr_batch_size): "
+        "0.00015 for those of 256\n"
+    )
+
+
 def test_a_run_of_a_budget_is_the_one_of_its_steps(tiny_run: MakeRun, tmp_path: Path) -> None:
     """With the masks of an epoch, the rates, and the tuning that follows."""
     tuning = {"steps": 1, "lr": 1e-5}

@@ -15,10 +15,11 @@ from pipelines.checkpoint import (
     read_run,
     restore_training,
 )
+from pipelines.config import build
 from pipelines.config_errors import ConfigError
 from pipelines.evaluate import find_checkpoint
 from pipelines.journal import Journal
-from pipelines.machine_config import MachineConfig
+from pipelines.machine_config import MachineConfig, read_settings
 from pipelines.pretrain import pretrain
 from pipelines.run_config import RunConfig
 from vlp.ema import EMA
@@ -49,6 +50,31 @@ def test_tuning_sees_whole_images_at_a_rate_of_its_own(tiny_run: MakeRun, tmp_pa
     rates = [steps[i]["train/lr"] for i in range(1, 6)]
     assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 1e-5, 1e-5])
     assert read_run(find_checkpoint(tmp_path / "run") / "config.yaml") == run
+
+
+@pytest.mark.parametrize(
+    ("file", "batch_size", "peak"),
+    [
+        ("mae", 256, 1.5e-4),
+        ("mae", 4096, 2.4e-3),
+        ("simmim", 512, 2e-4),
+        ("flip", 2048, 5e-4),
+        ("clip", 64, 5e-4),
+    ],
+)
+def test_the_papers_rates_are_those_of_their_batch_sizes(file: str, batch_size: int, peak: float) -> None:
+    layers, _ = read_settings([f"conf/run/{file}.yaml", f"training.batch_size={batch_size}"])
+    run = build(RunConfig, layers)
+    assert run.learning_rate(run.lr_schedule.warmup_steps) == pytest.approx(peak, rel=1e-4)
+
+
+def test_all_rates_of_a_run_are_scaled_alike(tiny_run: MakeRun) -> None:
+    changes = {"lr_schedule": {"min_lr": 1e-4}, "tuning": {"steps": 3, "lr": 1e-5}}
+    plain = tiny_run(**changes)
+    scaled = tiny_run(optimizer={"lr_batch_size": 32}, **changes)  # in batches of 8
+    assert [4 * scaled.learning_rate(step) for step in range(6)] == pytest.approx(
+        [plain.learning_rate(step) for step in range(6)]
+    )
 
 
 def test_the_masked_phase_is_the_one_of_a_run_without_tuning(tiny_run: MakeRun, tmp_path: Path) -> None:
