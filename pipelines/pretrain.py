@@ -95,7 +95,7 @@ def _fit(job: TrainJob, callbacks: Sequence[Any]) -> Path:
             callbacks=[AnnounceFailures(job.config.name), *callbacks],
         ),
     ).fit()
-    last = list_saved(job.checkpoints)[-1].folder
+    last = job.checkpoints / list_saved(job.checkpoints)[-1].name
     _journal_checkpoints(job, last)
     return last
 
@@ -105,8 +105,8 @@ def _journal_checkpoints(job: TrainJob, last: Path) -> None:
     saved = list_saved(job.checkpoints)
     best = ranked(saved, validation_metric(job.config))[:1]
     chosen = {
-        "all": [one.folder for one in saved],
-        "best": [one.folder for one in best] or [last],
+        "all": [job.checkpoints / one.name for one in saved],
+        "best": [job.checkpoints / one.name for one in best] or [last],
         "last": [last],
         "none": [],
     }
