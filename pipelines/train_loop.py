@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from pipelines.bad_steps import BadSteps, Finding
 from pipelines.calibration import Recalibration
-from pipelines.checkpoint import TrainingState, restore_training, save_checkpoint
-from pipelines.checkpoint_store import checkpoint_name, newest_whole
+from pipelines.checkpoint import TrainingState, restore_training
+from pipelines.checkpoint_store import newest_whole
+from pipelines.checkpoint_writer import CheckpointWriter
 from pipelines.init_weights import fresh_objective
 from pipelines.measure import measure
 from pipelines.run_config import RunConfig
@@ -37,14 +38,16 @@ from vlp.training import backward, forward, take_step
 def train_worker(loop_config: dict[str, Any]) -> None:
     """The function that Ray Train runs on every worker."""
     logging.disable(logging.INFO)  # Ray Train repeats every report, on every worker
+    job = loop_config["job"]
     try:
-        _train(loop_config["job"])
+        with CheckpointWriter(job) as writer:
+            _train(job, writer)
     except (UnreadableDataError, BadStepError):
         logging.disable(logging.ERROR)  # Ray Train would print a traceback of what is said in one line
         raise
 
 
-def _train(job: TrainJob) -> None:
+def _train(job: TrainJob, writer: CheckpointWriter) -> None:
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
     shards = open_shards(job.config.data, cache=job.machine.cache)
@@ -54,7 +57,7 @@ def _train(job: TrainJob) -> None:
     # Without the cache: a few images of every shard would fill it.
     recalibration = Recalibration(job.config, open_shards(job.config.data), job.recalibration_steps)
     if job.config.num_steps == 0:
-        _report(job, state)  # the untrained network, to compare with
+        _report(job, state, writer)  # the untrained network, to compare with
     log = StepLog(job.config, job.journal)
     pairs = TrainingPairs(
         shards, job.config.data, image_size=job.config.image_encoder.image_size, seed=job.config.seed
@@ -75,7 +78,7 @@ def _train(job: TrainJob) -> None:
         if state.step % job.machine.log_every_steps == 0 or state.step == job.config.num_steps:
             log.write(state.step, metrics | _batch_metrics(batch, job.config))
         if job.is_due(state.step):
-            _report(job, state)
+            _report(job, state, writer)
             log.resume()
 
 
@@ -165,14 +168,12 @@ def _measure(job: TrainJob, state: TrainingState) -> dict[str, float]:
     return metrics
 
 
-def _report(job: TrainJob, state: TrainingState) -> None:
+def _report(job: TrainJob, state: TrainingState, writer: CheckpointWriter) -> None:
     """Save a checkpoint on rank 0, measure the model if that is configured, and tell Ray Train.
 
     Ray Train hears the metrics alone: its own record of checkpoints would refuse to go on where one is gone.
     """
     metrics = _measure(job, state)
     if is_main():
-        folder = job.checkpoints / checkpoint_name(state.step)
-        save_checkpoint(folder, job.config, state, metrics=metrics)
-        job.retention.apply(job.checkpoints, step=state.step)
+        writer.save(state, metrics)
     ray.train.report(metrics | {"step": state.step})

@@ -1,0 +1,65 @@
+"""Checkpoints written while training goes on."""
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+from pipelines.checkpoint import Contents, TrainingState, save_checkpoint
+from pipelines.checkpoint_store import checkpoint_name
+from pipelines.train_job import TrainJob
+from vlp.host_copy import HostCopy
+
+
+class CheckpointWriter:
+    """Copies the state of a run, and writes the copy in a thread; a context, which ends with the last one.
+
+    One checkpoint is written at a time: the next one waits for it. What fails in the thread is raised by the
+    next `save`, or at the end of the context.
+    """
+
+    def __init__(self, job: TrainJob) -> None:
+        self._job = job
+        self._memory = HostCopy()
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._saving: Future[None] | None = None
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown()  # waits for the checkpoint that is being written
+        if error is None:
+            self.wait()
+        else:
+            self._leave()
+
+    def save(self, state: TrainingState, metrics: Mapping[str, float]) -> None:
+        """Take a checkpoint of this moment; it is on disk some time later.
+
+        Args:
+            metrics: what was measured of the model.
+        """
+        self.wait()
+        contents = Contents.of(self._job.config, state)
+        model, training = self._memory.take([contents.model, contents.training])
+        kept = Contents(contents.config, model, training)
+        self._saving = self._thread.submit(self._write, kept, metrics)
+
+    def wait(self) -> None:
+        """Wait for the checkpoint that is being written, and raise what it failed with."""
+        saving, self._saving = self._saving, None
+        if saving:
+            saving.result()
+
+    def _leave(self) -> None:
+        """End because of an error elsewhere, which goes before whatever failed here."""
+        if self._saving and (failure := self._saving.exception()):
+            run = self._job.config.name
+            print(f"[pretrain {run}] the last checkpoint could not be written, too: {failure}", flush=True)
+
+    def _write(self, contents: Contents, metrics: Mapping[str, float]) -> None:
+        checkpoints, step = self._job.checkpoints, contents.training["step"]
+        save_checkpoint(checkpoints / checkpoint_name(step), contents, metrics=metrics)
+        self._job.retention.apply(checkpoints, step=step)
