@@ -6,7 +6,9 @@ from types import TracebackType
 
 from pipelines.checkpoint import Contents, TrainingState, save_checkpoint
 from pipelines.checkpoint_store import checkpoint_name
+from pipelines.mirroring import Mirroring
 from pipelines.train_job import TrainJob
+from vlp.distributed import is_main
 from vlp.host_copy import HostCopy
 
 
@@ -22,6 +24,7 @@ class CheckpointWriter:
         self._memory = HostCopy()
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._saving: Future[None] | None = None
+        self._mirroring = Mirroring(job, job.mirror) if job.mirror is not None and is_main() else None
 
     def __enter__(self) -> "CheckpointWriter":
         return self
@@ -32,6 +35,8 @@ class CheckpointWriter:
         self._thread.shutdown()  # waits for the checkpoint that is being written
         if error is None:
             self.wait()
+            if self._mirroring:
+                self._mirroring.finish()
         else:
             self._leave()
 
@@ -55,6 +60,8 @@ class CheckpointWriter:
 
     def _leave(self) -> None:
         """End because of an error elsewhere, which goes before whatever failed here."""
+        if self._mirroring:
+            self._mirroring.stop()
         if self._saving and (failure := self._saving.exception()):
             run = self._job.config.name
             print(f"[pretrain {run}] the last checkpoint could not be written, too: {failure}", flush=True)
@@ -62,4 +69,8 @@ class CheckpointWriter:
     def _write(self, contents: Contents, metrics: Mapping[str, float]) -> None:
         checkpoints, step = self._job.checkpoints, contents.training["step"]
         save_checkpoint(checkpoints / checkpoint_name(step), contents, metrics=metrics)
-        self._job.retention.apply(checkpoints, step=step)
+        if self._mirroring is None:
+            self._job.retention.apply(checkpoints, step=step)
+        else:
+            self._mirroring.make_room(step)
+            self._mirroring.notify()

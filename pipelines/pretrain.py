@@ -11,6 +11,7 @@ import yaml
 
 from pipelines.calibration import calibrate_mask, recalibration_steps
 from pipelines.checkpoint import CONFIG, MODEL
+from pipelines.checkpoint_mirror import restore, run_mirror
 from pipelines.checkpoint_store import list_saved, newest_whole, ranked
 from pipelines.cluster import connect_for_training
 from pipelines.config import MachineConfig, absolute_paths, to_dict
@@ -43,12 +44,16 @@ def pretrain(
     shards = check_run(config, machine)
     output = output.absolute()
     claim(config, output)
+    mirror = run_mirror(config, machine)
+    if mirror is not None:
+        claim(config, mirror)
+        restore(output / CHECKPOINTS, mirror, config.name)
     newest_whole(output / CHECKPOINTS, config.name)
     searched = recalibration_steps(config)
     config = calibrate_mask(config, shards, output, journal)
     _journal_inputs(config, shards, output, journal)
     connect_for_training(machine)
-    job = TrainJob(absolute_paths(config), machine, output, journal, searched)
+    job = TrainJob(absolute_paths(config), machine, output, journal, searched, mirror)
     checkpoint = _fit(job, callbacks)
     manifest = {
         "digest": weights_digest(checkpoint),
