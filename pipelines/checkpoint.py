@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -48,12 +48,27 @@ class TrainingState:
         return self.ema.objective if self.ema else self.objective
 
 
+class Contents(NamedTuple):
+    """What a checkpoint holds; its tensors are the run's own, which training changes, or copies of them."""
+
+    config: RunConfig
+    """With the mask as last calibrated."""
+    model: dict[str, torch.Tensor]
+    training: dict[str, Any]
+    """What only going on needs."""
+
+    @classmethod
+    def of(cls, config: RunConfig, state: TrainingState) -> "Contents":
+        """What a run has learned so far."""
+        training: dict[str, Any] = {"step": state.step, "optimizer": state.optimizer.state_dict()}
+        training |= {"history": state.history.state_dict(), "scaler": state.scaler.state_dict()}
+        if state.ema:
+            training["weights"] = state.objective.state_dict()
+        return cls(replace(config, mask=state.mask), state.model.state_dict(), training)
+
+
 def save_checkpoint(
-    folder: Path,
-    config: RunConfig,
-    state: TrainingState,
-    *,
-    metrics: Mapping[str, float] = MappingProxyType({}),
+    folder: Path, contents: Contents, *, metrics: Mapping[str, float] = MappingProxyType({})
 ) -> None:
     """Write a checkpoint folder whole or not at all.
 
@@ -66,15 +81,10 @@ def save_checkpoint(
     temporary = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    training = {"step": state.step, "optimizer": state.optimizer.state_dict()}
-    training |= {"history": state.history.state_dict(), "scaler": state.scaler.state_dict()}
-    if state.ema:
-        training["weights"] = state.objective.state_dict()
-    torch.save(state.model.state_dict(), temporary / MODEL)
-    torch.save(training, temporary / TRAINING)
-    settings = to_dict(replace(config, mask=state.mask))
-    (temporary / CONFIG).write_text(yaml.safe_dump(settings, sort_keys=False))
-    write_manifest(temporary, step=state.step, metrics=metrics)
+    torch.save(contents.model, temporary / MODEL)
+    torch.save(contents.training, temporary / TRAINING)
+    (temporary / CONFIG).write_text(yaml.safe_dump(to_dict(contents.config), sort_keys=False))
+    write_manifest(temporary, step=contents.training["step"], metrics=metrics)
     for former in (folder, aside(folder)):
         shutil.rmtree(former, ignore_errors=True)
     temporary.rename(folder)

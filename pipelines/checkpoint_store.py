@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.config import file_sha256
 from pipelines.config_errors import ConfigError
-from vlp.data.folder import LocalFolder
+from vlp.data.folder import Folder, LocalFolder
 from vlp.data.shards import MANIFEST
 
 
@@ -19,10 +19,16 @@ from vlp.data.shards import MANIFEST
 class Saved:
     """A checkpoint, as its manifest describes it."""
 
-    folder: Path
     step: int
     metrics: Mapping[str, float] = field(default_factory=dict)
     """What was measured of it; {} if nothing was, as yet."""
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """`size` and `sha256` by name."""
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return checkpoint_name(self.step)
 
 
 def checkpoint_name(step: int) -> str:
@@ -52,10 +58,10 @@ def find_damage(folder: Path, only: Collection[str] | None = None) -> str | None
     Args:
         only: names of the files to look at; None for all.
     """
-    manifest = _read_manifest(folder)
-    if manifest is None:
+    saved = read_saved(Folder.at(folder))
+    if saved is None:
         return f"its {MANIFEST} is missing or cannot be read"
-    for name, written in manifest["files"].items():
+    for name, written in saved.files.items():
         file = folder / name
         if only is not None and name not in only:
             continue
@@ -82,7 +88,8 @@ def newest_whole(checkpoints: Path, run: str) -> Path | None:
         ConfigError: there are checkpoints, and none is whole.
     """
     broken: list[tuple[Path, str]] = []
-    for folder in reversed(_folders(checkpoints)):
+    for name in reversed(checkpoint_names(checkpoints)):
+        folder = checkpoints / name
         if (damage := find_damage(folder)) is None:
             for other, why in broken:
                 print(
@@ -113,27 +120,28 @@ class Retention:
     every_steps: int | None = None
     """Those at multiples of this many steps; 1 keeps all."""
 
-    def choose(self, saved: Sequence[Saved]) -> set[Path]:
-        """The folders that stay."""
+    def choose(self, saved: Sequence[Saved]) -> set[int]:
+        """The steps of those that stay."""
         by_step = sorted(saved, key=lambda one: one.step)
         kept = by_step[-self.last :]
         if self.best:
             kept += ranked(by_step, self.metric)[: self.best]
         if self.every_steps is not None:
             kept += [one for one in by_step if one.step % self.every_steps == 0]
-        return {one.folder for one in kept}
+        return {one.step for one in kept}
 
-    def apply(self, checkpoints: Path, *, step: int, keep: Collection[Path] = ()) -> None:
+    def apply(self, checkpoints: Path | Folder, *, step: int, keep: Collection[str] = ()) -> None:
         """Delete what need not stay of the checkpoints up to a step; later ones will be written again.
 
         Args:
-            keep: folders that stay in any case.
+            keep: names of those that stay for now.
         """
-        saved = [one for one in list_saved(checkpoints) if one.step <= step]
-        kept = self.choose(saved) | set(keep)
-        for folder in _folders(checkpoints):
-            if folder not in kept and _step(folder) <= step:
-                shutil.rmtree(folder)
+        place = Folder.at(checkpoints)
+        kept = self.choose([one for one in list_saved(place) if one.step <= step])
+        for name in checkpoint_names(place):
+            if _step(name) <= step and _step(name) not in kept and name not in keep:
+                (place / name).delete(MANIFEST)  # one that is half deleted is none
+                place.delete_folder(name)
 
 
 def ranked(saved: Sequence[Saved], metric: str | None) -> list[Saved]:
@@ -142,10 +150,11 @@ def ranked(saved: Sequence[Saved], metric: str | None) -> list[Saved]:
     return sorted(measured, key=lambda one: (one.metrics[str(metric)], one.step), reverse=True)
 
 
-def list_saved(checkpoints: Path) -> list[Saved]:
+def list_saved(checkpoints: Path | Folder) -> list[Saved]:
     """The checkpoints that have a manifest, by step."""
-    found = [(folder, _read_manifest(folder)) for folder in _folders(checkpoints)]
-    return [Saved(folder, m["step"], m["metrics"]) for folder, m in found if m is not None]
+    place = Folder.at(checkpoints)
+    found = [read_saved(place / name) for name in checkpoint_names(place)]
+    return [saved for saved in found if saved is not None]
 
 
 def aside(folder: Path) -> Path:
@@ -158,23 +167,23 @@ def _set_aside(folder: Path) -> None:
     folder.rename(aside(folder))
 
 
-def _folders(checkpoints: Path) -> list[Path]:
-    """Every folder that is named as a checkpoint, by step."""
-    return sorted((f for f in checkpoints.glob("step_*") if re.fullmatch(r"step_\d+", f.name)), key=_step)
+def checkpoint_names(checkpoints: Path | Folder) -> list[str]:
+    """Names of the folders that are named as checkpoints, whole or not, by step."""
+    names = Folder.at(checkpoints).folders()
+    return sorted((name for name in names if re.fullmatch(r"step_\d+", name)), key=_step)
 
 
-def _step(folder: Path) -> int:
-    return int(folder.name.removeprefix("step_"))
+def _step(name: str) -> int:
+    return int(name.removeprefix("step_"))
 
 
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a checkpoint; None unless it can be read and has all that it should."""
+def read_saved(checkpoint: Folder) -> Saved | None:
+    """A checkpoint by its manifest; None unless that is there and has all that it should."""
     try:
-        content = json.loads((folder / MANIFEST).read_bytes())
-        files = content["files"].values()
-        is_complete = all({"size", "sha256"} <= set(file) for file in files) and {"step", "metrics"} <= set(
-            content
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        content = checkpoint.read_json(MANIFEST)
+        files = content["files"]
+        is_complete = all({"size", "sha256"} <= set(file) for file in files.values())
+        saved = Saved(content["step"], content["metrics"], files)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return content if is_complete else None
+    return saved if is_complete else None

@@ -9,6 +9,7 @@ from typing import Literal
 from pipelines.config import Layers, build, read_layers
 from vlp.config import StrictConfig
 from vlp.data.cache import ShardCache
+from vlp.data.folder import Folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,9 @@ class MachineConfig(StrictConfig):
     """Best checkpoints kept beside them, by the validation metric."""
     keep_every_steps: int | None = None
     """Those after multiples of this many steps are kept, too; a multiple of `checkpoint_every_steps`."""
+    checkpoint_mirror: Folder | None = None
+    """Folder, or bucket of an object store, that checkpoints are copied to while training goes on; a run
+    whose own are gone takes them from there. None copies nothing."""
     track_checkpoints: Literal["all", "best", "last", "none"] = "last"
     """Which checkpoints go to MLflow; `best` is by the validation metric, or the last without one."""
     max_failures: int = 3

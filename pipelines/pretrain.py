@@ -11,6 +11,7 @@ import yaml
 
 from pipelines.calibration import calibrate_mask, recalibration_steps
 from pipelines.checkpoint import CONFIG, MODEL
+from pipelines.checkpoint_mirror import restore, run_mirror
 from pipelines.checkpoint_store import list_saved, newest_whole, ranked
 from pipelines.cluster import connect_for_training
 from pipelines.config import absolute_paths, to_dict
@@ -44,12 +45,16 @@ def pretrain(
     shards = check_run(config, machine)
     output = output.absolute()
     claim(config, output)
+    mirror = run_mirror(config, machine)
+    if mirror is not None:
+        claim(config, mirror)
+        restore(output / CHECKPOINTS, mirror, config.name)
     newest_whole(output / CHECKPOINTS, config.name)
     searched = recalibration_steps(config)
     config = calibrate_mask(config, shards, output, journal)
     _journal_inputs(config, shards, output, journal)
     connect_for_training(machine)
-    job = TrainJob(absolute_paths(config), machine, output, journal, searched)
+    job = TrainJob(absolute_paths(config), machine, output, journal, searched, mirror)
     checkpoint = _fit(job, callbacks)
     manifest = {
         "digest": weights_digest(checkpoint),
@@ -96,7 +101,7 @@ def _fit(job: TrainJob, callbacks: Sequence[Any]) -> Path:
             callbacks=[AnnounceFailures(job.config.name), *callbacks],
         ),
     ).fit()
-    last = list_saved(job.checkpoints)[-1].folder
+    last = job.checkpoints / list_saved(job.checkpoints)[-1].name
     _journal_checkpoints(job, last)
     return last
 
@@ -106,8 +111,8 @@ def _journal_checkpoints(job: TrainJob, last: Path) -> None:
     saved = list_saved(job.checkpoints)
     best = ranked(saved, validation_metric(job.config))[:1]
     chosen = {
-        "all": [one.folder for one in saved],
-        "best": [one.folder for one in best] or [last],
+        "all": [job.checkpoints / one.name for one in saved],
+        "best": [job.checkpoints / one.name for one in best] or [last],
         "last": [last],
         "none": [],
     }

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from pipelines.checkpoint import CONFIG, read_run
+from pipelines.checkpoint_mirror import check_mirror
 from pipelines.cluster import check_gpus_here, connect_for_training
 from pipelines.config import fingerprint, flat_params, to_dict
 from pipelines.corpus import URL_LIST, corpus_evaluation, make_corpus, serve_corpus
@@ -37,6 +38,7 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
     plan = Plan(config)
     plan.check()
     check_before_data(plan, machine)
+    check_mirror(machine.checkpoint_mirror)
     check_gpus_here(machine, machine.num_gpus)
     folder = (machine.storage / config.name).absolute()
     _begin(config, folder, journal)

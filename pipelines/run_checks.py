@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from pipelines.checkpoint_mirror import check_mirror
 from pipelines.cluster import check_gpus_here
 from pipelines.codes import check_codes
 from pipelines.config_errors import ConfigError
@@ -26,6 +27,7 @@ def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
     """
     check_on_machine(config, machine)
     check_gpus_here(machine, machine.num_gpus)
+    check_mirror(machine.checkpoint_mirror)
     build_tokenizer(config.tokenizer, "tokenizer")
     try:
         shards = open_shards(config.data)
@@ -53,7 +55,7 @@ def check_runs(runs: Sequence[RunConfig], machine: MachineConfig) -> None:
 
 
 def check_before_data(plan: Plan, machine: MachineConfig) -> None:
-    """What can be known of a pipeline's runs before there is data; looks at no GPU.
+    """What can be known of a pipeline's runs before there is data; looks at no GPU and at no file.
 
     Raises:
         ConfigError: the first mistake; names its run.

@@ -9,7 +9,7 @@ from pipelines.config import file_sha256, fingerprint, leaves, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.init_weights import weights_digest
 from pipelines.run_config import RunConfig
-from vlp.data.folder import LocalFolder
+from vlp.data.folder import Folder
 from vlp.data.shards import ShardSet
 
 IDENTITY = "identity.json"
@@ -39,30 +39,28 @@ def result_settings(config: RunConfig) -> dict[str, Any]:
     return settings
 
 
-def claim(config: RunConfig, output: Path) -> None:
+def claim(config: RunConfig, output: Path | Folder) -> None:
     """Make a folder this run's own.
 
     Raises:
         ConfigError: as `check_same_run`.
     """
     check_same_run(config, output)
-    output.mkdir(parents=True, exist_ok=True)
-    LocalFolder(output).write_json(IDENTITY, result_settings(config))
+    Folder.at(output).write_json(IDENTITY, result_settings(config))
 
 
-def check_same_run(config: RunConfig, output: Path) -> None:
+def check_same_run(config: RunConfig, output: Path | Folder) -> None:
     """Find out whether a folder holds another run, whose checkpoints this one would take.
 
     Raises:
         ConfigError: it does; names the settings that differ, with both values.
     """
-    file = output / IDENTITY
-    if not file.is_file():
+    try:
+        written = Folder.at(output).read_json(IDENTITY)
+    except FileNotFoundError:
         return
-    former, now = (
-        dict(leaves(settings))
-        for settings in (json.loads(file.read_text()), json.loads(json.dumps(result_settings(config))))
-    )
+    settings = json.loads(json.dumps(result_settings(config)))
+    former, now = dict(leaves(written)), dict(leaves(settings))
     changes = [
         f"{key} was {former.get(key, 'not set')}, now {now.get(key, 'not set')}"
         for key in sorted(former | now)

@@ -7,6 +7,7 @@ from pipelines.checkpoint_store import Retention
 from pipelines.journal import Journal
 from pipelines.machine_config import MachineConfig
 from pipelines.run_config import RunConfig, validation_metric
+from vlp.data.folder import Folder
 
 CHECKPOINTS = "checkpoints"
 
@@ -22,6 +23,8 @@ class TrainJob:
     journal: Journal
     recalibration_steps: tuple[int, ...] = ()
     """Before which steps the threshold of the mask is searched again."""
+    mirror: Folder | None = None
+    """Where the checkpoints are copied to."""
 
     @property
     def checkpoints(self) -> Path:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from pipelines.bad_steps import BadSteps, Finding
 from pipelines.calibration import Recalibration
-from pipelines.checkpoint import TrainingState, restore_training, save_checkpoint
+from pipelines.checkpoint import TrainingState, restore_training
 from pipelines.checkpoint_store import checkpoint_name, newest_whole
+from pipelines.checkpoint_writer import CheckpointWriter
 from pipelines.init_weights import fresh_objective
 from pipelines.run_config import RunConfig
 from pipelines.step_log import StepLog
@@ -37,14 +38,16 @@ from vlp.training import backward, build_scaler, forward, has_overflowed, take_s
 def train_worker(loop_config: dict[str, Any]) -> None:
     """The function that Ray Train runs on every worker."""
     logging.disable(logging.INFO)  # Ray Train repeats every report, on every worker
+    job = loop_config["job"]
     try:
-        _train(loop_config["job"])
+        with CheckpointWriter(job) as writer:
+            _train(job, writer)
     except (UnreadableDataError, BadStepError):
         logging.disable(logging.ERROR)  # Ray Train would print a traceback of what is said in one line
         raise
 
 
-def _train(job: TrainJob) -> None:
+def _train(job: TrainJob, writer: CheckpointWriter) -> None:
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
     shards = open_shards(job.config.data, cache=job.machine.cache)
@@ -55,7 +58,7 @@ def _train(job: TrainJob) -> None:
     recalibration = Recalibration(job.config, open_shards(job.config.data), job.recalibration_steps)
     validation = open_validation(job)
     if job.config.num_steps == 0:
-        _report(job, state, validation)  # the untrained network, to compare with
+        _report(job, state, writer, validation)  # the untrained network, to compare with
     log = StepLog(job.config, job.journal)
     pairs = TrainingPairs(
         shards, job.config.data, image_size=job.config.image_encoder.image_size, seed=job.config.seed
@@ -77,11 +80,12 @@ def _train(job: TrainJob) -> None:
             log.write(state.step, metrics | _batch_metrics(batch, job.config))
             validation.collect()
         if job.is_due(state.step):
-            _report(job, state, validation)
+            _report(job, state, writer, validation)
             log.resume()
+    writer.wait()
     validation.finish()
     if is_main():
-        job.retention.apply(job.checkpoints, step=state.step)
+        writer.make_room(state.step)
 
 
 def _build(job: TrainJob, device: torch.device) -> TrainingState:
@@ -171,15 +175,13 @@ def _batch_metrics(batch: Batch, config: RunConfig) -> dict[str, Tensor]:
     return caption_metrics(batch, context_length=config.tokenizer.context_length)
 
 
-def _report(job: TrainJob, state: TrainingState, validation: Validation) -> None:
+def _report(job: TrainJob, state: TrainingState, writer: CheckpointWriter, validation: Validation) -> None:
     """Save a checkpoint on rank 0, have the model measured if that is configured, and tell Ray Train.
 
     Ray Train hears the metrics alone: its own record of checkpoints would refuse to go on where one is gone.
     """
     metrics = validation.measure(state)
     if is_main():
-        folder = job.checkpoints / checkpoint_name(state.step)
-        save_checkpoint(folder, job.config, state, metrics=metrics)
-        validation.saved(folder)
-        job.retention.apply(job.checkpoints, step=state.step, keep=validation.pending)
+        validation.due(checkpoint_name(state.step))
+        writer.save(state, metrics, keep=validation.pending)
     ray.train.report(metrics | {"step": state.step})

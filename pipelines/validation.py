@@ -21,8 +21,8 @@ class Validation:
         """Metrics of the model of the moment, by `val/set/metric`; {} where they come later or never."""
         return {}
 
-    def saved(self, checkpoint: Path) -> None:
-        """A checkpoint was written."""
+    def due(self, checkpoint: str) -> None:
+        """A checkpoint of this name will be on disk, perhaps some time later."""
 
     def collect(self) -> None:
         """Record what was measured meanwhile; waits for nothing."""
@@ -31,8 +31,8 @@ class Validation:
         """Wait until every checkpoint is measured."""
 
     @property
-    def pending(self) -> frozenset[Path]:
-        """Checkpoints that are still to be measured, and have to stay until then."""
+    def pending(self) -> frozenset[str]:
+        """Names of the checkpoints that are still to be measured, and have to stay until then."""
         return frozenset()
 
 
@@ -73,40 +73,39 @@ class BesideTraining(Validation):
             num_gpus=int(machine.use_gpu),
             scheduling_strategy="DEFAULT",  # not within the resources of the training workers
         )(_measure_checkpoint)
-        self.waiting = deque(one.folder for one in list_saved(job.checkpoints) if not one.metrics)
-        self.running = deque[tuple[Path, Any]]()
+        self.waiting = deque(one.name for one in list_saved(job.checkpoints) if not one.metrics)
+        self.running = deque[tuple[str, Any]]()
 
-    def saved(self, checkpoint: Path) -> None:
+    def due(self, checkpoint: str) -> None:
         self.waiting.append(checkpoint)
-        self.collect()
 
     def collect(self) -> None:
         self._collect(seconds=0)
 
     def finish(self) -> None:
         if self.pending:
-            names = ", ".join(sorted(folder.name for folder in self.pending))
+            names = ", ".join(sorted(self.pending))
             print(f"[pretrain {self.job.config.name}] waiting for the validation of {names}", flush=True)
         while self.pending:
             self._collect(seconds=None)
 
     @property
-    def pending(self) -> frozenset[Path]:
-        return frozenset(self.waiting) | {folder for folder, _ in self.running}
+    def pending(self) -> frozenset[str]:
+        return frozenset(self.waiting) | {name for name, _ in self.running}
 
     def _collect(self, *, seconds: float | None) -> None:
         """Start what there is room for, and record what is done, in the order of the steps."""
         import ray
 
-        room = self.job.machine.validation_workers - len(self.running)
-        while self.waiting and room > 0 and (self.waiting[0] / MANIFEST).is_file():
-            folder = self.waiting.popleft()
-            self.running.append((folder, self.task.remote(folder, self.job.config.evaluation)))
+        folder, room = self.job.checkpoints, self.job.machine.validation_workers - len(self.running)
+        while self.waiting and room > 0 and (folder / self.waiting[0] / MANIFEST).is_file():
+            name = self.waiting.popleft()
+            self.running.append((name, self.task.remote(folder / name, self.job.config.evaluation)))
             room -= 1
         while self.running and ray.wait([self.running[0][1]], timeout=seconds)[0]:
             self._record(*self.running.popleft())
 
-    def _record(self, folder: Path, result: Any) -> None:
+    def _record(self, name: str, result: Any) -> None:
         import ray
         from ray.exceptions import RayError
 
@@ -114,14 +113,12 @@ class BesideTraining(Validation):
             scores, step = ray.get(result)
         except RayError as error:  # a model that cannot be measured is no reason to stop its training
             reason = str(error).strip().splitlines()[-1]
-            print(
-                f"[pretrain {self.job.config.name}] validation of {folder.name} failed: {reason}", flush=True
-            )
-            self.job.journal.tags({f"failed_validation.{folder.name}": reason})
+            print(f"[pretrain {self.job.config.name}] validation of {name} failed: {reason}", flush=True)
+            self.job.journal.tags({f"failed_validation.{name}": reason})
             return
         metrics = _named(scores)
         self.job.journal.metrics(metrics, step=step)
-        record_metrics(folder, metrics)
+        record_metrics(self.job.checkpoints / name, metrics)
 
 
 def _measure_checkpoint(checkpoint: Path, evaluation: EvaluationConfig) -> tuple[dict[str, float], int]:

@@ -26,9 +26,9 @@ class ObjectStore:
 
     address: str
 
-    def bucket(self) -> Folder:
+    def bucket(self, name: str | None = None) -> Folder:
         """A folder in a bucket of its own; its address names the server, so that any process finds it."""
-        name = f"bucket-{uuid.uuid4().hex[:8]}"
+        name = name or f"bucket-{uuid.uuid4().hex[:8]}"
         options = f"endpoint_override={self.address}&allow_bucket_creation=true"
         filesystem, _ = pyarrow.fs.FileSystem.from_uri(f"s3://{name}/?{options}")
         filesystem.create_dir(name)
@@ -42,13 +42,13 @@ class ObjectStore:
 
 
 @contextmanager
-def serving(environment: Mapping[str, str]) -> Iterator[ObjectStore]:
+def serving(environment: Mapping[str, str], port: int | None = None) -> Iterator[ObjectStore]:
     """Run a server; the test is skipped where there is none to run."""
     beside = shutil.which("moto_server", path=str(Path(sys.executable).parent))
     program = os.environ.get("MOTO_SERVER") or beside
     if program is None:
         pytest.skip("needs moto_server beside python, or its path in MOTO_SERVER")
-    port = free_port()
+    port = port or free_port()
     store = ObjectStore(f"http://127.0.0.1:{port}")
     arguments = [program, "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(

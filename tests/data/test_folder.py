@@ -1,5 +1,6 @@
 """The verbs of a folder mean the same on a disk, in an object store, and behind fsspec."""
 
+import mmap
 import pickle
 import signal
 import subprocess
@@ -23,7 +24,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     return Folder.at(f"{prefix}{tmp_path}/shards")
 
 
-def test_what_is_written_is_read_in_every_way(folder: Folder) -> None:
+def test_what_is_written_is_read_in_every_way(folder: Folder, tmp_path: Path) -> None:
     content = bytes(range(256)) * 1000
     with folder.writing("a") as stream:
         stream.write(content)
@@ -34,6 +35,13 @@ def test_what_is_written_is_read_in_every_way(folder: Folder) -> None:
     with folder.writing("empty"):
         pass
     folder.write("b", b"again")
+    with (tmp_path / "mapped").open("w+b") as file:
+        file.write(content)
+        file.flush()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            folder.write("mapped", mapped)
+    assert folder.read("mapped") == content
+    folder.delete("mapped")
     assert folder.names() == {"a", "b", "empty"}
     assert [folder.read(name) for name in ("a", "b", "empty")] == [content, b"again", b""]
     assert [folder.size(name) for name in ("a", "b", "empty")] == [len(content), 5, 0]
@@ -62,6 +70,18 @@ def test_folders_in_a_folder_are_apart(folder: Folder) -> None:
     assert (folder / "below").names() == {"a"}
     assert (folder / "below").name == "below"
     assert folder.name == "shards"
+    assert folder.folders() == {"below"}
+    assert (folder / "below").folders() == (folder / "nowhere").folders() == set()
+
+
+def test_a_folder_is_deleted_with_what_is_in_it_and_nothing_else(folder: Folder) -> None:
+    for place in (folder, folder / "below", folder / "below" / "deep", folder / "below_too"):
+        place.write("a", b"1")
+    for _ in range(2):  # the second time there is nothing to delete
+        folder.delete_folder("below")
+        assert folder.folders() == {"below_too"}
+        assert (folder / "below" / "deep").names() == set()
+        assert folder.names() == (folder / "below_too").names() == {"a"}
 
 
 def test_what_is_not_there_is_told_apart_from_what_is_refused(folder: Folder) -> None:

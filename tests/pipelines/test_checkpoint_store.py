@@ -164,14 +164,14 @@ def test_what_is_kept_is_the_newest_the_best_and_every_so_many(
     kept: list[Saved] = []
     for now in scores:
         metrics = {"acc": scores[now]} if now % 2 == 0 else {}
-        kept.append(Saved(Path(str(now)), now, metrics))
+        kept.append(Saved(now, metrics))
         chosen = retention.choose(random.sample(kept, len(kept)))
-        kept = [one for one in kept if one.folder in chosen]
+        kept = [one for one in kept if one.step in chosen]
         for step in range(1, now + 1):
             better = [s for s in range(2, now + 1, 2) if (scores[s], s) > (scores[step], step)]
             is_best = step % 2 == 0 and len(better) < best
             is_kept = step > now - last or is_best or bool(every_steps and step % every_steps == 0)
-            assert (Path(str(step)) in chosen) == is_kept
+            assert (step in chosen) == is_kept
 
 
 def test_a_run_keeps_what_its_machine_asks_for(tiny_run: MakeRun, tiny_world: Path, tmp_path: Path) -> None:

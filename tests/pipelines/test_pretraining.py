@@ -12,7 +12,15 @@ import torch
 import yaml
 from PIL import Image
 
-from pipelines.checkpoint import CONFIG, MODEL, TrainingState, build_objective, load_model, save_checkpoint
+from pipelines.checkpoint import (
+    CONFIG,
+    MODEL,
+    Contents,
+    TrainingState,
+    build_objective,
+    load_model,
+    save_checkpoint,
+)
 from pipelines.config import to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.evaluate import EvaluateConfig, check_evaluation, evaluate, find_checkpoint, measure_checkpoint
@@ -99,7 +107,7 @@ def test_a_loaded_model_embeds_as_the_one_that_was_saved(
                 weight.add_(0.01)
         optimizer = build_optimizer(objective, run.optimizer)
         folder = tmp_path / f"{run.objective.name}-{len(changes)}-{getattr(run.objective, 'idf', '')}"
-        save_checkpoint(folder, run, TrainingState(objective, optimizer, None, run.mask, 1))
+        save_checkpoint(folder, Contents.of(run, TrainingState(objective, optimizer, None, run.mask, 1)))
         loaded, config = load_model(folder, torch.device("cpu"))
         assert config == run
         with torch.inference_mode():
@@ -125,18 +133,21 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tiny_run: MakeRun, tmp_path
     run = tiny_run()
     objective = build_objective(run, document_frequency=None)
     optimizer = build_optimizer(objective, run.optimizer)
+    first, second = (
+        Contents.of(run, TrainingState(objective, optimizer, None, run.mask, step)) for step in (1, 2)
+    )
     folder = tmp_path / "step_1"
-    save_checkpoint(folder, run, TrainingState(objective, optimizer, None, run.mask, 1))
+    save_checkpoint(folder, first)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
 
     with full_disk(), pytest.raises((OSError, RuntimeError)):
-        save_checkpoint(folder, run, TrainingState(objective, optimizer, None, run.mask, 2))
+        save_checkpoint(folder, second)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
     with full_disk(), pytest.raises((OSError, RuntimeError)):
-        save_checkpoint(tmp_path / "new", run, TrainingState(objective, optimizer, None, run.mask, 2))
+        save_checkpoint(tmp_path / "new", second)
     assert not (tmp_path / "new").exists()
     for name in ("step_1", "new"):
-        save_checkpoint(tmp_path / name, run, TrainingState(objective, optimizer, None, run.mask, 2))
+        save_checkpoint(tmp_path / name, second)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "step_1"]
 
 

@@ -5,7 +5,9 @@ renamed, in an object store by one upload, of which nothing is visible before it
 """
 
 import json
+import mmap
 import os
+import shutil
 import tempfile
 import uuid
 from abc import ABC, abstractmethod
@@ -92,6 +94,10 @@ class Folder(ABC):
         """Names of the files, without those in folders below; empty if there is no such folder."""
 
     @abstractmethod
+    def folders(self) -> set[str]:
+        """Names of the folders in this one; empty if there is no such folder."""
+
+    @abstractmethod
     def size(self, name: str) -> int:
         """Bytes of a file."""
 
@@ -120,12 +126,16 @@ class Folder(ABC):
         """A stream to write and read, which becomes the file on exit; an exception leaves nothing."""
 
     @abstractmethod
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | mmap.mmap) -> None:
         """Write a whole file."""
 
     @abstractmethod
     def delete(self, name: str) -> None:
         """Delete a file if there is one."""
+
+    @abstractmethod
+    def delete_folder(self, name: str) -> None:
+        """Delete a folder in this one, with all that is in it, if there is one."""
 
     def read_json(self, name: str) -> Any:
         """The content of a JSON file; a ValueError if it is none."""
@@ -167,6 +177,12 @@ class LocalFolder(Folder):
         with os.scandir(self.path) as entries:
             return {entry.name for entry in entries if entry.is_file()}
 
+    def folders(self) -> set[str]:
+        if not self.path.is_dir():
+            return set()
+        with os.scandir(self.path) as entries:
+            return {entry.name for entry in entries if entry.is_dir()}
+
     def size(self, name: str) -> int:
         return (self.path / name).stat().st_size
 
@@ -199,9 +215,13 @@ class LocalFolder(Folder):
             temporary.unlink(missing_ok=True)  # a full disk needs the space
             raise
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | mmap.mmap) -> None:
         with self.writing(name) as stream:
             stream.write(content)
 
     def delete(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
+
+    def delete_folder(self, name: str) -> None:
+        if (self.path / name).is_dir():
+            shutil.rmtree(self.path / name)

@@ -78,13 +78,10 @@ class RemoteFolder(Folder):
         return self
 
     def names(self) -> set[str]:
-        with self._told():
-            filesystem, path = _resolve(self.uri)
-            try:
-                found = filesystem.get_file_info(pyarrow.fs.FileSelector(path))
-            except FileNotFoundError:
-                return set()
-            return {info.base_name for info in found if info.is_file}
+        return {entry.base_name for entry in self._entries() if entry.is_file}
+
+    def folders(self) -> set[str]:
+        return {entry.base_name for entry in self._entries() if not entry.is_file}
 
     def size(self, name: str) -> int:
         with self.open(name) as file:
@@ -124,13 +121,27 @@ class RemoteFolder(Folder):
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 self._put(name, content)
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | mmap.mmap) -> None:
         self._put(name, content)
 
     def delete(self, name: str) -> None:
         with self._told(), suppress(FileNotFoundError):
             filesystem, path = _resolve(self.uri)
             filesystem.delete_file(f"{path}/{name}")
+
+    def delete_folder(self, name: str) -> None:
+        with self._told(), suppress(FileNotFoundError):
+            filesystem, path = _resolve(self.uri)
+            filesystem.delete_dir(f"{path}/{name}")
+
+    def _entries(self) -> list[pyarrow.fs.FileInfo]:
+        """What is in the folder; nothing if there is no such folder."""
+        with self._told():
+            filesystem, path = _resolve(self.uri)
+            try:
+                return filesystem.get_file_info(pyarrow.fs.FileSelector(path))
+            except FileNotFoundError:
+                return []
 
     def _put(self, name: str, content: bytes | mmap.mmap) -> None:
         """Write in one call: whatever closes a stream, an exception too, commits what was written so far."""
