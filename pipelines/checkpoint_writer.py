@@ -33,12 +33,13 @@ class CheckpointWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._thread.shutdown()  # waits for the checkpoint that is being written
-        if error is None:
-            self.wait()
-            if self._mirroring:
-                self._mirroring.finish()
-        else:
-            self._leave()
+        if self._mirroring:
+            self._mirroring.stop()
+        if error is not None:
+            return self._tell()
+        self.wait()
+        if self._mirroring:
+            self._mirroring.finish()
 
     def save(self, state: TrainingState, metrics: Mapping[str, float], *, keep: Collection[str] = ()) -> None:
         """Take a checkpoint of this moment; it is on disk some time later.
@@ -59,10 +60,8 @@ class CheckpointWriter:
         if saving:
             saving.result()
 
-    def _leave(self) -> None:
-        """End because of an error elsewhere, which goes before whatever failed here."""
-        if self._mirroring:
-            self._mirroring.stop()
+    def _tell(self) -> None:
+        """Say what failed here; the error elsewhere that ends the run goes before it."""
         if self._saving and (failure := self._saving.exception()):
             run = self._job.config.name
             print(f"[pretrain {run}] the last checkpoint could not be written, too: {failure}", flush=True)

@@ -48,23 +48,22 @@ class Mirroring:
             self._changed.notify()
 
     def stop(self) -> None:
-        """No new checkpoint will come; what is being copied may end or not."""
+        """No new checkpoint will come: the thread ends when it has copied the last one, or failed to."""
         with self._changed:
             self._is_over = True
             self._changed.notify()
 
     def finish(self) -> None:
-        """Wait until all is copied, or has failed, or has taken too long, and say what is left to do."""
-        self.stop()
+        """Wait for that, for a while, and say what is left to do."""
         self._thread.join(FINISH_SECONDS)
         if self._failure:
             raise self._failure
         if self._thread.is_alive():
             self._say(f"{self._mirror} is not complete after {FINISH_SECONDS:g} s: {REMEDY}")
-        elif self._is_incomplete:
+            return
+        self.make_room(list_saved(self._job.checkpoints)[-1].step)  # nothing is held any more
+        if self._is_incomplete:
             self._say(f"{self._mirror} is not complete: {REMEDY}")
-        else:
-            self.make_room(list_saved(self._job.checkpoints)[-1].step)
 
     def _work(self) -> None:
         while self._wait():

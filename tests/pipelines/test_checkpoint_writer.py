@@ -22,7 +22,7 @@ from pipelines.machine_config import MachineConfig
 from pipelines.pretrain import pretrain
 from pipelines.run_config import RunConfig
 from pipelines.train_job import TrainJob
-from tests.pipelines.test_pretraining import full_disk
+from tests.pipelines.disk import full_disk
 from vlp.optim import build_optimizer
 
 MakeRun = Callable[..., RunConfig]

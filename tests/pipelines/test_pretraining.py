@@ -1,8 +1,6 @@
 """A run is a function of its settings, on any number of workers; its checkpoint is the model it trained."""
 
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from pipelines.pretrain import pretrain
 from pipelines.run_checks import check_run
 from pipelines.run_config import EvaluationConfig, RunConfig, validation_metric
 from pipelines.run_identity import run_identity
+from tests.pipelines.disk import full_disk
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.loader import load_images
 from vlp.data.shards import read_images
@@ -149,17 +148,6 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tiny_run: MakeRun, tmp_path
     for name in ("step_1", "new"):
         save_checkpoint(tmp_path / name, second)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "step_1"]
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """No file of this process grows beyond 100 kB; a model is larger."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_finished_run_is_evaluated_by_its_last_checkpoint(
