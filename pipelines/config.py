@@ -13,6 +13,7 @@ import pydantic
 import yaml
 
 from pipelines.config_errors import ConfigError, explain, nearest
+from pipelines.worker_counts import WorkerCounts
 from vlp.config import StrictConfig
 from vlp.data.cache import ShardCache
 from vlp.data.folder import Folder
@@ -28,8 +29,11 @@ class MachineConfig(StrictConfig):
     """Folder of all results, in a file system; on a cluster one that every node sees."""
     ray_address: str | None = None
     """Running cluster to join (`auto` finds it); None starts Ray on this machine."""
-    num_workers: int = 1
-    """Training workers; 0 trains in this process, without Ray."""
+    num_workers: int | tuple[int, ...] = 1
+    """Training workers, or the least and the most of them, such as [2, 8]: as many as there is room for while
+    nodes come and go. 0 trains in this process, without Ray."""
+    resize_seconds: float = 60.0
+    """How often a run looks for room for more workers; it has them from its last checkpoint on."""
     use_gpu: bool = False
     """Give each training worker a GPU."""
     cpus_per_worker: int = 1
@@ -66,17 +70,12 @@ class MachineConfig(StrictConfig):
             raise ValueError(
                 f"storage must be a folder of a file system, got {self.storage}; only shards may be elsewhere"
             )
-        for key in (
-            "cpus_per_worker",
-            "data_workers",
-            "batch_parts",
-            "log_every_steps",
-            "checkpoint_every_steps",
-            "keep_checkpoints",
-        ):
+        WorkerCounts.of(self.num_workers)
+        positive = ("cpus_per_worker", "data_workers", "batch_parts", "log_every_steps")
+        for key in (*positive, "checkpoint_every_steps", "keep_checkpoints"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
-        for key in ("num_workers", "loader_workers", "keep_best_checkpoints"):
+        for key in ("resize_seconds", "loader_workers", "keep_best_checkpoints"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
         kept, saved = self.keep_every_steps, self.checkpoint_every_steps
@@ -86,9 +85,14 @@ class MachineConfig(StrictConfig):
             )
 
     @property
+    def worker_counts(self) -> WorkerCounts:
+        """How many workers training may have."""
+        return WorkerCounts.of(self.num_workers)
+
+    @property
     def num_gpus(self) -> int:
-        """GPUs that training needs at once."""
-        return max(1, self.num_workers) * self.use_gpu
+        """GPUs that training needs at once, at least."""
+        return min(self.worker_counts) * self.use_gpu
 
     @property
     def mlflow_uri(self) -> str:
