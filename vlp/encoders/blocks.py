@@ -2,13 +2,15 @@
 
 from functools import partial
 
-import timm.models.beit as timm_beit
-import timm.models.swin_transformer as timm_swin
-import timm.models.vision_transformer as timm_vit
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-BLOCKS = (timm_vit.Block, timm_beit.Block, timm_swin.SwinTransformerBlock)
+
+def is_block(module: nn.Module) -> bool:
+    """Whether a part of an encoder is one of its blocks."""
+    from timm.models import beit, swin_transformer, vision_transformer
+
+    return isinstance(module, vision_transformer.Block | beit.Block | swin_transformer.SwinTransformerBlock)
 
 
 def checkpoint_blocks(model: nn.Module) -> None:
@@ -17,7 +19,7 @@ def checkpoint_blocks(model: nn.Module) -> None:
     A forward pass more buys memory; no result changes, dropped paths included.
     """
     for module in model.modules():
-        if isinstance(module, BLOCKS):
+        if is_block(module):
             module.forward = partial(checkpoint, module.forward, use_reentrant=False)
 
 
@@ -28,5 +30,5 @@ def compile_blocks(model: nn.Module, *, backend: str = "inductor") -> None:
     blocks below are still at work.
     """
     for module in model.modules():
-        if isinstance(module, BLOCKS):
+        if is_block(module):
             module.compile(backend=backend)

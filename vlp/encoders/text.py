@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from vlp.config import StrictConfig
@@ -26,6 +25,8 @@ class TextTransformer(nn.Module):
     """Reads as many tokens as the longest caption of the batch has; causal attention makes that exact."""
 
     def __init__(self, config: TextConfig, *, vocab_size: int, context_length: int) -> None:
+        from timm.models.vision_transformer import Block
+
         super().__init__()
         self.token_embed = nn.Embedding(vocab_size, config.width)
         self.positions = nn.Parameter(torch.empty(context_length, config.width))
