@@ -16,6 +16,8 @@ ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # After a node died, Ray plans with it for up to 20 s more: such an attempt waits for room that is gone.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "5",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
@@ -61,28 +63,30 @@ def connect(machine: MachineConfig, *, min_cpus: float = 1, min_gpus: int = 0, s
 
 
 def connect_for_training(machine: MachineConfig) -> None:
-    """Join a cluster that has room for all training workers; nothing in a process without Ray.
+    """Join a cluster that has room for the least training workers; nothing in a process without Ray.
 
     Raises:
         ConfigError: as `connect`; or its nodes are too small.
     """
-    if not machine.num_workers:
+    counts = machine.worker_counts
+    if counts.most == 0:
         return
-    min_cpus = machine.num_train_tasks * machine.cpus_per_worker
+    needed = counts.least + machine.validation_workers
+    min_cpus = needed * machine.cpus_per_worker
     connect(machine, min_cpus=min_cpus, min_gpus=machine.num_gpus)
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     room = sum(room_on_node(machine, node) for node in nodes)
-    if room < machine.num_train_tasks:
+    if room < needed:
         validators = machine.validation_workers
         beside = f" and machine.validation_workers {validators}" if validators else ""
         sizes = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
         raise ConfigError(
-            f"machine.num_workers is {machine.num_workers}{beside}, each on one node with "
-            f"{machine.cpus_per_worker} CPUs (machine.cpus_per_worker) and {int(machine.use_gpu)} GPUs, and "
-            f"the cluster's nodes have room for {room} ({sizes}); lower machine.num_workers to "
-            f"{room - machine.validation_workers} at most, or machine.cpus_per_worker"
+            f"machine.num_workers is {counts}{beside}, each on one node with {machine.cpus_per_worker} CPUs "
+            f"(machine.cpus_per_worker) and {int(machine.use_gpu)} GPUs, and the cluster's nodes have room "
+            f"for {room} ({sizes}); lower machine.num_workers to {room - validators} at most, or "
+            "machine.cpus_per_worker"
         )
 
 
@@ -104,7 +108,7 @@ def check_gpus_here(machine: MachineConfig, needed: int) -> None:
 
     if (found := torch.cuda.device_count()) < needed:
         raise ConfigError(
-            f"machine.use_gpu with machine.num_workers {machine.num_workers} needs {needed} GPUs and this "
+            f"machine.use_gpu with machine.num_workers {machine.worker_counts} needs {needed} GPUs and this "
             f"machine has {found}; {REMEDIES['GPU']}"
         )
 
@@ -144,6 +148,8 @@ def _start(num_cpus: int) -> None:
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
+    # It waits, in a process of its own, for notices that a node will be taken back; there is but this one.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     own = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}"}
     os.environ |= own
     try:

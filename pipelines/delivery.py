@@ -25,7 +25,7 @@ class Delivery:
     A server that cannot be reached is tried again and again, and keeps nobody waiting but `flush`, which ends
     the context after `flush_seconds` at most. What was delivered is noted beside each journal, so the next
     delivery goes on from there, in this process or another. One process at a time delivers a root; the others
-    wait for their turn.
+    wait for their turn. The first delivery waits `first_after_seconds`, or until `flush` asks for it.
     """
 
     def __init__(
@@ -34,12 +34,14 @@ class Delivery:
         *,
         tracking_uri: str,
         experiment: str,
+        first_after_seconds: float = 0.0,
         poll_seconds: float = 1.0,
         flush_seconds: float = 30.0,
     ) -> None:
         self.root = root.absolute()
         self.tracking_uri = tracking_uri
         self.experiment = experiment
+        self.first_after_seconds = first_after_seconds
         self.poll_seconds = poll_seconds
         self.flush_seconds = flush_seconds
         self._next_scan = 0.0
@@ -87,6 +89,7 @@ class Delivery:
         while not self.root.is_dir():  # nothing is tracked yet, and may never be
             if self._stop.wait(0.1):
                 return
+        self._wake.wait(self.first_after_seconds)
         from pipelines.tracking import Run, Store  # in this thread, because loading mlflow takes 1.5 s
 
         store, runs = Store(self.tracking_uri, self.experiment), dict[Path, Run]()

@@ -26,7 +26,6 @@ from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.folder import Folder, LocalFolder
 from vlp.data.frequency_summary import TokenRow, head_and_tail, summarize
 from vlp.data.shards import MANIFEST, read_manifest
-from vlp.pictures.rank_frequency import rank_frequency
 from vlp.registry import one_of
 from vlp.tokenizers import TOKENIZERS, Tokenizer, TokenizerConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
@@ -154,6 +153,8 @@ def _summarize(
     totals: Mapping[str, DocumentFrequency], tokenizers: Mapping[str, Tokenizer], output: Path
 ) -> dict[str, Any]:
     """Write what is worth seeing of the tables; returns the manifest."""
+    from vlp.pictures.rank_frequency import rank_frequency
+
     summaries = {file: summarize(total) for file, total in totals.items()}
     LocalFolder(output).write_json(SUMMARY, summaries)
     rank_frequency({Path(file).stem: total for file, total in totals.items()}).save(output / PICTURE)

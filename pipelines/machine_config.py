@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipelines.config import Layers, build, read_layers
+from pipelines.worker_counts import WorkerCounts
 from vlp.config import StrictConfig
 from vlp.data.cache import ShardCache
 from vlp.data.folder import Folder
@@ -20,8 +21,11 @@ class MachineConfig(StrictConfig):
     """Folder of all results, in a file system; on a cluster one that every node sees."""
     ray_address: str | None = None
     """Running cluster to join (`auto` finds it); None starts Ray on this machine."""
-    num_workers: int = 1
-    """Training workers; 0 trains in this process, without Ray."""
+    num_workers: int | tuple[int, ...] = 1
+    """Training workers, or the least and the most of them, such as [2, 8]: as many as there is room for while
+    nodes come and go. 0 trains in this process, without Ray."""
+    resize_seconds: float = 60.0
+    """How often a run looks for room for more workers; it has them from its last checkpoint on."""
     use_gpu: bool = False
     """Give each training worker a GPU."""
     validation_workers: int = 0
@@ -74,10 +78,11 @@ class MachineConfig(StrictConfig):
         ):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
-        for key in ("num_workers", "validation_workers", "loader_workers", "keep_best_checkpoints"):
+        WorkerCounts.of(self.num_workers)
+        for key in ("resize_seconds", "validation_workers", "loader_workers", "keep_best_checkpoints"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
-        if self.validation_workers and not self.num_workers:
+        if self.validation_workers and not self.worker_counts.most:
             raise ValueError(
                 f"validation_workers is {self.validation_workers} and num_workers 0, which trains without "
                 "Ray; set validation_workers to 0, or num_workers to at least 1"
@@ -89,14 +94,14 @@ class MachineConfig(StrictConfig):
             )
 
     @property
-    def num_gpus(self) -> int:
-        """GPUs that training needs at once."""
-        return max(1, self.num_train_tasks) * self.use_gpu
+    def worker_counts(self) -> WorkerCounts:
+        """How many workers training may have."""
+        return WorkerCounts.of(self.num_workers)
 
     @property
-    def num_train_tasks(self) -> int:
-        """Training workers and those that measure beside them."""
-        return self.num_workers + self.validation_workers
+    def num_gpus(self) -> int:
+        """GPUs that training needs at once, at least."""
+        return (min(self.worker_counts) + self.validation_workers) * self.use_gpu
 
     @property
     def mlflow_uri(self) -> str:

@@ -85,13 +85,16 @@ def _fit(job: TrainJob, callbacks: Sequence[Any]) -> Path:
     from pipelines.train_loop import train_worker
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)  # the driver's; `logging_config` is the workers'
-    machine = job.machine
+    machine, counts = job.machine, job.machine.worker_counts
     resources = {"CPU": machine.cpus_per_worker} | ({"GPU": 1} if machine.use_gpu else {})
     TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
-            num_workers=machine.num_workers, use_gpu=machine.use_gpu, resources_per_worker=resources
+            num_workers=(counts.least, counts.most) if counts.is_elastic else counts.least,
+            use_gpu=machine.use_gpu,
+            resources_per_worker=resources,
+            elastic_resize_monitor_interval_s=machine.resize_seconds,
         ),
         run_config=RayRunConfig(
             name=CHECKPOINTS,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import lcm
 
 from pipelines.checkpoint_mirror import check_mirror
 from pipelines.cluster import check_gpus_here
@@ -14,6 +15,7 @@ from pipelines.machine_config import MachineConfig
 from pipelines.plan import LATER, Plan
 from pipelines.remote_shards import check_cache
 from pipelines.run_config import RunConfig, build_tokenizer, validation_metric
+from pipelines.worker_counts import WorkerCounts
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.loader import data_order, open_shards
 from vlp.data.shards import ShardSet
@@ -87,18 +89,13 @@ def check_on_machine(config: RunConfig, machine: MachineConfig) -> None:
     Raises:
         ConfigError: names the keys and the nearest values that work.
     """
-    batch_size, num_workers = config.training.batch_size, max(1, machine.num_workers)
-    if batch_size % num_workers:
-        lower = batch_size - batch_size % num_workers
-        nearest = " or ".join(str(size) for size in (lower, lower + num_workers) if size)
-        raise ConfigError(
-            f"training.batch_size {batch_size} is not a multiple of machine.num_workers {num_workers}; "
-            f"set training.batch_size to {nearest}, or machine.num_workers to a divisor of {batch_size}"
-        )
-    share = batch_size // num_workers
+    batch_size, counts = config.training.batch_size, machine.worker_counts
+    if any(batch_size % count for count in counts):
+        raise ConfigError(_uneven(batch_size, counts))
+    share = batch_size // max(counts)
     if machine.batch_parts > share:
         raise ConfigError(
-            f"machine.batch_parts is {machine.batch_parts} and each of {num_workers} workers has {share} of "
+            f"machine.batch_parts is {machine.batch_parts} and each of {max(counts)} workers has {share} of "
             f"the {batch_size} pairs of training.batch_size: fewer than parts; "
             f"set machine.batch_parts to {share} at most"
         )
@@ -108,6 +105,26 @@ def check_on_machine(config: RunConfig, machine: MachineConfig) -> None:
             f"{config.name} trains; set evaluation.every_steps and a set of evaluation, or "
             "machine.keep_best_checkpoints to 0"
         )
+
+
+def _uneven(batch_size: int, counts: WorkerCounts) -> str:
+    """Says which numbers of workers do not divide a batch, and which batches they all divide."""
+    multiple = lcm(*counts)
+    lower = batch_size - batch_size % multiple
+    nearest = " or ".join(str(size) for size in (lower, lower + multiple) if size)
+    if not counts.is_elastic:
+        return (
+            f"training.batch_size {batch_size} is not a multiple of machine.num_workers {counts}; "
+            f"set training.batch_size to {nearest}, or machine.num_workers to a divisor of {batch_size}"
+        )
+    remainders = [
+        f"{batch_size} = {batch_size // n} x {n} + {batch_size % n}" for n in counts if batch_size % n
+    ]
+    return (
+        f"training.batch_size {batch_size} is not a multiple of every number in machine.num_workers "
+        f"{counts}: {', '.join(remainders[:3])}; set training.batch_size to {nearest}, multiples of "
+        f"{multiple}, or machine.num_workers to a range in which every number divides {batch_size}"
+    )
 
 
 def _check_num_samples(config: RunConfig, shards: ShardSet) -> None:

@@ -12,13 +12,20 @@ from pipelines.machine_config import MachineConfig
 from pipelines.stages import ending
 from vlp.data.folder import Folder
 
+FIRST_DELIVERY_SECONDS = 20.0  # loading MLflow would hold up what starts meanwhile: Ray, the first step
+
 Stage = Callable[..., dict[str, Any]]
 
 
 def tracked(machine: MachineConfig, *, experiment: str) -> Delivery:
     """Context in which the journals of an experiment are delivered to MLflow."""
     root = (machine.storage / "journals" / experiment).absolute()
-    return Delivery(root, tracking_uri=machine.mlflow_uri, experiment=experiment)
+    return Delivery(
+        root,
+        tracking_uri=machine.mlflow_uri,
+        experiment=experiment,
+        first_after_seconds=FIRST_DELIVERY_SECONDS,
+    )
 
 
 def standalone(

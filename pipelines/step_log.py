@@ -11,7 +11,7 @@ from pipelines.hints import Hints
 from pipelines.journal import Journal
 from pipelines.progress import Progress
 from pipelines.run_config import RunConfig
-from vlp.distributed import all_mean, is_main
+from vlp.distributed import all_mean, is_main, world_size
 
 
 def peak_memory_gib(device: torch.device) -> float:
@@ -57,6 +57,7 @@ class StepLog:
         values["samples_per_second"] = self.config.training.batch_size / step_seconds
         visible = self.config.image_encoder.num_patches * (1 - values["mask_ratio"])
         values["visible_patches_per_second"] = values["samples_per_second"] * visible
+        values["num_workers"] = world_size()
         values["peak_memory_gib"] = peak_memory_gib(metrics["loss"].device)
         if is_main():
             self.journal.metrics({f"train/{key}": value for key, value in values.items()}, step=done)

@@ -120,7 +120,7 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Best:
     journal = Journal((machine.storage / "journals" / config.name / label).absolute())
     journal.begin(name=config.name, tags=environment_tags() | {"stage": "sweep"})
     journal.params(flat_params(config))
-    trial_cpus = DRIVER_CPUS + max(1, machine.num_workers) * machine.cpus_per_worker
+    trial_cpus = DRIVER_CPUS + max(machine.worker_counts) * machine.cpus_per_worker
     connect(machine, min_cpus=trial_cpus, spare_cpus=1)
     with ending(journal):
         stages = Stages((machine.storage / pipeline.name).absolute(), journal)

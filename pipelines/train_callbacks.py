@@ -22,4 +22,6 @@ class AnnounceFailures(UserCallback):
                 # Ray Train would print a traceback of what is said in one line.
                 logging.disable(logging.ERROR)
                 raise type(error)(reason)  # ends the run: another attempt would come to the same
+            # An attempt that finds no room is made again; Ray Train would print its traceback each time.
+            logging.getLogger("ray.train").setLevel(logging.CRITICAL)
             print(f"[pretrain {self.name}] worker {rank} failed: {reason}", flush=True)

@@ -113,7 +113,7 @@ def _restore(job: TrainJob, state: TrainingState) -> None:
         return
     restore_training(chosen[0], state)
     if is_main():
-        print(f"going on from the checkpoint after step {state.step:,}", flush=True)
+        print(f"going on from the checkpoint after step {state.step:,}, workers: {world_size()}", flush=True)
 
 
 def _batches(

@@ -8,7 +8,6 @@ os.environ |= {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "RAY_AUTH_MODE": "disabled",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
     # Of the object store of these tests, which asks for any; Ray's processes inherit them.
     "AWS_ACCESS_KEY_ID": "tests",
     "AWS_SECRET_ACCESS_KEY": "tests",

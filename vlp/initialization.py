@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 
 from vlp.config import StrictConfig
@@ -91,6 +90,8 @@ def initialize(objective: Objective, weights: Weights, *, part: str) -> None:
 
 def _resize(positions: Tensor, like: Tensor) -> Tensor:
     """Positions of a class token and a square grid, for another grid: (1, 1 + N, D) -> (1, 1 + M, D)."""
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
     side = isqrt(like.shape[1] - 1)
     is_resizable = positions.ndim == 3 and isqrt(positions.shape[1] - 1) ** 2 + 1 == positions.shape[1]
     if positions.shape == like.shape or not is_resizable:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from timm.optim.lars import Lars
 from torch import nn
 
 from vlp.config import StrictConfig
-from vlp.encoders.blocks import BLOCKS
+from vlp.encoders.blocks import is_block
 from vlp.registry import Registry
 
 OPTIMIZERS = Registry()
@@ -79,6 +78,8 @@ class LARSConfig(OptimizerConfig):
     """Length of a step relative to the matrix, at a learning rate of 1."""
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        from timm.optim.lars import Lars
+
         for group in groups:
             group["always_adapt"] = not all(is_vector(parameter) for parameter in group["params"])
         momentum: Any = self.momentum  # timm says int
@@ -111,7 +112,7 @@ def learning_rate_scales(model: nn.Module, layer_decay: float) -> Iterator[tuple
         encoder = getattr(model, prefix, None)
         if encoder is None:
             continue
-        blocks = [name for name, module in encoder.named_modules() if isinstance(module, BLOCKS)]
+        blocks = [name for name, module in encoder.named_modules() if is_block(module)]
         layer = 0
         for name, _ in encoder.named_parameters():
             inside = next((i for i, block in enumerate(blocks) if name.startswith(f"{block}.")), None)

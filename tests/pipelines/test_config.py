@@ -154,6 +154,10 @@ MISTAKES = {
     "evaluation.shots=[5, 0]": ["command line", "evaluation.shots", "[5, 0]"],
     "evaluation.every_steps=0": ["command line", "evaluation.every_steps", "0"],
     "machine.cpus_per_worker=0": ["command line", "machine.cpus_per_worker", "0"],
+    "machine.num_workers=[4, 2]": ["command line", "machine.num_workers", "such as [2, 8]; got [4, 2]"],
+    "machine.num_workers=[0, 2]": ["command line", "machine.num_workers", "1 or more", "[0, 2]"],
+    "machine.num_workers=[2]": ["command line", "machine.num_workers", "got [2]"],
+    "machine.resize_seconds=-1": ["command line", "machine.resize_seconds", "-1"],
     "training.steps=[1": ["command line", "training.steps", "[1"],
     "conf/run/clipp.yaml": ["conf/run/clipp.yaml", "did you mean conf/run/clip.yaml?"],
     "nowhere/x.yaml": ["no such file", "nowhere/x.yaml"],
@@ -234,7 +238,7 @@ def test_a_mistake_in_a_pipeline_is_found_before_it_starts(argument: str) -> Non
 
 
 def test_a_config_as_plain_values_parses_to_itself() -> None:
-    machine = MachineConfig(storage=Path("x y"), num_workers=3, tracking_uri=None)
-    assert (
-        build(MachineConfig, Layers().add(yaml.safe_load(yaml.safe_dump(to_dict(machine))), "x")) == machine
-    )
+    for num_workers in (3, (2, 8)):
+        machine = MachineConfig(storage=Path("x y"), num_workers=num_workers, tracking_uri=None)
+        values = yaml.safe_load(yaml.safe_dump(to_dict(machine)))
+        assert build(MachineConfig, Layers().add(values, "x")) == machine

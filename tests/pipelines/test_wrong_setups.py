@@ -45,6 +45,16 @@ MISTAKES: dict[str, tuple[tuple[str, ...], list[str], list[str]]] = {
         ["training.batch_size=10", "machine.num_workers=4"],
         ["training.batch_size 10", "machine.num_workers 4", "set training.batch_size to 8 or 12"],
     ),
+    "batch not a multiple of every number of workers": (
+        ANYWHERE,
+        ["training.batch_size=10", "machine.num_workers=[1, 4]"],
+        ["machine.num_workers [1, 4]: 10 = 3 x 3 + 1, 10 = 2 x 4 + 2;", "batch_size to 12, multiples of 12"],
+    ),
+    "more parts than pairs of the most workers": (
+        ANYWHERE,
+        ["machine.batch_parts=5", "machine.num_workers=[1, 2]"],
+        ["machine.batch_parts is 5", "each of 2 workers has 4 of the 8 pairs", "to 4 at most"],
+    ),
     "more parts than pairs": (
         ANYWHERE,
         ["machine.batch_parts=5", "machine.num_workers=2"],
@@ -99,6 +109,11 @@ MISTAKES: dict[str, tuple[tuple[str, ...], list[str], list[str]]] = {
         ("pretrain", "run"),
         ["machine.use_gpu=true", "machine.num_workers=2"],
         ["machine.use_gpu", "machine.num_workers 2 needs 2 GPUs", "has 0", "or set machine.use_gpu=false"],
+    ),
+    "more of the least workers than GPUs": (
+        ("pretrain", "run"),
+        ["training.batch_size=12", "machine.use_gpu=true", "machine.num_workers=[2, 4]"],
+        ["machine.num_workers [2, 4] needs 2 GPUs", "has 0"],
     ),
 }
 CASES = [(kind, command) for kind, (commands, _, _) in MISTAKES.items() for command in commands]
@@ -184,6 +199,9 @@ def test_workers_that_a_cluster_has_no_room_for_are_refused_with_what_is_free(ra
     )
     ray.kill(busy)
     connect_for_training(MachineConfig(num_workers=total))
+    connect_for_training(MachineConfig(num_workers=(total, 2 * total)))
+    with pytest.raises(ConfigError, match="CPUs at once"):
+        connect_for_training(MachineConfig(num_workers=(total + 1, 2 * total)))
 
 
 def test_a_node_has_room_for_whole_workers() -> None:

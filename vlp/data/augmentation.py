@@ -1,14 +1,12 @@
 """What training sees of an image: a random part of it, mirrored and recoloured as the recipe says."""
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms import functional as tv
 
 from vlp.data.config import DataConfig, Interpolation
 from vlp.data.transforms import Box, EncodedImage, to_tensor
@@ -89,22 +87,25 @@ def augment(
         image = image.flip(-1)
     if augmentation.jitter is not None:
         image = change_colors(image, augmentation.jitter)
-    return tv.rgb_to_grayscale(image, num_output_channels=3) if augmentation.is_gray else image
+    if augmentation.is_gray:
+        from torchvision.transforms.functional import rgb_to_grayscale
+
+        return rgb_to_grayscale(image, num_output_channels=3)
+    return image
 
 
 def change_colors(image: Tensor, jitter: ColorJitter) -> Tensor:
     """Another brightness, contrast, saturation and hue: (3, H, W) uint8 -> the same."""
+    from torchvision.transforms import (
+        functional,
+    )  # takes 1.3 s, and only training that changes colours needs it
+
     picture = Image.fromarray(image.permute(1, 2, 0).numpy())  # Pillow changes a hue faster than torch does
     for change in jitter.order:
         if jitter.factors[change] != UNCHANGED[change]:
-            picture = CHANGES[change](picture, jitter.factors[change])
+            picture = getattr(functional, CHANGES[change])(picture, jitter.factors[change])
     return to_tensor(picture)
 
 
-CHANGES: tuple[Callable[[Any, float], Any], ...] = (
-    tv.adjust_brightness,
-    tv.adjust_contrast,
-    tv.adjust_saturation,
-    tv.adjust_hue,
-)
+CHANGES = ("adjust_brightness", "adjust_contrast", "adjust_saturation", "adjust_hue")  # of torchvision
 UNCHANGED = (1, 1, 1, 0)

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import timm.models.beit as timm_beit
 import torch
 import torch.nn.functional as F
-from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
 from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
@@ -49,6 +47,9 @@ class BEiT(ImageEncoder):
     """A class token, LayerScale, no key bias, and one table of relative positions for all blocks."""
 
     def __init__(self, config: BEiTConfig) -> None:
+        from timm.layers.patch_embed import PatchEmbed
+        from timm.models.beit import Block, RelativePositionBias
+
         super().__init__()
         self.config = config
         self.width = self.token_width = config.width
@@ -56,10 +57,10 @@ class BEiT(ImageEncoder):
         side = config.image_size // config.patch_size
         self.patch_embed = PatchEmbed(config.image_size, config.patch_size, embed_dim=config.width)
         self.class_token = nn.Parameter(torch.empty(1, 1, config.width))
-        self.relative_positions = timm_beit.RelativePositionBias((side, side), config.num_heads)
+        self.relative_positions = RelativePositionBias((side, side), config.num_heads)
         drop_rates = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
-            timm_beit.Block(
+            Block(
                 config.width,
                 config.num_heads,
                 qkv_bias=True,
@@ -111,6 +112,8 @@ class BEiT(ImageEncoder):
     @torch.no_grad()
     def _init_weights(self) -> None:
         """As the release: deeper blocks add less to the residual."""
+        from timm.models.beit import Block
+
         nn.init.trunc_normal_(self.class_token, std=0.02, a=-0.02, b=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
@@ -118,6 +121,6 @@ class BEiT(ImageEncoder):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for number, block in enumerate(self.blocks, 1):
-            assert isinstance(block, timm_beit.Block)
+            assert isinstance(block, Block)
             block.attn.proj.weight.div_(math.sqrt(2 * number))
             block.mlp.fc2.weight.div_(math.sqrt(2 * number))

@@ -3,17 +3,25 @@
 from functools import partial
 from typing import Literal
 
-import timm.models.beit as timm_beit
-import timm.models.swin_transformer as timm_swin
-import timm.models.vision_transformer as timm_vit
-from timm.layers.activations import QuickGELU
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-BLOCKS = (timm_vit.Block, timm_beit.Block, timm_swin.SwinTransformerBlock)
 Activation = Literal["gelu", "quick_gelu"]
 """`quick_gelu`, x * sigmoid(1.702 x), is for weights that were trained with it, such as OpenAI's CLIP."""
-ACTIVATIONS: dict[Activation, type[nn.Module]] = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
+
+
+def activation_layer(name: Activation) -> type[nn.Module]:
+    """What stands between the two layers of a block's MLP."""
+    from timm.layers.activations import QuickGELU
+
+    return {"gelu": nn.GELU, "quick_gelu": QuickGELU}[name]
+
+
+def is_block(module: nn.Module) -> bool:
+    """Whether a part of an encoder is one of its blocks."""
+    from timm.models import beit, swin_transformer, vision_transformer
+
+    return isinstance(module, vision_transformer.Block | beit.Block | swin_transformer.SwinTransformerBlock)
 
 
 def checkpoint_blocks(model: nn.Module) -> None:
@@ -22,7 +30,7 @@ def checkpoint_blocks(model: nn.Module) -> None:
     A forward pass more buys memory; no result changes, dropped paths included.
     """
     for module in model.modules():
-        if isinstance(module, BLOCKS):
+        if is_block(module):
             module.forward = partial(checkpoint, module.forward, use_reentrant=False)
 
 
@@ -33,5 +41,5 @@ def compile_blocks(model: nn.Module, *, backend: str = "inductor") -> None:
     blocks below are still at work.
     """
     for module in model.modules():
-        if isinstance(module, BLOCKS):
+        if is_block(module):
             module.compile(backend=backend)

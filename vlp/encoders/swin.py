@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor
 
 from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
@@ -56,6 +55,8 @@ class Swin(ImageEncoder):
     """Attention within windows, four times fewer states per stage; it always sees whole images."""
 
     def __init__(self, config: SwinConfig) -> None:
+        from timm.models.swin_transformer import SwinTransformer
+
         super().__init__()
         self.config = config
         self.token_width = config.width

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from vlp.config import StrictConfig
-from vlp.encoders.blocks import ACTIVATIONS, Activation
+from vlp.encoders.blocks import Activation, activation_layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +28,8 @@ class TextTransformer(nn.Module):
     """Reads as many tokens as the longest caption of the batch has; causal attention makes that exact."""
 
     def __init__(self, config: TextConfig, *, vocab_size: int, context_length: int) -> None:
+        from timm.models.vision_transformer import Block
+
         super().__init__()
         self.token_embed = nn.Embedding(vocab_size, config.width)
         self.positions = nn.Parameter(torch.empty(context_length, config.width))
@@ -38,7 +39,7 @@ class TextTransformer(nn.Module):
                 config.num_heads,
                 qkv_bias=True,
                 norm_layer=nn.LayerNorm,
-                act_layer=ACTIVATIONS[config.activation],
+                act_layer=activation_layer(config.activation),
             )
             for _ in range(config.depth)
         )

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
-import timm.models.vision_transformer as timm_vit
 import torch
 import torch.nn.functional as F
-from timm.layers.attention import Attention
 from torch import Tensor, nn
 
-from vlp.encoders.blocks import ACTIVATIONS, Activation
+from vlp.encoders.blocks import Activation, activation_layer
 from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
 from vlp.encoders.patches import patchify, sincos_positions, take
 from vlp.masking import MaskInputs, Slots
@@ -60,10 +58,12 @@ class VisionTransformer(ImageEncoder):
     positions: Tensor
 
     def __init__(self, config: ViTConfig) -> None:
+        from timm.models.vision_transformer import VisionTransformer as Trunk
+
         super().__init__()
         self.config = config
         self.width = self.token_width = config.width
-        trunk = timm_vit.VisionTransformer(
+        trunk = Trunk(
             img_size=config.image_size,
             patch_size=config.patch_size,
             embed_dim=config.width,
@@ -73,7 +73,7 @@ class VisionTransformer(ImageEncoder):
             global_pool="",
             pre_norm=config.pre_norm,
             norm_layer=partial(nn.LayerNorm, eps=config.norm_eps),  # pyright: ignore[reportArgumentType]
-            act_layer=ACTIVATIONS[config.activation],
+            act_layer=activation_layer(config.activation),
         )
         assert trunk.pos_embed is not None
         assert trunk.cls_token is not None
@@ -114,8 +114,11 @@ class VisionTransformer(ImageEncoder):
 
     def _class_attention(self, images: Tensor) -> Tensor:
         """The class token's attention to each patch in the last block, mean over heads: (B, N)."""
+        from timm.layers.attention import Attention
+        from timm.models.vision_transformer import Block
+
         *blocks, last = self.blocks
-        assert isinstance(last, timm_vit.Block)
+        assert isinstance(last, Block)
         x = self._first_states(self.embed(images))
         for block in blocks:
             x = block(x)

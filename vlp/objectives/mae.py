@@ -5,7 +5,6 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from vlp.encoders import ImageEncoder
@@ -48,6 +47,8 @@ class MAE(Objective):
     positions: Tensor
 
     def __init__(self, config: MAEConfig, image_encoder: ImageEncoder, mask: MaskStrategy) -> None:
+        from timm.models.vision_transformer import Block
+
         super().__init__()
         config.check(image_encoder.config, mask)
         self.config = config

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
-from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
 from vlp.config import StrictConfig
@@ -79,7 +78,9 @@ class InverseSwinHeadConfig(PredictionHeadConfig):
         output = pixel_shuffle_head(width, channels, scale // 8)
         return nn.Sequential(ChannelsLast(), *stages, nn.LayerNorm(width), ChannelsFirst(), output)
 
-    def _blocks(self, width: int, side: int, depth: int) -> list[SwinTransformerBlock]:
+    def _blocks(self, width: int, side: int, depth: int) -> list[nn.Module]:
+        from timm.models.swin_transformer import SwinTransformerBlock
+
         heads = max(1, width // 32)
         shift = self.window_size // 2
         return [

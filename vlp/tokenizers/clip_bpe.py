@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-import ftfy
 import regex
 from tokenizers.models import BPE
 
@@ -33,6 +32,8 @@ PARTS = regex.compile(
 def clean(caption: str) -> str:
     """Repair encoding, resolve HTML entities, collapse white space and lower the case."""
     if not (caption.isascii() and caption.isprintable() and "&" not in caption):
+        import ftfy  # takes 0.3 s, and many data sets have no such caption
+
         caption = html.unescape(html.unescape(ftfy.fix_text(caption)))  # neither changes printable ASCII
     return " ".join(caption.split()).lower()
 

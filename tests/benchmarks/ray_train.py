@@ -1,0 +1,117 @@
+"""Training steps per second under Ray Train, and of the same loop under torchrun.
+
+python tests/benchmarks/ray_train.py [--rounds 5] [--steps 100] [--workers 1 2]
+
+Both sides train the same run with gloo and one thread per worker, in turns. Ours is `vlp pretrain` with all
+that it does besides: Ray's processes, the journal and its delivery to MLflow. Those take about a tenth of a
+core, which workers miss where they are as many as the cores. The first steps, in which memory is allocated,
+are not counted.
+"""
+
+import argparse
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from harness import Result, report
+from runs.laptop_run import arguments, run_journal, step_times, write_shards
+
+from pipelines.config import absolute_paths, build, read_layers
+from pipelines.journal import Journal
+from pipelines.machine_config import split_machine
+from pipelines.run_config import RunConfig
+from pipelines.train_job import TrainJob
+
+WARM_UP_STEPS = 20
+WORKER = Path(__file__).parent / "runs" / "torchrun_worker.py"
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_worker_niceness": "0",  # as the peer's processes
+}
+
+
+def settings(steps: int) -> dict[str, Any]:
+    """Of the run that both sides train."""
+    every = {"log_every_steps": WARM_UP_STEPS // 2, "checkpoint_every_steps": steps}
+    return {"training.steps": steps} | {f"machine.{key}": value for key, value in every.items()}
+
+
+def execute(*command: Any) -> None:
+    """Run a command to its end."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
+
+
+def rate(journal: Journal) -> float:
+    """Steps per second after the warm-up."""
+    times = step_times(journal)
+    first, last = WARM_UP_STEPS, max(times)
+    return (last - first) / (times[last] - times[first])
+
+
+def under_ray_train(shards: Path, folder: Path, num_workers: int, steps: int) -> float:
+    """Steps per second of `vlp pretrain`."""
+    changes = settings(steps) | {"machine.num_workers": num_workers}
+    execute(sys.executable, "-m", "pipelines.cli", "pretrain", *arguments(shards, folder / "run", **changes))
+    return rate(run_journal(folder))
+
+
+def under_torchrun(shards: Path, folder: Path, num_workers: int, steps: int) -> float:
+    """Steps per second of the same loop."""
+    files = arguments(shards, folder / "run", **settings(steps))[:-2]  # without the output
+    layers, machine = split_machine(read_layers(files))
+    folder.mkdir()
+    journal = Journal(folder / "journal")
+    journal.begin(name="torchrun", tags={})
+    job = TrainJob(absolute_paths(build(RunConfig, layers)), machine, folder / "run", journal)
+    (folder / "job").write_bytes(pickle.dumps(job))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    execute(*torchrun, "--nproc-per-node", num_workers, WORKER, folder / "job")
+    return rate(journal)
+
+
+def compare(shards: Path, folder: Path, num_workers: int, options: argparse.Namespace) -> Result:
+    """Train by both in turns."""
+    sides = {"vlp": under_ray_train, "torchrun": under_torchrun}
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(options.rounds):
+        for side, train in sides.items():
+            run = folder / f"{side}-{num_workers}-{turn}"
+            rates[side].append(train(shards, run, num_workers, options.steps))
+            print(f"{num_workers} workers, {side:10} {rates[side][-1]:.3f} steps/s", flush=True)
+    return Result(
+        what=f"CLIP, width 128, depth 4, 64 px, batch 128, workers: {num_workers}",
+        unit="steps/s",
+        ours=rates["vlp"],
+        peer=rates["torchrun"],
+        peer_name="the same loop under torchrun",
+    )
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shards = write_shards(folder)
+        report("ray_train", [compare(shards, folder, count, options) for count in options.workers])
+
+
+if __name__ == "__main__":
+    main()
