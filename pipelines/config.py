@@ -36,7 +36,8 @@ class MachineConfig(StrictConfig):
     loader_workers: int = 0
     """Processes that decode images, per training worker."""
     data_workers: int = 2
-    """Actors that download and count, each on one CPU."""
+    """Ray actors that download and count, each on one CPU; 0 has processes of this machine do so, one per CPU
+    core, without Ray."""
     tracking_uri: str | None = None
     """MLflow server; None is a SQLite store in `storage`."""
     batch_parts: int = 1
@@ -68,7 +69,6 @@ class MachineConfig(StrictConfig):
             )
         for key in (
             "cpus_per_worker",
-            "data_workers",
             "batch_parts",
             "log_every_steps",
             "checkpoint_every_steps",
@@ -76,7 +76,7 @@ class MachineConfig(StrictConfig):
         ):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
-        for key in ("num_workers", "loader_workers", "keep_best_checkpoints"):
+        for key in ("num_workers", "data_workers", "loader_workers", "keep_best_checkpoints"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
         kept, saved = self.keep_every_steps, self.checkpoint_every_steps
