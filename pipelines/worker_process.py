@@ -2,7 +2,6 @@
 
 import io
 import pickle
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -44,7 +43,6 @@ def pack(worker: type, arguments: tuple[Any, ...]) -> bytes:
 
 def serve(connection: Connection) -> None:
     """Build the worker of the first message, and answer each row that follows."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, too, which ends its workers
 
     def call(method: str, *arguments: Any) -> Any:
         _send(connection, Request(method, arguments))

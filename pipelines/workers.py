@@ -32,7 +32,7 @@ class Workers(ABC):
 
     @abstractmethod
     def share(self, kind: type, **settings: Any) -> Call:
-        """Make an object of which there is only one; the result may be an argument of a worker."""
+        """Make the one object whose methods the workers of the next `map` may call, given as an argument."""
 
     @abstractmethod
     def map(self, worker: type, arguments: tuple[Any, ...], rows: Sequence[Row]) -> Generator[Row]:
@@ -81,7 +81,7 @@ class LocalProcesses(Workers):
     """As many processes as this one has CPU cores; what they share is in this one."""
 
     def __init__(self) -> None:
-        self.size = len(os.sched_getaffinity(0))
+        self.size = os.cpu_count() or 1
         self._shared: Call | None = None
 
     def share(self, kind: type, **settings: Any) -> Call:

@@ -66,7 +66,7 @@ class IngestShard:
         if attempt > MAX_ATTEMPTS:
             raise ChildProcessError(
                 f"shard {name} ended its process {MAX_ATTEMPTS} times, by lack of memory or a library that "
-                "crashes; lower machine.data_workers (not to 0), max_buffer_bytes or max_image_area"
+                "crashes; lower max_buffer_bytes or max_image_area, or set machine.data_workers=1"
             )
         rows = read_urls(self.output, name)
         with closing(Spool(self.output)) as spool, self._open_store(attempt) as store:
