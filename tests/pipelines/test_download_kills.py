@@ -195,9 +195,7 @@ def test_a_shard_that_always_kills_its_process_is_named_and_the_rest_is_kept(
 ) -> None:
     site.hooks["11.jpg"] = kill_client
     output = tmp_path / "shards"
-    with pytest.raises(
-        ConfigError, match=r"shard 00001 ended its process 3 times.* lower max_buffer_bytes"
-    ) as raised:
+    with pytest.raises(ConfigError, match=r"00001 ended its process 3 .* lower max_buffer_bytes") as raised:
         run(config, output)
     assert "\n" not in str(raised.value)
     assert not (output / "manifest.json").exists()
