@@ -1,6 +1,6 @@
 """The transforms of albumentations that img2dataset's resizer calls, with the same results, in OpenCV alone.
 
-To import albumentations takes as long as to resize 500 images, in every process, and 100 MB.
+To import albumentations takes every process half a second, in which it resizes 350 images, and 40 MB.
 """
 
 from collections.abc import Callable, Sequence
