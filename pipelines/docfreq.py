@@ -1,4 +1,4 @@
-"""Ray Data: the captions of shards to the document frequency of every token, and the count of every word.
+"""The captions of shards to the document frequency of every token, and the count of every word.
 
 What a shard contains is counted once, and kept as one file per tokenizer and one of words; the results are
 the sums. So they are exact, an interrupted stage goes on with what is missing, and a shard or tokenizer that
@@ -7,13 +7,13 @@ vocabulary of them.
 """
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import Any
 
-from pipelines.cluster import connect
 from pipelines.config import absolute_paths, check_name, fingerprint
 from pipelines.config_errors import ConfigError
 from pipelines.journal import Journal
@@ -21,6 +21,7 @@ from pipelines.machine_config import MachineConfig
 from pipelines.progress import Progress
 from pipelines.run_config import build_tokenizer
 from pipelines.shard_counts import CountShard, read_tokens, tokens_file, words_file
+from pipelines.workers import open_workers
 from vlp.config import StrictConfig
 from vlp.data.document_frequency import DocumentFrequency
 from vlp.data.folder import Folder, LocalFolder
@@ -132,21 +133,13 @@ def _count(
     todo = [shard for shard in shards if not is_counted(shard["tar_sha256"])]
     if not todo:
         return
-    connect(machine, min_cpus=1)
-    import ray.data
-
-    actors = ray.data.ActorPoolStrategy(min_size=1, max_size=min(machine.data_workers, len(todo)))
     items = [{key: shard[key] for key in ("name", "tar_sha256")} for shard in todo]
     tokenizers = [absolute_paths(tokenizer) for tokenizer in config.tables.values()]
-    counted = ray.data.from_items(items, override_num_blocks=len(items)).map(
-        CountShard,  # pyright: ignore[reportArgumentType]
-        fn_constructor_args=(Folder.at(config.shards).absolute(), tokenizers, parts.absolute()),
-        compute=actors,
-        num_cpus=1,
-    )
+    arguments = (Folder.at(config.shards).absolute(), tokenizers, parts.absolute())
     progress = Progress("docfreq", len(shards), "shards")
-    for done, _ in enumerate(counted.iter_rows(), start=len(shards) - len(todo) + 1):
-        progress.update(done)
+    with closing(open_workers(machine).map(CountShard, arguments, items)) as counted:
+        for done, _ in enumerate(counted, start=len(shards) - len(todo) + 1):
+            progress.update(done)
 
 
 def _summarize(

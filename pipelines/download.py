@@ -1,14 +1,13 @@
-"""Ray Data: a URL list to shards of images and captions, with img2dataset's options, layout and resizer.
+"""A URL list to shards of images and captions, with img2dataset's options, layout and resizer.
 
-A shard is the unit of work: it is fetched, resized and written by one actor, and exists whole or not at
+A shard is the unit of work: it is fetched, resized and written by one worker, and exists whole or not at
 all. What is committed is what is done, so a stage that was interrupted goes on with the missing shards, and
 the bytes of every shard are those of an undisturbed run.
 """
 
 import itertools
 import json
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.cluster import connect
 from pipelines.config import fingerprint, to_dict
 from pipelines.config_errors import ConfigError
 from pipelines.ingest.duplicates import drop, find_duplicates
@@ -32,6 +30,7 @@ from pipelines.ingest.url_list import Columns, file_digest, read_url_list
 from pipelines.ingest.worker import IngestShard
 from pipelines.journal import Journal
 from pipelines.machine_config import MachineConfig
+from pipelines.workers import open_workers
 from vlp.data.folder import Folder, LocalFolder
 from vlp.data.shards import MANIFEST, read_manifest, set_digest
 
@@ -123,21 +122,18 @@ def _make_shards(
         done = len(current.shards) - len(todo)
         print(f"[download] {done:,} of {len(current.shards):,} shards are there already", flush=True)
     made = read_all_stats(output, sorted(set(current.shards) - set(todo)))
-    connect(machine, min_cpus=1)
-    import ray
-
-    actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board)
-    board = actor.remote(floor=config.min_success_rate, window=config.success_window)
-    num_workers = min(machine.data_workers, len(todo))
-    worker = (config, output.absolute(), num_workers, partial(_report, board), partial(_begin, board))
+    workers = open_workers(machine)
+    board = workers.share(Board, floor=config.min_success_rate, window=config.success_window)
+    num_workers = min(workers.size, len(todo))
+    arguments = (config, output.absolute(), num_workers, partial(board, "report"), partial(board, "begin"))
     monitor = Monitor(
-        lambda: ray.get(board.outcomes.remote()),
+        partial(board, "outcomes"),
         before=count_outcomes(made) - current.retried(output, todo),
         num_requests=sum(stats["count"] for stats in made),
         total=current.num_urls,
         journal=journal,
     )
-    with monitor, closing(_map(IngestShard, worker, [{"name": name} for name in todo], num_workers)) as rows:
+    with monitor, closing(workers.map(IngestShard, arguments, [{"name": name} for name in todo])) as rows:
         for row in rows:
             check_lock()
             if row["failure"]:
@@ -145,19 +141,7 @@ def _make_shards(
                     f"{output}: {row['failure']}; once that is mended, the same command goes on from here"
                 )
             if not row["stats"]:
-                raise ConfigError(f"download stopped: {ray.get(board.problem.remote())}")
-
-
-def _report(board: Any, name: str, outcomes: Counter[str]) -> bool:
-    import ray
-
-    return ray.get(board.report.remote(name, outcomes))
-
-
-def _begin(board: Any, name: str) -> int:
-    import ray
-
-    return ray.get(board.begin.remote(name))
+                raise ConfigError(f"download stopped: {board('problem')}")
 
 
 class _DropDuplicates:
@@ -176,28 +160,11 @@ def _drop_duplicates(config: DownloadConfig, output: Folder, current: Plan, mach
     drops = find_duplicates(output, current.shards, near=near, max_bytes=config.max_grouping_bytes)
     if not drops:
         return
-    connect(machine, min_cpus=1)
-    num_workers = min(machine.data_workers, len(drops))
     rows = [{"name": name, "drops": json.dumps(keys)} for name, keys in drops.items()]
-    for _ in _map(_DropDuplicates, (output.absolute(),), rows, num_workers):
+    for _ in open_workers(machine).map(_DropDuplicates, (output.absolute(),), rows):
         pass
     num_images = sum(map(len, drops.values()))
     print(f"[download] dropped {num_images:,} duplicates from {len(drops):,} shards", flush=True)
-
-
-def _map(
-    worker: type, arguments: tuple[Any, ...], rows: list[dict[str, str]], num_workers: int
-) -> Generator[dict[str, Any]]:
-    """What actors make of each row, as it comes."""
-    import ray.data
-
-    results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        worker,
-        fn_constructor_args=arguments,
-        compute=ray.data.ActorPoolStrategy(size=num_workers),
-        num_cpus=1,
-    )
-    yield from results.iter_rows()
 
 
 def _finish(output: Folder, current: Plan, journal: Journal) -> dict[str, Any]:

@@ -35,7 +35,8 @@ class MachineConfig(StrictConfig):
     loader_workers: int = 0
     """Processes that decode images, per training worker."""
     data_workers: int = 2
-    """Actors that download and count, each on one CPU."""
+    """Ray actors that download and count, each on one CPU; 0 has processes of this machine do so, one per CPU
+    core, without Ray."""
     tracking_uri: str | None = None
     """MLflow server; None is a SQLite store in `storage`."""
     batch_parts: int = 1
@@ -70,7 +71,6 @@ class MachineConfig(StrictConfig):
             )
         for key in (
             "cpus_per_worker",
-            "data_workers",
             "batch_parts",
             "log_every_steps",
             "checkpoint_every_steps",
@@ -79,7 +79,13 @@ class MachineConfig(StrictConfig):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
         WorkerCounts.of(self.num_workers)
-        for key in ("resize_seconds", "validation_workers", "loader_workers", "keep_best_checkpoints"):
+        for key in (
+            "resize_seconds",
+            "validation_workers",
+            "loader_workers",
+            "data_workers",
+            "keep_best_checkpoints",
+        ):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
         if self.validation_workers and not self.worker_counts.most:

@@ -1,4 +1,4 @@
-"""What the captions of one shard contain, counted by a Ray actor: one file per tokenizer, and one of words.
+"""What the captions of one shard contain, counted by a worker: one file per tokenizer, and one of words.
 
 Each file exists whole or not at all; what is there is not counted again.
 """

@@ -1,14 +1,15 @@
-"""Ray Data: tars that img2dataset or webdataset wrote to a folder of shards, without copying them."""
+"""Tars that img2dataset or webdataset wrote to a folder of shards, without copying them."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from pipelines.cluster import connect
 from pipelines.config_errors import ConfigError
 from pipelines.machine_config import MachineConfig
 from pipelines.progress import Progress
+from pipelines.workers import open_workers
 from vlp.data.indexing import index_shard, index_shards, list_tars, read_stats
 
 
@@ -33,7 +34,7 @@ def index(folder: Path, *, machine: MachineConfig) -> dict[str, Any]:
 
 
 class IndexTar:
-    """What a Ray actor does with one tar."""
+    """What a worker does with one tar."""
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
         """The failure of what is no fault of the tar, or nothing."""
@@ -45,20 +46,13 @@ class IndexTar:
 
 
 def _index_tars(tars: list[Path], machine: MachineConfig, *, num_tars: int) -> None:
-    connect(machine, min_cpus=1)
-    import ray.data
-
     items = [{"tar": str(tar.absolute())} for tar in tars]
-    indexed = ray.data.from_items(items, override_num_blocks=len(items)).map(
-        IndexTar,  # pyright: ignore[reportArgumentType]
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(machine.data_workers, len(tars))),
-        num_cpus=1,
-    )
     progress = Progress("index", num_tars, "tars")
-    for done, row in enumerate(indexed.iter_rows(), start=num_tars - len(tars) + 1):
-        if row["failure"]:
-            raise ValueError(row["failure"])
-        progress.update(done)
+    with closing(open_workers(machine).map(IndexTar, (), items)) as indexed:
+        for done, row in enumerate(indexed, start=num_tars - len(tars) + 1):
+            if row["failure"]:
+                raise ValueError(row["failure"])
+            progress.update(done)
 
 
 def _check_writable(folder: Path) -> None:

@@ -1,10 +1,8 @@
 """An `ImageStore` in a process of its own: an image that its decoder dies of costs that process alone."""
 
-import os
-import subprocess
-import sys
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 
+from pipelines.child_process import ChildProcess
 from pipelines.ingest.image import ImageStore
 from pipelines.ingest.outcome import Download, StoredImage
 from pipelines.ingest.settings import DownloadConfig
@@ -20,7 +18,7 @@ class IsolatedImageStore:
 
     def __init__(self, config: DownloadConfig) -> None:
         self.config = config
-        self._child: tuple[subprocess.Popen[bytes], Connection] | None = None
+        self._child: ChildProcess | None = None
         self._fatal_in_a_row = 0
 
     def __call__(self, download: Download) -> StoredImage:
@@ -32,11 +30,11 @@ class IsolatedImageStore:
         if download.body is None:
             return StoredImage(download.outcome, download.error)
         for _ in range(TRIES):
-            connection = self._connect()
+            child = self._start()
             try:
-                connection.send(download)
-                stored: StoredImage = connection.recv()
-            except (EOFError, ConnectionError):
+                child.send(download)
+                stored: StoredImage = child.receive()
+            except EOFError:
                 self.close()
                 continue
             self._fatal_in_a_row = 0
@@ -49,30 +47,20 @@ class IsolatedImageStore:
     def close(self) -> None:
         """End the process."""
         if self._child is not None:
-            process, connection = self._child
-            connection.close()
-            process.kill()
-            process.wait()
+            self._child.kill()
             self._child = None
 
-    def _connect(self) -> Connection:
-        """The connection to a process that is ready, started now if there is none."""
+    def _start(self) -> ChildProcess:
+        """A process that is ready, started now if there is none."""
         if self._child is None:
-            connection, other_end = Pipe()
-            with other_end:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", __name__, str(other_end.fileno())],
-                    pass_fds=[other_end.fileno()],
-                    env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-                )
-            self._child = (process, connection)
+            self._child = ChildProcess(__name__)
             try:
-                connection.send(self.config)
-                connection.recv()
-            except (EOFError, ConnectionError) as error:
+                self._child.send(self.config)
+                self._child.receive()
+            except EOFError as error:
                 self.close()
                 raise OSError("the process that decodes images does not start") from error
-        return self._child[1]
+        return self._child
 
 
 def serve(connection: Connection) -> None:
@@ -85,7 +73,3 @@ def serve(connection: Connection) -> None:
         except EOFError:
             return
         connection.send(store(download))
-
-
-if __name__ == "__main__":
-    serve(Connection(int(sys.argv[1])))

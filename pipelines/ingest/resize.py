@@ -2,11 +2,11 @@
 
 import importlib.util
 import io
-import os
-from contextlib import nullcontext
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import cv2
@@ -14,6 +14,7 @@ import numpy as np
 
 from pipelines.ingest.outcome import Failure
 from pipelines.ingest.settings import DownloadConfig
+from pipelines.ingest.transforms import ALBUMENTATIONS
 
 REDUCED = {
     ("RGB", 2): cv2.IMREAD_REDUCED_COLOR_2,
@@ -100,22 +101,28 @@ def _decoded(body: bytes, flags: int) -> bytes:
     return cv2.imencode(".pgm" if pixels.ndim == 2 else ".ppm", pixels)[1].tobytes()
 
 
+@cache
 def _resizer_module() -> Any:
     """img2dataset's resizer alone: the package as a whole imports torch, pandas and wandb."""
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it imports a library that phones home
     package: Any = importlib.util.find_spec("img2dataset")
     file = Path(package.submodule_search_locations[0]) / "resizer.py"
     spec: Any = importlib.util.spec_from_file_location("img2dataset_resizer", file)
     module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with _instead_of("albumentations", ALBUMENTATIONS):
+        spec.loader.exec_module(module)
     # It would point stdout and stderr of the whole process elsewhere for every image.
     module.SuppressStdoutStderr = nullcontext
-    # It would build its transforms anew for every image: a tenth of the time.
-    transforms = module.A
-    module.A = SimpleNamespace(
-        SmallestMaxSize=cache(transforms.SmallestMaxSize),
-        LongestMaxSize=cache(transforms.LongestMaxSize),
-        CenterCrop=cache(transforms.CenterCrop),
-        PadIfNeeded=transforms.PadIfNeeded,
-    )
     return module
+
+
+@contextmanager
+def _instead_of(module: str, stand_in: Any) -> Iterator[None]:
+    """Context in which an import gives something else."""
+    imported = sys.modules.get(module)
+    sys.modules[module] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+        if imported is not None:
+            sys.modules[module] = imported

@@ -1,10 +1,8 @@
 """One shard: its tar, its index and its counts, each written whole or not at all."""
 
 import hashlib
-import io
 import json
 import os
-import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.ingest.outcome import RESIZE_FAILURES, SUCCESS, StoredImage
+from pipelines.ingest.tar import TarWriter
 from vlp.data.folder import Folder
 from vlp.data.index_schema import INDEX_SCHEMA
 
@@ -134,33 +133,23 @@ def _examples(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, str]]]
 
 def _write_tar(stream: BinaryIO, shard: str, samples: Iterable[Sample]) -> list[dict[str, Any]]:
     rows = []
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for sample in samples:
-            row = _describe(sample) | {"shard": shard}
-            place = {}
-            if sample.image.encoded is not None:
-                place = _add_sample(tar, stream, sample, row)
-            rows.append(row | place | {"dhash": sample.image.dhash})
+    tar = TarWriter(stream)
+    for sample in samples:
+        row = _describe(sample) | {"shard": shard}
+        place = {}
+        if sample.image.encoded is not None:
+            place = _add_sample(tar, sample.key, sample.image.encoded, row)
+        rows.append(row | place | {"dhash": sample.image.dhash})
+    tar.close()
     return rows
 
 
-def _add_sample(
-    tar: tarfile.TarFile, stream: BinaryIO, sample: Sample, row: dict[str, Any]
-) -> dict[str, int]:
+def _add_sample(tar: TarWriter, key: str, encoded: bytes, row: dict[str, Any]) -> dict[str, int]:
     """Add the members of one sample; where its image lies in the tar."""
-    encoded = sample.image.encoded or b""
-    _add(tar, f"{sample.key}.jpg", encoded)
-    padding = -len(encoded) % tarfile.BLOCKSIZE
-    offset = stream.tell() - padding - len(encoded)
-    _add(tar, f"{sample.key}.txt", row["caption"].encode())
-    _add(tar, f"{sample.key}.json", json.dumps(row, ensure_ascii=False).encode())
+    offset = tar.add(f"{key}.jpg", encoded)
+    tar.add(f"{key}.txt", row["caption"].encode())
+    tar.add(f"{key}.json", json.dumps(row, ensure_ascii=False).encode())
     return {"image_offset": offset, "image_size": len(encoded)}
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    info = tarfile.TarInfo(name)  # time, owner and mode keep their defaults: equal bytes on every run
-    info.size = len(content)
-    tar.addfile(info, io.BytesIO(content))
 
 
 def _describe(sample: Sample) -> dict[str, Any]:

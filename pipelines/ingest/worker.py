@@ -1,4 +1,4 @@
-"""An actor that turns the URLs of a shard into the shard."""
+"""A worker that turns the URLs of a shard into the shard."""
 
 import json
 import time
@@ -66,7 +66,7 @@ class IngestShard:
         if attempt > MAX_ATTEMPTS:
             raise ChildProcessError(
                 f"shard {name} ended its process {MAX_ATTEMPTS} times, by lack of memory or a library that "
-                "crashes; lower machine.data_workers, max_buffer_bytes or max_image_area"
+                "crashes; lower max_buffer_bytes or max_image_area, or set machine.data_workers=1"
             )
         rows = read_urls(self.output, name)
         with closing(Spool(self.output)) as spool, self._open_store(attempt) as store:

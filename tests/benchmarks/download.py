@@ -2,10 +2,10 @@
 
     python tests/benchmarks/download.py [--images 4000] [--rounds 3]
 
-A server in a process of its own serves generated JPEG images of about 470 x 400 pixels from memory. Both
-commands run with two processes and the same number of threads, in turn, each into an empty folder. Two
-rates are compared: from the first request that the server sees to the last shard on disk, and of the whole
-command, start-up included.
+A server in a process of its own serves generated JPEG images of about 470 x 400 pixels from memory. Our
+command, with Ray and without, and img2dataset's run in turn with the same number of threads, each into an
+empty folder and with two processes; without Ray there is one per core. Two rates are compared: from the first
+request that the server sees to the last shard on disk, and of the whole command, start-up included.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from harness import Result, report
 from image_server import ImageServer, serve
 
 SHARD_SIZE, THREADS, PROCESSES = 500, 32, 2
+PEER = "img2dataset"
 ENVIRONMENT = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "RAY_AUTH_MODE": "disabled",
@@ -54,8 +56,8 @@ def make_images(count: int) -> dict[str, bytes]:
     return images
 
 
-def vlp_command(url_list: Path, output: Path) -> list[str]:
-    """`vlp download` with the options of the comparison."""
+def vlp_command(url_list: Path, output: Path, *, data_workers: int = PROCESSES) -> list[str]:
+    """`vlp download` with the options of the comparison; with Ray's actors, or 0 of them for none of Ray."""
     settings = {
         "url_list": url_list,
         "image_size": 256,
@@ -66,7 +68,7 @@ def vlp_command(url_list: Path, output: Path) -> list[str]:
         "host_concurrency": THREADS * PROCESSES,
         "retries": 0,
         "allowed_networks": "[127.0.0.0/8]",
-        "machine.data_workers": PROCESSES,
+        "machine.data_workers": data_workers,
         "machine.storage": output.parent / "results",
     }
     arguments = [f"{key}={value}" for key, value in settings.items()]
@@ -120,28 +122,39 @@ def measure(command: list[str], output: Path, server: ImageServer) -> Run:
 
 
 def compare(folder: Path, server: ImageServer, rounds: int) -> list[Result]:
-    """Run both commands in turn."""
-    commands = {"vlp": vlp_command, "img2dataset": img2dataset_command}
+    """Run all commands in turn."""
+    commands = {
+        "with Ray": vlp_command,
+        "without Ray": partial(vlp_command, data_workers=0),
+        PEER: img2dataset_command,
+    }
     runs: dict[str, list[Run]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, command in commands.items():
             output = folder / f"shards-{name}"
             runs[name].append(measure(command(folder / "urls.parquet", output), output, server))
             print(f"{name:12} {runs[name][-1]}", flush=True)
-        if runs["vlp"][-1].outcomes != runs["img2dataset"][-1].outcomes:
+        if len({frozenset(each[-1].outcomes.items()) for each in runs.values()}) > 1:
             raise RuntimeError("the outcomes differ")
-    count = runs["vlp"][-1].outcomes.total()
-    rates = {name: [run.images_per_second for run in runs[name]] for name in commands}
-    whole = {name: [count / run.seconds for run in runs[name]] for name in commands}
+    return [result for name in commands if name != PEER for result in results(name, runs[name], runs[PEER])]
+
+
+def results(name: str, ours: list[Run], peers: list[Run]) -> list[Result]:
+    """Both rates of one of our commands."""
     settings = {"unit": "images/s", "peer_name": "img2dataset's command"}
     return [
         Result(
-            what="first request to last shard",
-            ours=rates["vlp"],
-            peer=rates["img2dataset"],
+            what=f"first request to last shard, {name}",
+            ours=[run.images_per_second for run in ours],
+            peer=[run.images_per_second for run in peers],
             **settings,
         ),
-        Result(what="whole command", ours=whole["vlp"], peer=whole["img2dataset"], **settings),
+        Result(
+            what=f"whole command, {name}",
+            ours=[run.outcomes.total() / run.seconds for run in ours],
+            peer=[run.outcomes.total() / run.seconds for run in peers],
+            **settings,
+        ),
     ]
 
 

@@ -2,8 +2,9 @@
 
     python tests/benchmarks/download_restart.py [--urls 100000]
 
-The figure is the time from the command to its first new request. A shard is stored whole or not at all, so
-no URL of a stored shard is asked for again; those of the shards that were being made are, and are counted.
+The figure is the time from the command to its first new request, with Ray and without. A shard is stored
+whole or not at all, so no URL of a stored shard is asked for again; those of the shards that were being made
+are, and are counted.
 """
 
 import argparse
@@ -25,14 +26,14 @@ from image_server import ImageServer, serve
 SHARD_SIZE = 1000
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path, data_workers: int) -> subprocess.Popen[bytes]:
     """`vlp download` as a process group of its own."""
     settings = {
         "url_list": folder / "urls.parquet",
         "image_size": 32,
         "number_sample_per_shard": SHARD_SIZE,
         "allowed_networks": "[127.0.0.0/8]",
-        "machine.data_workers": 2,
+        "machine.data_workers": data_workers,
         "machine.storage": folder / "results",
     }
     command = [sys.executable, "-m", "pipelines.cli", "download", *(f"{k}={v}" for k, v in settings.items())]
@@ -57,9 +58,9 @@ def wait_for_quiet(server: ImageServer) -> None:
         time.sleep(3)
 
 
-def measure(folder: Path, server: ImageServer, num_urls: int) -> list[Result]:
+def measure(folder: Path, server: ImageServer, num_urls: int, data_workers: int) -> list[Result]:
     """Kill at half, start again, and look at what the server saw."""
-    driver = start(folder)
+    driver = start(folder, data_workers)
     while len(stored(folder)) < num_urls // SHARD_SIZE // 2:
         time.sleep(0.05)
         if driver.poll() is not None:
@@ -70,20 +71,21 @@ def measure(folder: Path, server: ImageServer, num_urls: int) -> list[Result]:
     before = {f"/{int(name):05d}/" for name in stored(folder)}
     server.reset()
     started = time.time()
-    if start(folder).wait():
+    if start(folder, data_workers).wait():
         raise RuntimeError((folder / "log.txt").read_text())
     status = server.status()
     again = [path for path in status.repeated if path[:7] in before]
+    mode = "with Ray" if data_workers else "without Ray"
     note = f"{len(before) * SHARD_SIZE:,} URLs were stored, {len(again)} of them asked for again"
     return [
         Result(
-            what="restart to the first new request",
+            what=f"restart to the first new request, {mode}",
             unit="s",
             ours=[status.first_request - started],
             note=note,
         ),
         Result(
-            what="asked for twice, as their shards were being made",
+            what=f"asked for twice, as their shards were being made, {mode}",
             unit="URLs",
             ours=[len(status.repeated) - len(again)],
         ),
@@ -97,12 +99,17 @@ def main() -> None:
     num_urls = parser.parse_args().urls
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     image = cv2.imencode(".jpg", pixels)[1].tobytes()
+    results = [result for workers in (2, 0) for result in restart(image, num_urls, data_workers=workers)]
+    report("download_restart", results)
+
+
+def restart(image: bytes, num_urls: int, *, data_workers: int) -> list[Result]:
+    """All of it in a folder of its own, from a server of its own."""
     with tempfile.TemporaryDirectory() as name, serve({"*": image}) as server:
         urls = [f"{server.url}/{i // SHARD_SIZE:05d}/{i % SHARD_SIZE}.jpg" for i in range(num_urls)]
-        pq.write_table(
-            pa.table({"url": urls, "caption": ["a picture"] * num_urls}), Path(name) / "urls.parquet"
-        )
-        report("download_restart", measure(Path(name), server, num_urls))
+        table = pa.table({"url": urls, "caption": ["a picture"] * num_urls})
+        pq.write_table(table, Path(name) / "urls.parquet")
+        return measure(Path(name), server, num_urls, data_workers)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,14 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", params=[2, 0], ids=["ray", "local"])
+def data_workers(request: pytest.FixtureRequest) -> int:
+    """`machine.data_workers` for actors of Ray, and for processes of this machine without it."""
+    if request.param:
+        request.getfixturevalue("ray_cluster")
+    return request.param
+
+
 MakeShards = Callable[[Path, Sequence[list[str]]], Path]
 
 

@@ -41,11 +41,11 @@ def counted(
     return shards, folder / "out"
 
 
-def count(shards: Path, output: Path, **settings: Any) -> dict[str, Any]:
+def count(shards: Path, output: Path, *, workers: int = 2, **settings: Any) -> dict[str, Any]:
     journal = Journal(output.parent / "journal")
     journal.begin(name="docfreq", tags={})
     config = DocfreqConfig(shards=shards, **settings)
-    return docfreq(config, output, machine=MachineConfig(), journal=journal)
+    return docfreq(config, output, machine=MachineConfig(data_workers=workers), journal=journal)
 
 
 def spoil_indices(shards: Path) -> None:
@@ -75,6 +75,15 @@ def test_words_are_counted_beside_and_make_a_vocabulary(counted: tuple[Path, Pat
         [tokenizer.token_of(i) for i in ids] for ids in tokenizer.token_ids(["Red dogs' PHOTO, a circle"])
     ]
     assert names == [["red", "dog", "a", "circle"]]
+
+
+def test_without_ray_the_files_are_the_same(counted: tuple[Path, Path], tmp_path: Path) -> None:
+    shards, output = counted
+    count(shards, tmp_path / "out", workers=0)
+    files = {file.name for file in output.iterdir() if file.is_file()}
+    assert len(files) == 6
+    for file in files:
+        assert (tmp_path / "out" / file).read_bytes() == (output / file).read_bytes()
 
 
 def test_only_the_shard_whose_counts_are_missing_is_counted_again(counted: tuple[Path, Path]) -> None:

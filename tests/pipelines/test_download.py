@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +48,7 @@ def _server(tiny_world: Path) -> Iterator[None]:
         yield
 
 
-def run(url_list: Path, output: Path, **settings: Any) -> dict[str, Any]:
+def run(url_list: Path, output: Path, *, workers: int = 2, **settings: Any) -> dict[str, Any]:
     config = DownloadConfig(
         url_list=url_list,
         number_sample_per_shard=10,
@@ -56,13 +58,13 @@ def run(url_list: Path, output: Path, **settings: Any) -> dict[str, Any]:
     )
     journal = Journal(output.parent / f"journal-{output.name}")
     journal.begin(name="download", tags={})
-    return download(config, output, machine=MachineConfig(data_workers=2), journal=journal)
+    return download(config, output, machine=MachineConfig(data_workers=workers), journal=journal)
 
 
 @pytest.fixture(scope="module")
-def downloaded(ray_cluster: None, url_list: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def downloaded(data_workers: int, url_list: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("downloaded") / "shards"
-    run(url_list, output)
+    run(url_list, output, workers=data_workers)
     return output
 
 
@@ -172,13 +174,15 @@ def test_an_impossible_setting_is_named(key: str) -> None:
         DownloadConfig(url_list=Path("x"), **{key: MISTAKES[key]})
 
 
-def test_another_folder_gets_the_same_bytes(downloaded: Path, url_list: Path, tmp_path: Path) -> None:
-    run(url_list, tmp_path / "again")
+def test_another_folder_gets_the_same_bytes_with_and_without_ray(
+    downloaded: Path, url_list: Path, tmp_path: Path
+) -> None:
+    run(url_list, tmp_path / "again", workers=0)
     assert digests(tmp_path / "again") == digests(downloaded)
 
 
 def test_what_was_not_committed_is_made_again_and_what_was_is_not_touched(
-    downloaded: Path, url_list: Path, tmp_path: Path
+    data_workers: int, downloaded: Path, url_list: Path
 ) -> None:
     """A shard whose commit file is missing, with half a tar, and the leftovers of a killed writer."""
     before = digests(downloaded)
@@ -188,7 +192,7 @@ def test_what_was_not_committed_is_made_again_and_what_was_is_not_touched(
     (downloaded / "00001.tar.dead.tmp").write_bytes(b"half")
     committed = [*downloaded.glob("00000*"), *downloaded.glob("00002*")]
     places = {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in committed}
-    run(url_list, downloaded)
+    run(url_list, downloaded, workers=data_workers)
     assert digests(downloaded) == before
     assert {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in committed} == places
 
@@ -230,3 +234,23 @@ def test_a_list_without_the_columns_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no column 'url'"):
         run(tmp_path / "urls.csv", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+COMMAND = """
+import sys
+from pipelines.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print("imported:", *sorted({"ray", "torch", "albumentations", "img2dataset"} & set(sys.modules)))
+"""
+
+
+def test_without_workers_of_ray_nothing_of_it_is_imported(url_list: Path, tmp_path: Path) -> None:
+    settings = {"url_list": url_list, "allowed_networks": "[127.0.0.0/8]", "machine.data_workers": 0}
+    settings["machine.storage"] = tmp_path / "results"
+    arguments = [f"{key}={value}" for key, value in settings.items()]
+    command = [sys.executable, "-c", COMMAND, "download", *arguments, "-o", str(tmp_path / "shards")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "imported:"

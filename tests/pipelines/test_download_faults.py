@@ -42,11 +42,11 @@ Run = Callable[[DownloadConfig, Path], dict[str, Any]]
 
 
 @pytest.fixture
-def run(ray_cluster: None, tmp_path: Path) -> Run:
+def run(data_workers: int, tmp_path: Path) -> Run:
     def run(config: DownloadConfig, output: Path) -> dict[str, Any]:
         journal = Journal(tmp_path / "journal")
         journal.begin(name="download", tags={})
-        return download(config, output, machine=MachineConfig(data_workers=2), journal=journal)
+        return download(config, output, machine=MachineConfig(data_workers=data_workers), journal=journal)
 
     return run
 

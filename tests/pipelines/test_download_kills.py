@@ -117,11 +117,11 @@ Run = Callable[[DownloadConfig, Path], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def run(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(data_workers: int, tmp_path_factory: pytest.TempPathFactory) -> Run:
     def run(config: DownloadConfig, output: Path) -> dict[str, Any]:
         journal = Journal(tmp_path_factory.mktemp("journal"))
         journal.begin(name="download", tags={})
-        return download(config, output, machine=MachineConfig(data_workers=2), journal=journal)
+        return download(config, output, machine=MachineConfig(data_workers=data_workers), journal=journal)
 
     return run
 
@@ -173,8 +173,16 @@ def kill_board(port: int) -> None:
 
 @pytest.mark.parametrize("kill", [kill_client, kill_board], ids=["worker", "board"])
 def test_a_process_that_is_killed_in_a_shard_changes_no_byte(
-    kill: Hook, run: Run, site: Site, config: DownloadConfig, calm: Path, tmp_path: Path
+    kill: Hook,
+    data_workers: int,
+    run: Run,
+    site: Site,
+    config: DownloadConfig,
+    calm: Path,
+    tmp_path: Path,
 ) -> None:
+    if kill is kill_board and not data_workers:
+        pytest.skip("the board is in the driver")
     site.hooks["11.jpg"] = once(kill)
     run(config, tmp_path / "stormy")
     assert digests(tmp_path / "stormy") == digests(calm)
@@ -187,13 +195,47 @@ def test_a_shard_that_always_kills_its_process_is_named_and_the_rest_is_kept(
 ) -> None:
     site.hooks["11.jpg"] = kill_client
     output = tmp_path / "shards"
-    with pytest.raises(ConfigError, match=r"shard 00001 ended its process 3 times.* lower machine") as raised:
+    with pytest.raises(ConfigError, match=r"00001 ended its process 3 .* lower max_buffer_bytes") as raised:
         run(config, output)
     assert "\n" not in str(raised.value)
     assert not (output / "manifest.json").exists()
     site.hooks.clear()
     run(config, output)
     assert digests(output) == digests(calm)
+
+
+def test_a_driver_that_is_killed_takes_its_workers_along_and_is_gone_on_from(
+    site: Site, config: DownloadConfig, calm: Path, data_workers: int, tmp_path: Path
+) -> None:
+    """The second shard is half done, by a worker that is left alone."""
+    if data_workers:
+        pytest.skip("test_faults kills Ray's driver")
+    settings = {
+        "url_list": config.url_list,
+        "number_sample_per_shard": SHARD_SIZE,
+        "thread_count": 2,
+        "retries": 0,
+        "allowed_networks": "[127.0.0.0/8]",
+        "machine.data_workers": 0,
+        "machine.storage": tmp_path / "results",
+    }
+    command = [sys.executable, "-m", "pipelines.cli", "download", *(f"{k}={v}" for k, v in settings.items())]
+    command += ["-o", str(tmp_path / "stormy")]
+    left: list[psutil.Process] = []
+
+    def kill_driver(port: int) -> None:
+        left.extend(psutil.Process(driver.pid).children(recursive=True))
+        driver.kill()
+
+    site.hooks["11.jpg"] = once(kill_driver)
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    assert driver.wait(60) == -signal.SIGKILL
+    assert left
+    assert psutil.wait_procs(left, timeout=20)[1] == []
+    assert not (tmp_path / "stormy" / "00001_stats.json").exists()
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=60).returncode == 0
+    assert digests(tmp_path / "stormy") == digests(calm)
+    assert site.requests["11.jpg"] == 2
 
 
 def memory_of(pid: int) -> int:
@@ -213,12 +255,12 @@ def memory_limit(num_bytes: int) -> Iterator[Counter[str]]:
         while not is_over.wait(0.001):
             if time.monotonic() - looked > 0.2:
                 looked = time.monotonic()
-                watched = processes("IngestShard", "ingest.isolated")
+                watched = processes("IngestShard", "worker_process", "ingest.isolated")
             for process in watched:
                 with suppress(FileNotFoundError, ProcessLookupError, psutil.Error):
                     used = memory_of(process.pid)
                     if used - first.setdefault(process.pid, used) > num_bytes:
-                        kind = "ray" if "ray::" in " ".join(process.cmdline()) else "isolated"
+                        kind = "isolated" if "ingest.isolated" in " ".join(process.cmdline()) else "worker"
                         process.kill()
                         killed[kind] += 1
                         first[process.pid] = used
@@ -251,7 +293,7 @@ def test_an_image_whose_decoder_is_killed_costs_only_itself(
             manifest = run(config, tmp_path / "shards")
     finally:
         site.images["11.jpg"] = images["11.jpg"]
-    assert killed == {"ray": 1, "isolated": 2}
+    assert killed == {"worker": 1, "isolated": 2}
     assert manifest["outcomes"] == {"success": NUM_IMAGES - 3, "http_404": 2, "decode": 1}
     assert list(verify(tmp_path / "shards")) == []
     expected = contents(calm)
@@ -325,9 +367,11 @@ cluster.shutdown()
 
 @pytest.mark.slow
 def test_a_node_that_is_killed_in_a_shard_changes_no_byte(
-    site: Site, config: DownloadConfig, calm: Path, tmp_path: Path
+    data_workers: int, site: Site, config: DownloadConfig, calm: Path, tmp_path: Path
 ) -> None:
     """All workers are on a node that dies; another one takes its place."""
+    if not data_workers:
+        pytest.skip("needs a cluster")
     site.hooks["11.jpg"] = lambda port: (tmp_path / "signal").touch()
     site.hooks["12.jpg"] = lambda port: time.sleep(2)  # the node is gone before the shard is made
     arguments = [str(config.url_list), str(tmp_path / "stormy"), str(tmp_path / "signal")]

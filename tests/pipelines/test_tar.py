@@ -1,0 +1,39 @@
+"""An archive is byte for byte the one that `tarfile` writes."""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+
+from pipelines.ingest.tar import TarWriter
+
+
+@pytest.mark.parametrize(
+    "sizes", [[], [0], [511, 512, 513], [8191, 9216], [8192 - 1024, 1], [200_000, 3, 70_000]]
+)
+def test_the_bytes_are_those_of_tarfile(sizes: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    members = {f"{10**i:09d}.{'x' * (i % 90)}": rng.bytes(size) for i, size in enumerate(sizes)}
+    ours, theirs = io.BytesIO(), io.BytesIO()
+    tar = TarWriter(ours)
+    places = {name: tar.add(name, content) for name, content in members.items()}
+    tar.close()
+    with tarfile.open(fileobj=theirs, mode="w", format=tarfile.USTAR_FORMAT) as oracle:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            oracle.addfile(info, io.BytesIO(content))
+    assert ours.getvalue() == theirs.getvalue()
+    for name, start in places.items():
+        assert ours.getvalue()[start : start + len(members[name])] == members[name]
+
+
+def test_a_name_that_fills_its_field_is_kept() -> None:
+    stream = io.BytesIO()
+    tar = TarWriter(stream)
+    tar.add("n" * 100, b"content")
+    tar.close()
+    stream.seek(0)
+    with tarfile.open(fileobj=stream) as members:
+        assert members.getnames() == ["n" * 100]
