@@ -19,10 +19,14 @@ def affordable_steps(run: "RunConfig") -> int:
     """Steps that the budget of a run pays for, tuning excluded.
 
     Raises:
-        ValueError: not even one; or the step cannot be counted.
+        ValueError: not even one; or the step cannot be counted, or its pace was not measured.
     """
     budget, batch_size = run.training.budget, run.training.batch_size
     assert budget is not None
+    if budget.needs_pace:
+        raise ValueError("budget.seconds pays for a number of steps that is known once training starts")
+    if budget.seconds_per_step is not None:
+        return budget.num_steps(budget.seconds_per_step)
     if budget.measure == "samples":
         return budget.num_steps(batch_size)
     if budget.measure == "visible_tokens":

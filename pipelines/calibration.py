@@ -18,7 +18,7 @@ from vlp.data.folder import LocalFolder
 from vlp.data.loader import middle_squares
 from vlp.data.shards import ShardSet
 from vlp.distributed import is_main, world_size
-from vlp.masking import MaskInputs
+from vlp.masking import MaskInputs, MaskStrategy
 from vlp.masking.calibration import Calibration, calibrate, recalibrate
 from vlp.masking.cluster import ClusterMask
 from vlp.normalization import normalize
@@ -84,9 +84,9 @@ def calibration_metrics(found: Calibration) -> dict[str, float]:
     } | {f"calibration/mask_ratio_p{round(100 * level)}": x for level, x in found.quantiles.items()}
 
 
-def recalibration_steps(config: RunConfig) -> tuple[int, ...]:
-    """Before which steps the threshold is searched again: none unless embeddings decide a searched one."""
-    mask, steps = config.mask, config.num_masked_steps
+def recalibration_steps(mask: MaskStrategy, steps: int) -> tuple[int, ...]:
+    """Before which of so many steps the threshold is searched again: none unless embeddings decide a searched
+    one."""
     if not (isinstance(mask, ClusterMask) and mask.threshold == "auto" and mask.feature != "rgb"):
         return ()
     return tuple(sorted({steps * i // mask.recalibrations for i in range(1, mask.recalibrations)}))

@@ -1,8 +1,8 @@
 """Ray Train: shards to a trained model, with every objective and mask."""
 
 import hashlib
-import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from pipelines.config import absolute_paths, to_dict
 from pipelines.journal import Journal
 from pipelines.machine_config import MachineConfig
 from pipelines.mask_preview import preview_masks
+from pipelines.pace import at_known_pace
 from pipelines.run_checks import check_run
 from pipelines.run_config import RunConfig, validation_metric
 from pipelines.run_identity import claim
 from pipelines.train_job import CHECKPOINTS, TrainJob
+from pipelines.training_workers import run_workers
 from vlp.data.folder import LocalFolder
 from vlp.data.shards import MANIFEST, ShardSet
 
@@ -49,17 +51,19 @@ def pretrain(
     if mirror is not None:
         claim(config, mirror)
         restore(output / CHECKPOINTS, mirror, config.name)
-    newest_whole(output / CHECKPOINTS, config.name)
-    searched = recalibration_steps(config)
-    config = calibrate_mask(config, shards, output, journal)
-    _journal_inputs(config, shards, output, journal)
+    newest = newest_whole(output / CHECKPOINTS, config.name)
+    calibrated = calibrate_mask(config, shards, output, journal)
     connect_for_training(machine)
-    job = TrainJob(absolute_paths(config), machine, output, journal, searched, mirror)
-    checkpoint = _fit(job, callbacks)
+    job = TrainJob(absolute_paths(calibrated), machine, output, journal, mirror=mirror)
+    job = replace(job, config=at_known_pace(job, newest))
+    job = replace(job, recalibration_steps=recalibration_steps(config.mask, job.config.num_masked_steps))
+    _journal_inputs(job.config, shards, output, journal)
+    checkpoint = run_workers(job, callbacks)
+    _journal_checkpoints(job, checkpoint)
     manifest = {
         "digest": weights_digest(checkpoint),
         "checkpoint": str(checkpoint.relative_to(output)),
-        "steps": config.num_steps,
+        "steps": job.config.num_steps,
     }
     LocalFolder(output).write_json(MANIFEST, manifest)
     return manifest
@@ -73,40 +77,6 @@ def weights_digest(checkpoint: Path) -> str:
         digest.update(name.encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _fit(job: TrainJob, callbacks: Sequence[Any]) -> Path:
-    """Run the workers to the end; returns the folder of the last checkpoint."""
-    from ray.train import FailureConfig, LoggingConfig, ScalingConfig
-    from ray.train import RunConfig as RayRunConfig
-    from ray.train.torch import TorchTrainer
-
-    from pipelines.train_callbacks import AnnounceFailures
-    from pipelines.train_loop import train_worker
-
-    logging.getLogger("ray.train").setLevel(logging.ERROR)  # the driver's; `logging_config` is the workers'
-    machine, counts = job.machine, job.machine.worker_counts
-    resources = {"CPU": machine.cpus_per_worker} | ({"GPU": 1} if machine.use_gpu else {})
-    TorchTrainer(
-        train_worker,
-        train_loop_config={"job": job},
-        scaling_config=ScalingConfig(
-            num_workers=(counts.least, counts.most) if counts.is_elastic else counts.least,
-            use_gpu=machine.use_gpu,
-            resources_per_worker=resources,
-            elastic_resize_monitor_interval_s=machine.resize_seconds,
-        ),
-        run_config=RayRunConfig(
-            name=CHECKPOINTS,
-            storage_path=str(job.output),
-            failure_config=FailureConfig(max_failures=machine.max_failures),
-            logging_config=LoggingConfig(log_level="ERROR"),
-            callbacks=[AnnounceFailures(job.config.name), *callbacks],
-        ),
-    ).fit()
-    last = job.checkpoints / list_saved(job.checkpoints)[-1].name
-    _journal_checkpoints(job, last)
-    return last
 
 
 def _journal_checkpoints(job: TrainJob, last: Path) -> None:

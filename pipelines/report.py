@@ -50,7 +50,7 @@ class Row:
             for record in trained.journal.read()
             if record.kind == "metrics" and "train/batch_time" in record.fields["metrics"]
         ]
-        seconds = run.num_steps * median(times) if times else 0.0
+        seconds = trained.manifest["steps"] * median(times) if times else 0.0
         return cls(run.name, run.objective.name, run.mask.name, measured.manifest["metrics"], seconds)
 
 

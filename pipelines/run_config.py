@@ -101,7 +101,7 @@ class RunConfig(StrictConfig):
                 self.objective.check(self.image_encoder, NoMask())
             except ValueError as error:
                 raise ValueError(f"tuning trains on whole images: {error}") from error
-        if self.training.budget:
+        if self.training.budget and not self.training.budget.needs_pace:
             try:
                 affordable_steps(self)
             except ValueError as error:

@@ -21,7 +21,12 @@ def remarks(config: Any) -> str:
     if not isinstance(config, RunConfig):
         return ""
     lines, budget, pairs = [], config.training.budget, config.training.batch_size
-    if budget is not None:
+    if budget is not None and budget.needs_pace:
+        lines.append(
+            f"training.budget.seconds {budget.amount:g} pays for steps at the pace that is measured before "
+            "the first one"
+        )
+    elif budget is not None:
         lines.append(
             f"training.budget.{budget.measure} {budget.amount:g} pays for {config.num_masked_steps:,} steps "
             f"of {pairs:,} pairs"

@@ -142,6 +142,12 @@ def _check(config: SweepConfig, runs: dict[str, RunConfig], num_draws: int = 32)
     if config.run not in runs:
         raise ConfigError(f"run: {config.pipeline} has no run {config.run!r}{nearest(config.run, runs)}")
     layers = Layers().add(_with_evaluation(runs[config.run], {}, config), "overrides")
+    budget = build(RunConfig, layers).training.budget
+    if budget and budget.needs_pace:
+        raise ConfigError(
+            "training.budget.seconds: the trials of a sweep are compared after as many steps, which have "
+            "to be known; set training.budget.samples, visible_tokens or flops instead"
+        )
     space = search_space(config.space)
     for _ in range(num_draws):
         drawn = {key: draw(sampler) for key, sampler in space.items()}

@@ -124,6 +124,46 @@ def test_a_run_of_a_budget_is_the_one_of_its_steps(tiny_run: MakeRun, tmp_path: 
     assert digests[0] == digests[1]
 
 
+def test_a_budget_of_seconds_is_of_steps_once_their_pace_was_measured(
+    tiny_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a threshold that is searched before and within the training; nothing of the measurement stays."""
+    mask = {"name": "cluster", "feature": "embedding", "anchor_ratio": 0.2, "recalibrations": 4}
+    run, output = tiny_run(**paid({"seconds": 0.3}), mask=mask), tmp_path / "run"
+    machine, journal = MachineConfig(num_workers=0, log_every_steps=1), Journal(tmp_path / "journal")
+    journal.begin(name=run.name, tags={})
+    first = pretrain(run, output, machine=machine, journal=journal)
+    said = capsys.readouterr().out
+    budget = read_run(find_checkpoint(output) / "config.yaml").training.budget
+    assert budget is not None
+    assert budget.seconds_per_step is not None
+    assert first["steps"] == int(0.3 / budget.seconds_per_step)
+    assert f"training.budget.seconds 0.3 pays for {first['steps']:,} steps" in said
+    records = [record.fields for record in journal.read() if record.kind == "metrics"]
+    steps = [fields["step"] for fields in records if "train/batch_time" in fields["metrics"]]
+    assert steps == list(range(1, first["steps"] + 1))
+    assert not (output / "pace").exists()
+
+    again = pretrain(run, output, machine=machine, journal=journal)
+    assert again == first
+    assert "measuring the pace" not in capsys.readouterr().out
+    known = tiny_run(**paid({"seconds": 0.3, "seconds_per_step": budget.seconds_per_step}), mask=mask)
+    Journal(tmp_path / "other").begin(name=run.name, tags={})
+    other = pretrain(known, tmp_path / "known", machine=machine, journal=Journal(tmp_path / "other"))
+    assert other["digest"] == first["digest"]
+
+
+def test_what_a_budget_of_seconds_pays_for_is_not_known_from_its_settings(
+    tiny_run: MakeRun, tmp_path: Path
+) -> None:
+    run = tiny_run(**paid({"seconds": 60}))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(to_dict(run)))
+    shown = CliRunner().invoke(main, ["print-config", str(tmp_path / "run.yaml")])
+    assert shown.stdout.endswith("60 pays for steps at the pace that is measured before the first one\n")
+    with pytest.raises(ValueError, match="known once training starts"):
+        _ = run.num_steps
+
+
 @pytest.mark.parametrize(
     ("training", "message"),
     [
@@ -132,7 +172,18 @@ def test_a_run_of_a_budget_is_the_one_of_its_steps(tiny_run: MakeRun, tmp_path: 
             r"training\.budget is set, and so is steps.*steps=null",
         ),
         ({"steps": None, "budget": {"samples": 7}}, r"training\.budget\.samples is 7, and one step takes 8"),
-        ({"steps": None, "budget": {}}, r"training\.budget\.samples or visible_tokens or flops: set exactly"),
+        (
+            {"steps": None, "budget": {}},
+            r"budget\.samples or visible_tokens or flops or seconds: set exactly",
+        ),
+        (
+            {"steps": None, "budget": {"seconds": 1, "seconds_per_step": 2}},
+            r"seconds is 1, and one step takes 2",
+        ),
+        (
+            {"steps": None, "budget": {"flops": 1, "seconds_per_step": 2}},
+            r"seconds_per_step is 2: .* leave it",
+        ),
         ({"steps": None, "budget": {"samples": 8, "flops": 8}}, r"budget\.samples or flops: set exactly one"),
         ({"steps": None, "budget": {"flops": -1}}, r"budget\.flops must be above 0, got -1"),
     ],

@@ -71,6 +71,9 @@ def test_every_sweep_of_the_repository_draws_valid_runs(file, monkeypatch):
     misspelt = replace(config, space=config.space | {"mask.no_such_key": {"choice": [1]}})
     with pytest.raises(ConfigError, match="no_such_key"):
         _check(misspelt, runs)
+    timed = replace(config, overrides={"training.steps": None, "training.budget.seconds": 60})
+    with pytest.raises(ConfigError, match="budget.seconds: the trials of a sweep are compared after as many"):
+        _check(timed, runs)
 
 
 def test_a_tokenizer_without_its_files_stops_a_sweep_before_the_first_trial(monkeypatch):
