@@ -94,7 +94,7 @@ class Training:
 
 def main() -> None:
     """Measure and report."""
-    arguments = parse(__doc__, sizes=list(SIZES))
+    arguments = next(parse(__doc__, sizes=list(SIZES)))
     torch.set_num_threads(arguments.threads)
     for name in arguments.size:
         with tempfile.TemporaryDirectory() as folder:

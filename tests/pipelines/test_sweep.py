@@ -72,7 +72,9 @@ def test_every_sweep_of_the_repository_draws_valid_runs(file, monkeypatch):
     with pytest.raises(ConfigError, match="no_such_key"):
         _check(misspelt, runs)
     timed = replace(config, overrides={"training.steps": None, "training.budget.seconds": 60})
-    with pytest.raises(ConfigError, match="budget.seconds: the trials of a sweep are compared after as many"):
+    with pytest.raises(
+        ConfigError, match=r"budget\.seconds: the trials of a sweep are compared after as many"
+    ):
         _check(timed, runs)
 
 

@@ -60,6 +60,8 @@ class VisionTransformer(ImageEncoder):
     def __init__(self, config: ViTConfig) -> None:
         from timm.models.vision_transformer import VisionTransformer as Trunk
 
+        from vlp.encoders.packed import PackedAttention
+
         super().__init__()
         self.config = config
         self.width = self.token_width = config.width
@@ -74,6 +76,7 @@ class VisionTransformer(ImageEncoder):
             pre_norm=config.pre_norm,
             norm_layer=partial(nn.LayerNorm, eps=config.norm_eps),  # pyright: ignore[reportArgumentType]
             act_layer=activation_layer(config.activation),
+            attn_layer=PackedAttention,
         )
         assert trunk.pos_embed is not None
         assert trunk.cls_token is not None
@@ -144,16 +147,23 @@ class VisionTransformer(ImageEncoder):
         Returns:
             (B, 1 + V, D): the class token, then the slots.
         """
-        attends = None
         if slots is not None:
             tokens = take(tokens, slots.keep_indices)
-            if slots.is_padding is not None:
-                # (B, 1, 1, 1 + V): no head and no query attends to padding; the class token is real.
-                attends = F.pad(~slots.is_padding, (1, 0), value=True)[:, None, None, :]
         x = self._first_states(tokens)
+        if slots is None or slots.is_padding is None:
+            return self.norm(self._run_blocks(x, None))
+        is_real = F.pad(~slots.is_padding, (1, 0), value=True)  # the class token is
+        attends = is_real[:, None, None, :]  # no head and no query attends to padding
+        if x.device.type != "cpu":  # the number of real tokens would have to come back from the device
+            return self.norm(self._run_blocks(x, attends))
+        from vlp.encoders.packed import pack, unpack
+
+        return unpack(self.norm(self._run_blocks(pack(x, is_real), attends)), is_real)
+
+    def _run_blocks(self, x: Tensor, attends: Tensor | None) -> Tensor:
         for block in self.blocks:
             x = block(x, attn_mask=attends)
-        return self.norm(x)
+        return x
 
     def _first_states(self, tokens: Tensor) -> Tensor:
         """The input of the blocks: (B, V, D) -> (B, 1 + V, D)."""
