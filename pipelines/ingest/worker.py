@@ -1,6 +1,7 @@
 """A worker that turns the URLs of a shard into the shard."""
 
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -48,6 +49,7 @@ class IngestShard:
         self.output = output
         self.report = report
         self.begin = begin
+        self.parent = os.getppid()
         self.fetcher = LocalImages(config) if config.is_local else Fetcher(config, num_fetchers=num_workers)
         self.store = ImageStore(config)
 
@@ -107,9 +109,13 @@ class IngestShard:
                     self.fetcher.release(download)
                 if time.monotonic() - reported > REPORT_SECONDS:
                     reported = time.monotonic()
-                    if not self.report(name, outcomes):
+                    if not self._goes_on(name, outcomes):
                         return False
-        return self.report(name, outcomes)
+        return self._goes_on(name, outcomes)
+
+    def _goes_on(self, name: str, outcomes: Counter[str]) -> bool:
+        """Report; an orphan stops: who answered it may have gone with its driver, as a demo server does."""
+        return os.getppid() == self.parent and self.report(name, outcomes)
 
     def _fitting(self, captions: list[str]) -> list[str]:
         low, high = self.config.min_caption_length, self.config.max_caption_length
