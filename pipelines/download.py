@@ -137,6 +137,8 @@ def _make_shards(
         for row in rows:
             check_lock()
             if row["failure"]:
+                rows.close()
+                output.remove_temporary()  # of the others, that were stopped in the middle of a shard
                 raise ConfigError(
                     f"{output}: {row['failure']}; once that is mended, the same command goes on from here"
                 )
