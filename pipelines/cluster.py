@@ -153,8 +153,9 @@ def _start(num_cpus: int) -> None:
     own = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}"}
     os.environ |= own
     try:
-        # Nobody looks at the dashboard of a Ray that ends with the command; it takes a second to start.
-        ray.init("local", num_cpus=num_cpus, include_dashboard=False, logging_level=logging.ERROR)
+        # Ray Train asks the dashboard for the state of its controllers: without it no placement group of a run
+        # is freed in time, and the next trial of a sweep waits for ever.
+        ray.init("local", num_cpus=num_cpus, include_dashboard=True, logging_level=logging.ERROR)
     finally:
         for key in own:
             del os.environ[key]
