@@ -1,6 +1,8 @@
 import os
 from pathlib import Path
 
+from tests.paths import SHARED_DATA
+
 # Before torch and Ray are imported: a machine with few cores runs many small tensors here, so threads cost
 # more than they save; and Ray should start fast, quietly, and without writing a token to the home folder.
 os.environ |= {
@@ -19,7 +21,7 @@ import torch
 
 torch.set_num_threads(1)
 
-REAL_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
+REAL_DATA = SHARED_DATA
 
 
 @pytest.fixture(scope="session")
@@ -34,8 +36,8 @@ def flickr8k() -> Path:
 @pytest.fixture(scope="session")
 def ray_cluster():
     """One Ray for all tests that need one; more CPUs than cores, so that nothing waits for a slot."""
-    from pipelines.cluster import connect
-    from pipelines.machine_config import MachineConfig
+    from pipelines.compute.cluster import connect
+    from pipelines.config.machine import MachineConfig
 
     connect(MachineConfig(), min_cpus=4)
     yield
@@ -47,7 +49,7 @@ def ray_cluster():
 @pytest.fixture(scope="session")
 def object_store():
     """A server that speaks S3; tests that need it are skipped where none is installed."""
-    from tests.object_store import serving
+    from tests.servers.object_store import serving
 
     with serving(os.environ) as store:
         yield store

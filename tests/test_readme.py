@@ -3,14 +3,13 @@
 import importlib.util
 import re
 import sys
-from pathlib import Path
 
 import torch
 
+from tests.paths import REPOSITORY
 from vlp.masking import STRATEGIES, MaskInputs, visible_slots
 from vlp.masking.strategy import uniform_noise
 
-REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
 
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from pipelines.ingest.outcome import DOWNLOADED, DUPLICATE, NEAR_DUPLICATE, SUCCESS, StoredImage
 from pipelines.ingest.scratch import scratch_database
 from pipelines.ingest.shard import Sample, read_stats, write_shard
-from vlp.data.folder import Folder, LocalFile
+from vlp.shards.storage.folder import Folder, LocalFile
 
 Drops = dict[str, tuple[str, str]]
 """Key of an image to the outcome and message that it gets."""

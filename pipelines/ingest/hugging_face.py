@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipelines.config_errors import ConfigError, nearest
+from pipelines.config.errors import ConfigError, nearest
 
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
 PARQUET = re.compile(r"(.+)-\d{5}-of-\d{5}(-[0-9a-f]+)?\.parquet")

@@ -2,7 +2,7 @@
 
 from multiprocessing.connection import Connection
 
-from pipelines.child_process import ChildProcess
+from pipelines.compute.child_process import ChildProcess
 from pipelines.ingest.image import ImageStore
 from pipelines.ingest.outcome import Download, StoredImage
 from pipelines.ingest.settings import DownloadConfig

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.config_errors import ConfigError, nearest
+from pipelines.config.errors import ConfigError, nearest
 from pipelines.ingest.fetch import Request
 from pipelines.ingest.grouping import SCHEMA
 from pipelines.ingest.outcome import SUCCESS, Download

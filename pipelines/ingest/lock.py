@@ -15,8 +15,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from pipelines.config_errors import ConfigError
-from vlp.data.folder import Folder, LocalFolder
+from pipelines.config.errors import ConfigError
+from vlp.shards.storage.folder import Folder
+from vlp.shards.storage.local import LocalFolder
 
 PLACE, FILE = "plan", "lock"
 BEAT_SECONDS = 5.0

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from threading import Event, Thread
 
 from pipelines.ingest.outcome import SUCCESS
-from pipelines.journal import Journal
-from pipelines.progress import Progress
+from pipelines.tracking.journal import Journal
+from pipelines.tracking.progress import Progress
 
 SHOW_SECONDS = 2.0
 

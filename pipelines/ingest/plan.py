@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.feather
 
-from pipelines.config_errors import ConfigError, nearest
+from pipelines.config.errors import ConfigError, nearest
 from pipelines.ingest.outcome import DOWNLOADED, MEANINGS, is_outcome
 from pipelines.ingest.shard import READERS, stats_file
-from vlp.data.folder import Folder
+from vlp.shards.storage.folder import Folder
 
 FOLDER, FILE = "plan", "plan.json"
 ANY_OF = {"http_4xx": "http_4", "http_5xx": "http_5"}

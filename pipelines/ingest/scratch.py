@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from pipelines.config_errors import ConfigError
+from pipelines.config.errors import ConfigError
 
 BYTES_PER_THREAD = 2**27  # what a sort of its own needs; settings ask for as much at least
 

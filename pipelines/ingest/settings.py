@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from pipelines.ingest.url_list import InputFormat, list_files
-from vlp.config import StrictConfig
+from vlp.core.config import StrictConfig
 
 ResizeMode = Literal["no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"]
 

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from pipelines.ingest.outcome import RESIZE_FAILURES, SUCCESS, StoredImage
 from pipelines.ingest.tar import TarWriter
-from vlp.data.folder import Folder
-from vlp.data.index_schema import INDEX_SCHEMA
+from vlp.shards.index_schema import INDEX_SCHEMA
+from vlp.shards.storage.address import open_folder
+from vlp.shards.storage.folder import Folder
 
 NUM_EXAMPLES = 3
 READERS = 16  # at a time, of small files that may be far away
@@ -68,7 +69,7 @@ def write_shard(
     The bytes depend on the samples alone, which are in the order of their keys. `retried` counts the
     outcomes that the URLs had in earlier shards. Returns the counts.
     """
-    folder = Folder.at(folder)
+    folder = open_folder(folder)
     with folder.writing(f"{name}.tar") as tar:
         rows = _write_tar(tar, name, samples)
         tar.seek(0)

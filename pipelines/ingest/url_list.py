@@ -1,6 +1,5 @@
 """A URL list, in any of the usual formats, to rows of one form, part by part."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from pipelines.config_errors import ConfigError, nearest
+from pipelines.config.errors import ConfigError, nearest
 from pipelines.ingest.grouping import SCHEMA
 from pipelines.ingest.hugging_face import choose_split, find_splits
 from pipelines.ingest.json_lines import read_json_lines
@@ -93,15 +92,6 @@ def list_images(folder: Path) -> list[Path]:
         raise ConfigError(f"url_list: no folder with images: {folder}")
     captions = [file.with_suffix(".txt") for file in images]
     return sorted({*images, *(file for file in captions if file.is_file())})
-
-
-def file_digest(files: list[Path]) -> str:
-    """SHA-256 over the content of files."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _read(file: Path, input_format: InputFormat, columns: Columns) -> Iterator[pa.Table]:

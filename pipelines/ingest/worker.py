@@ -16,7 +16,7 @@ from pipelines.ingest.outcome import Download, StoredImage
 from pipelines.ingest.plan import read_urls
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.shard import Sample, Spool, stats_file, write_shard
-from vlp.data.folder import Folder
+from vlp.shards.storage.folder import Folder
 
 REPORT_SECONDS = 1.0
 MAX_ATTEMPTS = 3

@@ -17,18 +17,18 @@ import torch
 from harness import REPOSITORY, Result, report, seconds
 from steps.arguments import parse
 
-from pipelines.checkpoint import TrainingState, build_objective
-from pipelines.checkpoint_writer import CheckpointWriter
-from pipelines.config import Layers, build, read_layers
-from pipelines.journal import Journal
-from pipelines.machine_config import MachineConfig
-from pipelines.plan import LATER, PipelineConfig, Plan
-from pipelines.run_config import RunConfig
-from pipelines.train_job import TrainJob
-from vlp.batch import Batch
-from vlp.cpu import prepare_cpu_training
-from vlp.optim import build_optimizer
-from vlp.training import forward, update
+from pipelines.checkpoints.checkpoint import TrainingState, build_objective
+from pipelines.checkpoints.writer import CheckpointWriter
+from pipelines.config.machine import MachineConfig
+from pipelines.config.settings import Layers, build, read_layers
+from pipelines.tracking.journal import Journal
+from pipelines.training.job import TrainJob
+from pipelines.workflow.plan import LATER, PipelineConfig, Plan
+from vlp.core.batch import Batch
+from vlp.run import RunConfig
+from vlp.training.cpu import prepare_cpu_training
+from vlp.training.optim import build_optimizer
+from vlp.training.step import forward, update
 
 NAME = "checkpointing"
 EVERY_STEPS = 50

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from harness import Result, Usage, flickr8k_captions, in_fresh_process, report, skip
 
+from vlp.shards.storage.address import open_folder
+
 NAME = "document_frequencies"
 NUM_CAPTIONS = 2_000_000
 CAPTIONS_PER_SHARD = 10_000
@@ -89,14 +91,13 @@ def count(shards: Path, parts: Path, times: int) -> None:
     from functools import reduce
     from operator import add
 
-    from pipelines.shard_counts import CountShard, read_tokens, tokens_file, words_file
-    from vlp.data.folder import Folder
+    from pipelines.shards.counts import CountShard, read_tokens, tokens_file, words_file
     from vlp.tokenizers.clip_bpe import ClipBPEConfig
     from vlp.tokenizers.words import add_word_counts
 
     parts.mkdir()
     tokenizer = ClipBPEConfig()
-    count_shard = CountShard(Folder.at(shards), [tokenizer], parts)
+    count_shard = CountShard(open_folder(shards), [tokenizer], parts)
     names = [file.stem for file in sorted(shards.glob("*.parquet"))]
     checksums = []
     for turn in range(times):

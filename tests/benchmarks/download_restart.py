@@ -36,7 +36,13 @@ def start(folder: Path, data_workers: int) -> subprocess.Popen[bytes]:
         "machine.data_workers": data_workers,
         "machine.storage": folder / "results",
     }
-    command = [sys.executable, "-m", "pipelines.cli", "download", *(f"{k}={v}" for k, v in settings.items())]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.commands.main",
+        "download",
+        *(f"{k}={v}" for k, v in settings.items()),
+    ]
     log = (folder / "log.txt").open("ab")
     return subprocess.Popen(
         [*command, "-o", str(folder / "shards")],

@@ -24,16 +24,17 @@ from torch.utils.data import DataLoader
 
 from pipelines.ingest.outcome import StoredImage
 from pipelines.ingest.shard import Sample, write_shard
+from tests.paths import SHARED_DATA
+from vlp.core.normalization import MEAN_STD
 from vlp.data.config import DataConfig
-from vlp.data.folder import LocalFolder
 from vlp.data.loader import Collate, TrainingPairs, data_order
 from vlp.data.order import rank_batches
-from vlp.data.shards import ShardSet
-from vlp.normalization import MEAN_STD
+from vlp.shards.shard_set import ShardSet
+from vlp.shards.storage.local import LocalFolder
 
 WIDTH, HEIGHT = 470, 400
 NUM_IMAGES, SHARD_SIZE, BATCH_SIZE, IMAGE_SIZE = 4000, 500, 100, 224
-COCO = Path(__file__).parents[2] / ".." / "shared" / "data" / "coco_mini" / "val2017_subset.parquet"
+COCO = SHARED_DATA / "coco_mini" / "val2017_subset.parquet"
 
 
 class NoTokens:

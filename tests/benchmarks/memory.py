@@ -14,6 +14,8 @@ import numpy as np
 from harness import Result, in_fresh_process, report
 from image_server import serve
 
+from vlp.shards.storage.address import open_folder
+
 TIMES_LARGER = 10
 NUM_URLS, NUM_IMAGES, NUM_SHARDS, SHARD_SIZE = 1_000_000, 2_000, 20, 500
 LOCAL = ("127.0.0.0/8",)
@@ -33,7 +35,7 @@ def write_list(file: Path, num_urls: int) -> None:
 
 def plan_list(file: Path, num_urls: int) -> None:
     """What a download does before its first request."""
-    from pipelines.download import plan
+    from pipelines.ingest.download import plan
     from pipelines.ingest.settings import DownloadConfig
 
     config = DownloadConfig(url_list=file, max_grouping_bytes=2**27)
@@ -45,12 +47,11 @@ def ingest(folder: Path, url: str, num_images: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from pipelines.download import plan
+    from pipelines.ingest.download import plan
     from pipelines.ingest.settings import DownloadConfig
     from pipelines.ingest.worker import IngestShard
-    from vlp.data.folder import Folder
 
-    file, output = folder / "urls.parquet", Folder.at(folder / f"ingested-{num_images}")
+    file, output = folder / "urls.parquet", open_folder(folder / f"ingested-{num_images}")
     urls = [f"{url}/{i}.jpg" for i in range(num_images)]
     pq.write_table(pa.table({"url": urls, "caption": urls}), file)
     config = DownloadConfig(
@@ -65,7 +66,7 @@ def write_shards(folder: Path, image: bytes, num_shards: int) -> None:
     """A folder of shards whose tars are links to one file."""
     from pipelines.ingest.outcome import StoredImage
     from pipelines.ingest.shard import Sample, write_shard
-    from vlp.data.folder import LocalFolder
+    from vlp.shards.storage.local import LocalFolder
 
     folder.mkdir()
     stored = StoredImage("success", None, image, (64, 64), (64, 64), "")
@@ -81,11 +82,10 @@ def write_shards(folder: Path, image: bytes, num_shards: int) -> None:
 def load(folder: Path) -> None:
     """An epoch of the loader with `shuffle: block`."""
     from vlp.data.config import DataConfig
-    from vlp.data.folder import Folder
     from vlp.data.loader import TrainingPairs, data_order, open_shards
     from vlp.data.order import rank_batches
 
-    config = DataConfig(shards=Folder.at(folder), shuffle="block", shuffle_window=4)
+    config = DataConfig(shards=open_folder(folder), shuffle="block", shuffle_window=4)
     pairs = TrainingPairs(open_shards(config), config, image_size=32, seed=0)
     order = data_order(pairs.shards, config, seed=0, batch_size=250)
     for draws in rank_batches(order, steps=range(len(pairs) // 250), rank=0, world_size=1):

@@ -20,11 +20,11 @@ from typing import Any
 from harness import Result, report
 from runs.laptop_run import arguments, run_journal, step_times, write_shards
 
-from pipelines.config import absolute_paths, build, read_layers
-from pipelines.journal import Journal
-from pipelines.machine_config import split_machine
-from pipelines.run_config import RunConfig
-from pipelines.train_job import TrainJob
+from pipelines.config.machine import split_machine
+from pipelines.config.settings import absolute_paths, build, read_layers
+from pipelines.tracking.journal import Journal
+from pipelines.training.job import TrainJob
+from vlp.run import RunConfig
 
 WARM_UP_STEPS = 20
 WORKER = Path(__file__).parent / "runs" / "torchrun_worker.py"
@@ -64,7 +64,13 @@ def rate(journal: Journal) -> float:
 def under_ray_train(shards: Path, folder: Path, num_workers: int, steps: int) -> float:
     """Steps per second of `vlp pretrain`."""
     changes = settings(steps) | {"machine.num_workers": num_workers}
-    execute(sys.executable, "-m", "pipelines.cli", "pretrain", *arguments(shards, folder / "run", **changes))
+    execute(
+        sys.executable,
+        "-m",
+        "pipelines.commands.main",
+        "pretrain",
+        *arguments(shards, folder / "run", **changes),
+    )
     return rate(run_journal(folder))
 
 

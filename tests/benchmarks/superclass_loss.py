@@ -13,10 +13,10 @@ from steps.arguments import parse, suffix
 from steps.side import Side, Steps, in_turns
 from torch import Generator, Tensor
 
-from vlp.cpu import keep_freed_memory
-from vlp.objectives.label_losses import Labels, softmax_loss
+from vlp.losses.labels import Labels, softmax_loss
 from vlp.objectives.superclass import caption_labels
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
+from vlp.training.cpu import keep_freed_memory
 
 NAME = "superclass_loss"
 BATCH_SIZE, NUM_CLASSES = 256, 49_408

@@ -9,14 +9,14 @@ from torch import Generator
 
 from vlp.encoders.text import TextConfig
 from vlp.encoders.vit import VisionTransformer, ViTConfig
+from vlp.losses.contrastive import CONTRASTIVE_LOSSES
+from vlp.losses.labels import LABEL_LOSSES
 from vlp.masking.none import NoMask
 from vlp.objectives import Batch, Objective, Vocabulary
 from vlp.objectives.contrastive import ContrastiveConfig
-from vlp.objectives.contrastive_losses import CONTRASTIVE_LOSSES
-from vlp.objectives.label_losses import LABEL_LOSSES
 from vlp.objectives.superclass import SuperClassConfig
-from vlp.optim import AdamWConfig, build_optimizer
-from vlp.training import TrainingConfig, forward, update
+from vlp.training.optim import AdamWConfig, build_optimizer
+from vlp.training.step import TrainingConfig, forward, update
 
 CONTRASTIVE = ContrastiveConfig(embed_dim=16, text_encoder=TextConfig(width=32, depth=1, num_heads=2))
 CONFIGS: dict[str, Any] = {

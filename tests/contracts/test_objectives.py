@@ -16,8 +16,8 @@ from vlp.masking.kmeans import KMeansMask
 from vlp.masking.none import NoMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import OBJECTIVES, Batch, Objective, Vocabulary
-from vlp.optim import AdamWConfig, build_optimizer
-from vlp.training import TrainingConfig, backward, build_scaler, forward, has_overflowed, update
+from vlp.training.optim import AdamWConfig, build_optimizer
+from vlp.training.step import TrainingConfig, backward, build_scaler, forward, has_overflowed, update
 
 SETTINGS = {
     "contrastive": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from pipelines.config import Layers, build, fingerprint
+from pipelines.config.identity import fingerprint
+from pipelines.config.settings import Layers, build
 from pipelines.ingest.outcome import SUCCESS, StoredImage
 from pipelines.ingest.shard import Sample, write_shard
-from pipelines.run_config import RunConfig
-from vlp.data.folder import LocalFolder
-from vlp.data.tiny_world import TinyWorldConfig, write_corpus
+from vlp.run import RunConfig
+from vlp.shards.storage.local import LocalFolder
+from vlp.tiny_world import TinyWorldConfig, write_corpus
 
 CORPUS = TinyWorldConfig(
     num_train=24, num_heldout=8, num_labelled_per_class=2, num_test_per_class=1, image_size=32

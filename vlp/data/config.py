@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vlp.config import StrictConfig
-from vlp.data.folder import Folder
-from vlp.normalization import Normalization
+from vlp.core.config import StrictConfig
+from vlp.core.normalization import Normalization
+from vlp.shards.storage.address import AnyFolder, open_folder
+from vlp.shards.storage.folder import Folder
 
 Interpolation = Literal["bicubic", "bilinear"]
 
@@ -15,7 +16,7 @@ Interpolation = Literal["bicubic", "bilinear"]
 class MixedShards(StrictConfig):
     """A further set of shards."""
 
-    shards: Folder
+    shards: AnyFolder
     share: float
     """Share of the samples of every batch, in (0, 1)."""
 
@@ -28,7 +29,7 @@ class MixedShards(StrictConfig):
 class DataConfig(StrictConfig):
     """What a run is trained on, and how its images are augmented. Defaults are CLIP's on CC12M."""
 
-    shards: Folder = Folder.at("shards")
+    shards: AnyFolder = open_folder("shards")
     """Folder that `vlp download` made, or its address in an object store."""
     mix: tuple[MixedShards, ...] = ()
     """Further sets, each with its share of every batch; `shards` has the rest."""

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vlp.batch import Batch
+from vlp.core.batch import Batch
+from vlp.core.normalization import Normalization, normalize
 from vlp.data.augmentation import augment, draw_augmentation
-from vlp.data.cache import ShardCache
 from vlp.data.config import DataConfig
 from vlp.data.order import BlockShuffle, Draw, FullShuffle, Order
 from vlp.data.prefetch import fetch_ahead
 from vlp.data.quarantine import Quarantine, Unreadable, UnreadableDataError, substitutes
-from vlp.data.shards import ShardSet
 from vlp.data.transforms import EncodedImage, center_crop, decode, to_tensor
-from vlp.normalization import Normalization, normalize
+from vlp.shards.shard_set import ShardSet
+from vlp.shards.storage.cache import ShardCache
 from vlp.tokenizers import Tokenizer
 
 

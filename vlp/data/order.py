@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from vlp.core.seeds import mix_seeds
 from vlp.data.permutation import permute
-from vlp.seeds import mix_seeds
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vlp.seeds import mix_seeds
+from vlp.core.seeds import mix_seeds
 
 ROUNDS = 6
 """Four make a Feistel network a strong pseudo-random permutation; two more are for short halves."""

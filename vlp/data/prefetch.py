@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from vlp.data.order import Draw
-from vlp.data.shards import ShardSet
+from vlp.shards.shard_set import ShardSet
 
 COPIES_AT_A_TIME = 2
 

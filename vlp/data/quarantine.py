@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from vlp.core.seeds import mix_seeds
 from vlp.data.order import Draw
-from vlp.seeds import mix_seeds
 
 TRIES_IN_SHARD, TRIES = 3, 12
 JUDGED_FROM = 10_000

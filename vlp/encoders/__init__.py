@@ -3,8 +3,8 @@
 timm is imported where a model is built: it takes 1.7 s, and reading a configuration needs none of it.
 """
 
+from vlp.core.registry import import_modules
 from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
-from vlp.registry import import_modules
 
 __all__ = ["IMAGE_ENCODERS", "ImageEncoder", "ImageEncoderConfig"]
 

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from vlp.config import StrictConfig
+from vlp.core.config import StrictConfig
+from vlp.core.registry import Registry
 from vlp.masking import MaskInputs, Slots
 from vlp.masking.strategy import View
-from vlp.registry import Registry
 
 IMAGE_ENCODERS = Registry()
 

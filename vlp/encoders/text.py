@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vlp.config import StrictConfig
+from vlp.core.config import StrictConfig
 from vlp.encoders.blocks import Activation, activation_layer
 
 

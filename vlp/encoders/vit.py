@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlp.core.precision import without_autocast
 from vlp.encoders.blocks import Activation, activation_layer
 from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
 from vlp.encoders.patches import patchify, sincos_positions, take
 from vlp.masking import MaskInputs, Slots
 from vlp.masking.strategy import View
-from vlp.precision import without_autocast
 
 
 @IMAGE_ENCODERS.register

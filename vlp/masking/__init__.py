@@ -1,7 +1,7 @@
 """Masking strategies, one per file; a new file needs no other edit."""
 
+from vlp.core.registry import import_modules
 from vlp.masking.strategy import STRATEGIES, MaskInputs, MaskStrategy, Slots, visible_slots
-from vlp.registry import import_modules
 
 __all__ = ["STRATEGIES", "MaskInputs", "MaskStrategy", "Slots", "visible_slots"]
 

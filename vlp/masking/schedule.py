@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from vlp.config import StrictConfig
+from vlp.core.config import StrictConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from vlp.config import StrictConfig
-from vlp.distributed import rank, world_size
+from vlp.core.config import StrictConfig
+from vlp.core.distributed import rank, world_size
+from vlp.core.registry import Registry
 from vlp.masking.schedule import highest_ratio
-from vlp.registry import Registry
 
 STRATEGIES = Registry()
 Compute = Callable[[], Tensor]

@@ -1,7 +1,7 @@
 """Training objectives, one per file; a new file needs no other edit."""
 
+from vlp.core.registry import import_modules
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
-from vlp.registry import import_modules
 
 __all__ = ["OBJECTIVES", "Batch", "Objective", "ObjectiveConfig", "Step", "Vocabulary"]
 

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlp.core.registry import one_of
 from vlp.encoders import ImageEncoder
 from vlp.encoders.text import TextConfig, TextTransformer
+from vlp.losses.contrastive import CONTRASTIVE_LOSSES, ContrastiveLoss, InfoNCE
 from vlp.masking import MaskStrategy, Slots
-from vlp.objectives.contrastive_losses import CONTRASTIVE_LOSSES, ContrastiveLoss, InfoNCE
 from vlp.objectives.encode_in_parts import Outputs
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
-from vlp.registry import one_of
 
 
 @OBJECTIVES.register

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from vlp.batch import Batch
+from vlp.core.batch import Batch
 from vlp.masking import Slots
 
 Outputs = tuple[Tensor, ...]

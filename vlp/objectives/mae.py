@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from vlp.encoders import ImageEncoder
 from vlp.encoders.patches import patchify, sincos_positions
+from vlp.losses.reconstruction import hidden_patches, masked_mean
 from vlp.masking import MaskStrategy, Slots
 from vlp.masking.cluster import standardize_patches
 from vlp.objectives.encode_in_parts import Outputs
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
-from vlp.objectives.reconstruction import hidden_patches, masked_mean
 
 
 @OBJECTIVES.register

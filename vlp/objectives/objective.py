@@ -7,13 +7,13 @@ from typing import ClassVar, NamedTuple
 
 from torch import Generator, Tensor, nn
 
-from vlp.batch import Batch
-from vlp.config import StrictConfig
+from vlp.core.batch import Batch
+from vlp.core.config import StrictConfig
+from vlp.core.registry import Registry
 from vlp.encoders import ImageEncoder, ImageEncoderConfig
 from vlp.masking import MaskInputs, MaskStrategy, Slots, visible_slots
 from vlp.masking.strategy import uniform_noise
 from vlp.objectives.encode_in_parts import Outputs, encode_in_parts
-from vlp.registry import Registry
 
 OBJECTIVES = Registry()
 

@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlp.config import StrictConfig
-from vlp.registry import Registry
+from vlp.core.config import StrictConfig
+from vlp.core.registry import Registry
 
 PREDICTION_HEADS = Registry()
 

@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import vlp.objectives.class_targets  # noqa: F401  registers its targets
+from vlp.core.registry import one_of
 from vlp.encoders import ImageEncoder, ImageEncoderConfig
+from vlp.losses.reconstruction import hidden_patches, masked_mean
 from vlp.masking import MaskStrategy, Slots
 from vlp.objectives.encode_in_parts import Outputs
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
 from vlp.objectives.prediction_heads import PREDICTION_HEADS, LinearHeadConfig
-from vlp.objectives.rebuild_targets import REBUILD_TARGETS, PixelTargetConfig
-from vlp.objectives.reconstruction import hidden_patches, masked_mean
-from vlp.registry import one_of
+from vlp.targets import REBUILD_TARGETS
+from vlp.targets.pixels import PixelTargetConfig
 
 
 @OBJECTIVES.register

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlp.distributed import all_sum
+from vlp.core.distributed import all_sum
+from vlp.core.registry import one_of
 from vlp.encoders import ImageEncoder
+from vlp.losses.labels import LABEL_LOSSES, Labels, SoftmaxLoss
 from vlp.masking import MaskStrategy, Slots
 from vlp.objectives.encode_in_parts import Outputs
-from vlp.objectives.label_losses import LABEL_LOSSES, Labels, SoftmaxLoss
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
-from vlp.registry import one_of
 
 
 @OBJECTIVES.register

@@ -7,8 +7,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vlp.data.document_frequency import DocumentFrequency
 from vlp.pictures.figure import draw
+from vlp.tokenizers.document_frequency import DocumentFrequency
 
 
 def rank_frequency(frequencies: Mapping[str, DocumentFrequency]) -> Image.Image:

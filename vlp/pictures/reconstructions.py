@@ -5,13 +5,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Generator, Tensor
 
+from vlp.core.normalization import Normalization, denormalize
 from vlp.encoders.patches import patchify, unpatchify
+from vlp.losses.reconstruction import hidden_patches
 from vlp.masking import Slots
 from vlp.masking.cluster import patch_moments
-from vlp.normalization import Normalization, denormalize
 from vlp.objectives import Objective
 from vlp.objectives.mae import MAE
-from vlp.objectives.reconstruction import hidden_patches
 from vlp.objectives.simmim import SimMIM
 from vlp.pictures.masks import masked_picture, sheet, to_picture
 

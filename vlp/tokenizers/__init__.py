@@ -1,6 +1,6 @@
 """Tokenizers, one per file; a new file needs no other edit."""
 
-from vlp.registry import import_modules
+from vlp.core.registry import import_modules
 from vlp.tokenizers.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig
 
 __all__ = ["TOKENIZERS", "Tokenizer", "TokenizerConfig"]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vlp.config import StrictConfig
-from vlp.registry import Registry
+from vlp.core.config import StrictConfig
+from vlp.core.registry import Registry
 from vlp.tokenizers.tokenizer import read_vocabulary
 
 LEXICONS = Registry()

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlp.config import StrictConfig
-from vlp.registry import Registry
+from vlp.core.config import StrictConfig
+from vlp.core.registry import Registry
 from vlp.tokenizers.stop_words import drop_stop_words
 from vlp.tokenizers.token_rows import TokenRows, positions
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlp.registry import one_of
+from vlp.core.registry import one_of
 from vlp.tokenizers.clip_bpe import VERSION, clean
 from vlp.tokenizers.lexicons import LEXICONS, Lemma, PluralLexicon
 from vlp.tokenizers.token_rows import TokenRows

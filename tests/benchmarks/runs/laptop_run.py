@@ -6,9 +6,9 @@ from typing import Any
 
 from pipelines.ingest.outcome import SUCCESS, StoredImage
 from pipelines.ingest.shard import Sample, write_shard
-from pipelines.journal import Journal
-from vlp.data.folder import LocalFolder
-from vlp.data.tiny_world import TinyWorldConfig, write_corpus
+from pipelines.tracking.journal import Journal
+from vlp.shards.storage.local import LocalFolder
+from vlp.tiny_world import TinyWorldConfig, write_corpus
 
 REPOSITORY = Path(__file__).parents[3]
 IMAGE_SIZE, NUM_IMAGES, SHARD_SIZE = 64, 2000, 250

@@ -10,7 +10,7 @@ from pathlib import Path
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from pipelines.train_loop import train_worker
+from pipelines.training.loop import train_worker
 
 
 def main() -> None:

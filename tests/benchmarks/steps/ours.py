@@ -11,8 +11,7 @@ from steps.side import Steps
 from steps.sizes import REBUILD_BATCH_SIZE, Size, batches, photographs
 from torch import Generator
 
-from vlp.batch import Batch
-from vlp.cpu import prepare_cpu_training
+from vlp.core.batch import Batch
 from vlp.encoders import ImageEncoderConfig
 from vlp.encoders.blocks import compile_blocks
 from vlp.encoders.swin import SwinConfig
@@ -30,9 +29,10 @@ from vlp.objectives.contrastive import ContrastiveConfig
 from vlp.objectives.mae import MAEConfig
 from vlp.objectives.simmim import SimMIMConfig
 from vlp.objectives.superclass import SuperClassConfig
-from vlp.optim import AdamWConfig, OptimizerConfig, build_optimizer
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
-from vlp.training import TrainingConfig, forward, update
+from vlp.training.cpu import prepare_cpu_training
+from vlp.training.optim import AdamWConfig, OptimizerConfig, build_optimizer
+from vlp.training.step import TrainingConfig, forward, update
 
 
 class Training:

@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 from harness import REAL_DATA
 from torch import Tensor
 
-from vlp.batch import Batch
+from vlp.core.batch import Batch
+from vlp.core.normalization import Normalization
 from vlp.data.loader import load_images
-from vlp.normalization import Normalization
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 
 PHOTOGRAPHS = REAL_DATA / "flickr8k" / "train.parquet"

@@ -1,0 +1,125 @@
+"""A copy of a run's checkpoints in another place, which outlives the machine that trains."""
+
+import mmap
+import shutil
+from pathlib import Path
+
+from pipelines.checkpoints.store import (
+    Retention,
+    Saved,
+    checkpoint_names,
+    find_damage,
+    list_saved,
+    read_saved,
+)
+from pipelines.config.errors import ConfigError
+from pipelines.config.machine import MachineConfig
+from pipelines.training.identity import run_identity
+from vlp.run import RunConfig
+from vlp.shards.manifest import MANIFEST
+from vlp.shards.storage.address import open_folder
+from vlp.shards.storage.folder import WRITER, Folder, FolderError
+
+CHUNK_BYTES = 1 << 23
+
+
+def check_mirror(mirror: Folder | None) -> None:
+    """Find out whether checkpoints can be copied to a folder.
+
+    Raises:
+        ConfigError: they cannot; names the reason.
+    """
+    if mirror is None:
+        return
+    name = f"writable.{WRITER}.tmp"
+    try:
+        mirror.write(name, b"vlp")
+        mirror.delete(name)
+    except OSError as error:
+        reason = str(error) if isinstance(error, FolderError) else f"{mirror}: {error.strerror}"
+        raise ConfigError(
+            f"machine.checkpoint_mirror: cannot write to {reason}; correct it, or leave it out"
+        ) from error
+
+
+def run_mirror(config: RunConfig, machine: MachineConfig) -> Folder | None:
+    """The folder of a run's checkpoints in the mirror, which is named for what decides the run's result."""
+    if machine.checkpoint_mirror is None:
+        return None
+    return machine.checkpoint_mirror.absolute() / f"{config.name}-{run_identity(config)[:8]}"
+
+
+def missing(checkpoints: Path, mirror: Folder, retention: Retention) -> list[Saved]:
+    """The checkpoints that are to be kept in the mirror and are not there yet, the newest first.
+
+    What is kept is chosen among those of both places: a new machine has only the one it went on from.
+    """
+    here, there = list_saved(checkpoints), list_saved(mirror)
+    newest = max((one.step for one in here), default=0)
+    known = {one.step: one for one in (*there, *here) if one.step <= newest}
+    kept = retention.choose(list(known.values()))
+    return [one for one in reversed(here) if one.step in kept and one not in there]
+
+
+def upload(checkpoint: Path, mirror: Folder) -> None:
+    """Copy a checkpoint to a mirror; it counts as one there with its manifest, which comes last."""
+    place = mirror / checkpoint.name
+    here, there = read_saved(open_folder(checkpoint)), read_saved(place)
+    if here and there and here.files == there.files:  # it was measured since
+        place.write(MANIFEST, (checkpoint / MANIFEST).read_bytes())
+        return
+    place.delete(MANIFEST)  # of a former checkpoint of this step
+    files = sorted(checkpoint.iterdir(), key=lambda file: file.name == MANIFEST)
+    for file in files:
+        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            place.write(file.name, content)
+
+
+def restore(checkpoints: Path, mirror: Folder, run: str) -> None:
+    """Bring the mirror's newest whole checkpoint to a run that has none here.
+
+    Broken ones are passed over, each with a line that says why, and no longer count as checkpoints there.
+
+    Args:
+        checkpoints: folder of the run's checkpoints, one folder each.
+        run: name of the run, for the lines.
+
+    Raises:
+        ConfigError: there are checkpoints in the mirror, and none is whole.
+    """
+    if any(find_damage(checkpoints / name) is None for name in reversed(checkpoint_names(checkpoints))):
+        return
+    broken: dict[str, str] = {}
+    for name in reversed(checkpoint_names(mirror)):
+        if MANIFEST not in (mirror / name).names():
+            continue  # it was not copied to its end
+        copy = _download(mirror / name, checkpoints / f"{name}.tmp")
+        if (damage := find_damage(copy)) is None:
+            for other, why in broken.items():
+                print(
+                    f"[pretrain {run}] checkpoint {other} in {mirror} is broken: {why}; taking {name}",
+                    flush=True,
+                )
+                (mirror / other).delete(MANIFEST)
+            shutil.rmtree(checkpoints / name, ignore_errors=True)
+            copy.rename(checkpoints / name)
+            print(f"[pretrain {run}] took checkpoint {name} from {mirror}", flush=True)
+            return
+        shutil.rmtree(copy)
+        broken[name] = damage
+    if broken:
+        first, why = next(iter(broken.items()))
+        raise ConfigError(
+            f"machine.checkpoint_mirror: {mirror} has {len(broken)} checkpoints and all are broken "
+            f"({first}: {why}); delete this folder to start over, or leave machine.checkpoint_mirror out"
+        )
+
+
+def _download(checkpoint: Folder, copy: Path) -> Path:
+    """Copy all files of a checkpoint to a folder of this machine."""
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir(parents=True)
+    for name in checkpoint.names():
+        with checkpoint.fetched(name) as source, (copy / name).open("wb") as target:
+            shutil.copyfileobj(source, target, CHUNK_BYTES)
+    return copy

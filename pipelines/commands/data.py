@@ -1,0 +1,116 @@
+"""`vlp data`: the commands on folders of shards. Everything heavy is imported within them."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipelines.commands.group import FOLDER, LOCAL
+
+if TYPE_CHECKING:
+    from vlp.shards.storage.folder import Folder
+
+OUTPUT = click.option("-o", "--output", type=LOCAL, required=True, help="Folder of the new shards.")
+
+
+@click.group("data")
+def data() -> None:
+    """Index, verify, describe, merge and cut folders of shards.
+
+    Example: vlp data verify shards
+    """
+
+
+@data.command("index")
+@click.argument("folder", type=LOCAL)
+@click.argument("settings", nargs=-1)
+def index_command(folder: Path, settings: tuple[str, ...]) -> None:
+    """Index tars that img2dataset or webdataset wrote where they lie, so that all commands read them.
+
+    Writes a .parquet and a _stats.json beside each tar; columns and counts that are there are kept. SETTINGS
+    are `machine.*` settings or files of conf/machine/.
+
+    Example: vlp data index laion machine.data_workers=16
+    """
+    from pipelines.config.errors import ConfigError, nearest
+    from pipelines.config.machine import read_settings
+    from pipelines.shards.index import index
+
+    layers, machine = read_settings(settings)
+    for key in layers.values:
+        raise ConfigError(f"{key} is no setting{nearest(key, ['machine'])}")
+    manifest = index(folder, machine=machine)
+    for shard in manifest["shards"]:
+        if "problem" in shard:
+            click.echo(
+                f"{shard['name']}.tar: broken, {shard['successes']:,} samples read: {shard['problem']}"
+            )
+    others = {outcome: n for outcome, n in manifest["outcomes"].items() if outcome != "success"}
+    counted = "".join(f", {n:,} {outcome}" for outcome, n in others.items())
+    click.echo(f"{manifest['num_samples']:,} samples in {len(manifest['shards']):,} tars{counted}: {folder}")
+
+
+@data.command("verify")
+@click.argument("folder", type=FOLDER)
+def verify_command(folder: "Folder") -> None:
+    """Hold every tar, index and count against the others; one line per problem, and exit code 1 if any.
+
+    Example: vlp data verify shards
+    """
+    from pipelines.shards.verify import verify
+
+    num_problems = 0
+    for problem in verify(folder):
+        click.echo(problem)
+        num_problems += 1
+    if num_problems:
+        sys.exit(1)
+    click.echo(f"{folder}: whole")
+
+
+@data.command("describe")
+@click.argument("folder", type=FOLDER)
+@click.option("-o", "--output", type=FOLDER, help="Folder of the card and picture; else FOLDER/card.")
+def describe_command(folder: "Folder", output: "Folder | None") -> None:
+    """Print a data card: counts, sizes, captions and outcomes; also written, with a picture.
+
+    Example: vlp data describe shards
+    """
+    from pipelines.shards.describe import describe
+
+    click.echo(describe(folder, output or folder / "card"), nl=False)
+
+
+@data.command("merge")
+@click.argument("folders", type=FOLDER, nargs=-1, required=True)
+@OUTPUT
+def merge_command(folders: "tuple[Folder, ...]", output: Path) -> None:
+    """Copy several folders into one with fresh keys, each URL once.
+
+    Example: vlp data merge shards more_shards -o all_shards
+    """
+    from pipelines.shards.merge import merge
+
+    manifest = merge(folders, output)
+    repeated = f"{manifest['num_repeated_urls']:,} repeated URLs left out"
+    renamed = f"{manifest['num_repeated_keys']:,} repeated keys renamed"
+    click.echo(f"{manifest['num_samples']:,} samples, {repeated}, {renamed}: {output}")
+
+
+@data.command("subset")
+@click.argument("folder", type=FOLDER)
+@click.argument("selection", nargs=-1, required=True)
+@OUTPUT
+def subset_command(folder: "Folder", selection: tuple[str, ...], output: Path) -> None:
+    """Copy the samples that are listed, and whose index allows it, into a folder of their own.
+
+    SELECTION is keys=FILE (one key per line, or a Parquet file with a column `key`), and comparisons of a
+    column of the index, such as 'original_width>=256' or status==success. All of them have to hold.
+
+    Example: vlp data subset shards keys=good.txt 'original_width>=256' -o good_shards
+    """
+    from pipelines.shards.subset import subset
+
+    manifest = subset(folder, selection, output)
+    click.echo(f"{manifest['num_samples']:,} samples of {manifest['num_urls']:,} rows taken: {output}")

@@ -1,0 +1,161 @@
+"""Joining a Ray cluster, or starting Ray on this machine."""
+
+import logging
+import math
+import os
+import socket
+from collections.abc import Mapping
+
+from pipelines.config.errors import ConfigError
+from pipelines.config.machine import MachineConfig
+
+# Quiet and fast defaults; the environment wins.
+ENVIRONMENT = {
+    "RAY_COLOR_PREFIX": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # After a node died, Ray plans with it for up to 20 s more: such an attempt waits for room that is gone.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "5",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
+REMEDIES = {
+    "CPU": "lower machine.num_workers, machine.cpus_per_worker or machine.data_workers",
+    "GPU": "lower machine.num_workers, or set machine.use_gpu=false",
+}
+RUNTIME_ENV = {"env_vars": {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}}  # for clusters that others have started
+
+
+def connect(machine: MachineConfig, *, min_cpus: float = 1, min_gpus: int = 0, spare_cpus: int = 0) -> None:
+    """Join the configured cluster, or start Ray here with at least `min_cpus`; once per process.
+
+    Args:
+        spare_cpus: added to this machine's cores where Ray starts here, for processes that only wait.
+
+    Raises:
+        ConfigError: the cluster, or this machine, has less than one step of the work needs at once.
+    """
+    check_gpus_here(machine, min_gpus)
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    import ray
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if not ray.is_initialized():
+        address = _address(machine)
+        if address is None:
+            _start(max(math.ceil(min_cpus), (os.cpu_count() or 1) + spare_cpus))
+        else:
+            _join(address)
+    total, free = ray.cluster_resources(), ray.available_resources()
+    for kind, needed in (("CPU", min_cpus), ("GPU", min_gpus)):
+        if (available := total.get(kind, 0)) < needed:
+            raise ConfigError(
+                f"the work needs {needed:g} {kind}s at once and the cluster has {available:g}, of which "
+                f"{free.get(kind, 0):g} are free; {REMEDIES[kind]}"
+            )
+
+
+def connect_for_training(machine: MachineConfig) -> None:
+    """Join a cluster that has room for the least training workers; nothing in a process without Ray.
+
+    Raises:
+        ConfigError: as `connect`; or its nodes are too small.
+    """
+    counts = machine.worker_counts
+    if counts.most == 0:
+        return
+    needed = counts.least + machine.validation_workers
+    min_cpus = needed * machine.cpus_per_worker
+    connect(machine, min_cpus=min_cpus, min_gpus=machine.num_gpus)
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(room_on_node(machine, node) for node in nodes)
+    if room < needed:
+        validators = machine.validation_workers
+        beside = f" and machine.validation_workers {validators}" if validators else ""
+        sizes = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+        raise ConfigError(
+            f"machine.num_workers is {counts}{beside}, each on one node with {machine.cpus_per_worker} CPUs "
+            f"(machine.cpus_per_worker) and {int(machine.use_gpu)} GPUs, and the cluster's nodes have room "
+            f"for {room} ({sizes}); lower machine.num_workers to {room - validators} at most, or "
+            "machine.cpus_per_worker"
+        )
+
+
+def room_on_node(machine: MachineConfig, resources: Mapping[str, float]) -> int:
+    """How many training workers a node with some CPUs and GPUs has room for."""
+    by_cpus = int(resources.get("CPU", 0) // machine.cpus_per_worker)
+    return min(by_cpus, int(resources.get("GPU", 0))) if machine.use_gpu else by_cpus
+
+
+def check_gpus_here(machine: MachineConfig, needed: int) -> None:
+    """Find missing GPUs before Ray starts on this machine; a running cluster may have them elsewhere.
+
+    Raises:
+        ConfigError: this machine has fewer.
+    """
+    if not needed or _address(machine) is not None:
+        return
+    import torch
+
+    if (found := torch.cuda.device_count()) < needed:
+        raise ConfigError(
+            f"machine.use_gpu with machine.num_workers {machine.worker_counts} needs {needed} GPUs and this "
+            f"machine has {found}; {REMEDIES['GPU']}"
+        )
+
+
+def _address(machine: MachineConfig) -> str | None:
+    """Where a running cluster is to be joined; None to start Ray here."""
+    return machine.ray_address or os.environ.get("RAY_ADDRESS")
+
+
+def _join(address: str) -> None:
+    import ray
+
+    host, _, port = address.rpartition(":")
+    runtime_env = RUNTIME_ENV
+    try:
+        if port.isdigit() and "/" not in host:
+            socket.create_connection((host, int(port)), timeout=5).close()  # Ray itself tries for minutes
+            # As in `_start`: parts of Ray that run in workers look for a cluster of their own otherwise.
+            runtime_env = {"env_vars": RUNTIME_ENV["env_vars"] | {"RAY_ADDRESS": address}}
+        ray.init(address, runtime_env=runtime_env, logging_level=logging.ERROR)
+    except OSError as error:  # Ray's ConnectionError is one too
+        raise ConfigError(
+            f"machine.ray_address: no Ray cluster answers at {address}; start one with `ray start --head`, "
+            "or leave the address out to start Ray on this machine"
+        ) from error
+
+
+def _start(num_cpus: int) -> None:
+    """Start Ray on this machine.
+
+    Its processes learn its address from the environment: parts of Ray look for the only Ray of the machine
+    otherwise, and fail where there are two.
+    """
+    import ray
+    import ray.util
+
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    # It waits, in a process of its own, for notices that a node will be taken back; there is but this one.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    own = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}"}
+    os.environ |= own
+    try:
+        # Ray Train asks the dashboard for the state of its controllers: without it, the placement group of a
+        # run is never freed, and the next trial of a sweep waits for ever.
+        ray.init("local", num_cpus=num_cpus, include_dashboard=True, logging_level=logging.ERROR)
+    finally:
+        for key in own:
+            del os.environ[key]

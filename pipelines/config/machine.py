@@ -1,0 +1,123 @@
+"""Where and how the work runs: the settings under the key `machine`, which every command takes."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipelines.config.settings import Layers, build, read_layers
+from pipelines.config.worker_counts import WorkerCounts
+from vlp.core.config import StrictConfig
+from vlp.shards.storage.address import AnyFolder
+from vlp.shards.storage.cache import ShardCache
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineConfig(StrictConfig):
+    """Where and how the work runs. Never changes a result."""
+
+    storage: Path = Path("results")
+    """Folder of all results, in a file system; on a cluster one that every node sees."""
+    ray_address: str | None = None
+    """Running cluster to join (`auto` finds it); None starts Ray on this machine."""
+    num_workers: int | tuple[int, ...] = 1
+    """Training workers, or the least and the most of them, such as [2, 8]: as many as there is room for while
+    nodes come and go. 0 trains in this process, without Ray."""
+    resize_seconds: float = 60.0
+    """How often a run looks for room for more workers; it has them from its last checkpoint on."""
+    use_gpu: bool = False
+    """Give each training worker a GPU."""
+    validation_workers: int = 0
+    """Ray tasks, each with the CPUs and GPU of a training worker, that measure checkpoints during training
+    (`evaluation.every_steps`); 0 measures in the training worker, which waits."""
+    cpus_per_worker: int = 1
+    loader_workers: int = 0
+    """Processes that decode images, per training worker."""
+    data_workers: int = 2
+    """Ray actors that download and count, each on one CPU; 0 has processes of this machine do so, one per CPU
+    core, without Ray."""
+    tracking_uri: str | None = None
+    """MLflow server; None is a SQLite store in `storage`."""
+    batch_parts: int = 1
+    """Parts in which a training worker encodes its share of a batch, one after another, to need less memory
+    for a second forward pass; the loss still sees the whole batch."""
+    checkpoint_activations: bool = False
+    """Compute each block's activations again in the backward pass instead of holding them."""
+    compile: bool = False
+    """Compile the encoders' blocks before the first step, which takes a minute or so; for GPUs."""
+    log_every_steps: int = 10
+    checkpoint_every_steps: int = 500
+    cache: ShardCache | None = None
+    """Local copies of shards that lie on a slow folder; None reads them where they lie."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept on disk."""
+    keep_best_checkpoints: int = 0
+    """Best checkpoints kept beside them, by the validation metric."""
+    keep_every_steps: int | None = None
+    """Those after multiples of this many steps are kept, too; a multiple of `checkpoint_every_steps`."""
+    checkpoint_mirror: AnyFolder | None = None
+    """Folder, or bucket of an object store, that checkpoints are copied to while training goes on; a run
+    whose own are gone takes them from there. None copies nothing."""
+    track_checkpoints: Literal["all", "best", "last", "none"] = "last"
+    """Which checkpoints go to MLflow; `best` is by the validation metric, or the last without one."""
+    max_failures: int = 3
+    """Deaths of workers that a run survives."""
+
+    def __post_init__(self) -> None:
+        if re.match(r"[a-z0-9+]+:/", str(self.storage)):
+            raise ValueError(
+                f"storage must be a folder of a file system, got {self.storage}; only shards may be elsewhere"
+            )
+        for key in (
+            "cpus_per_worker",
+            "batch_parts",
+            "log_every_steps",
+            "checkpoint_every_steps",
+            "keep_checkpoints",
+        ):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+        WorkerCounts.of(self.num_workers)
+        for key in (
+            "resize_seconds",
+            "validation_workers",
+            "loader_workers",
+            "data_workers",
+            "keep_best_checkpoints",
+        ):
+            if getattr(self, key) < 0:
+                raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
+        if self.validation_workers and not self.worker_counts.most:
+            raise ValueError(
+                f"validation_workers is {self.validation_workers} and num_workers 0, which trains without "
+                "Ray; set validation_workers to 0, or num_workers to at least 1"
+            )
+        kept, saved = self.keep_every_steps, self.checkpoint_every_steps
+        if kept is not None and (kept < 1 or kept % saved):
+            raise ValueError(
+                f"keep_every_steps must be a multiple of checkpoint_every_steps ({saved}), got {kept}"
+            )
+
+    @property
+    def worker_counts(self) -> WorkerCounts:
+        """How many workers training may have."""
+        return WorkerCounts.of(self.num_workers)
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs that training needs at once, at least."""
+        return (min(self.worker_counts) + self.validation_workers) * self.use_gpu
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Where experiments are tracked."""
+        return self.tracking_uri or f"sqlite:///{(self.storage / 'mlflow.db').absolute()}"
+
+
+def read_settings(arguments: Sequence[str]) -> tuple[Layers, MachineConfig]:
+    """Settings from files and overrides, as `read_layers`: a command's own, and those under `machine`."""
+    layers = read_layers(arguments)
+    values = dict(layers.values)
+    machine = build(MachineConfig, Layers(values.pop("machine", {}), layers.origin), prefix="machine")
+    return Layers(values, layers.origin), machine

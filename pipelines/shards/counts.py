@@ -1,0 +1,95 @@
+"""What the captions of one shard contain, counted by a worker: one file per tokenizer, and one of words.
+
+Each file exists whole or not at all; what is there is not counted again.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.ingest.outcome import SUCCESS
+from vlp.shards.storage.folder import WRITER, Folder
+from vlp.tokenizers import Tokenizer, TokenizerConfig
+from vlp.tokenizers.document_frequency import DocumentFrequency, count_documents
+from vlp.tokenizers.words import count_words, write_word_counts
+
+CAPTIONS_AT_ONCE = 2**14
+
+
+def words_file(folder: Path, tar_sha256: str) -> Path:
+    """Where the word counts of a shard are kept."""
+    return folder / f"{tar_sha256[:16]}-words.parquet"
+
+
+def tokens_file(folder: Path, tar_sha256: str, tokenizer: str) -> Path:
+    """Where a shard's document frequencies are kept; of a tokenizer by its identity."""
+    return folder / f"{tar_sha256[:16]}-{tokenizer}.npz"
+
+
+def read_tokens(file: Path) -> DocumentFrequency:
+    """The document frequencies of one shard."""
+    with np.load(file) as content:
+        return DocumentFrequency(content["counts"], int(content["num_documents"]), str(content["tokenizer"]))
+
+
+class CountShard:
+    """An actor that writes what is missing of a shard's files into `folder`."""
+
+    def __init__(self, shards: Folder, tokenizers: list[TokenizerConfig], folder: Path) -> None:
+        self.shards = shards
+        self.tokenizers = [config.build() for config in tokenizers]
+        self.folder = folder
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Count the shard of `row["name"]`, whose tar has the checksum `row["tar_sha256"]`."""
+        captions = _captions(self.shards.table(f"{row['name']}.parquet", ["status", "captions"]))
+        words = words_file(self.folder, row["tar_sha256"])
+        if not words.is_file():
+            _write_whole(words, partial(write_word_counts, _count_words(captions)))
+        for tokenizer in self.tokenizers:
+            file = tokens_file(self.folder, row["tar_sha256"], tokenizer.identity)
+            if not file.is_file():
+                _write_whole(file, partial(_write_tokens, _count_tokens(captions, tokenizer)))
+        return row
+
+
+def _captions(index: pa.Table) -> pa.Array:
+    """All captions of all samples of a shard, one after another."""
+    return index.filter(pc.field("status") == SUCCESS)["captions"].combine_chunks().flatten()
+
+
+def _batches(captions: pa.Array) -> Iterator[list[str]]:
+    for start in range(0, len(captions), CAPTIONS_AT_ONCE):
+        yield captions.slice(start, CAPTIONS_AT_ONCE).to_pylist()
+
+
+def _count_words(captions: pa.Array) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for batch in _batches(captions):
+        total.update(count_words(batch))
+    return total
+
+
+def _count_tokens(captions: pa.Array, tokenizer: Tokenizer) -> DocumentFrequency:
+    total = count_documents([], tokenizer)
+    for batch in _batches(captions):
+        total += count_documents(batch, tokenizer)
+    return total
+
+
+def _write_tokens(frequency: DocumentFrequency, file: Path) -> None:
+    with file.open("wb") as stream:
+        np.savez_compressed(stream, **vars(frequency))
+
+
+def _write_whole(file: Path, write: Callable[[Path], None]) -> None:
+    # A killed driver's actors live some seconds longer: no two processes may write one file.
+    temporary = file.with_name(f"{file.name}.{WRITER}.tmp")
+    write(temporary)
+    temporary.replace(file)

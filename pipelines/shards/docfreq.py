@@ -1,0 +1,183 @@
+"""The captions of shards to the document frequency of every token, and the count of every word.
+
+What a shard contains is counted once, and kept as one file per tokenizer and one of words; the results are
+the sums. So they are exact, an interrupted stage goes on with what is missing, and a shard or tokenizer that
+is added costs only itself. The words are the same for every tokenizer: the word-level one makes its
+vocabulary of them.
+"""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+from pipelines.compute.workers import open_workers
+from pipelines.config.errors import ConfigError
+from pipelines.config.identity import fingerprint
+from pipelines.config.machine import MachineConfig
+from pipelines.config.settings import absolute_paths
+from pipelines.config.tokenizers import build_tokenizer
+from pipelines.shards.counts import CountShard, read_tokens, tokens_file, words_file
+from pipelines.tracking.journal import Journal
+from pipelines.tracking.progress import Progress
+from vlp.core.config import StrictConfig, check_name
+from vlp.core.registry import one_of
+from vlp.shards.manifest import MANIFEST, read_manifest
+from vlp.shards.storage.address import AnyFolder, open_folder
+from vlp.shards.storage.folder import Folder
+from vlp.shards.storage.local import LocalFolder
+from vlp.tokenizers import TOKENIZERS, Tokenizer, TokenizerConfig
+from vlp.tokenizers.clip_bpe import ClipBPEConfig
+from vlp.tokenizers.document_frequency import DocumentFrequency
+from vlp.tokenizers.frequency_summary import TokenRow, head_and_tail, summarize
+from vlp.tokenizers.words import add_word_counts
+
+TABLE, WORDS, SUMMARY = "document_frequency.parquet", "words.parquet", "summary.json"
+PICTURE, HEAD_AND_TAIL = "rank_frequency.png", "head_and_tail.md"
+ROWS_SHOWN = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocfreqConfig(StrictConfig):
+    """Whose captions are counted, by which tokens."""
+
+    shards: AnyFolder
+    """Folder that `vlp download` made, or its address in an object store."""
+    tokenizer: one_of(TOKENIZERS) = field(default_factory=ClipBPEConfig)  # pyright: ignore[reportInvalidTypeForm]
+    """Its table is `document_frequency.parquet`."""
+    more_tokenizers: dict[str, one_of(TOKENIZERS)] = field(default_factory=dict)  # pyright: ignore[reportInvalidTypeForm]
+    """Counted in the same pass, by names of one's own: `document_frequency-NAME.parquet`."""
+
+    def __post_init__(self) -> None:
+        for name in self.more_tokenizers:
+            check_name(name)
+
+    @property
+    def tables(self) -> dict[str, TokenizerConfig]:
+        """File name of every table, with the tokenizer whose tokens it counts."""
+        more = {f"document_frequency-{name}.parquet": config for name, config in self.more_tokenizers.items()}
+        return {TABLE: self.tokenizer} | more
+
+    def build(self) -> dict[str, Tokenizer]:
+        """The tokenizers by the file names of their tables.
+
+        Raises:
+            ConfigError: the file of one is missing or is none.
+        """
+        keys = ["tokenizer", *(f"more_tokenizers.{name}" for name in self.more_tokenizers)]
+        return {
+            file: build_tokenizer(config, key)
+            for key, (file, config) in zip(keys, self.tables.items(), strict=True)
+        }
+
+
+def docfreq(
+    config: DocfreqConfig, output: Path, *, machine: MachineConfig, journal: Journal
+) -> dict[str, Any]:
+    """Write the tables, `words.parquet`, what is worth seeing of them and a manifest; returns the last."""
+    shard_set = check_shards(config.shards)
+    journal.dataset(
+        name=config.shards.name,
+        digest=shard_set["digest"],
+        source=str(config.shards.absolute()),
+        context="docfreq",
+        profile={key: shard_set[key] for key in ("digest", "num_samples")},
+    )
+    tokenizers, shards = config.build(), shard_set["shards"]
+    parts = output / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    _count(config, [tokenizer.identity for tokenizer in tokenizers.values()], shards, parts, machine)
+    checksums = [shard["tar_sha256"] for shard in shards]
+    add_word_counts((words_file(parts, checksum) for checksum in checksums), output / WORDS)
+    totals = {
+        file: reduce(add, (read_tokens(tokens_file(parts, checksum, t.identity)) for checksum in checksums))
+        for file, t in tokenizers.items()
+    }
+    for file, total in totals.items():
+        total.write(output / file, tokenizers[file])
+    manifest = _summarize(totals, tokenizers, output)
+    journal.metrics({f"docfreq/{key}": manifest[key] for key in ("num_documents", "num_distinct_tokens")})
+    for file in (*totals, WORDS, SUMMARY, PICTURE, HEAD_AND_TAIL):
+        journal.artifact(output / file, folder="docfreq")
+    LocalFolder(output).write_json(MANIFEST, manifest)
+    LocalFolder(parts).remove_temporary()
+    return manifest
+
+
+def check_shards(folder: Path | Folder) -> dict[str, Any]:
+    """The manifest of a folder of shards.
+
+    Raises:
+        ConfigError: the folder holds no shards.
+    """
+    try:
+        return read_manifest(folder)
+    except ValueError as error:
+        raise ConfigError(f"shards: {error}") from error
+
+
+def _count(
+    config: DocfreqConfig,
+    identities: list[str],
+    shards: list[dict[str, Any]],
+    parts: Path,
+    machine: MachineConfig,
+) -> None:
+    """Count the shards of which anything is missing."""
+    there = {file.name for file in parts.iterdir()}
+
+    def is_counted(checksum: str) -> bool:
+        files = [words_file(parts, checksum), *(tokens_file(parts, checksum, i) for i in identities)]
+        return all(file.name in there for file in files)
+
+    todo = [shard for shard in shards if not is_counted(shard["tar_sha256"])]
+    if not todo:
+        return
+    items = [{key: shard[key] for key in ("name", "tar_sha256")} for shard in todo]
+    tokenizers = [absolute_paths(tokenizer) for tokenizer in config.tables.values()]
+    arguments = (open_folder(config.shards).absolute(), tokenizers, parts.absolute())
+    progress = Progress("docfreq", len(shards), "shards")
+    with closing(open_workers(machine).map(CountShard, arguments, items)) as counted:
+        for done, _ in enumerate(counted, start=len(shards) - len(todo) + 1):
+            progress.update(done)
+
+
+def _summarize(
+    totals: Mapping[str, DocumentFrequency], tokenizers: Mapping[str, Tokenizer], output: Path
+) -> dict[str, Any]:
+    """Write what is worth seeing of the tables; returns the manifest."""
+    from vlp.pictures.rank_frequency import rank_frequency
+
+    summaries = {file: summarize(total) for file, total in totals.items()}
+    LocalFolder(output).write_json(SUMMARY, summaries)
+    rank_frequency({Path(file).stem: total for file, total in totals.items()}).save(output / PICTURE)
+    sections = [
+        f"# {file}\n\n{_markdown(*head_and_tail(total, tokenizers[file], size=ROWS_SHOWN))}"
+        for file, total in totals.items()
+    ]
+    (output / HEAD_AND_TAIL).write_text("\n".join(sections))
+    contents = [(total.counts.tolist(), total.num_documents, total.tokenizer) for total in totals.values()]
+    first = totals[TABLE]
+    return {
+        "digest": fingerprint(*contents),
+        "tokenizer": first.tokenizer,
+        "num_documents": first.num_documents,
+        "num_distinct_tokens": summaries[TABLE]["num_distinct_tokens"],
+        "tables": {file: total.tokenizer for file, total in totals.items()},
+    }
+
+
+def _markdown(head: list[TokenRow], tail: list[TokenRow]) -> str:
+    def lines(rows: list[TokenRow]) -> list[str]:
+        tokens = [row.token.replace("|", "\\|") for row in rows]
+        return [
+            f"| {row.rank:,} | {token} | {row.document_frequency:,} | {row.share:.2%} | {row.idf:.2f} |"
+            for row, token in zip(rows, tokens, strict=True)
+        ]
+
+    header = ["| rank | token | captions | share | idf |", "|---|---|---|---|---|"]
+    gap = ["| ... | | | | |"] if tail and tail[0].rank > head[-1].rank + 1 else []
+    return "\n".join([*header, *lines(head), *gap, *lines(tail)]) + "\n"

@@ -1,0 +1,67 @@
+"""Tars that img2dataset or webdataset wrote to a folder of shards, without copying them."""
+
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pipelines.compute.workers import open_workers
+from pipelines.config.errors import ConfigError
+from pipelines.config.machine import MachineConfig
+from pipelines.tracking.progress import Progress
+from vlp.shards.indexing import index_shard, index_shards, list_tars, read_stats
+
+
+def index(folder: Path, *, machine: MachineConfig) -> dict[str, Any]:
+    """Write an index beside every tar, and a manifest; returns the manifest.
+
+    What is there already is not made again, so the same command goes on where it was.
+
+    Raises:
+        ConfigError: the folder holds no tars, or nothing can be written there, or a Parquet file beside a tar
+            is about other samples.
+    """
+    try:
+        tars = list_tars(folder)
+        todo = [tar for tar in tars if read_stats(tar) is None]
+        if todo:
+            _check_writable(folder)
+            _index_tars(todo, machine, num_tars=len(tars))
+        return index_shards(folder)
+    except (ValueError, OSError) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+
+
+class IndexTar:
+    """What a worker does with one tar."""
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        """The failure of what is no fault of the tar, or nothing."""
+        try:
+            index_shard(Path(row["tar"]))
+        except (ValueError, OSError) as error:
+            return {"failure": str(error)}
+        return {"failure": ""}
+
+
+def _index_tars(tars: list[Path], machine: MachineConfig, *, num_tars: int) -> None:
+    items = [{"tar": str(tar.absolute())} for tar in tars]
+    progress = Progress("index", num_tars, "tars")
+    with closing(open_workers(machine).map(IndexTar, (), items)) as indexed:
+        for done, row in enumerate(indexed, start=num_tars - len(tars) + 1):
+            if row["failure"]:
+                raise ValueError(row["failure"])
+            progress.update(done)
+
+
+def _check_writable(folder: Path) -> None:
+    probe = folder / f"{uuid4().hex}.tmp"
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL))
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: cannot write there ({error.strerror}), and the index lies beside the tars; "
+            "make the folder writable, or link the tars into one that is"
+        ) from error

@@ -1,0 +1,113 @@
+"""Some samples of a folder of shards as one of their own: by a list of keys, or by what the index says."""
+
+import operator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.config.errors import ConfigError, nearest
+from pipelines.config.identity import fingerprint
+from pipelines.ingest.shard import Sample
+from pipelines.shards.reshard import Source, check_absent, shard_size, write_folder
+from pipelines.tracking.progress import Progress
+from vlp.shards.index_schema import INDEX_SCHEMA
+from vlp.shards.storage.folder import Folder
+
+COMPARISON = re.compile(r"\s*(\w+)\s*(==|!=|>=|<=|>|<)\s*(.*?)\s*")
+OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows are taken: those that every condition allows, and whose key is listed if there is a list."""
+
+    conditions: tuple[pc.Expression, ...]
+    keys: frozenset[str] | None
+
+    @classmethod
+    def parse(cls, texts: Sequence[str]) -> "Selection":
+        """From `keys=FILE` and comparisons of a column of the index with a value, such as `width>=256`.
+
+        Raises:
+            ConfigError: names the text that is neither, or the column that there is not.
+        """
+        if not texts:
+            raise ConfigError("name what to take: keys=FILE, or a comparison such as 'width>=256'")
+        files = [text.removeprefix("keys=") for text in texts if text.startswith("keys=")]
+        conditions = tuple(_comparison(text) for text in texts if not text.startswith("keys="))
+        keys = [key for file in files for key in read_keys(Path(file))]
+        return cls(conditions, frozenset(keys) if files else None)
+
+    def rows(self, index: pa.Table) -> pa.Table:
+        """The rows of a shard's index that are taken."""
+        for condition in self.conditions:
+            index = index.filter(condition)
+        if self.keys is None:
+            return index
+        return index.filter(pa.array([key in self.keys for key in index["key"].to_pylist()], pa.bool_()))
+
+
+def subset(folder: Path | Folder, texts: Sequence[str], output: Path) -> dict[str, Any]:
+    """Write the folder; returns its manifest. Samples keep their keys, so they are found in the old one.
+
+    Raises:
+        ConfigError: as `Selection.parse`; or no row is selected, the folder is torn, or the output exists.
+    """
+    selection = Selection.parse(texts)
+    check_absent(output)
+    source = Source.open(folder)
+    comparisons = [text for text in texts if not text.startswith("keys=")]
+    described: dict[str, Any] = {"subset_of": source.manifest["digest"], "selected_by": comparisons}
+    if selection.keys is not None:
+        described["keys"] = fingerprint(sorted(selection.keys))
+        described["num_keys_listed"] = len(selection.keys)
+    return write_folder(_samples(source, selection), output, size=shard_size([source]), **described)
+
+
+def read_keys(file: Path) -> list[str]:
+    """The keys of a text file, one per line, or of the column `key` of a Parquet file."""
+    if not file.is_file():
+        raise ConfigError(f"keys: no such file: {file}")
+    if file.suffix != ".parquet":
+        return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    names = pq.read_schema(file).names
+    if "key" not in names:
+        raise ConfigError(f"keys: {file} has no column 'key'; it has {', '.join(names)}")
+    return pq.read_table(file, columns=["key"])["key"].cast(pa.string()).to_pylist()
+
+
+def _comparison(text: str) -> pc.Expression:
+    match = COMPARISON.fullmatch(text)
+    if match is None:
+        raise ConfigError(
+            f"cannot read {text!r}; it is neither keys=FILE nor a comparison such as 'width>=256'"
+        )
+    column, sign, value = match.groups()
+    if column not in INDEX_SCHEMA.names:
+        raise ConfigError(f"the index has no column {column!r}{nearest(column, INDEX_SCHEMA.names)}")
+    kind = INDEX_SCHEMA.field(column).type
+    try:
+        scalar = pa.scalar(value).cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ConfigError(f"{text!r}: {column} is {kind}, which {value!r} is not") from error
+    return OPERATORS[sign](pc.field(column), scalar)
+
+
+def _samples(source: Source, selection: Selection) -> Iterator[Sample]:
+    progress = Progress("subset", len(source.shards), "shards")
+    for done, name in enumerate(source.shards, start=1):
+        yield from source.samples(name, selection.rows(source.index(name)))
+        progress.update(done)

@@ -1,0 +1,190 @@
+"""Whether a folder of shards is what its manifest says, byte for byte."""
+
+import hashlib
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.config.errors import ConfigError
+from pipelines.ingest.outcome import SUCCESS
+from vlp.shards.manifest import MANIFEST, set_digest
+from vlp.shards.storage.address import open_folder
+from vlp.shards.storage.folder import Folder, FolderError, LocalFile
+from vlp.shards.tar_samples import IMAGES, split_name
+
+SHOWN = 5  # problems of one kind per shard; a torn tar would fill pages
+
+
+def verify(folder: Path | Folder) -> Iterator[str]:
+    """Every problem as one line; none where the folder is whole.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    folder = open_folder(folder)
+    names = folder.names()
+    if not names:
+        raise ConfigError(f"no such folder: {folder} (or it is empty)")
+    manifest = _read_json(folder, MANIFEST)
+    if manifest is None:
+        yield f"{MANIFEST}: missing or no JSON; the folder is not complete"
+        found = [_read_json(folder, name) for name in sorted(names) if name.endswith("_stats.json")]
+        shards = [content for content in found if content is not None]
+    else:
+        shards = manifest["shards"]
+        yield from _check_totals(manifest)
+    yield from _strangers(names, {shard["name"] for shard in shards})
+    with ThreadPool(min(8, os.cpu_count() or 1)) as pool:  # hashing is done outside of Python's lock
+        for problems in pool.imap(lambda shard: list(check_shard(folder, shard)), shards):
+            yield from problems
+    yield from _repeated_keys(folder, shards)
+
+
+def check_shard(folder: Folder, stats: Mapping[str, Any]) -> Iterator[str]:
+    """The problems of one shard, given its entry in the manifest."""
+    name = stats["name"]
+    committed = _read_json(folder, f"{name}_stats.json")
+    if committed is None or _counts(committed) != _counts(stats):
+        yield f"{name}_stats.json: missing, or not what {MANIFEST} says"
+    rows = None
+    try:
+        index = folder.table(f"{name}.parquet")
+        rows = index.select(["key", "caption", "status", "image_offset", "image_size"]).to_pylist()
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        yield f"{name}.parquet: cannot be read: {_one_line(error)}"
+    else:
+        outcomes = Counter(row["status"] for row in rows)
+        if outcomes != stats["status_dict"] or len(rows) != stats["count"]:
+            yield f"{name}.parquet: holds {dict(outcomes)}, but {name}_stats.json says {stats['status_dict']}"
+    try:
+        with folder.fetched(f"{name}.tar") as tar:
+            yield from _check_tar(tar, stats)
+            if rows is not None:
+                yield from _first(_compare(name, rows, tar), name)
+    except FileNotFoundError:
+        yield f"{name}.tar: missing"
+
+
+def _counts(stats: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in stats.items() if key != "examples"}  # `vlp download` counts without
+
+
+def _check_tar(tar: LocalFile, stats: Mapping[str, Any]) -> Iterator[str]:
+    name, num_bytes = stats["name"], os.fstat(tar.fileno()).st_size
+    if num_bytes != stats["tar_bytes"]:
+        yield f"{name}.tar: {num_bytes:,} bytes, {stats['tar_bytes']:,} expected"
+    elif hashlib.file_digest(tar, "sha256").hexdigest() != stats["tar_sha256"]:
+        yield f"{name}.tar: its checksum is not that of {name}_stats.json"
+
+
+def _compare(name: str, rows: list[dict[str, Any]], file: LocalFile) -> Iterator[str]:
+    """What the index says of each sample against the members of the tar."""
+    file.seek(0)
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            members = _members(tar)
+            for row in rows:
+                if row["status"] == SUCCESS:
+                    found = members.get(row["key"], {})
+                    yield from (f"{name}.tar: {problem}" for problem in _compare_sample(row, found, tar))
+    except (tarfile.TarError, EOFError) as error:
+        yield f"{name}.tar: is torn: {_one_line(error)}"
+        return
+    expected = {row["key"] for row in rows}
+    yield from (f"{name}.tar: {key} is not in the index" for key in members if key not in expected)
+
+
+def _members(tar: tarfile.TarFile) -> dict[str, dict[str, tarfile.TarInfo]]:
+    """Key -> extension -> member, of every sample."""
+    members: dict[str, dict[str, tarfile.TarInfo]] = {}
+    for member in tar:
+        if member.isfile() and (name := split_name(member.name)):
+            members.setdefault(name[0], {})[name[1]] = member
+    return members
+
+
+def _compare_sample(
+    row: dict[str, Any], members: Mapping[str, tarfile.TarInfo], tar: tarfile.TarFile
+) -> Iterator[str]:
+    key = row["key"]
+    images = [member for extension, member in members.items() if extension in IMAGES]
+    if not images or not {"txt", "json"} & members.keys():
+        yield f"{key} has no {'caption' if images else 'image'}"
+        return
+    image = images[-1]
+    if (image.offset_data, image.size) != (row["image_offset"], row["image_size"]):
+        yield (
+            f"{Path(image.name).name} lies at {image.offset_data}, {image.size} bytes; "
+            f"the index says {row['image_offset']}, {row['image_size']} bytes"
+        )
+    text = tar.extractfile(members["txt"]) if "txt" in members else None
+    if text and text.read().decode(errors="replace").strip() != row["caption"].strip():
+        yield f"{key}.txt is not the caption of the index"
+
+
+def _check_totals(manifest: Mapping[str, Any]) -> Iterator[str]:
+    shards = manifest["shards"]
+    outcomes = Counter[str]()
+    for shard in shards:
+        outcomes.update(shard["status_dict"])
+        outcomes.subtract(shard.get("retried", {}))  # what URLs that were tried again had been before
+    expected = {
+        "num_urls": outcomes.total(),
+        "num_samples": sum(shard["successes"] for shard in shards),
+        "outcomes": dict(+outcomes),
+        "digest": set_digest(shards),
+    }
+    for key, value in expected.items():
+        if manifest.get(key) != value:
+            yield f"{MANIFEST}: {key} is {manifest.get(key)}, its shards make {value}"
+
+
+def _strangers(files: set[str], shards: set[str]) -> Iterator[str]:
+    for file in sorted(files):
+        stem, _, suffix = file.rpartition(".")
+        if suffix in ("tar", "parquet") and stem not in shards:
+            yield f"{file}: is not in {MANIFEST}"
+        elif suffix == "tmp":
+            yield f"{file}: left by a writer that was killed"
+
+
+def _repeated_keys(folder: Folder, shards: list[dict[str, Any]]) -> Iterator[str]:
+    columns = [_column(folder, f"{shard['name']}.parquet", "key") for shard in shards]
+    keys = pa.chunked_array(columns, pa.large_string()).value_counts()
+    repeated = [entry["values"].as_py() for entry in keys if entry["counts"].as_py() > 1] if len(keys) else []
+    if repeated:
+        yield f"{len(repeated):,} keys are those of several rows, such as {repeated[0]}"
+
+
+def _column(folder: Folder, file: str, name: str) -> pa.Array:
+    try:
+        return folder.table(file, [name])[name].cast(pa.large_string()).combine_chunks()
+    except (OSError, pa.ArrowInvalid, KeyError):
+        return pa.array([], pa.large_string())  # its own line says so
+
+
+def _first(problems: Iterator[str], name: str) -> Iterator[str]:
+    for number, problem in enumerate(problems):
+        if number < SHOWN:
+            yield problem
+        elif number == SHOWN:
+            yield f"{name}: more such problems"
+
+
+def _read_json(folder: Folder, name: str) -> Any:
+    try:
+        return folder.read_json(name)
+    except FolderError:
+        raise
+    except (OSError, ValueError):
+        return None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

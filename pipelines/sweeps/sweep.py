@@ -1,0 +1,244 @@
+"""Ray Tune: the best settings of one run of a pipeline, over any of its dotted keys."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from pipelines.compute.cluster import connect
+from pipelines.config.errors import ConfigError, nearest
+from pipelines.config.identity import fingerprint
+from pipelines.config.machine import MachineConfig
+from pipelines.config.settings import (
+    Layers,
+    absolute_paths,
+    build,
+    flat_params,
+    read_yaml,
+    to_dict,
+)
+from pipelines.config.tokenizers import build_tokenizer
+from pipelines.sweeps.search_space import draw, search_space, setting_text
+from pipelines.tracking.environment import environment_tags
+from pipelines.tracking.journal import Journal, ending
+from pipelines.training.checks import check_run
+from pipelines.training.pretrain import pretrain
+from pipelines.workflow.pipeline import prepare_data
+from pipelines.workflow.plan import LATER, PipelineConfig, Plan
+from pipelines.workflow.stages import Stages
+from vlp.core.config import StrictConfig, check_name
+from vlp.run import RunConfig
+
+DRIVER_CPUS = 0.1  # of a trial's own process, which only waits for its training workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerConfig(StrictConfig):
+    """ASHA (arXiv:1810.05934): stops a trial that is worse than the others after as many steps."""
+
+    grace_steps: int
+    """No trial is stopped before; a multiple of `evaluation.every_steps` of the run."""
+    reduction_factor: float = 2.0
+    """One of this many trials goes on at each rung."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig(StrictConfig):
+    """A search over the settings of one run."""
+
+    name: str
+    pipeline: Path
+    """File whose data and evaluation sets are used; what it has made already is not made again."""
+    run: str
+    """Name of the pipeline's run whose settings are searched."""
+    overrides: dict[str, Any]
+    """Settings that all trials share, on top of the run's: dotted keys."""
+    space: dict[str, dict[str, Any]]
+    """Dotted key -> {sampler of ray.tune: arguments}: mask.anchor_ratio: {loguniform: [0.01, 0.2]}."""
+    metric: str
+    """What is compared: `val/` and a metric of the evaluation."""
+    mode: Literal["max", "min"] = "max"
+    num_trials: int
+    seed: int = 0
+    """Of the draws from `space`."""
+    scheduler: SchedulerConfig
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.num_trials < 1:
+            raise ValueError(f"num_trials must be at least 1, got {self.num_trials}")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The winner of a sweep."""
+
+    metric: str
+    score: float
+    overrides: list[str]
+    config: Path
+    """File that `vlp pretrain` takes."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What every trial needs to know; sent to its process."""
+
+    run: dict[str, Any]
+    machine: MachineConfig
+    started_in: Path
+    """What the paths of the sampled settings are relative to; trials run in folders of their own."""
+    folder: Path
+    journal: Journal
+
+    def config(self, sampled: dict[str, Any]) -> RunConfig:
+        """The run with the sampled settings on top."""
+        layers = Layers().add(self.run, "sweep").set(sampled, "sweep: space")
+        return absolute_paths(build(RunConfig, layers), self.started_in)
+
+    def label(self, sampled: dict[str, Any]) -> str:
+        """The sampled settings in a few words."""
+        return " ".join(f"{key.rpartition('.')[2]}={setting_text(value)}" for key, value in sampled.items())
+
+    def trial_journal(self, trial_id: str) -> Journal:
+        """The record of one trial, nested in the sweep's."""
+        return Journal(self.journal.folder / f"trial-{trial_id}")
+
+
+def sweep(config: SweepConfig, *, machine: MachineConfig) -> Best:
+    """Run the search, or go on with it; writes `best.yaml`.
+
+    Raises:
+        ConfigError: a setting is wrong; found before the first trial starts.
+    """
+    pipeline = build(PipelineConfig, Layers().add(read_yaml(config.pipeline), str(config.pipeline)))
+    plan = Plan(pipeline)
+    plan.check()
+    _check(config, {run.name: run for run in plan.runs(LATER, LATER)})
+    label = f"{config.name}-{fingerprint(to_dict(config), to_dict(pipeline))[:8]}"
+    journal = Journal((machine.storage / "journals" / config.name / label).absolute())
+    journal.begin(name=config.name, tags=environment_tags() | {"stage": "sweep"})
+    journal.params(flat_params(config))
+    trial_cpus = DRIVER_CPUS + max(machine.worker_counts) * machine.cpus_per_worker
+    connect(machine, min_cpus=trial_cpus, spare_cpus=1)
+    with ending(journal):
+        stages = Stages((machine.storage / pipeline.name).absolute(), journal)
+        evaluation, shards, tables = prepare_data(plan, stages, machine)
+        base = next(run for run in plan.runs(shards.folder, tables) if run.name == config.run)
+        search = Search(
+            run=_with_evaluation(base, to_dict(evaluation), config),
+            machine=machine,
+            started_in=Path.cwd(),
+            folder=(machine.storage / "sweeps" / label).absolute(),
+            journal=journal,
+        )
+        check_run(search.config({}), machine)
+        return _best(_tune(config, search, trial_cpus), config, search)
+
+
+def _check(config: SweepConfig, runs: dict[str, RunConfig], num_draws: int = 32) -> None:
+    """Find a wrong name, key or range before any work: some draws from the space must all be runs."""
+    if config.run not in runs:
+        raise ConfigError(f"run: {config.pipeline} has no run {config.run!r}{nearest(config.run, runs)}")
+    layers = Layers().add(_with_evaluation(runs[config.run], {}, config), "overrides")
+    budget = build(RunConfig, layers).training.budget
+    if budget and budget.needs_pace:
+        raise ConfigError(
+            "training.budget.seconds: the trials of a sweep are compared after as many steps, which have "
+            "to be known; set training.budget.samples, visible_tokens or flops instead"
+        )
+    space = search_space(config.space)
+    for _ in range(num_draws):
+        drawn = {key: draw(sampler) for key, sampler in space.items()}
+        run = build(RunConfig, layers.set(drawn, "space"))
+        if any(key.startswith("tokenizer") for key in space):
+            build_tokenizer(run.tokenizer, "space: tokenizer")
+
+
+def _with_evaluation(base: RunConfig, evaluation: dict[str, Any], config: SweepConfig) -> dict[str, Any]:
+    """Settings of every trial: measured on the pipeline's evaluation sets while it trains."""
+    layers = Layers().add(to_dict(base), str(config.pipeline)).add({"evaluation": evaluation}, "sweep")
+    return layers.set(config.overrides, "overrides").values
+
+
+def _tune(config: SweepConfig, search: Search, trial_cpus: float) -> Any:
+    import ray
+    from ray import tune
+    from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search.basic_variant import BasicVariantGenerator
+
+    from pipelines.sweeps.callbacks import FollowTrials
+
+    total_steps = search.config({}).num_masked_steps
+    trainable = tune.with_resources(tune.with_parameters(run_trial, search=search), {"cpu": DRIVER_CPUS})
+    storage = search.folder / "tune"
+    if tune.Tuner.can_restore(str(storage)):
+        print(f"[sweep] going on with {storage}", flush=True)
+        tuner = tune.Tuner.restore(
+            str(storage), trainable=trainable, resume_unfinished=True, resume_errored=True
+        )
+        return tuner.fit()
+    scheduler = ASHAScheduler(
+        time_attr="step",
+        max_t=total_steps,
+        grace_period=config.scheduler.grace_steps,
+        reduction_factor=config.scheduler.reduction_factor,
+    )
+    room = int(ray.cluster_resources()["CPU"] / trial_cpus)
+    return tune.Tuner(
+        trainable,
+        param_space=search_space(config.space),
+        tune_config=tune.TuneConfig(
+            metric=config.metric,
+            mode=config.mode,
+            num_samples=config.num_trials,
+            search_alg=BasicVariantGenerator(random_state=config.seed, max_concurrent=max(1, room)),
+            scheduler=scheduler,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(search.folder),
+            verbose=0,
+            callbacks=[FollowTrials(config.metric, search)],
+        ),
+    ).fit()
+
+
+def run_trial(sampled: dict[str, Any], search: Search) -> None:
+    """One trial, in a process of its own: pre-training with the sampled settings."""
+    from ray import tune
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    trial_id = tune.get_context().get_trial_id()
+    assert trial_id is not None
+    journal = search.trial_journal(trial_id)
+    journal.begin(
+        name=search.label(sampled),
+        parent=search.journal.folder,
+        tags={"stage": "trial", "trial_id": trial_id},
+    )
+    config = search.config(sampled)
+    journal.params(flat_params(config))
+    # The scheduler decides by the score of a step, so a trial waits for it.
+    machine = replace(search.machine, track_checkpoints="none", validation_workers=0)
+    pretrain(
+        config,
+        search.folder / "trials" / trial_id,
+        machine=machine,
+        journal=journal,
+        callbacks=[TuneReportCallback()],
+    )
+
+
+def _best(results: Any, config: SweepConfig, search: Search) -> Best:
+    """Write the winner's settings to a file of their own, without what only a sweep needs."""
+    best = results.get_best_result(config.metric, config.mode)
+    run = to_dict(search.config(best.config))
+    file = search.folder / "best.yaml"
+    file.write_text(yaml.safe_dump(run, sort_keys=False))
+    search.journal.artifact(file)
+    search.journal.metrics({f"best/{config.metric}": best.metrics[config.metric]})
+    overrides = [f"{key}={setting_text(value)}" for key, value in best.config.items()]
+    search.journal.tags({"best": " ".join(overrides)})
+    return Best(config.metric, best.metrics[config.metric], overrides, file)

@@ -1,0 +1,151 @@
+"""A background thread that delivers the journals of runs while the pipeline works on."""
+
+import fcntl
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TextIO
+
+from pipelines.tracking.journal import FILE_NAME, Journal, Progress
+from pipelines.tracking.server import ARTIFACTS_NAME
+
+if TYPE_CHECKING:
+    from pipelines.tracking.store import Run
+
+LONGEST_BACKOFF_SECONDS = 10.0
+
+
+class Delivery:
+    """Delivers every journal under `root` to MLflow while the context is open.
+
+    A server that cannot be reached is tried again and again, and keeps nobody waiting but `flush`, which ends
+    the context after `flush_seconds` at most. What was delivered is noted beside each journal, so the next
+    delivery goes on from there, in this process or another. One process at a time delivers a root; the others
+    wait for their turn. The first delivery waits `first_after_seconds`, or until `flush` asks for it.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        tracking_uri: str,
+        experiment: str,
+        first_after_seconds: float = 0.0,
+        poll_seconds: float = 1.0,
+        flush_seconds: float = 30.0,
+    ) -> None:
+        self.root = root.absolute()
+        self.tracking_uri = tracking_uri
+        self.experiment = experiment
+        self.first_after_seconds = first_after_seconds
+        self.poll_seconds = poll_seconds
+        self.flush_seconds = flush_seconds
+        self._next_scan = 0.0
+        self._failing = False
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="delivery", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        waiting = self.flush(self.flush_seconds)
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(timeout=1.0)
+        if waiting:
+            warn(f"{waiting} records wait in {self.root}; they will be delivered at the next start")
+
+    def flush(self, timeout_seconds: float) -> int:
+        """Deliver what the journals hold now; the number of records that could not be delivered in time."""
+        deadline = time.monotonic() + timeout_seconds
+        folders = self._find()
+        self._next_scan = 0.0
+        self._wake.set()
+        while any(self._waiting(folder, limit=1) for folder in folders) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return sum(self._waiting(folder) for folder in folders)
+
+    def _find(self) -> list[Path]:
+        found = []
+        for folder, subfolders, files in os.walk(self.root):
+            # Artifacts are many files, and copies of journals among them are not runs.
+            subfolders[:] = [name for name in subfolders if name != ARTIFACTS_NAME]
+            if FILE_NAME in files:
+                found.append(Path(folder))
+        return sorted(found)
+
+    def _waiting(self, folder: Path, *, limit: int | None = None) -> int:
+        offset = Progress.load(folder, self.tracking_uri).offset
+        return sum(1 for _ in islice(Journal(folder).read(offset), limit))
+
+    def _work(self) -> None:
+        while not self.root.is_dir():  # nothing is tracked yet, and may never be
+            if self._stop.wait(0.1):
+                return
+        self._wake.wait(self.first_after_seconds)
+        from pipelines.tracking.store import Run, Store  # in this thread, because loading mlflow takes 1.5 s
+
+        store, runs = Store(self.tracking_uri, self.experiment), dict[Path, Run]()
+        delay = self.poll_seconds
+        with (self.root / ".delivery.lock").open("w") as lock:
+            while not _is_locked(lock):
+                if self._stop.wait(self.poll_seconds):
+                    return
+            while not self._stop.is_set():
+                self._rescan(runs, lambda folder: Run(Journal(folder), store, runs))
+                has_more, failure = self._pass(runs)
+                self._report(failure)
+                if has_more and not failure:
+                    continue
+                delay = min(2 * delay, LONGEST_BACKOFF_SECONDS) if failure else self.poll_seconds
+                self._wake.wait(delay)
+                self._wake.clear()
+
+    def _rescan(self, runs: "dict[Path, Run]", new_run: "Callable[[Path], Run]") -> None:
+        """Look for new journals and forget removed ones, in at most a twentieth of the thread's time."""
+        started = time.monotonic()
+        if started < self._next_scan:
+            return
+        found = self._find()
+        for folder in runs.keys() - set(found):
+            del runs[folder]
+        runs.update({folder: new_run(folder) for folder in found if folder not in runs})
+        now = time.monotonic()
+        self._next_scan = now + 20 * (now - started)
+
+    def _pass(self, runs: "dict[Path, Run]") -> tuple[bool, str]:
+        """Whether there is more to deliver at once, and why something could not be delivered."""
+        has_more, failure = False, ""
+        for folder, run in runs.items():
+            if self._stop.is_set():
+                break
+            try:
+                has_more |= run.deliver()
+            except Exception as error:  # whatever it is, the records stay in the journal and are tried again
+                failure = failure or f"{folder.name}: {' '.join(str(error).split())[:300]}"
+        return has_more, failure
+
+    def _report(self, failure: str) -> None:
+        if failure and not self._failing:
+            warn(f"cannot deliver to {self.tracking_uri} now, records wait in {self.root} ({failure})")
+        self._failing = bool(failure)
+
+
+def warn(message: str) -> None:
+    """One line on standard error."""
+    print(f"tracking: {message}", file=sys.stderr, flush=True)
+
+
+def _is_locked(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,186 @@
+"""Everything a run wants tracked, appended to a JSON-lines file in the run's own folder.
+
+Writing needs no tracking server and no import beyond the standard library, so training workers only ever
+append here; `pipelines.tracking.store` delivers the records later. A record counts once its newline is
+written, so a process may be killed at any point.
+"""
+
+import errno
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+FILE_NAME = "journal.jsonl"
+PROGRESS_NAME = "delivered.json"
+
+
+class Record(NamedTuple):
+    """One line of a journal; `end` is the byte offset behind it, `kind` is "unreadable" for a torn line."""
+
+    kind: str
+    time: int
+    """Milliseconds since the epoch."""
+    fields: dict[str, Any]
+    end: int
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The journal of one run: a handle on the folder, which may be pickled and sent to any process.
+
+    Several processes of one machine may append at the same time. An append that fails (a full disk) raises
+    `OSError`.
+    """
+
+    folder: Path
+
+    def begin(self, *, name: str, parent: Path | None = None, tags: Mapping[str, str]) -> None:
+        """Start the run, or resume it where the folder already holds a journal.
+
+        `parent` is the folder of the parent run's journal, below the same root of delivery. A resumed run
+        keeps its identity, name and parent.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.first("begin"):
+            self._append("resumed", tags=_texts(tags))
+            return
+        self._append(
+            "begin",
+            uuid=uuid.uuid4().hex,
+            name=name,
+            parent=self._relative(parent) if parent else None,
+            tags=_texts(tags),
+        )
+
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Settings of the run by dotted key, kept as text."""
+        self._append("params", params=_texts(params))
+
+    def metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        """Numbers (also 0-d tensors) at a step.
+
+        A key's steps must increase: a resumed run repeats some, and those are not delivered again.
+        """
+        self._append("metrics", metrics={key: float(value) for key, value in metrics.items()}, step=int(step))
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Labels of the run; a later value replaces an earlier one."""
+        self._append("tags", tags=_texts(tags))
+
+    def artifact(self, path: Path, *, folder: str = "") -> None:
+        """A file or directory, shown under its own name inside the artifact folder `folder`.
+
+        It is read at delivery, so it has to stay where and as it is. Raises `FileNotFoundError` if it is not
+        there.
+        """
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "no such artifact", str(path))
+        self._append("artifact", path=self._relative(path), folder=folder)
+
+    def dataset(
+        self, *, name: str, digest: str, source: str, context: str, profile: Mapping[str, Any]
+    ) -> None:
+        """An input of the run: where it came from, the digest of its content, and what it is used for."""
+        self._append(
+            "dataset", name=name, digest=digest, source=source, context=context, profile=dict(profile)
+        )
+
+    def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        """Close the run; `begin` opens it again."""
+        self._append("end", status=status)
+
+    def read(self, offset: int = 0) -> Iterator[Record]:
+        """Whole records from a byte offset on; what a writer has not finished is left for the next reader."""
+        path = self.folder / FILE_NAME
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                offset += len(line)
+                if line.strip():
+                    yield _record(line, offset)
+
+    def first(self, kind: str) -> Record | None:
+        """The first record of a kind."""
+        return next((record for record in self.read() if record.kind == kind), None)
+
+    def locate(self, path: str) -> Path:
+        """The absolute path of a `parent` or artifact, which records hold relative to the folder."""
+        return Path(os.path.normpath(self.folder.absolute() / path))
+
+    def _append(self, kind: str, **fields: Any) -> None:
+        record = {"kind": kind, "time": time.time_ns() // 1_000_000, **fields}
+        line = json.dumps(record, default=str).encode() + b"\n"
+        file = os.open(self.folder / FILE_NAME, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            size = os.fstat(file).st_size
+            if size and os.pread(file, 1, size - 1) != b"\n":
+                line = b"\n" + line  # closes the line of a writer that was killed; an empty line is harmless
+            if os.write(file, line) != len(line):
+                raise OSError(errno.ENOSPC, "no space left for the journal", str(self.folder / FILE_NAME))
+        finally:
+            os.close(file)
+
+    def _relative(self, path: Path) -> str:
+        """Relative, so that a tree of runs may be moved, or mounted elsewhere, before it is delivered."""
+        return os.path.relpath(path.absolute(), self.folder.absolute())
+
+
+@dataclass
+class Progress:
+    """How far a journal has been delivered to the tracking server at `uri`; kept beside the journal."""
+
+    uri: str
+    run_id: str = ""
+    """Empty before the run exists there."""
+    offset: int = 0
+    """Bytes of the journal that are delivered."""
+    last_step: dict[str, int] = field(default_factory=dict)
+    """By metric: the last step delivered."""
+
+    @classmethod
+    def load(cls, folder: Path, uri: str) -> "Progress":
+        """What was saved here; nothing, if that was for another server or a power failure damaged it."""
+        try:
+            saved = cls(**json.loads((folder / PROGRESS_NAME).read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return cls(uri)  # delivering twice changes nothing
+        return saved if saved.uri == uri else cls(uri)
+
+    def save(self, folder: Path) -> None:
+        """Replace what was saved, as a whole or not at all."""
+        partial = folder / f"{PROGRESS_NAME}.tmp"
+        partial.write_text(json.dumps(asdict(self)))
+        partial.replace(folder / PROGRESS_NAME)
+
+
+@contextmanager
+def ending(journal: Journal) -> Iterator[None]:
+    """Close a run afterwards: FINISHED, or FAILED or KILLED where an exception passes."""
+    try:
+        yield
+    except BaseException as error:
+        journal.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    journal.end("FINISHED")
+
+
+def _record(line: bytes, end: int) -> Record:
+    try:
+        fields = json.loads(line)
+        return Record(fields.pop("kind"), fields.pop("time"), fields, end)
+    except (ValueError, KeyError, AttributeError):
+        return Record("unreadable", 0, {"line": line[:80].decode(errors="replace")}, end)
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in values.items()}

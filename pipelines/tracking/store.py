@@ -1,0 +1,247 @@
+"""What a journal says, said to MLflow; the only file that imports mlflow.
+
+Import it where it is used, not at the top of a module: mlflow takes 1.5 s to load.
+"""
+
+import json
+import logging
+import os
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from pipelines.tracking.delivery import warn
+from pipelines.tracking.journal import FILE_NAME, Journal, Progress, Record
+from pipelines.tracking.server import artifacts_path, database_path
+
+# mlflow reads these when it is imported. Trying again is the delivery thread's part.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+from mlflow import MlflowClient, entities
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.utils import validation as limits
+from requests import HTTPError
+
+JOURNAL_TAG = "vlp.journal"
+WINDOW_RECORDS = 200
+
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+class Store:
+    """One experiment of an MLflow tracking server or SQLite file; it connects when first used."""
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        self.uri = uri
+        self.experiment = experiment
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        if database := database_path(self.uri):
+            database.parent.mkdir(parents=True, exist_ok=True)
+        return MlflowClient(tracking_uri=self.uri)
+
+    @cached_property
+    def experiment_id(self) -> str:
+        if found := self.client.get_experiment_by_name(self.experiment):
+            return found.experiment_id
+        database = database_path(self.uri)
+        location = artifacts_path(database).as_uri() if database else None
+        return self.client.create_experiment(self.experiment, artifact_location=location)
+
+    def open_run(self, begin: Record, tags: Mapping[str, str]) -> str:
+        """The id of a journal's run; it is there already where its creator died before noting that."""
+        if found := self._search(f"tags.`{JOURNAL_TAG}` = '{begin.fields['uuid']}'"):
+            return found[0].info.run_id
+        tags = {tag.key: tag.value for tag in _tags({**tags, JOURNAL_TAG: begin.fields["uuid"]})}
+        name, time = begin.fields["name"], begin.time
+        run = self.client.create_run(self.experiment_id, start_time=time, tags=tags, run_name=name)
+        return run.info.run_id
+
+    def has_run(self, run_id: str) -> bool:
+        return bool(self._search(f"attributes.run_id = '{run_id}'"))
+
+    def _search(self, query: str) -> Sequence[entities.Run]:
+        return self.client.search_runs([self.experiment_id], query, ViewType.ALL, max_results=1)
+
+
+class Run:
+    """The MLflow run of one journal. `runs` holds all of them by folder, to find the parent in."""
+
+    def __init__(self, journal: Journal, store: Store, runs: Mapping[Path, "Run"]) -> None:
+        self.journal = journal
+        self.store = store
+        self.runs = runs
+        self.progress = Progress.load(journal.folder, store.uri)
+        self._is_checked = False
+        self._skipped: list[str] = []
+        self._reported: set[str] = set()
+
+    def deliver(self) -> bool:
+        """Deliver the next records; whether there is more to do at once, here or for the runs nested in this.
+
+        A run whose parent is not there yet waits. What MLflow rejects for good is skipped with a warning. Any
+        other error is raised, and the records are delivered by the next call.
+        """
+        is_new = not self.progress.run_id
+        if next(self.journal.read(self.progress.offset), None) is None or not self._open():
+            return False
+        window = list(islice(self.journal.read(self.progress.offset), WINDOW_RECORDS))
+        try:
+            for kind, group in groupby(window, key=lambda record: record.kind):
+                if kind in ("metrics", "params", "tags"):
+                    self._log_records(kind, list(group))
+                else:
+                    for record in group:
+                        self._send(record)
+        except Exception:
+            self._is_checked = False  # perhaps the run is gone
+            raise
+        finally:
+            self._report()
+        return is_new or len(window) == WINDOW_RECORDS
+
+    def _open(self) -> bool:
+        """Find or create the run on the server; false if that is not possible yet."""
+        if self.id():
+            return True
+        begin = self.journal.first("begin")
+        if begin is None:
+            return False
+        tags = dict(begin.fields["tags"])
+        if begin.fields["parent"]:
+            parent = self.journal.locate(begin.fields["parent"])
+            if (parent / FILE_NAME).exists():
+                tags["mlflow.parentRunId"] = self.runs[parent].id() if parent in self.runs else ""
+                if not tags["mlflow.parentRunId"]:
+                    return False
+            else:
+                self._skip("the parent run", f"there is no journal in {parent}")
+        self.progress.run_id = self.store.open_run(begin, tags)
+        self.progress.save(self.journal.folder)
+        return True
+
+    def id(self) -> str:
+        """The run's id on the server; empty before it has one."""
+        if not self._is_checked and self.progress.run_id and not self.store.has_run(self.progress.run_id):
+            self.progress = Progress(self.store.uri)  # the server was emptied: begin anew
+        self._is_checked = True
+        return self.progress.run_id
+
+    def _log_records(self, kind: str, records: Sequence[Record]) -> None:
+        last_step = dict(self.progress.last_step)
+        if kind == "metrics":
+            items = _metrics(records, last_step)
+        else:
+            make = _params if kind == "params" else _tags
+            items = [item for record in records for item in make(record.fields[kind])]
+        size = limits.MAX_METRICS_PER_BATCH if kind == "metrics" else limits.MAX_PARAMS_TAGS_PER_BATCH
+        for start in range(0, len(items), size):
+            self._log(kind, items[start : start + size])
+        self._advance(records[-1], last_step)
+
+    def _log(self, kind: str, items: Sequence[Any]) -> None:
+        """One request; what the server rejects is halved until the culprits are found."""
+        try:
+            self.store.client.log_batch(self.progress.run_id, synchronous=True, **{kind: items})
+        except MlflowException as error:
+            if not _is_rejection(error):
+                raise
+            # The metrics sent are all valid, so it is the run that takes no more of them.
+            if kind == "metrics" or len(items) == 1:
+                self._skip(f"{kind} {items[0].key}", str(error), len(items))
+                return
+            half = len(items) // 2
+            self._log(kind, items[:half])
+            self._log(kind, items[half:])
+
+    def _send(self, record: Record) -> None:
+        try:
+            self._send_unchecked(record)
+        except (MlflowException, OSError) as error:
+            if not _is_rejection(error):
+                raise
+            self._skip(record.kind, str(error))
+        self._advance(record, self.progress.last_step)
+
+    def _send_unchecked(self, record: Record) -> None:
+        client, run_id, fields = self.store.client, self.progress.run_id, record.fields
+        match record.kind:
+            case "resumed":
+                client.update_run(run_id, status="RUNNING")
+                self._log("tags", _tags(fields["tags"]))
+            case "artifact":
+                path = self.journal.locate(fields["path"])
+                client.log_artifact(run_id, str(path), fields["folder"] or None)
+            case "dataset":
+                client.log_inputs(run_id, [_dataset(fields)])
+            case "end":
+                client.set_terminated(run_id, fields["status"], record.time)
+            case "unreadable":
+                self._skip("line", "a writer was killed in the middle of the line")
+
+    def _advance(self, record: Record, last_step: dict[str, int]) -> None:
+        self.progress = replace(self.progress, offset=record.end, last_step=last_step)
+        self.progress.save(self.journal.folder)
+
+    def _skip(self, what: str, reason: str, count: int = 1) -> None:
+        self._skipped += [f"{what}: {' '.join(reason.split())[:300]}"] * count
+
+    def _report(self) -> None:
+        if self._skipped and self._skipped[0] not in self._reported:
+            warn(f"skipped {len(self._skipped)} record(s) of {self.journal.folder}, first {self._skipped[0]}")
+        self._reported.update(self._skipped)
+        self._skipped.clear()
+
+
+def _is_rejection(error: Exception) -> bool:
+    """Whether MLflow itself says that the request can never succeed; access or routing may be repaired."""
+    if isinstance(error, MlflowException):
+        return error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")
+    if isinstance(error, HTTPError) and error.response is not None:
+        return error.response.status_code == 413 or "INVALID_PARAMETER_VALUE" in error.response.text
+    return isinstance(error, FileNotFoundError)
+
+
+def _key(key: str) -> str:
+    """The nearest name that MLflow accepts: `recall@1` is `recall_at_1`."""
+    key = re.sub(r"[^/\w.\- :]", "_", key.replace("@", "_at_"))[: limits.MAX_ENTITY_KEY_LENGTH]
+    return posixpath.normpath(key).lstrip("./") or "_"
+
+
+def _metrics(records: Sequence[Record], last_step: dict[str, int]) -> list[Metric]:
+    """The metrics at steps later than `last_step`, which is brought up to date."""
+    metrics = []
+    for record in records:
+        step = record.fields["step"]
+        for key, value in record.fields["metrics"].items():
+            name = _key(key)
+            if name not in last_step or step > last_step[name]:
+                metrics.append(Metric(name, value, record.time, step))
+                last_step[name] = step
+    return metrics
+
+
+def _params(params: Mapping[str, str]) -> list[Param]:
+    return [Param(_key(key), value[: limits.MAX_PARAM_VAL_LENGTH]) for key, value in params.items()]
+
+
+def _tags(tags: Mapping[str, str]) -> list[RunTag]:
+    return [RunTag(_key(key), value[: limits.MAX_TAG_VAL_LENGTH]) for key, value in tags.items()]
+
+
+def _dataset(fields: Mapping[str, Any]) -> DatasetInput:
+    digest, source = fields["digest"][: limits.MAX_DATASET_DIGEST_SIZE], fields["source"]
+    source_type, source = urlparse(source).scheme or "local", json.dumps({"uri": source})
+    dataset = Dataset(fields["name"], digest, source_type, source, profile=json.dumps(fields["profile"]))
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", fields["context"])])

@@ -1,0 +1,143 @@
+"""Bad steps of a run: said in one line, and saved with all that `vlp replay` needs to run them again."""
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from pipelines.checkpoints.checkpoint import CONFIG, TrainingState
+from pipelines.config.settings import to_dict
+from pipelines.training.job import TrainJob
+from vlp.core.batch import Batch
+from vlp.core.distributed import all_sum, is_main, rank, world_size
+from vlp.core.normalization import Normalization, denormalize
+from vlp.data.loader import Source, TrainingPairs
+from vlp.data.order import Order
+from vlp.masking import Slots
+from vlp.pictures.pairs import pair_sheet
+from vlp.training.bad_steps import BadStepConfig, BadStepError
+from vlp.training.step import choose_visible
+
+FOLDER, STEP, WEIGHTS, PICTURE = "bad_steps", "step.json", "weights.pt", "images.png"
+MAX_PICTURES = 64
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a step, on one worker."""
+
+    problem: str
+    loss: Tensor
+    """() of this worker."""
+    grad_norm: Tensor
+
+
+@dataclass(frozen=True)
+class BadSteps:
+    """What a worker does about bad steps."""
+
+    job: TrainJob
+    pairs: TrainingPairs
+    order: Order
+
+    def handle(self, state: TrainingState, batch: Batch, finding: Finding) -> None:
+        """Save a bad step, and stop at it or say that it is skipped. A collective: every worker calls it.
+
+        The state has to be as it was before the step, but for its history, which counts the step.
+
+        Raises:
+            BadStepError: the run is to stop.
+        """
+        config, history = self.job.config.training.on_bad_step, state.history
+        is_end = config.action == "stop" or history.num_in_a_row >= config.max_in_a_row
+        saved = ""
+        if is_end or history.num_skipped <= config.num_saved:
+            saved = f"; run it again with `vlp replay {self._save(state, batch, finding)}`"
+        said = f"step {state.step + 1}: {finding.problem}{saved}"
+        if is_end:
+            raise BadStepError(f"{self.job.config.name} stopped at {said}; {_remedy(config)}")
+        if is_main():
+            print(f"[pretrain {self.job.config.name}] skipped {said}", flush=True)
+
+    def _save(self, state: TrainingState, batch: Batch, finding: Finding) -> Path:
+        """Write the folder of a step, each worker its part."""
+        config, step = self.job.config, state.step
+        folder = self.job.output / FOLDER / f"step_{step + 1:07d}"
+        temporary = folder.with_name(f"{folder.name}.tmp")
+        if is_main():
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        _wait(batch.images.device)
+        slots = choose_visible(state.objective, batch, config.resolved_training, step=step, seed=config.seed)
+        share = range(rank() * len(batch.images), (rank() + 1) * len(batch.images))
+        sources = [self.pairs.source(draw) for draw in self.order.draws(step, share)]
+        part = {"batch": batch._asdict(), "slots": slots._asdict(), "loss": finding.loss.detach()}
+        # The pixels that the loader read, and not the fourfold size of the numbers they became.
+        part["batch"]["images"] = to_pixels(batch.images, config.data.normalization)
+        torch.save(part, temporary / f"batch_{rank()}.pt")
+        (temporary / f"sources_{rank()}.json").write_text(
+            json.dumps([s._asdict() for s in sources], indent=1)
+        )
+        if is_main():
+            self._save_once(temporary, state, finding)
+            _draw(part["batch"]["images"], slots, sources, num_patches=config.image_encoder.num_patches).save(
+                temporary / PICTURE
+            )
+        _wait(batch.images.device)  # for the other workers' parts
+        if is_main():
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.rename(folder)
+            for name in (STEP, PICTURE):
+                self.job.journal.artifact(folder / name, folder=f"{FOLDER}/{folder.name}")
+        _wait(batch.images.device)
+        return folder
+
+    def _save_once(self, folder: Path, state: TrainingState, finding: Finding) -> None:
+        config = replace(self.job.config, mask=state.mask)
+        (folder / CONFIG).write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+        weights: dict[str, Any] = {"objective": state.objective.state_dict()}
+        if state.ema and state.ema.config.chooses_masks:
+            weights["chooses_masks"] = state.ema.objective.state_dict()
+        torch.save(weights, folder / WEIGHTS)
+        facts = {
+            "problem": finding.problem,
+            "grad_norm": finding.grad_norm.item(),
+            "seed": config.seed,
+            "step": state.step,
+            "num_workers": world_size(),
+            "num_parts": state.objective.num_parts,
+            "device": finding.loss.device.type,
+            "num_threads": torch.get_num_threads(),
+        }
+        (folder / STEP).write_text(json.dumps(facts, indent=1))
+
+
+def _remedy(config: BadStepConfig) -> str:
+    calmer = "lower optimizer.lr, lengthen lr_schedule.warmup_steps or set training.max_grad_norm"
+    if config.action == "stop":
+        return f"{calmer}; or go on without the step by training.on_bad_step.action=skip"
+    return f"training.on_bad_step.max_in_a_row {config.max_in_a_row} is reached: {calmer}"
+
+
+def to_pixels(images: Tensor, normalization: Normalization) -> Tensor:
+    """What was normalized: (B, 3, H, W) float -> uint8."""
+    return (denormalize(images, normalization) * 255).round().byte()
+
+
+def _draw(pixels: Tensor, slots: Slots, sources: list[Source], *, num_patches: int) -> Any:
+    keep_indices, is_padding = slots
+    hidden = torch.zeros_like(keep_indices, dtype=torch.bool) if is_padding is None else is_padding
+    masked = torch.ones(len(pixels), num_patches, dtype=torch.bool, device=pixels.device)
+    masked = masked.scatter(1, keep_indices, hidden)
+    captions = [f"{source.key}: {source.caption}" for source in sources[:MAX_PICTURES]]
+    return pair_sheet(pixels[:MAX_PICTURES] / 255, masked[:MAX_PICTURES], captions)
+
+
+def _wait(device: torch.device) -> None:
+    """Until every worker is here."""
+    all_sum(torch.zeros((), device=device)).item()

@@ -1,0 +1,55 @@
+"""One training run, as it is sent to the workers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.checkpoints.store import Retention
+from pipelines.config.machine import MachineConfig
+from pipelines.tracking.journal import Journal
+from vlp.run import RunConfig, validation_metric
+from vlp.shards.storage.folder import Folder
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Settings whose paths are absolute, and whose mask is calibrated."""
+
+    config: RunConfig
+    machine: MachineConfig
+    output: Path
+    """Folder of the run."""
+    journal: Journal
+    recalibration_steps: tuple[int, ...] = ()
+    """Before which steps the threshold of the mask is searched again."""
+    mirror: Folder | None = None
+    """Where the checkpoints are copied to."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints, one folder each."""
+        return self.output / CHECKPOINTS
+
+    @property
+    def retention(self) -> Retention:
+        """Which checkpoints stay on disk: what the machine asks for, and what is to be tracked at the end."""
+        machine, metric = self.machine, validation_metric(self.config)
+        if machine.track_checkpoints == "all":
+            return Retention(last=machine.keep_checkpoints, every_steps=1)
+        is_best_tracked = machine.track_checkpoints == "best" and metric is not None
+        return Retention(
+            last=machine.keep_checkpoints,
+            best=max(machine.keep_best_checkpoints, int(is_best_tracked)),
+            metric=metric,
+            every_steps=machine.keep_every_steps,
+        )
+
+    def is_due(self, done: int) -> bool:
+        """Whether a checkpoint follows this many steps."""
+        every = self.config.evaluation.every_steps
+        return (
+            done % self.machine.checkpoint_every_steps == 0
+            or (every is not None and done % every == 0)
+            or done == self.config.num_steps
+        )

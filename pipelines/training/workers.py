@@ -1,0 +1,45 @@
+"""The workers of a training run, under Ray Train."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.checkpoints.store import list_saved
+from pipelines.training.job import CHECKPOINTS, TrainJob
+
+
+def run_workers(job: TrainJob, callbacks: Sequence[Any] = ()) -> Path:
+    """Train to the end of a run, or go on where it was; returns the folder of the last checkpoint.
+
+    Args:
+        callbacks: of Ray Train, that hear every report.
+    """
+    from ray.train import FailureConfig, LoggingConfig, ScalingConfig
+    from ray.train import RunConfig as RayRunConfig
+    from ray.train.torch import TorchTrainer
+
+    from pipelines.training.callbacks import AnnounceFailures
+    from pipelines.training.loop import train_worker
+
+    logging.getLogger("ray.train").setLevel(logging.ERROR)  # the driver's; `logging_config` is the workers'
+    machine, counts = job.machine, job.machine.worker_counts
+    resources = {"CPU": machine.cpus_per_worker} | ({"GPU": 1} if machine.use_gpu else {})
+    TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=(counts.least, counts.most) if counts.is_elastic else counts.least,
+            use_gpu=machine.use_gpu,
+            resources_per_worker=resources,
+            elastic_resize_monitor_interval_s=machine.resize_seconds,
+        ),
+        run_config=RayRunConfig(
+            name=CHECKPOINTS,
+            storage_path=str(job.output),
+            failure_config=FailureConfig(max_failures=machine.max_failures),
+            logging_config=LoggingConfig(log_level="ERROR"),
+            callbacks=[AnnounceFailures(job.config.name), *callbacks],
+        ),
+    ).fit()
+    return job.checkpoints / list_saved(job.checkpoints)[-1].name

@@ -1,0 +1,122 @@
+"""A pipeline's file to the settings of every stage, parsed before the first stage starts."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.config.errors import ConfigError, nearest
+from pipelines.config.settings import Layers, Schema, build, read_yaml
+from pipelines.config.tokenizers import build_tokenizer
+from pipelines.corpus.corpus import CorpusConfig, ServeConfig, check_corpus
+from pipelines.evaluation.evaluate import check_evaluation
+from pipelines.ingest.download import DownloadConfig
+from pipelines.shards.docfreq import DocfreqConfig
+from vlp.core.config import StrictConfig, check_name
+from vlp.evaluation.config import EvaluationConfig
+from vlp.run import RunConfig
+
+LOOPBACK = "127.0.0.0/8"
+LATER = Path("made by an earlier stage")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineConfig(StrictConfig):
+    """A pipeline: where its images come from, and which methods are compared on them."""
+
+    name: str
+    corpus: CorpusConfig | None = None
+    """Images to try the pipeline on; without it, `download.url_list` names the real ones."""
+    serve: ServeConfig = ServeConfig()
+    download: dict[str, Any] = field(default_factory=dict)
+    """Settings of the stage, as of `vlp download`."""
+    docfreq: dict[str, Any] = field(default_factory=dict)
+    """Settings of the stage, as of `vlp docfreq`."""
+    common: dict[str, Any] = field(default_factory=dict)
+    """Settings that every run gets on top of its own file."""
+    runs: list[dict[str, Any]]
+    """One entry per method: `base`, a file of conf/run/, and settings on top of it and of `common`."""
+    only: tuple[str, ...] = ()
+    """Names of the runs to do; () for all."""
+    evaluation: EvaluationConfig | None = None
+    """What the runs are evaluated on; None takes the held-out part of the corpus."""
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings of each stage, given what the stages before it made."""
+
+    config: PipelineConfig
+
+    def check(self) -> None:
+        """Parse the settings of every stage, so that a mistake costs no work.
+
+        Raises:
+            ConfigError: the first mistake, in one line.
+        """
+        config = self.config
+        if config.corpus is not None:
+            check_corpus(config.corpus)
+        elif "url_list" not in config.download:
+            raise ConfigError("download.url_list is missing; name the file of URLs and captions")
+        download = self.download(LATER)
+        if config.corpus is None:
+            download.list_files()
+        self.docfreq(LATER).build()
+        runs = self._all_runs(LATER, LATER)
+        names = [run.name for run in runs]
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"runs: name at least one run, and each only once; got {', '.join(names)}")
+        for name in config.only:
+            if name not in names:
+                raise ConfigError(f"only: no run is named {name}{nearest(name, names)}")
+        if config.evaluation is not None:
+            check_evaluation(config.evaluation)
+
+    def download(self, url_list: Path) -> DownloadConfig:
+        """Settings of the download stage; a corpus brings its own URL list, served on this machine."""
+        given = {"url_list": str(url_list), "allowed_networks": [LOOPBACK]} if self.config.corpus else {}
+        return _stage(DownloadConfig, "download", self.config.download | given)
+
+    def docfreq(self, shards: Path) -> DocfreqConfig:
+        """Settings of the docfreq stage."""
+        return _stage(DocfreqConfig, "docfreq", self.config.docfreq | {"shards": str(shards)})
+
+    def runs(self, shards: Path, tables: Path) -> list[RunConfig]:
+        """Settings of the training runs: each its file, then `common`, then the entry's own.
+
+        Args:
+            tables: folder of the docfreq stage.
+        """
+        runs, only = self._all_runs(shards, tables), self.config.only
+        return [run for run in runs if not only or run.name in only]
+
+    def _all_runs(self, shards: Path, tables: Path) -> list[RunConfig]:
+        return [self._run(entry, shards, tables) for entry in self.config.runs]
+
+    def _run(self, entry: dict[str, Any], shards: Path, tables: Path) -> RunConfig:
+        if not isinstance(entry.get("base"), str):
+            raise ConfigError(f"runs: an entry needs its base, a file of conf/run/; got {entry}")
+        base = Path(entry["base"])
+        own = {key: value for key, value in entry.items() if key != "base"}
+        layers = Layers().add(read_yaml(base), str(base))
+        layers = layers.add(self.config.common, f"{self.config.name}: common, on {base}")
+        layers = layers.add(own, f"{self.config.name}: runs, on {base}")
+        run = build(RunConfig, layers.add({"data": {"shards": str(shards)}}, "pipeline"))
+        used = build_tokenizer(run.tokenizer, f"tokenizer of {run.name}").identity
+        if (layers.values.get("objective") or {}).get("idf") != "offline":
+            return run
+        for file, tokenizer in self.docfreq(LATER).build().items():
+            if tokenizer.identity == used:
+                return replace(run, data=replace(run.data, document_frequency=tables / file))
+        raise ConfigError(
+            f"docfreq.tokenizer is not the tokenizer of {run.name}, whose objective.idf is offline; set both "
+            "alike, with one context_length, or add it to docfreq.more_tokenizers"
+        )
+
+
+def _stage(schema: type[Schema], key: str, settings: dict[str, Any]) -> Schema:
+    origin = Layers().add({key: settings}, "pipeline").origin
+    return build(schema, Layers(settings, origin), prefix=key)

@@ -1,0 +1,72 @@
+"""The steps of a pipeline, each in a folder named for its settings and inputs: done once, resumed if cut."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipelines.config.identity import fingerprint
+from pipelines.config.settings import flat_params
+from pipelines.tracking.environment import environment_tags
+from pipelines.tracking.journal import Journal, ending
+from vlp.shards.storage.local import LocalFolder
+
+DONE = "done.json"
+
+
+class Work(Protocol):
+    """Makes a stage's output in a folder, and returns a manifest with its `digest`."""
+
+    def __call__(self, output: Path, *, journal: Journal) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished stage."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    journal: Journal
+
+    @property
+    def digest(self) -> str:
+        """Identity of the stage's output; what depends on it is done again when it changes."""
+        return self.manifest["digest"]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Runs stages into `folder`, each tracked as a nested run of `journal`."""
+
+    folder: Path
+    journal: Journal
+
+    def run(self, name: str, work: Work, *, settings: Any, identity: Any, title: str = "") -> Done:
+        """Do a stage unless it was done; one that was interrupted goes on in the same folder.
+
+        Args:
+            settings: dataclass that is tracked as the stage's parameters.
+            identity: what decides the result: the settings, with digests in place of the inputs' paths.
+            title: name of the tracked run, if not the stage's.
+        """
+        label = f"{name}-{fingerprint(name, identity)[:8]}"
+        folder = self.folder / label
+        journal = Journal(self.journal.folder / label)
+        if (folder / DONE).is_file():
+            print(f"[{name}] unchanged: {folder}", flush=True)
+            return Done(folder, json.loads((folder / DONE).read_text()), journal)
+        journal.begin(
+            name=title or name, parent=self.journal.folder, tags=environment_tags() | {"stage": name}
+        )
+        journal.params(flat_params(settings) | {"output": folder.absolute()})
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"[{name}] -> {folder}", flush=True)
+        start = time.monotonic()
+        with ending(journal):
+            manifest = work(folder, journal=journal)
+            seconds = time.monotonic() - start
+            journal.metrics({"seconds": seconds})
+        LocalFolder(folder).write_json(DONE, manifest)
+        print(f"[{name}] done in {seconds:.0f} s", flush=True)
+        return Done(folder, manifest, journal)

@@ -1,0 +1,220 @@
+"""A broken checkpoint costs the steps since the one before it, and never the result; old ones make room."""
+
+import itertools
+import random
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipelines.checkpoints.checkpoint import CONFIG, MODEL, TRAINING, load_model
+from pipelines.checkpoints.store import (
+    Retention,
+    Saved,
+    find_damage,
+    list_saved,
+    newest_whole,
+    write_manifest,
+)
+from pipelines.config.errors import ConfigError
+from pipelines.config.machine import MachineConfig
+from pipelines.tracking.journal import Journal
+from pipelines.training.pretrain import pretrain
+from vlp.run import RunConfig
+from vlp.shards.manifest import MANIFEST
+
+MakeRun = Callable[..., RunConfig]
+# All that a run has to remember: averaged weights, and a threshold that follows them.
+RUN = {
+    "mask": {"name": "cluster", "feature": "mix", "anchor_ratio": 0.2, "min_mask_ratio": 0.2},
+    "training": {"steps": 6, "ema": {"decay": 0.5, "chooses_masks": True}},
+}
+
+
+def train(run: RunConfig, output: Path, **machine: Any) -> str:
+    """Train in this process; returns the digest of the weights."""
+    settings = {"num_workers": 0, "checkpoint_every_steps": 2, "keep_checkpoints": 3} | machine
+    journal = Journal(output.parent / f"journal-{output.name}")
+    journal.begin(name=run.name, tags={})
+    return pretrain(run, output, machine=MachineConfig(**settings), journal=journal)["digest"]
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+DAMAGES = {
+    "cut": (cut, "bytes"),
+    "bit": (flip_a_bit, "has other content than was written"),
+    "lost": (Path.unlink, "is missing"),
+    "empty": (empty, "bytes"),
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A finished run, trained when it is first asked for."""
+    return {"folder": tmp_path_factory.mktemp("undisturbed") / "run"}
+
+
+@pytest.fixture
+def finished(undisturbed: dict[str, Any], tiny_run: MakeRun, tmp_path: Path) -> tuple[RunConfig, Path, str]:
+    """A run, a folder in which it has finished, and the digest of its weights."""
+    run = tiny_run(**RUN)
+    if "digest" not in undisturbed:
+        undisturbed["digest"] = train(run, undisturbed["folder"])
+    return run, Path(shutil.copytree(undisturbed["folder"], tmp_path / "run")), undisturbed["digest"]
+
+
+@pytest.mark.parametrize("file", [MODEL, TRAINING, CONFIG, MANIFEST])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_checkpoint_before_a_broken_one_leads_to_the_same_weights(
+    damage: str,
+    file: str,
+    finished: tuple[RunConfig, Path, str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run, folder, digest = finished
+    newest = folder / "checkpoints" / "step_0000006"
+    harm, reason = DAMAGES[damage]
+    harm(newest / file)
+    assert train(run, folder) == digest
+    said = [line for line in capsys.readouterr().out.splitlines() if "broken" in line]
+    assert len(said) == 1
+    assert re.fullmatch(
+        rf"\[pretrain tiny\] checkpoint step_0000006 is broken: .*({reason}|{MANIFEST}).*; "
+        "going on from step_0000004",
+        said[0],
+    )
+    assert find_damage(newest) is None
+    assert not list(folder.glob("checkpoints/*.broken"))
+
+
+def test_several_broken_ones_are_passed_over_and_a_deleted_one_is_not_missed(
+    finished: tuple[RunConfig, Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, folder, digest = finished
+    flip_a_bit(folder / "checkpoints" / "step_0000006" / MODEL)
+    cut(folder / "checkpoints" / "step_0000004" / TRAINING)
+    assert train(run, folder) == digest
+    said = capsys.readouterr().out
+    for step in (6, 4):
+        assert len(re.findall(rf"step_000000{step} is broken: .*; going on from step_0000002", said)) == 1
+    shutil.rmtree(folder / "checkpoints" / "step_0000006")
+    assert train(run, folder) == digest
+    assert "going on from the checkpoint after step 4" in capsys.readouterr().out
+
+
+def test_a_run_whose_checkpoints_are_all_broken_leaves_the_choice_to_its_user(
+    finished: tuple[RunConfig, Path, str],
+) -> None:
+    run, folder, digest = finished
+    for checkpoint in (folder / "checkpoints").iterdir():
+        empty(checkpoint / TRAINING)
+    with pytest.raises(
+        ConfigError, match=r"3 checkpoints and all are broken \(step_0000006: its training"
+    ) as e:
+        train(run, folder)
+    assert str(folder / "checkpoints") in str(e.value)
+    assert "\n" not in str(e.value)
+    assert len(list(folder.glob("checkpoints/step_*"))) == 3
+    shutil.rmtree(folder / "checkpoints")  # the remedy that the message names
+    assert train(run, folder) == digest
+
+
+def test_workers_go_on_from_the_newest_whole_checkpoint(
+    ray_cluster: None, finished: tuple[RunConfig, Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On Ray as in this process: a folder that is gone, and one that is broken."""
+    run, folder, digest = finished
+    shutil.rmtree(folder / "checkpoints" / "step_0000006")
+    flip_a_bit(folder / "checkpoints" / "step_0000004" / TRAINING)
+    assert train(run, folder, num_workers=1) == digest
+    assert len(re.findall("is broken", capsys.readouterr().out)) == 1
+    assert train(run, folder, num_workers=1) == digest  # has nothing left to do
+
+
+def test_broken_weights_are_not_evaluated(finished: tuple[RunConfig, Path, str]) -> None:
+    """Without its manifest, as tracking has it, a model is taken as it is."""
+    _, folder, _ = finished
+    checkpoint = folder / "checkpoints" / "step_0000006"
+    flip_a_bit(checkpoint / MODEL)
+    with pytest.raises(ConfigError, match=r"step_0000006 is broken: its model\.pt has other content"):
+        load_model(checkpoint, torch.device("cpu"))
+    (checkpoint / MANIFEST).unlink()
+    load_model(checkpoint, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("every_steps", [None, 4])
+@pytest.mark.parametrize(("last", "best"), list(itertools.product((1, 2), (0, 1, 3))))
+def test_what_is_kept_is_the_newest_the_best_and_every_so_many(
+    last: int, best: int, every_steps: int | None
+) -> None:
+    """Checkpoint by checkpoint, as a run writes them, against a look at each one by itself."""
+    drawn = random.Random(0)
+    scores = {step: drawn.choice([0.1, 0.2, 0.3]) for step in range(1, 13)}
+    retention = Retention(last=last, best=best, metric="acc", every_steps=every_steps)
+    kept: list[Saved] = []
+    for now in scores:
+        metrics = {"acc": scores[now]} if now % 2 == 0 else {}
+        kept.append(Saved(now, metrics))
+        chosen = retention.choose(random.sample(kept, len(kept)))
+        kept = [one for one in kept if one.step in chosen]
+        for step in range(1, now + 1):
+            better = [s for s in range(2, now + 1, 2) if (scores[s], s) > (scores[step], step)]
+            is_best = step % 2 == 0 and len(better) < best
+            is_kept = step > now - last or is_best or bool(every_steps and step % every_steps == 0)
+            assert (step in chosen) == is_kept
+
+
+def test_a_run_keeps_what_its_machine_asks_for(tiny_run: MakeRun, tiny_world: Path, tmp_path: Path) -> None:
+    evaluation = {"classification": {"shapes": str(tiny_world / "classification")}, "every_steps": 1}
+    run = tiny_run(training={"steps": 7}, optimizer={"lr": 0.05}, evaluation=evaluation)
+    machine = {"checkpoint_every_steps": 1, "keep_checkpoints": 1}
+    train(run, tmp_path / "all", **machine, track_checkpoints="all")
+    scores = {
+        one.step: one.metrics["val/shapes/knn/acc1"] for one in list_saved(tmp_path / "all/checkpoints")
+    }
+    assert list(scores) == [1, 2, 3, 4, 5, 6, 7]
+    best = max(scores, key=lambda step: (scores[step], step))
+    for settings, expected in (
+        ({}, {7}),
+        ({"keep_best_checkpoints": 1}, {best, 7}),
+        ({"keep_every_steps": 3}, {3, 6, 7}),
+        ({"track_checkpoints": "best"}, {best, 7}),
+    ):
+        output = tmp_path / "-".join(settings or ["default"])
+        train(run, output, **machine | settings)
+        assert {one.step for one in list_saved(output / "checkpoints")} == expected
+    tracked = [
+        record.fields["folder"]
+        for record in Journal(tmp_path / "journal-track_checkpoints").read()
+        if record.kind == "artifact" and record.fields["path"].endswith(MODEL)
+    ]
+    assert tracked == [f"checkpoints/step_{best:07d}"]
+
+
+def test_half_deleted_checkpoints_are_deleted_and_later_ones_left(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 9):
+        folder = tmp_path / f"step_{step:07d}"
+        folder.mkdir()
+        (folder / MODEL).write_text(str(step))
+        if step != 2:
+            write_manifest(folder, step=step, metrics={})
+    Retention(last=2).apply(tmp_path, step=3)
+    assert [folder.name[-1] for folder in sorted(tmp_path.iterdir())] == ["1", "3", "9"]
+    assert newest_whole(tmp_path, "x") == tmp_path / "step_0000009"

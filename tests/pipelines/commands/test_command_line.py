@@ -1,0 +1,145 @@
+"""The command line answers at once, and a user's mistake is one line and exit code 2, before any work."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from pipelines.commands.main import main
+from tests.paths import REPOSITORY
+
+CONF = REPOSITORY / "conf"
+RUN = str(CONF / "run" / "flip.yaml")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def vlp(*arguments: Any) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def mistake(*arguments: Any) -> str:
+    """The one line of a mistake."""
+    result = vlp(*arguments)
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 2
+    assert result.stderr.startswith("vlp: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+@pytest.mark.parametrize("command", ["", *main.commands])
+def test_every_command_explains_itself_with_an_example(command: str) -> None:
+    result = vlp(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert f"vlp {command or 'run'}" in result.stdout
+    assert ("machine.*" in result.stdout) == (command not in ("", "submit", "data", "replay"))
+
+
+def test_help_and_mistakes_in_settings_load_neither_torch_nor_ray() -> None:
+    """In a process of its own, as a user starts it; also no traceback there."""
+    code = "import sys; from pipelines.commands.main import main; main(sys.argv[1:], standalone_mode=False); "
+    heavy = "print(sorted({'torch', 'ray', 'mlflow', 'timm', 'pyarrow', 'pydantic'} & set(sys.modules)))"
+    shown = subprocess.run(
+        [sys.executable, "-c", code + heavy, "--help"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert shown.stdout.splitlines()[-1] == "[]"
+    wrong = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "pipelines.commands.main", "pretrain", "nowhere.yaml"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    lines = [line for line in wrong.stderr.splitlines() if not line.startswith("import time:")]
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in wrong.stderr.splitlines()}
+    assert (wrong.returncode, lines) == (2, ["vlp: no such file: nowhere.yaml"])
+    assert "yaml" in imported
+    assert not {"torch", "ray", "mlflow"} & imported
+
+
+SETTINGS_MISTAKES = {
+    "misspelt key": (["pretrain", RUN, "mask.mask_ration=0.5"], "did you mean mask_ratio?"),
+    "out of range": (["pretrain", RUN, "mask.mask_ratio=1.5"], "mask.mask_ratio"),
+    "missing file": (["run", "nowhere.yaml"], "no such file: nowhere.yaml"),
+    "no settings": (["run"], "is missing"),
+    "no yaml": (["download", "url_list=[", "-o", "out"], "url_list"),
+    "folder without shards": (["pretrain", RUN, "data.shards=."], "is no folder of shards"),
+    "docfreq without shards": (["docfreq", "shards=nowhere", "-o", "out"], "is no folder of shards"),
+    "url list": (["download", "url_list=nowhere.csv", "-o", "out"], "nowhere.csv"),
+    "no checkpoint": (["evaluate", "checkpoint=nowhere", "evaluation={}"], "nowhere"),
+    "machine": (["run", CONF / "pipeline" / "demo.yaml", "machine.num_workers=-1"], "machine.num_workers"),
+    "nothing known": (["print-config", "seed=1"], "objective"),
+}
+
+
+@pytest.mark.parametrize("kind", SETTINGS_MISTAKES)
+def test_a_mistake_in_the_settings_is_one_line(kind: str, tmp_path: Path) -> None:
+    arguments, expected = SETTINGS_MISTAKES[kind]
+    assert expected in mistake(*arguments)
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "results" / "pretrain").exists()
+
+
+def test_a_list_without_its_columns_leaves_no_shards(tmp_path: Path) -> None:
+    (tmp_path / "urls.csv").write_text("link,caption\nhttp://x/,a\n")
+    line = mistake("download", "url_list=urls.csv", "-o", "out")
+    assert "no column 'url'; valid: caption, link" in line
+    assert not (tmp_path / "out").exists()
+
+
+RUN_MISTAKES = {
+    "fewer samples than a batch": (["training.batch_size=25"], "24 samples: fewer than one batch"),
+    "uneven parts": (["training.batch_size=9", "machine.num_workers=2"], "multiple of machine.num_workers"),
+    "evaluation": (
+        ["training.batch_size=8", "evaluation.retrieval.dev=no.parquet"],
+        "no such file: no.parquet",
+    ),
+    "offline table": (
+        ["training.batch_size=8", "objective.name=superclass", "objective.idf=offline"],
+        "set data.document_frequency, made with `vlp docfreq`",
+    ),
+    "table": (["training.batch_size=8", "data.document_frequency=no.parquet"], "no such file: no.parquet"),
+}
+
+
+@pytest.mark.parametrize("kind", RUN_MISTAKES)
+def test_a_run_that_cannot_work_starts_nothing(kind: str, shards: Path, tmp_path: Path) -> None:
+    overrides, expected = RUN_MISTAKES[kind]
+    assert expected in mistake("pretrain", RUN, f"data.shards={shards}", *overrides, "-o", "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "file", sorted(CONF.glob("[rs]*/*.yaml")), ids=lambda file: f"{file.parent.name}-{file.stem}"
+)
+def test_a_printed_config_is_a_file_of_the_same_config(file: Path, tmp_path: Path) -> None:
+    first = vlp("print-config", file, "machine.num_workers=2", "name=other")
+    assert first.exit_code == 0, first.stderr
+    (tmp_path / "printed.yaml").write_text(first.stdout)
+    assert vlp("print-config", "printed.yaml").stdout == first.stdout
+    printed = yaml.safe_load(first.stdout)
+    assert (printed["name"], printed["machine"]["num_workers"]) == ("other", 2)
+
+
+def test_a_printed_pipeline_is_a_file_of_the_same_pipeline(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(REPOSITORY)  # a pipeline names the files of its runs
+    first = vlp("print-config", "conf/pipeline/demo.yaml")
+    assert first.exit_code == 0, first.stderr
+    (tmp_path / "printed.yaml").write_text(first.stdout)
+    assert vlp("print-config", tmp_path / "printed.yaml").stdout == first.stdout
+
+
+def test_a_printed_download_is_a_file_of_the_same_download(tmp_path: Path) -> None:
+    first = vlp("print-config", "url_list=urls.csv", "disallowed_header_directives=[]")
+    (tmp_path / "printed.yaml").write_text(first.stdout)
+    assert vlp("print-config", "printed.yaml").stdout == first.stdout
+    assert yaml.safe_load(first.stdout)["max_aspect_ratio"] == float("inf")

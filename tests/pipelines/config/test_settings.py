@@ -1,0 +1,244 @@
+"""Settings become the dataclasses they name, and a mistake becomes one line that names it and the remedy."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from pipelines.commands.schemas import parse_any
+from pipelines.config.errors import ConfigError
+from pipelines.config.machine import MachineConfig, read_settings
+from pipelines.config.settings import Layers, build, flat_params, parse_overrides, read_layers, to_dict
+from pipelines.sweeps.sweep import SweepConfig
+from pipelines.workflow.plan import PipelineConfig, Plan
+from tests.paths import REPOSITORY
+from vlp.masking.cluster import ClusterMask
+from vlp.masking.random import RandomMask
+from vlp.objectives.contrastive import ContrastiveConfig
+from vlp.run import RunConfig
+
+CONF = REPOSITORY / "conf"
+RUN = "conf/run/cluster_rgb.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)  # pipelines name their runs' files relative to it
+
+
+def run_of(*arguments: str) -> RunConfig:
+    return build(RunConfig, read_settings(arguments)[0])
+
+
+def files(folder: str) -> list[Any]:
+    found = sorted((CONF / folder).glob("*.yaml"))
+    assert found
+    return [pytest.param(str(file.relative_to(REPOSITORY)), id=file.stem) for file in found]
+
+
+def test_yaml_becomes_the_dataclass_that_it_names(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("name: x\nmask: {name: cluster, anchor_ratio: 0.1}\nobjective: {name: contrastive}\n")
+    config = run_of(str(file))
+    assert config.mask == ClusterMask(anchor_ratio=0.1)
+    assert config.objective == ContrastiveConfig()
+    assert run_of(str(file), "mask.name=random", "mask.mask_ratio=0.25").mask == RandomMask(mask_ratio=0.25)
+
+
+def test_a_number_without_a_point_is_a_number() -> None:
+    """YAML 1.1 reads 5e-4 as text."""
+    assert run_of(RUN, "optimizer.lr=5e-4").optimizer.lr == 0.0005
+    assert yaml.safe_load("5e-4") == "5e-4"
+
+
+def test_files_merge_from_left_to_right_and_overrides_win_wherever_they_stand(tmp_path: Path) -> None:
+    for name, content in {
+        "a": "training: {steps: 1, batch_size: 2}",
+        "b": "training: {steps: 3}",
+    }.items():
+        (tmp_path / f"{name}.yaml").write_text(content)
+    a, b = (str(tmp_path / f"{name}.yaml") for name in "ab")
+    assert read_layers([a, b]).values == {"training": {"steps": 3, "batch_size": 2}}
+    assert read_layers([b, a]).values == {"training": {"steps": 1, "batch_size": 2}}
+    assert read_layers(["training.steps=9", a, b]).values["training"]["steps"] == 9
+
+
+def test_another_component_starts_from_its_own_defaults() -> None:
+    base = Layers().add({"mask": {"name": "cluster", "threshold": 0.5}, "seed": 1}, "file")
+    other = base.add({"mask": {"name": "random"}}, "other")
+    assert other.values == {"mask": {"name": "random"}, "seed": 1}
+    same = base.add({"mask": {"name": "cluster", "anchor_ratio": 0.1}}, "other")
+    assert same.values["mask"] == {"name": "cluster", "threshold": 0.5, "anchor_ratio": 0.1}
+
+
+def test_the_name_of_a_run_is_no_component() -> None:
+    renamed = Layers().add({"name": "a", "seed": 1}, "file").add({"name": "b"}, "other")
+    assert renamed.values == {"name": "b", "seed": 1}
+
+
+@pytest.mark.parametrize("file", files("run"))
+def test_flat_parameters_as_overrides_give_the_same_run(file: str, tmp_path: Path) -> None:
+    config = run_of(file, "data.crop_scale=[0.5, 0.75]", "evaluation.retrieval.dev=a b.parquet")
+    text = [
+        f"{key}={yaml.safe_dump(value, default_flow_style=True)}"
+        for key, value in flat_params(config).items()
+    ]
+    assert build(RunConfig, Layers().set(parse_overrides(text), "test")) == config
+
+
+@pytest.mark.parametrize("file", files("run"))
+def test_every_run_parses_and_is_named_for_its_file(file: str) -> None:
+    assert run_of(file).name == Path(file).stem
+
+
+@pytest.mark.parametrize("file", files("pipeline"))
+def test_every_pipeline_parses(file: str, tmp_path: Path) -> None:
+    layers, _ = read_settings([file])
+    data_of_this_machine = tmp_path / "urls.parquet"
+    pq.write_table(pa.table({"url": ["http://x/0.jpg"], "caption": ["x"]}), data_of_this_machine)
+    if layers.values.get("corpus", {}).get("name") == "parquet":
+        columns = {"image": pa.array([b""]), "captions": pa.array([["x"]])}
+        for name in ("train", "dev"):
+            pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+        layers = layers.set({"corpus.path": str(tmp_path)}, "test")
+    elif "corpus" not in layers.values:
+        layers = layers.set({"download.url_list": str(data_of_this_machine)}, "test")
+    layers = Layers({k: v for k, v in layers.values.items() if k != "evaluation"}, layers.origin)
+    plan = Plan(build(PipelineConfig, layers))
+    plan.check()
+    assert plan.runs(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("file", files("sweep"))
+def test_every_sweep_searches_settings_of_a_run_of_its_pipeline(file: str) -> None:
+    config = build(SweepConfig, read_settings([file])[0])
+    pipeline = build(PipelineConfig, read_settings([str(config.pipeline)])[0])
+    runs = {run.name: run for run in Plan(pipeline).runs(Path("shards"), Path("table"))}
+    searched = set(config.space) | set(config.overrides)
+    settings = list(flat_params(runs[config.run]))
+    # A whole component may be searched too, such as `tokenizer`.
+    assert all(any(f"{setting}.".startswith(f"{key}.") for setting in settings) for key in searched)
+
+
+@pytest.mark.parametrize("file", files("machine"))
+def test_every_machine_file_holds_only_settings_of_the_machine(file: str) -> None:
+    rest, machine = read_settings([file])
+    assert rest.values == {}
+    assert flat_params(machine).items() >= yaml.safe_load(Path(file).read_text())["machine"].items()
+
+
+MISTAKES = {
+    "maks.name=random": ["command line", "maks", "did you mean mask?"],
+    "mask.anchor_ration=0.1": ["command line", "mask.anchor_ration", "did you mean anchor_ratio?"],
+    "objective.text_encoder.widht=64": ["objective.text_encoder.widht", "did you mean width?"],
+    "machine.num_wrkers=2": ["command line", "machine.num_wrkers", "did you mean num_workers?"],
+    "mask.name=clustre": ["mask.name", "'clustre'", "did you mean cluster?"],
+    "image_encoder.name=swin": ["objective contrastive leaves hidden patches out", "such as vit"],
+    "objective.name=xyz": ["objective.name", "'xyz'", "contrastive", "superclass"],
+    "mask=cluster": ["command line", "mask", "'cluster'"],
+    "mask.anchor_ratio=abc": ["command line", "mask.anchor_ratio", "'abc'"],
+    "mask.target_mask_ratio=abc": ["command line", "mask.target_mask_ratio: ", "'abc'"],
+    "mask.target_mask_ratio={start: 0.3, end: 0.6, shape: lin}": ["mask.target_mask_ratio.shape", "'lin'"],
+    "mask.target_mask_ratio={start: 0.3, end: 0.6, bgin: 0}": ["ratio.bgin", "did you mean begin?"],
+    "mask.threshold=per_imag": ["command line", "mask.threshold", "'per_imag'"],
+    "training.steps=1.5": ["command line", "training.steps", "1.5"],
+    "mask.anchor_ratio=2": ["command line", "mask.anchor_ratio", "(0, 1)", "2.0"],
+    "data.crop_scale=[0.5, 2]": ["command line", "data.crop_scale", "2.0"],
+    "data.crop_scale=[0.5]": ["command line", "data.crop_scale", "[0.5]"],
+    "evaluation.retrieval=x.parquet": ["command line", "evaluation.retrieval.NAME=x.parquet"],
+    "evaluation.retrieval={a b: x.parquet}": ["command line", "evaluation.retrieval", "'a b'"],
+    "evaluation.shots=[5, 0]": ["command line", "evaluation.shots", "[5, 0]"],
+    "evaluation.every_steps=0": ["command line", "evaluation.every_steps", "0"],
+    "machine.cpus_per_worker=0": ["command line", "machine.cpus_per_worker", "0"],
+    "machine.num_workers=[4, 2]": ["command line", "machine.num_workers", "such as [2, 8]; got [4, 2]"],
+    "machine.num_workers=[0, 2]": ["command line", "machine.num_workers", "1 or more", "[0, 2]"],
+    "machine.num_workers=[2]": ["command line", "machine.num_workers", "got [2]"],
+    "machine.resize_seconds=-1": ["command line", "machine.resize_seconds", "-1"],
+    "training.steps=[1": ["command line", "training.steps", "[1"],
+    "conf/run/clipp.yaml": ["conf/run/clipp.yaml", "did you mean conf/run/clip.yaml?"],
+    "nowhere/x.yaml": ["no such file", "nowhere/x.yaml"],
+}
+
+
+@pytest.mark.parametrize("argument", MISTAKES)
+def test_a_mistake_is_one_line_that_names_the_key_its_source_and_the_remedy(argument: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        run_of(RUN, argument)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert [part for part in MISTAKES[argument] if part not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            "name: x\nobjective: {name: contrastive}\nmask: {name: cluster, anchor_ratio: 7}\n",
+            "mask.anchor_ratio",
+        ),
+        ("name: x\nobjective: {name: contrastive}\ntraining: {step: 7}\n", "did you mean steps?"),
+        ("name: [1\n", "is no YAML"),
+        ("- name\n", "expected `key: value` lines"),
+        ("name: \N{LATIN SMALL LETTER U WITH DIAERESIS}\n", "is no YAML"),
+    ],
+)
+def test_a_mistake_in_a_file_names_the_file(content: str, expected: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(content, encoding="latin-1")
+    with pytest.raises(ConfigError, match=re.escape(expected)) as raised:
+        run_of(str(file), "seed=1")
+    assert str(raised.value).startswith(str(file))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (["objective.name=contrastive"], "name is missing"),
+        (["name=x"], "objective is missing"),
+        (["name=x", "objective={}"], "objective needs a name"),
+    ],
+)
+def test_a_required_key_that_is_missing_is_named(arguments: list[str], missing: str) -> None:
+    with pytest.raises(ConfigError, match=missing):
+        run_of(*arguments)
+
+
+def test_an_override_is_to_blame_even_where_a_file_set_parts_of_the_same_key() -> None:
+    with pytest.raises(ConfigError, match=r"^command line: mask"):
+        run_of(RUN, "mask=3")
+
+
+PIPELINE_MISTAKES = {
+    "download.image_sze=3": "download.image_sze is no setting; did you mean image_size?",
+    "docfreq.tokenizer.nam=x": "docfreq.tokenizer.nam",
+    "corpus.sed=1": "corpus.sed is no setting; did you mean seed?",
+    "serve.failures.http_404=2": "serve.failures.http_404 must be in",
+    "common.training.step=3": "training.step is no setting; did you mean steps?",
+    "runs=[]": "at least one run",
+    "runs=[{base: conf/run/clip.yaml}, {base: conf/run/clip.yaml}]": "only once",
+    "runs=[{bas: conf/run/clip.yaml}]": "needs its base",
+    "runs=[{base: 3}]": "needs its base",
+    "runs=[{base: conf/run/clip.yaml, objective: null}]": "objective",
+    "corpus=null": "download.url_list is missing",
+    "corpus={name: parquet, path: nowhere}": "no such file: nowhere/train.parquet",
+    "evaluation.retrieval.dev=nowhere.parquet": "evaluation.retrieval.dev: no such file: nowhere.parquet",
+}
+
+
+@pytest.mark.parametrize("argument", PIPELINE_MISTAKES)
+def test_a_mistake_in_a_pipeline_is_found_before_it_starts(argument: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(PIPELINE_MISTAKES[argument])) as raised:
+        parse_any(*read_settings(["conf/pipeline/demo.yaml", argument]))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_config_as_plain_values_parses_to_itself() -> None:
+    for num_workers in (3, (2, 8)):
+        machine = MachineConfig(storage=Path("x y"), num_workers=num_workers, tracking_uri=None)
+        values = yaml.safe_load(yaml.safe_dump(to_dict(machine)))
+        assert build(MachineConfig, Layers().add(values, "x")) == machine

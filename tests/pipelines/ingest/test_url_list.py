@@ -1,0 +1,188 @@
+"""Every format of a URL list gives the same plan; no row stops it."""
+
+import csv
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.config.errors import ConfigError
+from pipelines.ingest.grouping import SCHEMA, group_by_url
+from pipelines.ingest.lock import locked
+from pipelines.ingest.plan import Plan, read_urls, write_plan
+from pipelines.ingest.url_list import Columns, InputFormat, list_files, read_url_list
+from vlp.shards.storage.address import open_folder
+
+ROWS = [
+    ("http://x/a.jpg", "first, of a"),
+    ("http://x/b.jpg", 'a "quoted"\ncaption on two lines'),
+    ("http://x/a.jpg", "007"),
+    ("http://x/c.jpg", ""),
+    ("http://x/a.jpg", "third of a"),
+    ("http://x/d.jpg", "über\t\N{SNOWMAN}"),
+]
+
+
+def naive_plan(rows: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    captions: dict[str, list[str]] = {}
+    for url, caption in rows:
+        captions.setdefault(url, []).append(caption)
+    return [{"url": url, "captions": texts} for url, texts in captions.items()]
+
+
+def write(path: Path, rows: list[tuple[str, Any]]) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".parquet":
+        pq.write_table(
+            pa.table({"n": range(len(rows)), "url": [r[0] for r in rows], "caption": [r[1] for r in rows]}),
+            path,
+        )
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"url": url, "caption": text}) + "\n" for url, text in rows))
+    else:
+        with path.open("w", newline="") as stream:
+            writer = csv.writer(stream, delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writerows([("url", "caption"), *rows])
+    return path
+
+
+def read(path: Path, *, input_format: InputFormat = "auto", **columns: Any) -> list[dict[str, Any]]:
+    """The plan's rows; without their digests, unless those are asked for."""
+    names = Columns(**({"url": "url", "caption": "caption"} | columns))
+    rows = read_url_list(list_files(path, input_format), names, input_format=input_format)
+    table = pa.concat_tables(group_by_url(rows, max_bytes=2**28))
+    return (table if names.digest else table.drop_columns(["digest"])).to_pylist()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_every_format_gives_the_plan_of_a_plain_loop(suffix: str, tmp_path: Path) -> None:
+    assert read(write(tmp_path / f"urls.{suffix}", ROWS)) == naive_plan(ROWS)
+
+
+def test_a_folder_is_read_in_order_of_names_whatever_types_its_files_have(tmp_path: Path) -> None:
+    folder = tmp_path / "urls"
+    write(folder / "1.csv", ROWS[:2])
+    write(folder / "2.csv", ROWS[2:3])  # a number, if it were alone
+    write(folder / "3.jsonl", ROWS[3:5])
+    write(folder / "4.parquet", ROWS[5:])
+    (folder / "_SUCCESS").touch()
+    assert read(folder) == naive_plan(ROWS)
+    assert read(folder, input_format="jsonl") == naive_plan(ROWS[3:5])
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_lists_of_captions_are_flattened_in_order(suffix: str, tmp_path: Path) -> None:
+    rows = [("a", ["1", "2"]), ("b", ["3"]), ("a", ["4", None])]
+    expected = [{"url": "a", "captions": ["1", "2", "4", ""]}, {"url": "b", "captions": ["3"]}]
+    assert read(write(tmp_path / f"urls.{suffix}", rows)) == expected
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize("nothing", [None, []])
+def test_a_url_without_caption_has_an_empty_one(suffix: str, nothing: Any, tmp_path: Path) -> None:
+    """What would stop the actor that writes its shard otherwise."""
+    rows = [("a", ["1"]), ("b", nothing), ("c", ["2"])]
+    captions = [row["captions"] for row in read(write(tmp_path / f"urls.{suffix}", rows))]
+    assert captions == [["1"], [""], ["2"]]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_row_without_url_is_left_out(suffix: str, tmp_path: Path) -> None:
+    rows: list[tuple[Any, str]] = [("a", "1"), (None, "2"), ("b", "3")]
+    assert [row["url"] for row in read(write(tmp_path / f"urls.{suffix}", rows))] == ["a", "b"]
+
+
+def test_columns_may_have_other_names(tmp_path: Path) -> None:
+    file = tmp_path / "urls.csv"
+    file.write_text("TEXT,caption,link\nx,no,a\n")
+    assert read(file, url="link", caption="TEXT") == [{"url": "a", "captions": ["x"]}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("urls.csv", "link,caption\na,b\n", "no column 'url'"),
+        ("urls.csv", "url,captions\na,b\n", "'caption'; did you mean captions?"),
+        ("urls.csv", "url,caption\n", "lists no URL"),
+        ("urls.csv", "", "is no csv file"),
+        ("urls.csv", "url,caption\na,b,c\n", "is no csv file"),
+        ("urls.jsonl", '{"url": "a"', "is no jsonl file"),
+        ("urls.parquet", "url", "is no parquet file"),
+        ("urls.txt", "a", "unknown format '.txt'"),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_one_line(
+    name: str, content: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError, match=message) as raised:
+        read(tmp_path / name)
+    assert "\n" not in str(raised.value)
+    assert name in str(raised.value)
+
+
+def test_a_missing_file_or_a_folder_without_lists_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere.csv", tmp_path):
+        with pytest.raises(ConfigError, match=str(path)):
+            list_files(path, "auto")
+
+
+def test_a_plan_holds_every_url_once_in_order_and_nothing_of_an_unfinished_plan(tmp_path: Path) -> None:
+    rows = [(str(i), "x") for i in range(10)]
+    file = write(tmp_path / "urls.csv", rows)
+    table = read_url_list([file], Columns(url="url", caption="caption"), input_format="auto")
+    with locked(open_folder(tmp_path)):
+        (tmp_path / "plan" / "00007.arrow").write_bytes(b"of a longer list, before it was killed")
+        plan = write_plan(table, open_folder(tmp_path), identity="x", shard_size=4)
+    assert plan == Plan.read(open_folder(tmp_path))
+    assert plan.shards == ["00000", "00001", "00002"] == plan.missing(open_folder(tmp_path))
+    assert plan.num_urls == 10
+    parts = [read_urls(open_folder(tmp_path), name) for name in plan.shards]
+    assert [len(part) for part in parts] == [4, 4, 2]
+    assert [row["url"] for part in parts for row in part] == [str(i) for i in range(10)]
+    assert {path.name for path in (tmp_path / "plan").glob("*.arrow")} == {f"0000{i}.arrow" for i in range(3)}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_url_has_the_digest_of_its_first_row(suffix: str, tmp_path: Path) -> None:
+    rows = [("a", "0a"), ("b", "0b"), ("a", "0c")]  # the second column serves as caption and as digest
+    found = read(write(tmp_path / f"urls.{suffix}", rows), digest="caption")
+    assert [(row["url"], row["digest"]) for row in found] == [("a", "0a"), ("b", "0b")]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_a_list_larger_than_what_is_parsed_at_a_time_gives_the_same_plan(suffix: str, tmp_path: Path) -> None:
+    """Captions of two lines cross the boundaries of the parser's blocks of one MiB; URLs recur in all."""
+    rows = [(f"http://x/{i * 7919 % 500}.jpg", f"caption {i},\n{'word ' * 200}") for i in range(3000)]
+    file = write(tmp_path / f"urls.{suffix}", rows)
+    assert file.stat().st_size > 2**21
+    assert read(file) == naive_plan(rows)
+
+
+@pytest.mark.parametrize("part", [1, 3, 1000])
+def test_a_url_has_all_its_captions_whatever_is_read_at_a_time(part: int, tmp_path: Path) -> None:
+    rows = [(f"http://x/{i % 7}", f"{i}") for i in range(100)]
+    texts = [pa.array([url for url, _ in rows]), pa.array([[caption] for _, caption in rows])]
+    table = pa.table([*texts, pa.nulls(100)], SCHEMA.names).cast(SCHEMA)
+    tables = (table.slice(start, part) for start in range(0, 100, part))
+    grouped = pa.concat_tables(group_by_url(tables, max_bytes=2**28)).drop_columns(["digest"])
+    assert grouped.to_pylist() == naive_plan(rows)
+
+
+def test_grouping_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    parts = group_by_url([SCHEMA.empty_table()], max_bytes=2**28)
+    assert list(parts) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_room_for_the_grouping_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/proc")  # where nobody can write
+    with pytest.raises(ConfigError, match="TMPDIR"):
+        list(group_by_url([SCHEMA.empty_table()], max_bytes=2**28))

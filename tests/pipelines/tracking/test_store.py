@@ -1,0 +1,230 @@
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.paths import REPOSITORY
+from pipelines.tracking.delivery import Delivery
+from pipelines.tracking.journal import PROGRESS_NAME, Journal, Progress
+from pipelines.tracking.store import MlflowClient, entities
+
+EXPERIMENT = "tests"
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once, because it takes MLflow seconds."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def uri(tmp_path: Path, empty_database: Path) -> str:
+    (tmp_path / "store").mkdir()
+    shutil.copy(empty_database, tmp_path / "store/mlflow.db")
+    return f"sqlite:///{tmp_path}/store/mlflow.db"
+
+
+def begin(folder: Path, **settings) -> Journal:
+    journal = Journal(folder)
+    journal.begin(name=folder.name, tags={}, **settings)
+    return journal
+
+
+def deliver(root: Path, uri: str) -> None:
+    with Delivery(root, tracking_uri=uri, experiment=EXPERIMENT, poll_seconds=0.05) as delivery:
+        assert delivery.flush(20) == 0
+
+
+def runs(uri: str) -> dict[str, entities.Run]:
+    """By name, which must be unique."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    by_name = {str(run.info.run_name): run for run in found}
+    assert len(found) == len(by_name)
+    return by_name
+
+
+def history(uri: str, run: entities.Run, key: str) -> list[tuple[int, float]]:
+    metrics = MlflowClient(uri).get_metric_history(run.info.run_id, key)
+    return sorted((metric.step, metric.value) for metric in metrics)
+
+
+def artifacts(uri: str, run: entities.Run, folder: str | None = None) -> list[str]:
+    return [file.path for file in MlflowClient(uri).list_artifacts(run.info.run_id, folder)]
+
+
+def test_everything_arrives(tmp_path: Path, uri: str):
+    journal = begin(tmp_path / "runs/a")
+    journal.params({f"key.{i}": i for i in range(150)} | {"long": "x" * 9000})
+    journal.metrics({"image_to_text/recall@1": 0.5, "../odd // key?": 1.0})
+    journal.metrics({f"metric_{i}": i for i in range(1500)}, step=7)
+    journal.tags({"host": "h" * 9000})
+    (journal.folder / "masks").mkdir()
+    (journal.folder / "masks/0.png").touch()
+    journal.artifact(journal.folder / "masks", folder="pictures")
+    journal.artifact(journal.folder / "journal.jsonl")  # its copy in the store is not a run
+    journal.dataset(name="shards", digest="d" * 64, source="/shards", context="training", profile={"n": 1})
+    journal.end("FAILED")
+    deliver(tmp_path, uri)
+
+    run = runs(uri)["a"]
+    assert run.info.status == "FAILED"
+    assert run.data.params == {f"key.{i}": str(i) for i in range(150)} | {"long": "x" * 6000}
+    assert run.data.metrics["image_to_text/recall_at_1"] == 0.5
+    assert run.data.metrics["odd / key_"] == 1.0
+    assert [run.data.metrics[f"metric_{i}"] for i in range(1500)] == list(range(1500))
+    assert run.data.tags["host"] == "h" * 8000
+    assert artifacts(uri, run) == ["journal.jsonl", "pictures"]
+    assert artifacts(uri, run, "pictures/masks") == ["pictures/masks/0.png"]
+    assert (tmp_path / "store/mlartifacts").is_dir()
+    assert run.inputs is not None
+    (dataset,) = run.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("shards", "d" * 36)
+
+
+def test_a_child_found_before_its_parent_is_nested(tmp_path: Path, uri: str):
+    parent = tmp_path / "runs/z"
+    child = begin(tmp_path / "runs/a", parent=parent)
+    Journal(parent).folder.mkdir()
+    begin(child.folder / "grandchild", parent=child.folder)
+    begin(parent)
+    deliver(tmp_path, uri)
+    found = runs(uri)
+    assert found["a"].data.tags["mlflow.parentRunId"] == found["z"].info.run_id
+    assert found["grandchild"].data.tags["mlflow.parentRunId"] == found["a"].info.run_id
+
+
+def test_steps_that_a_resumed_run_repeats_count_once(tmp_path: Path, uri: str):
+    journal = begin(tmp_path / "runs/a")
+    for step in range(6):
+        journal.metrics({"loss": step}, step=step)
+    journal.end("FAILED")
+    deliver(tmp_path, uri)
+    first = runs(uri)["a"]
+
+    journal.begin(name="a", tags={"attempt": "2"})
+    for step in range(4, 9):
+        journal.metrics({"loss": step + 100}, step=step)
+    deliver(tmp_path, uri)
+    second = runs(uri)["a"]
+    assert second.info.run_id == first.info.run_id
+    assert (first.info.status, second.info.status) == ("FAILED", "RUNNING")
+    assert second.data.tags["attempt"] == "2"
+    assert history(uri, second, "loss") == [(s, s) for s in range(6)] + [(s, s + 100) for s in range(6, 9)]
+
+
+def test_a_rejected_record_is_reported_and_blocks_nothing(
+    tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str]
+):
+    journal = begin(tmp_path / "runs/a")
+    picture = journal.folder / "gone.png"
+    picture.touch()
+    journal.artifact(picture)
+    picture.unlink()
+    journal.params({"lr": 0.1, "seed": 1})
+    journal.params({"lr": 0.2, "seed": 1, "new": 2})
+    journal.metrics({"loss": 1.0})
+    deliver(tmp_path, uri)
+    run = runs(uri)["a"]
+    assert run.data.params == {"lr": "0.1", "seed": "1", "new": "2"}
+    assert run.data.metrics == {"loss": 1.0}
+    errors = capsys.readouterr().err
+    assert len(errors.splitlines()) == 1
+    assert "skipped 2 record(s)" in errors
+    assert "gone.png" in errors
+
+
+def test_a_record_torn_by_a_kill_is_skipped(tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str]):
+    journal = begin(tmp_path / "runs/a")
+    with (journal.folder / "journal.jsonl").open("a") as file:
+        file.write('{"kind": "metr')
+    deliver(tmp_path, uri)
+    assert capsys.readouterr().err == ""
+    journal.metrics({"loss": 1.0})
+    deliver(tmp_path, uri)
+    assert runs(uri)["a"].data.metrics == {"loss": 1.0}
+    assert "killed in the middle of the line" in capsys.readouterr().err
+
+
+def test_delivering_again_changes_nothing(tmp_path: Path, uri: str):
+    """As after a kill between the request and the note of it."""
+    journal = begin(tmp_path / "runs/a")
+    journal.params({"lr": 0.1})
+    for step in range(300):
+        journal.metrics({"loss": step, "bad": float("nan")}, step=step)
+    deliver(tmp_path, uri)
+    (journal.folder / PROGRESS_NAME).unlink()
+    deliver(tmp_path, uri)
+    run = runs(uri)["a"]
+    assert history(uri, run, "loss") == [(step, step) for step in range(300)]
+    assert len(history(uri, run, "bad")) == 300
+
+
+def test_a_killed_delivery_is_continued_exactly_once(tmp_path: Path, uri: str):
+    journal = begin(tmp_path / "runs/a")
+    for step in range(6000):
+        journal.metrics({"loss": step}, step=step)
+    code = (
+        "import sys; from pathlib import Path; from pipelines.tracking.delivery import Delivery\n"
+        f"with Delivery(Path(sys.argv[1]), tracking_uri=sys.argv[2], experiment={EXPERIMENT!r}): pass"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), uri], cwd=REPOSITORY)
+    while Progress.load(journal.folder, uri).offset == 0:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert any(journal.read(Progress.load(journal.folder, uri).offset))
+    deliver(tmp_path, uri)
+    assert history(uri, runs(uri)["a"], "loss") == [(step, step) for step in range(6000)]
+
+
+def test_two_deliveries_of_a_root_take_turns(tmp_path: Path, uri: str):
+    def delivery() -> Delivery:
+        return Delivery(tmp_path, tracking_uri=uri, experiment=EXPERIMENT, poll_seconds=0.05)
+
+    journal = begin(tmp_path / "runs/a")
+    with delivery() as second:
+        with delivery() as first:
+            journal.metrics({"loss": 1.0}, step=1)
+            assert first.flush(20) == second.flush(20) == 0
+        journal.metrics({"loss": 2.0}, step=2)
+        assert second.flush(20) == 0
+    assert history(uri, runs(uri)["a"], "loss") == [(1, 1.0), (2, 2.0)]
+
+
+def test_an_emptied_store_is_filled_again(tmp_path: Path, uri: str, empty_database: Path):
+    parent = begin(tmp_path / "runs/a")
+    begin(tmp_path / "runs/a/child", parent=parent.folder).metrics({"loss": 1.0})
+    deliver(tmp_path, uri)
+    shutil.copy(empty_database, tmp_path / "store/mlflow.db")
+    Journal(tmp_path / "runs/a/child").metrics({"loss": 2.0}, step=1)
+    begin(tmp_path / "runs/a/new", parent=parent.folder)
+    deliver(tmp_path, uri)
+    found = runs(uri)
+    assert history(uri, found["child"], "loss") == [(0, 1.0), (1, 2.0)]
+    assert {found[name].data.tags["mlflow.parentRunId"] for name in ("child", "new")} == {
+        found["a"].info.run_id
+    }
+
+
+def test_records_wait_for_a_server_that_is_never_there(
+    tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str]
+):
+    begin(tmp_path / "runs/a").metrics({"loss": 1.0})
+    dead = "http://127.0.0.1:9"  # the discard service, which nobody runs
+    with Delivery(tmp_path, tracking_uri=dead, experiment=EXPERIMENT, flush_seconds=0.5):
+        pass
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert f"cannot deliver to {dead} now" in lines[0]
+    assert f"2 records wait in {tmp_path}" in lines[1]
+    deliver(tmp_path, uri)
+    assert runs(uri)["a"].data.metrics == {"loss": 1.0}

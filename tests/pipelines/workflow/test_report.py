@@ -1,0 +1,57 @@
+"""The table of a pipeline's runs: a column for every metric of every set."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipelines.tracking.journal import Journal
+from pipelines.workflow.report import Row, print_table, relative_time, write_report
+
+CLIP = {
+    "coco/text_to_image/recall@1": 0.5,
+    "coco/text_to_image/median_rank": 3.0,
+    "cifar10/knn/acc1": 0.25,
+    "cifar10/zero_shot/acc1": 0.125,
+    "pets/knn/acc1": 0.75,
+}
+ROWS = [
+    Row("superclass", "superclass", "none", {"cifar10/knn/acc1": 0.3, "pets/knn/acc1": 0.4}, 20.0),
+    Row("clip", "contrastive", "none", CLIP, 30.0),
+]
+
+
+def test_every_set_has_its_columns(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    journal.begin(name="x", tags={})
+    manifest = write_report(ROWS, Image.new("RGB", (8, 8)), tmp_path, journal=journal)
+    assert json.loads((tmp_path / "manifest.json").read_text()) == manifest
+    assert (tmp_path / "report.md").read_text().splitlines() == [
+        "| method | objective | mask | cifar10 zero-shot | cifar10 kNN | pets kNN | coco T->I R@1 | time |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| superclass | superclass | none | - | 30.0% | 40.0% | - | 1.00x |",
+        "| clip | contrastive | none | 12.5% | 25.0% | 75.0% | 50.0% | 1.50x |",
+    ]
+    saved = {row["method"]: row["metrics"] for row in json.loads((tmp_path / "report.json").read_text())}
+    assert saved["clip"] == CLIP
+    assert Image.open(tmp_path / "report.png").size[0] > 400
+
+
+def test_untrained_networks_take_no_time_and_are_no_measure_of_it() -> None:
+    rows = [Row("untrained", "contrastive", "none", {}, 0.0), *ROWS]
+    assert [relative_time(row, rows) for row in rows] == [0.0, 1.0, 1.5]
+
+
+def test_the_terminal_shows_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(ROWS)
+    words = capsys.readouterr().out.split()
+    assert words.count("cifar10") == 2
+    assert {"superclass", "clip", "pets", "kNN", "T->I", "12.5%", "1.50x"} <= set(words)
+
+
+def test_a_set_that_is_the_only_one_is_not_named(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([Row("mae", "mae", "random", {"pets/knn/acc1": 0.5}, 1.0)])
+    words = capsys.readouterr().out.split()
+    assert "kNN" in words
+    assert "pets" not in words

@@ -1,0 +1,45 @@
+"""Nearest-neighbour classification against scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+
+from vlp.metrics.knn import knn_metrics
+
+
+def clusters(num_images, centres, seed):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, len(centres), (num_images,), generator=generator)
+    noise = torch.randn(num_images, centres.shape[1], generator=generator)
+    return 3 * (centres[labels] + 1.5 * noise), labels
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (5, 0.07), (20, 0.07), (20, 1.0)])
+def test_equals_scikit_learn(k, temperature):
+    centres = torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
+    train, train_labels = clusters(300, centres, seed=1)
+    test, test_labels = clusters(600, centres, seed=2)
+    oracle = KNeighborsClassifier(
+        k, weights=lambda distance: np.exp((1 - distance) / temperature), metric="cosine"
+    )
+    expected = oracle.fit(train.numpy(), train_labels.numpy()).score(test.numpy(), test_labels.numpy())
+    metrics = knn_metrics(train, train_labels, test, test_labels, k=k, temperature=temperature, num_classes=6)
+    assert metrics == pytest.approx({"knn/acc1": expected})
+    assert 0.3 < expected < 0.95
+
+
+def test_near_neighbours_outvote_many_far_ones():
+    """One neighbour of the class at cosine 1, three of another at cosine 0."""
+    train = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    labels = torch.tensor([0, 1, 1, 1])
+    query = (torch.tensor([[5.0, 0.0]]), torch.tensor([0]))
+    assert knn_metrics(train, labels, *query, k=4, num_classes=2) == {"knn/acc1": 1.0}
+    assert knn_metrics(train, labels, *query, k=4, temperature=10, num_classes=2) == {"knn/acc1": 0.0}
+
+
+def test_small_temperature_does_not_overflow():
+    features, labels = torch.eye(3), torch.arange(3)
+    assert knn_metrics(features, labels, features, labels, temperature=1e-3, num_classes=3) == {
+        "knn/acc1": 1.0
+    }

@@ -1,0 +1,149 @@
+"""Shards of others are read where they lie, and ours by the readers of others."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import open_clip_train.data as open_clip_data
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from PIL import Image
+
+from pipelines.config.identity import fingerprint
+from vlp.shards.indexing import index_shards
+from vlp.shards.shard_set import ShardSet
+
+
+@pytest.fixture
+def tars(shards, tmp_path: Path) -> Path:
+    """The tars of the fixture alone."""
+    for tar in shards.folder.glob("*.tar"):
+        shutil.copy(tar, tmp_path)
+    return tmp_path
+
+
+def samples(folder: Path) -> list[tuple[bytes, list[str]]]:
+    read = ShardSet(folder)
+    return [(read.image_bytes(i), read.captions(i)) for i in range(len(read))]
+
+
+def test_the_tars_alone_give_back_every_sample(tars: Path, shards) -> None:
+    manifest = index_shards(tars)
+    assert samples(tars) == list(zip(shards.images, shards.captions, strict=True))
+    assert manifest["num_samples"] == 16
+    checksums = json.loads((shards.folder / "manifest.json").read_text())["shards"]
+    assert manifest["digest"] == fingerprint([stats["tar_sha256"] for stats in checksums])
+    assert pq.read_table(tars / "00000.parquet")["captions"].to_pylist() == shards.captions[:6]
+
+
+def test_what_is_indexed_is_not_read_again(tars: Path) -> None:
+    first = index_shards(tars)
+    (tars / "manifest.json").unlink()
+    size = (tars / "00003.tar").stat().st_size
+    (tars / "00003.tar").write_bytes(bytes(size))  # would be no tar file
+    assert index_shards(tars) == first
+
+
+def encode(kind: str) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (30, 20), "red").save(stream, kind)
+    return stream.getvalue()
+
+
+def test_webdatasets_own_shards_are_read(tmp_path: Path) -> None:
+    """Keys in folders, other image formats, captions before and after the image, and none at all."""
+    jpeg, png, webp = (encode(kind) for kind in ("JPEG", "PNG", "WEBP"))
+    with webdataset.TarWriter(str(tmp_path / "train-0.tar")) as writer:
+        writer.write({"__key__": "a/001", "txt": "a cat", "png": png})
+        writer.write({"__key__": "a/002", "jpeg": jpeg, "json": {"caption": "größer", "url": "http://x/1"}})
+        writer.write({"__key__": "b/001", "webp": webp, "cls": b"7", "txt": "a dog"})
+        writer.write({"__key__": "b/002", "jpg": jpeg})
+        writer.write({"__key__": "b/003", "txt": "no image"})
+        writer.write({"__key__": "b/004", "jpg": b"no image", "txt": "a bird"})
+    manifest = index_shards(tmp_path)
+    assert samples(tmp_path) == [(png, ["a cat"]), (jpeg, ["größer"]), (webp, ["a dog"])]
+    assert manifest["outcomes"] == {"no_caption": 1, "no_image": 1, "not_an_image": 1, "success": 3}
+    rows = pq.read_table(tmp_path / "train-0.parquet").to_pylist()
+    assert all((row["width"], row["height"], len(row["sha256"])) == (30, 20, 64) for row in rows[:3])
+    assert rows[1]["url"] == "http://x/1"
+    assert len({row["url"] for row in rows}) == 6
+
+
+def test_the_columns_of_img2datasets_index_are_kept(tars: Path, shards) -> None:
+    """img2dataset writes a row for every URL, without the place of the image."""
+    for tar in shards.folder.glob("*.tar"):
+        table = pq.read_table(tar.with_suffix(".parquet"))
+        theirs = table.select(["key", "url", "caption", "status", "width", "height", "sha256"])
+        failed = pa.compute.not_equal(theirs["status"], "success")
+        status = pa.compute.if_else(failed, "failed_to_download", "success")
+        pq.write_table(theirs.set_column(3, "status", status), tars / f"{tar.stem}.parquet")
+    before = {file.name: pq.read_table(file) for file in tars.glob("*.parquet")}
+    manifest = index_shards(tars)
+    assert samples(tars) == list(zip(shards.images, shards.captions, strict=True))
+    assert manifest["outcomes"] == {"failed_to_download": 7, "success": 16}
+    for name, table in before.items():
+        assert pq.read_table(tars / name).select(table.column_names).equals(table)
+
+
+def test_an_index_that_was_damaged_is_named(tars: Path) -> None:
+    index_shards(tars)
+    (tars / "00003.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"00003\.parquet is no Parquet file; move it elsewhere"):
+        index_shards(tars)
+    (tars / "00003.parquet").unlink()
+    assert index_shards(tars)["num_samples"] == 16
+
+
+def test_a_parquet_file_about_other_samples_is_not_touched(tars: Path) -> None:
+    pq.write_table(pa.table({"key": ["other"]}), tars / "00000.parquet")
+    with pytest.raises(ValueError, match=r"00000\.parquet lacks samples"):
+        index_shards(tars)
+    assert pq.read_table(tars / "00000.parquet").column_names == ["key"]
+
+
+def test_a_folder_without_tars_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no tar"):
+        index_shards(tmp_path)
+
+
+@pytest.mark.parametrize("length", [0, 100, 5000, 20_000])
+def test_a_tar_that_breaks_off_is_indexed_up_to_there(tars: Path, shards, length: int) -> None:
+    file = tars / "00000.tar"
+    file.write_bytes(file.read_bytes()[:length])
+    manifest = index_shards(tars)
+    assert [shard["name"] for shard in manifest["shards"] if "problem" in shard] == ["00000"]
+    whole = list(zip(shards.images, shards.captions, strict=True))
+    assert [sample for sample in samples(tars) if sample in whole] == samples(tars)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_damaged_tar_is_indexed_as_far_as_it_makes_sense(tars: Path, shards, seed: int) -> None:
+    file, rng = tars / "00003.tar", np.random.default_rng(seed)
+    content = np.frombuffer(file.read_bytes(), dtype=np.uint8).copy()
+    content[rng.integers(len(content), size=len(content) // 20)] = rng.integers(256)
+    file.write_bytes(content.tobytes())
+    manifest = index_shards(tars)
+    found = samples(tars)
+    assert len(found) == manifest["num_samples"]
+    others = sum(stats["successes"] for stats in manifest["shards"] if stats["name"] != "00003")
+    assert found[:others] == list(zip(shards.images, shards.captions, strict=True))[:others]
+
+
+def test_open_clips_reader_reads_our_shards(shards) -> None:
+    """Its grouping and filters, on webdataset's tar reader."""
+    urls = [str(file) for file in sorted(shards.folder.glob("*.tar"))]
+    pipeline = webdataset.DataPipeline(
+        webdataset.SimpleShardList(urls),
+        webdataset.tarfile_to_samples(handler=open_clip_data.log_and_continue),
+        webdataset.select(open_clip_data.filter_no_caption_or_no_image),
+        webdataset.decode("pilrgb", handler=open_clip_data.log_and_continue),
+        webdataset.rename(image="jpg;png;jpeg;webp", text="txt"),
+        webdataset.to_tuple("image", "text"),
+    )
+    read = list(pipeline)
+    assert [text for _, text in read] == [texts[0] for texts in shards.captions]
+    assert all(image.mode == "RGB" for image, _ in read)

@@ -1,0 +1,37 @@
+"""What a model is measured on."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vlp.core.config import StrictConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(StrictConfig):
+    """What a model is measured on; what is not given is not measured."""
+
+    retrieval: Mapping[str, Path] = field(default_factory=dict)
+    """Set's name, the first part of its metrics -> Parquet file with columns `image` and `captions`."""
+    classification: Mapping[str, Path] = field(default_factory=dict)
+    """Set's name -> folder of train.parquet and test.parquet (`image`, `label`), and meta.json (`classes`,
+    `templates`)."""
+    every_steps: int | None = None
+    """Also measure during training, this often; None measures only the finished model."""
+    num_neighbours: int = 20
+    """k of the kNN classifier."""
+    shots: tuple[int, ...] = (10,)
+    """Labelled images per class of the few-shot classifier, one or more numbers; () for none."""
+
+    def __post_init__(self) -> None:
+        for key in ("every_steps", "num_neighbours"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(f"{key} must be at least 1, got {value}")
+        if any(shots < 1 for shots in self.shots):
+            raise ValueError(f"shots must be at least 1, got {list(self.shots)}")
+        for key in ("retrieval", "classification"):
+            for name in getattr(self, key):
+                if not re.fullmatch(r"\w[\w-]*", name):
+                    raise ValueError(f"{key} must be by names of letters, digits, _ and -, got {name!r}")

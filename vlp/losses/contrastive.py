@@ -1,0 +1,108 @@
+"""Losses that tell matching pairs of images and captions from all others of the global batch."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlp.core.config import StrictConfig
+from vlp.core.distributed import all_gather, rank
+from vlp.core.precision import without_autocast
+from vlp.core.registry import Registry
+
+CONTRASTIVE_LOSSES = Registry()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveLoss(ABC, StrictConfig):
+    """What is minimized; its mean over the workers is the loss of the global batch."""
+
+    name: str
+    initial_temperature: float
+    """One over the first logit scale, which is trained; in (0, 1]."""
+    max_logit_scale: float = 100.0
+    """The logit scale is clamped to [1, max_logit_scale] after each step."""
+    initial_bias: ClassVar[float | None] = None
+    """Trained number added to every logit; None where the loss has none."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.initial_temperature <= 1:
+            raise ValueError(f"initial_temperature must be in (0, 1], got {self.initial_temperature}")
+        if self.max_logit_scale < 1:
+            raise ValueError(f"max_logit_scale must be at least 1, got {self.max_logit_scale}")
+
+    @abstractmethod
+    def __call__(
+        self, images: Tensor, texts: Tensor, logit_scale: Tensor, logit_bias: Tensor | None
+    ) -> Tensor:
+        """The loss: (B, E), (B, E), (), () -> ()."""
+
+
+@CONTRASTIVE_LOSSES.register
+@dataclass(frozen=True, kw_only=True)
+class InfoNCE(ContrastiveLoss):
+    """CLIP's softmax over the candidates of each image, and of each caption (arXiv:2103.00020)."""
+
+    name: Literal["infonce"] = "infonce"
+    initial_temperature: float = 0.07
+
+    def __call__(
+        self, images: Tensor, texts: Tensor, logit_scale: Tensor, logit_bias: Tensor | None
+    ) -> Tensor:
+        return infonce_loss(images, texts, logit_scale)
+
+
+@CONTRASTIVE_LOSSES.register
+@dataclass(frozen=True, kw_only=True)
+class SigmoidLoss(ContrastiveLoss):
+    """SigLIP's yes or no to each pair by itself (arXiv:2303.15343)."""
+
+    name: Literal["sigmoid"] = "sigmoid"
+    initial_temperature: float = 0.1
+    initial_bias: float = -10.0  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Starts the many pairs that do not match near their answer; trained."""
+
+    def __call__(
+        self, images: Tensor, texts: Tensor, logit_scale: Tensor, logit_bias: Tensor | None
+    ) -> Tensor:
+        assert logit_bias is not None
+        return sigmoid_loss(images, texts, logit_scale, logit_bias)
+
+
+def infonce_loss(image_embeddings: Tensor, text_embeddings: Tensor, logit_scale: Tensor) -> Tensor:
+    """Symmetric InfoNCE over the global batch of matching pairs: (B, E), (B, E), () -> ().
+
+    Every worker scores its own rows against all workers' candidates, so the logits are (B, global B) and
+    the mean over the workers is the loss, and the gradient, of one worker with the whole batch. Computed in
+    float32 whatever the autocast: bf16 would round a logit of 100 to the nearest half.
+    """
+    image_embeddings, text_embeddings = image_embeddings.float(), text_embeddings.float()
+    all_images, all_texts = all_gather(image_embeddings), all_gather(text_embeddings)
+    targets = _own_pairs(image_embeddings)
+    with without_autocast(image_embeddings.device):
+        image_logits = logit_scale * image_embeddings @ all_texts.T
+        text_logits = logit_scale * text_embeddings @ all_images.T
+    return (F.cross_entropy(image_logits, targets) + F.cross_entropy(text_logits, targets)) / 2
+
+
+def sigmoid_loss(
+    image_embeddings: Tensor, text_embeddings: Tensor, logit_scale: Tensor, logit_bias: Tensor
+) -> Tensor:
+    """Binary cross-entropy of every pair, summed over captions: (B, E), (B, E), (), () -> ().
+
+    Algorithm 1 of SigLIP. Every worker scores its own images against all workers' captions, in float32
+    whatever the autocast.
+    """
+    image_embeddings, all_texts = image_embeddings.float(), all_gather(text_embeddings.float())
+    with without_autocast(image_embeddings.device):
+        logits = logit_scale * image_embeddings @ all_texts.T + logit_bias
+    matching = logits.gather(1, _own_pairs(image_embeddings)[:, None])
+    return (F.softplus(logits).sum() - matching.sum()) / len(logits)
+
+
+def _own_pairs(rows: Tensor) -> Tensor:
+    """Where this worker's rows are in the global batch: (B, E) -> (B,)."""
+    return torch.arange(rank() * len(rows), (rank() + 1) * len(rows), device=rows.device)

@@ -1,0 +1,99 @@
+"""Reductions over logits too large to copy: part by part in float32, and once more in the backward pass."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlp.core.precision import without_autocast
+
+MAX_NUMBERS = 2**22
+"""Numbers of a part: 16 MiB in float32, of which a reduction holds a few copies."""
+CACHED_NUMBERS = 2**18
+"""Numbers of a part on a CPU, where all copies of a part should stay in a core's cache."""
+
+
+def by_rows(reduction: Callable[..., Tensor], logits: Tensor, *others: Tensor) -> Tensor:
+    """Reduce each row of the logits, with the same rows of other tensors: (B, K), (B, ...) -> (B,).
+
+    Args:
+        reduction: (b, K) float32 and the others' b rows -> (b,); no gradient flows to the others.
+    """
+
+    def reduce(part: Tensor, first: int) -> Tensor:
+        return reduction(part, *(x[first : first + len(part)] for x in others))
+
+    return _InParts.apply(logits, 0, reduce)  # pyright: ignore[reportReturnType]
+
+
+def by_columns(reduction: Callable[[Tensor, int], Tensor], logits: Tensor) -> Tensor:
+    """Reduce each column of the logits: (B, K) -> (..., K).
+
+    Args:
+        reduction: (B, k) float32 and the position of the first of the columns -> (..., k).
+    """
+    return _InParts.apply(logits, 1, reduction)  # pyright: ignore[reportReturnType]
+
+
+def soft_cross_entropy(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy of each row to weighted classes: (B, K), (B, T), (B, T) -> (B,).
+
+    Its gradient, sum(weights) * softmax - weights, is written at once into the memory where it stays.
+    """
+    return _SoftCrossEntropy.apply(logits, ids, weights)  # pyright: ignore[reportReturnType]
+
+
+class _SoftCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+        logsumexp = torch.cat([part.float().logsumexp(dim=1) for part in _parts(logits, 0)[1]])
+        ctx.save_for_backward(logits, ids, weights, logsumexp)
+        return weights.sum(dim=1) * logsumexp - (weights * logits.gather(1, ids)).sum(dim=1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        logits, ids, weights, logsumexp = ctx.saved_tensors
+        weights = weights * gradients[0][:, None]
+        gradient = torch.empty_like(logits)
+        firsts, parts = _parts(logits, 0)
+        for first, part in zip(firsts, parts, strict=True):
+            rows = slice(first, first + len(part))
+            softmax = (part.float() - logsumexp[rows, None]).exp_()
+            softmax.mul_(weights[rows].sum(dim=1, keepdim=True)).scatter_add_(1, ids[rows], -weights[rows])
+            gradient[rows] = softmax
+        return gradient, None, None
+
+
+class _InParts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, dim: int, reduce: Callable[[Tensor, int], Tensor]) -> Tensor:
+        ctx.save_for_backward(logits)
+        ctx.dim, ctx.reduce = dim, reduce
+        firsts, parts = _parts(logits, dim)
+        with without_autocast(logits.device):
+            return torch.cat([reduce(x.float(), i) for i, x in zip(firsts, parts, strict=True)], dim=-1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (logits,) = ctx.saved_tensors
+        gradient = torch.empty_like(logits)
+        firsts, parts = _parts(logits, ctx.dim)
+        width = parts[0].shape[ctx.dim]
+        outputs = zip(gradients[0].split(width, dim=-1), gradient.split(width, dim=ctx.dim), strict=True)
+        for first, part, (above, below) in zip(firsts, parts, outputs, strict=True):
+            x = part.float().detach().requires_grad_()
+            with torch.enable_grad(), without_autocast(logits.device):
+                reduced = ctx.reduce(x, first)
+            below.copy_(torch.autograd.grad(reduced, x, above)[0])
+        return gradient, None, None
+
+
+def _parts(logits: Tensor, dim: int) -> tuple[range, tuple[Tensor, ...]]:
+    """Position of the first row (or column) of each part, and the parts."""
+    length = logits.shape[dim]
+    limit = min(MAX_NUMBERS, CACHED_NUMBERS) if logits.device.type == "cpu" else MAX_NUMBERS
+    width = max(1, limit * length // max(1, logits.numel()))
+    return range(0, length, width), logits.split(width, dim=dim)

@@ -1,0 +1,159 @@
+"""A pre-training run: one method, stated completely."""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+
+import torch
+
+from vlp.core.config import StrictConfig, check_name
+from vlp.core.registry import one_of
+from vlp.data.config import DataConfig
+from vlp.encoders import IMAGE_ENCODERS, ImageEncoderConfig
+from vlp.encoders.vit import ViTConfig
+from vlp.evaluation.config import EvaluationConfig
+from vlp.masking import STRATEGIES, MaskStrategy
+from vlp.masking.none import NoMask
+from vlp.objectives import OBJECTIVES, ObjectiveConfig, Vocabulary
+from vlp.targets.classes import ClassTargetConfig
+from vlp.tokenizers import TOKENIZERS, TokenizerConfig
+from vlp.tokenizers.clip_bpe import ClipBPEConfig
+from vlp.training.flops import step_flops
+from vlp.training.lr_schedule import LR_SCHEDULES, Cosine
+from vlp.training.optim import OPTIMIZERS, AdamWConfig
+from vlp.training.step import TrainingConfig, TuningConfig
+from vlp.weights.initialization import InitFrom
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(StrictConfig):
+    """Everything that decides a run's result. The keys of conf/run/*.yaml are these fields."""
+
+    name: str
+    """The method's name in tables, folders and MLflow."""
+    seed: int = 0
+    data: DataConfig = DataConfig()
+    tokenizer: one_of(TOKENIZERS) = field(default_factory=ClipBPEConfig)  # pyright: ignore[reportInvalidTypeForm]
+    image_encoder: one_of(IMAGE_ENCODERS, default="vit") = ViTConfig()  # pyright: ignore[reportInvalidTypeForm]
+    mask: one_of(STRATEGIES) = NoMask()  # pyright: ignore[reportInvalidTypeForm]
+    objective: one_of(OBJECTIVES)  # pyright: ignore[reportInvalidTypeForm]
+    optimizer: one_of(OPTIMIZERS, default="adamw") = AdamWConfig()  # pyright: ignore[reportInvalidTypeForm]
+    lr_schedule: one_of(LR_SCHEDULES, default="cosine") = Cosine()  # pyright: ignore[reportInvalidTypeForm]
+    training: TrainingConfig = TrainingConfig()
+    init_from: InitFrom | None = None
+    """Weights of another model to start from; None draws them at random."""
+    tuning: TuningConfig | None = None
+    """Steps on whole images after the masked ones."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        try:
+            self.mask.check(self.image_encoder.num_patches)
+        except ValueError as error:
+            raise ValueError(f"mask.{error}") from error
+        self.objective.check(self.image_encoder, self.mask)
+        self._check_target()
+        if self.tuning:
+            try:
+                self.objective.check(self.image_encoder, NoMask())
+            except ValueError as error:
+                raise ValueError(f"tuning trains on whole images: {error}") from error
+        if self.training.budget and not self.training.budget.needs_pace:
+            try:
+                affordable_steps(self)
+            except ValueError as error:
+                raise ValueError(f"training.{error}") from error
+
+    def _check_target(self) -> None:
+        target = getattr(self.objective, "target", None)
+        if isinstance(target, ClassTargetConfig) and target.normalization != self.data.normalization:
+            raise ValueError(
+                f"data.normalization is {self.data.normalization} and objective.target.normalization "
+                f"{target.normalization}: the target's classes are colours; set both alike"
+            )
+
+    @cached_property
+    def resolved_training(self) -> TrainingConfig:
+        """`training` with the steps that its budget pays for."""
+        if self.training.budget is None:
+            return self.training
+        return replace(self.training, steps=affordable_steps(self), budget=None)
+
+    @property
+    def num_masked_steps(self) -> int:
+        """Optimizer steps before the tuning."""
+        assert self.resolved_training.steps is not None
+        return self.resolved_training.steps
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps in all."""
+        return self.num_masked_steps + (self.tuning.steps if self.tuning else 0)
+
+    @property
+    def lr_scale(self) -> float:
+        """By which every rate is multiplied for the size of the run's batches."""
+        return self.training.batch_size / (self.optimizer.lr_batch_size or self.training.batch_size)
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of a step; the schedule starts anew with the tuning."""
+        steps, tuning = self.num_masked_steps, self.tuning
+        if tuning and step >= steps:
+            rate = tuning.lr_schedule(step - steps, peak=tuning.lr, total_steps=tuning.steps)
+        else:
+            rate = self.lr_schedule(step, peak=self.optimizer.lr, total_steps=steps)
+        return rate * self.lr_scale
+
+
+def validation_metric(config: RunConfig) -> str | None:
+    """The metric by which checkpoints are compared, of the first set; None where none is measured."""
+    if config.evaluation.every_steps is None:
+        return None
+    pairs, labelled = config.evaluation.retrieval, config.evaluation.classification
+    if pairs and config.objective.name == "contrastive":
+        return f"val/{next(iter(pairs))}/text_to_image/recall@1"
+    return f"val/{next(iter(labelled))}/knn/acc1" if labelled else None
+
+
+def affordable_steps(run: RunConfig) -> int:
+    """Steps that the budget of a run pays for, tuning excluded.
+
+    Raises:
+        ValueError: not even one; or the step cannot be counted, or its pace was not measured.
+    """
+    budget, batch_size = run.training.budget, run.training.batch_size
+    assert budget is not None
+    if budget.needs_pace:
+        raise ValueError("budget.seconds pays for a number of steps that is known once training starts")
+    if budget.seconds_per_step is not None:
+        return budget.num_steps(budget.seconds_per_step)
+    if budget.measure == "samples":
+        return budget.num_steps(batch_size)
+    if budget.measure == "visible_tokens":
+        return budget.num_steps(batch_size * visible_tokens(run))
+    return budget.num_steps(_flops(run.objective, run.image_encoder, run.mask, run.tokenizer, batch_size))
+
+
+def visible_tokens(run: RunConfig) -> int:
+    """Tokens that the encoders read of one pair, at most."""
+    num_patches = run.image_encoder.num_patches
+    patches = run.mask.num_visible(num_patches) if run.objective.drops_patches else num_patches
+    return patches + run.objective.encodes_text * run.tokenizer.context_length
+
+
+@lru_cache(maxsize=8)  # settings are made again and again of the same parts
+def _flops(
+    objective: ObjectiveConfig,
+    image_encoder: ImageEncoderConfig,
+    mask: MaskStrategy,
+    tokenizer: TokenizerConfig,
+    batch_size: int,
+) -> int:
+    built = tokenizer.build()
+    vocabulary = Vocabulary(
+        size=built.vocab_size,
+        context_length=tokenizer.context_length,
+        special_tokens=built.special_tokens,
+        document_frequency=torch.zeros(built.vocab_size, dtype=torch.int64, device="meta"),
+    )
+    return step_flops(objective, image_encoder, mask, vocabulary=vocabulary, batch_size=batch_size)

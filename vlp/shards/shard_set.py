@@ -1,0 +1,201 @@
+"""A folder of shards: WebDataset tar files with a Parquet index beside each, and a manifest.
+
+manifest.json                what is in the folder; written last, so a folder without it is not complete
+00000.tar                    000000000.jpg, 000000000.txt, 000000000.json, 000000001.jpg, ...
+00000.parquet                one row per URL: key, captions, outcome, sha256, where its image lies in the tar
+00000_stats.json             counts, and the checksum of the tar
+"""
+
+import warnings
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vlp.shards.manifest import MANIFEST, read_manifest
+from vlp.shards.storage.address import open_folder
+from vlp.shards.storage.cache import ShardCache
+from vlp.shards.storage.folder import Folder
+from vlp.shards.storage.local import LocalFolder
+
+INDEX_COLUMNS = ["key", "status", "captions", "image_offset", "image_size"]
+MAX_OPEN_FILES = 64  # large corpora have more shards than a process may have open files (often 1,024)
+
+
+class ShardIndex(NamedTuple):
+    """Where the samples of one shard lie."""
+
+    keys: pa.Array
+    captions: pa.Array
+    offsets: np.ndarray
+    sizes: np.ndarray
+
+
+class ShardSet:
+    """Random access to the samples of folders of shards, folder by folder in the order of their keys.
+
+    An index is read when its shard is first needed, and the least recently used one is forgotten when there
+    are `max_indexes`: memory grows with the shards in use, not with the set.
+
+    Args:
+        cache: where shards are copied to before they are read; None reads them where they are.
+
+    Raises:
+        ValueError: a folder has no manifest, or no sample; or, on reading, what is there is broken.
+    """
+
+    def __init__(
+        self, *folders: Path | Folder, cache: ShardCache | None = None, max_indexes: int | None = None
+    ) -> None:
+        self.folders = [open_folder(folder) for folder in folders]
+        self.manifests = [read_manifest(folder) for folder in self.folders]
+        for folder, sizes in zip(self.folders, self.shard_sizes, strict=True):
+            if not sum(sizes):
+                raise ValueError(
+                    f"{folder} holds no sample: every URL failed; its {MANIFEST} counts the reasons"
+                )
+        self.cache = cache
+        self.max_indexes = max_indexes
+        self._shards = [
+            (folder, shard)
+            for folder, manifest in zip(self.folders, self.manifests, strict=True)
+            for shard in manifest["shards"]
+        ]
+        self._ends = np.cumsum([shard["successes"] for _, shard in self._shards])
+        self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
+        self._files: dict[int, pa.NativeFile] = {}
+        self._uncached: set[int] = set()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_files": {}}  # an open file means nothing in another process
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether any of it is read over the network."""
+        return not all(isinstance(folder, LocalFolder) for folder in self.folders)
+
+    @property
+    def digest(self) -> str:
+        """Identity of the content: the same for the same shards, wherever they lie."""
+        return "+".join(manifest["digest"] for manifest in self.manifests)
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """The digest, and what became of the URLs."""
+        outcomes = sum((Counter(manifest["outcomes"]) for manifest in self.manifests), Counter[str]())
+        counts = {key: sum(m[key] for m in self.manifests) for key in ("num_samples", "num_urls")}
+        return {"digest": self.digest, **counts, "outcomes": dict(sorted(outcomes.items()))}
+
+    @property
+    def shard_sizes(self) -> list[list[int]]:
+        """The number of samples of every shard of each folder."""
+        return [[shard["successes"] for shard in manifest["shards"]] for manifest in self.manifests]
+
+    def image_bytes(self, index: int) -> bytes:
+        """The encoded image of one sample."""
+        shard, row = self._find(index)
+        found = self._index(shard)
+        size, offset = int(found.sizes[row]), int(found.offsets[row])
+        encoded = self._file(shard).read_at(size, offset)
+        if len(encoded) < size:
+            raise ValueError("the tar ends before the image does")
+        return encoded
+
+    def captions(self, index: int) -> list[str]:
+        """All captions of one sample."""
+        shard, row = self._find(index)
+        return self._index(shard).captions[row].as_py()
+
+    def shard_range(self, index: int) -> range:
+        """The samples of the shard that a sample is in."""
+        shard, row = self._find(index)
+        return range(index - row, int(self._ends[shard]))
+
+    def shards_of(self, indices: Sequence[int]) -> set[int]:
+        """The numbers of the shards that some samples are in."""
+        return set(np.searchsorted(self._ends, indices, side="right").tolist())
+
+    def fetch(self, shard: int) -> None:
+        """Have a copy of a shard made in the cache.
+
+        Raises:
+            ValueError, OSError: the shard is broken, or cannot be read.
+        """
+        self._open(shard).close()
+
+    def folder_range(self, index: int) -> range:
+        """The samples of the folder that a sample is in."""
+        ends = np.cumsum([sum(sizes) for sizes in self.shard_sizes])
+        folder = int(np.searchsorted(ends, index, side="right"))
+        return range(int(ends[folder - 1]) if folder else 0, int(ends[folder]))
+
+    def describe(self, index: int) -> tuple[str, str]:
+        """The file of the shard of a sample, and its key there, as far as the index can be read."""
+        shard, row = self._find(index)
+        folder, name = self._shards[shard][0], self._shards[shard][1]["name"]
+        try:
+            key = self._index(shard).keys[row].as_py()
+        except (ValueError, OSError):
+            key = f"row {row}"
+        return str(folder / f"{name}.tar"), key
+
+    def read_indexes(self) -> None:
+        """Read every index now, so that processes forked from this one share them."""
+        for shard in range(len(self._shards)):
+            with suppress(ValueError, OSError):  # raised again where a sample of the shard is needed
+                self._index(shard)
+
+    def _find(self, index: int) -> tuple[int, int]:
+        """The shard of a sample and its row there."""
+        shard = int(np.searchsorted(self._ends, index, side="right"))
+        return shard, index - int(self._ends[shard - 1]) if shard else index
+
+    def _index(self, shard: int) -> ShardIndex:
+        if shard in self._indexes:
+            self._indexes.move_to_end(shard)
+            return self._indexes[shard]
+        folder, stats = self._shards[shard]
+        table = _successes(folder.table(f"{stats['name']}.parquet", INDEX_COLUMNS))
+        if len(table) != stats["successes"]:
+            raise ValueError(f"the index has {len(table)} samples and {MANIFEST} {stats['successes']}")
+        if self.max_indexes is not None and len(self._indexes) >= self.max_indexes:
+            self._indexes.popitem(last=False)
+        self._indexes[shard] = ShardIndex(
+            table["key"].combine_chunks(),
+            table["captions"].combine_chunks(),
+            table["image_offset"].to_numpy(),
+            table["image_size"].to_numpy(),
+        )
+        return self._indexes[shard]
+
+    def _file(self, shard: int) -> pa.NativeFile:
+        if shard not in self._files:
+            opened = self._open(shard)
+            if len(self._files) == MAX_OPEN_FILES:
+                self._files.pop(next(iter(self._files))).close()
+            self._files[shard] = opened
+        return self._files[shard]
+
+    def _open(self, shard: int) -> pa.NativeFile:
+        folder, stats = self._shards[shard]
+        tar = f"{stats['name']}.tar"
+        if self.cache is None or shard in self._uncached:
+            return folder.open(tar)
+        try:
+            return self.cache.open(folder, tar, stats["tar_sha256"])
+        except ValueError as error:  # a cache changes no result: without it, the shard would be read, too
+            warnings.warn(f"{folder / tar}: {error}; it is read where it lies", stacklevel=2)
+            self._uncached.add(shard)
+            return folder.open(tar)
+
+
+def _successes(index: pa.Table) -> pa.Table:
+    return index.filter(pc.field("status") == "success")

@@ -1,0 +1,122 @@
+"""Folders of files, on this machine or in an object store, with the few verbs that shards need.
+
+What is written appears whole or not at all: on this machine as a temporary file that is made durable and
+renamed, in an object store by one upload, of which nothing is visible before its end.
+"""
+
+import json
+import mmap
+import uuid
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from io import BufferedRandom, BufferedReader
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+WRITER = uuid.uuid4().hex[:8]
+"""In the names of this process's temporary files: a killed driver's actors live some seconds longer, and no
+two processes may write one file."""
+
+LocalFile = BufferedReader | BufferedRandom
+
+
+class FolderError(OSError):
+    """A file system refuses: one line that names the folder and the remedy."""
+
+
+class Folder(ABC):
+    """A folder of files; equal and hashed by its address, which `str` gives back.
+
+    Every verb raises FileNotFoundError where there is no such file, and an OSError where the file system
+    refuses.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Folder) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """The address."""
+
+    @abstractmethod
+    def __truediv__(self, name: str) -> "Folder":
+        """A folder in this one; as text, also the address of a file in it."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The last part of the address."""
+
+    @abstractmethod
+    def absolute(self, start: Path | None = None) -> "Folder":
+        """The same folder for a process that works elsewhere; a relative path begins at `start`, or here."""
+
+    @abstractmethod
+    def names(self) -> set[str]:
+        """Names of the files, without those in folders below; empty if there is no such folder."""
+
+    @abstractmethod
+    def folders(self) -> set[str]:
+        """Names of the folders in this one; empty if there is no such folder."""
+
+    @abstractmethod
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """A whole small file."""
+
+    @abstractmethod
+    def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """A Parquet file, or some columns of it."""
+
+    @abstractmethod
+    def open(self, name: str) -> pa.NativeFile:
+        """A file to read parts of, by any number of threads."""
+
+    @abstractmethod
+    def fetched(self, name: str) -> AbstractContextManager[LocalFile]:
+        """A file to read on a disk of this machine: a copy, where the folder is elsewhere."""
+
+    @abstractmethod
+    def scratch(self) -> BufferedRandom:
+        """An unnamed file on a disk of this machine, which is gone when it is closed or its process dies."""
+
+    @abstractmethod
+    def writing(self, name: str) -> AbstractContextManager[BufferedRandom]:
+        """A stream to write and read, which becomes the file on exit; an exception leaves nothing."""
+
+    @abstractmethod
+    def write(self, name: str, content: bytes | mmap.mmap) -> None:
+        """Write a whole file."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Delete a file if there is one."""
+
+    @abstractmethod
+    def delete_folder(self, name: str) -> None:
+        """Delete a folder in this one, with all that is in it, if there is one."""
+
+    def read_json(self, name: str) -> Any:
+        """The content of a JSON file; a ValueError if it is none."""
+        return json.loads(self.read(name))
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file."""
+        self.write(name, json.dumps(content, indent=1).encode())
+
+    def remove_temporary(self) -> None:
+        """Delete what writers that were killed left behind."""
+        for name in self.names():
+            if name.endswith(".tmp"):
+                self.delete(name)

@@ -1,0 +1,98 @@
+"""Steps that would harm the weights: what they are told by, and what becomes of them."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from vlp.core.config import StrictConfig
+from vlp.core.distributed import all_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadStepConfig(StrictConfig):
+    """What becomes of a step whose loss or gradient norm is no finite number, or is a spike."""
+
+    action: Literal["stop", "skip"] = "stop"
+    """`stop` ends the run; `skip` leaves weights and optimizer as they are and takes the next batch."""
+    spike: float | None = None
+    """Times the median of the last steps from which a loss or a gradient norm is a spike, such as 10; None
+    lets any finite number pass."""
+    window: int = 100
+    """Steps that the median is over; before so many were taken, nothing is a spike."""
+    max_in_a_row: int = 10
+    """Steps that are skipped one after another before the run stops nevertheless."""
+    num_saved: int = 3
+    """Skipped steps that are saved for `vlp replay`, the first ones; each takes the room of a checkpoint."""
+
+    def __post_init__(self) -> None:
+        if self.spike is not None and self.spike <= 1:
+            raise ValueError(f"spike must be above 1, got {self.spike}")
+        for key, least in (("window", 1), ("max_in_a_row", 1), ("num_saved", 0)):
+            if getattr(self, key) < least:
+                raise ValueError(f"{key} must be at least {least}, got {getattr(self, key)}")
+
+
+class BadStepError(RuntimeError):
+    """A step was bad, and the run is to stop at it."""
+
+
+@dataclass
+class StepHistory:
+    """What the next step is compared with; a part of the state of a run, so that resuming is exact."""
+
+    losses: list[float] = field(default_factory=list)
+    """Of the last good steps, at most `window`."""
+    norms: list[float] = field(default_factory=list)
+    """Gradient norms of the same steps."""
+    num_skipped: int = 0
+    num_in_a_row: int = 0
+    """Steps skipped since the last good one."""
+
+    def judge(self, loss: Tensor, norm: Tensor, config: BadStepConfig) -> str | None:
+        """Why a step is bad, or None; then it counts among those that the next ones are compared with.
+
+        A collective: every worker calls it, and all get the same answer.
+
+        Args:
+            loss: () this worker's.
+            norm: () length of the gradient that all workers share.
+        """
+        values = all_mean(torch.stack([loss.detach(), norm.detach()])).tolist()
+        for name, value, past in zip(("loss", "gradient norm"), values, self._past(), strict=True):
+            if problem := _problem(name, value, past, config):
+                self.num_skipped += 1
+                self.num_in_a_row += 1
+                return problem
+        for value, past in zip(values, self._past(), strict=True):
+            past.append(value)
+            del past[: -config.window]
+        self.num_in_a_row = 0
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def _past(self) -> tuple[list[float], list[float]]:
+        return self.losses, self.norms
+
+
+def _problem(name: str, value: float, past: list[float], config: BadStepConfig) -> str | None:
+    if not math.isfinite(value):
+        return f"the {name} is {value}"
+    if config.spike is None or len(past) < config.window:
+        return None
+    usual = median(past)
+    if value <= config.spike * usual:
+        return None
+    return (
+        f"the {name} is {value:.4g}, more than {config.spike:g} times {usual:.4g}, the median of the last "
+        f"{config.window} steps"
+    )

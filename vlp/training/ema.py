@@ -1,0 +1,43 @@
+"""An exponential moving average of the weights."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from vlp.core.config import StrictConfig
+from vlp.objectives import Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class EMAConfig(StrictConfig):
+    """How the weights are averaged; the average is the model that is evaluated and exported."""
+
+    decay: float = 0.9999
+    """Share of the old average that stays at each step; at first less, (1 + step) / (10 + step)."""
+    chooses_masks: bool = False
+    """Whether masks see attention and embeddings by the averaged weights, as in A-CLIP (arXiv:2212.08653)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay must be in [0, 1), got {self.decay}")
+
+
+class EMA:
+    """A copy of a model whose weights follow those that are trained."""
+
+    def __init__(self, objective: Objective, config: EMAConfig) -> None:
+        self.config = config
+        self.objective = deepcopy(objective).eval().requires_grad_(False)
+        if config.chooses_masks:
+            objective.look = self.objective.image_encoder.mask_inputs
+
+    @torch.no_grad()
+    def update(self, objective: Objective, step: int) -> None:
+        """Take in the weights after a step, and copy the buffers."""
+        decay = min(self.config.decay, (1 + step) / (10 + step))
+        averages, weights = (tuple(model.parameters()) for model in (self.objective, objective))
+        get_ema_multi_avg_fn(decay)(averages, weights, step)
+        for copy, buffer in zip(self.objective.buffers(), objective.buffers(), strict=True):
+            copy.copy_(buffer)

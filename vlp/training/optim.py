@@ -1,0 +1,128 @@
+"""Optimizers, and which parameters decay and learn at which rate."""
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from vlp.core.config import StrictConfig
+from vlp.core.registry import Registry
+from vlp.encoders.blocks import is_block
+
+OPTIMIZERS = Registry()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig(ABC, StrictConfig):
+    """What decays: matrices, but no vector or scalar such as a bias, a norm, a class token, a logit scale."""
+
+    name: str
+    lr: float = 5e-4
+    """Peak learning rate, after warmup."""
+    lr_batch_size: int | None = None
+    """Batch size that the run's rates are meant for: at another, the peak and its schedule are scaled in
+    proportion (arXiv:1706.02677), as MAE, SimMIM and FLIP do; None takes them as they are."""
+    weight_decay: float = 0.2
+    decayed: tuple[str, ...] = ()
+    """Last names of vectors that decay nevertheless, such as `mask_token`."""
+    undecayed: tuple[str, ...] = ()
+    """Last names of matrices that do not, such as `relative_position_bias_table`."""
+    layer_decay: float = 1.0
+    """Each layer of an encoder learns this many times as fast as the one above it; in (0, 1]."""
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"lr must be above 0, got {self.lr}")
+        if self.lr_batch_size is not None and self.lr_batch_size < 1:
+            raise ValueError(f"lr_batch_size must be at least 1, got {self.lr_batch_size}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must be in (0, 1], got {self.layer_decay}")
+
+    @abstractmethod
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer: ...
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Whether weight decay is applied to a parameter."""
+        last = name.rpartition(".")[2]
+        return last in self.decayed if is_vector(parameter) else last not in self.undecayed
+
+
+@OPTIMIZERS.register
+@dataclass(frozen=True, kw_only=True)
+class AdamWConfig(OptimizerConfig):
+    """Defaults are CLIP's on CC12M."""
+
+    name: Literal["adamw"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
+
+
+@OPTIMIZERS.register
+@dataclass(frozen=True, kw_only=True)
+class LARSConfig(OptimizerConfig):
+    """Steps as long as each matrix allows, for very large batches (arXiv:1708.03888); MAE's linear probe."""
+
+    name: Literal["lars"] = "lars"
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    trust_coefficient: float = 1e-3
+    """Length of a step relative to the matrix, at a learning rate of 1."""
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        from timm.optim.lars import Lars
+
+        for group in groups:
+            group["always_adapt"] = not all(is_vector(parameter) for parameter in group["params"])
+        momentum: Any = self.momentum  # timm says int
+        return Lars(groups, lr=self.lr, momentum=momentum, trust_coeff=self.trust_coefficient)
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """The optimizer of all trained parameters; its groups have their share of the rate as `lr_scale`."""
+    scales = dict(learning_rate_scales(model, config.layer_decay))
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decay = config.weight_decay if config.decays(name, parameter) else 0.0
+            groups[decay, scales.get(name, 1.0), is_vector(parameter)].append(parameter)
+    return config.build(
+        [
+            {"params": parameters, "weight_decay": decay, "lr_scale": scale}
+            for (decay, scale, _), parameters in groups.items()
+        ]
+    )
+
+
+def learning_rate_scales(model: nn.Module, layer_decay: float) -> Iterator[tuple[str, float]]:
+    """The share of the rate of each parameter of an encoder with L blocks (as BEiT, arXiv:2106.08254).
+
+    The embeddings are layer 0, block i is layer i + 1, what follows the blocks is layer L + 1 and learns at
+    the full rate, like all that is in no encoder.
+    """
+    for prefix in ("image_encoder", "text_encoder"):
+        encoder = getattr(model, prefix, None)
+        if encoder is None:
+            continue
+        blocks = [name for name, module in encoder.named_modules() if is_block(module)]
+        layer = 0
+        for name, _ in encoder.named_parameters():
+            inside = next((i for i, block in enumerate(blocks) if name.startswith(f"{block}.")), None)
+            if inside is not None:
+                layer = inside + 1
+            elif layer == len(blocks):
+                layer += 1
+            yield f"{prefix}.{name}", layer_decay ** (len(blocks) + 1 - layer)
+
+
+def is_vector(parameter: nn.Parameter) -> bool:
+    """Whether all its numbers lie along one dimension, as those of a (1, 1, D) class token do."""
+    return parameter.numel() == max(parameter.shape, default=1)

@@ -1,0 +1,150 @@
+"""One optimizer step, and the settings of a training run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+from vlp.core.batch import Batch
+from vlp.core.config import StrictConfig
+from vlp.core.distributed import all_mean, rank
+from vlp.core.registry import one_of
+from vlp.core.seeds import mix_seeds
+from vlp.masking import Slots
+from vlp.objectives import Objective, Step
+from vlp.training.bad_steps import BadStepConfig
+from vlp.training.budget import BudgetConfig
+from vlp.training.ema import EMAConfig
+from vlp.training.lr_schedule import LR_SCHEDULES, Cosine
+
+NO_SCALING = GradScaler(enabled=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(StrictConfig):
+    """How long and how a model is trained."""
+
+    steps: int | None = None
+    """Optimizer steps; 0 keeps the untrained network, to compare with. Without `budget` 10,000."""
+    budget: BudgetConfig | None = None
+    """What decides the number of steps in place of `steps`."""
+    batch_size: int = 256
+    """Pairs per step, over all workers."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Number format of the forward pass; weights and optimizer stay in fp32. In fp16 the loss is scaled, and
+    steps that overflow are left out until the scale fits; for GPUs without bf16."""
+    max_grad_norm: float | None = None
+    """Gradients longer than this are scaled down; None leaves them."""
+
+    ema: EMAConfig | None = None
+    """How the weights are averaged over the steps; None for no average."""
+    on_bad_step: BadStepConfig = BadStepConfig()
+    """What becomes of steps that would harm the weights."""
+
+    def __post_init__(self) -> None:
+        if self.budget is None and self.steps is None:
+            object.__setattr__(self, "steps", 10_000)
+        if self.budget is not None and self.steps is not None:
+            raise ValueError("budget is set, and so is steps: only one can be; set training.steps=null")
+        for key, least in (("steps", 0), ("batch_size", 1)):
+            if (value := getattr(self, key)) is not None and value < least:
+                raise ValueError(f"{key} must be at least {least}, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningConfig(StrictConfig):
+    """Steps on whole images that follow the masked ones, to close the gap to evaluation (FLIP,
+    arXiv:2212.00794, section 3); the optimizer's state is kept."""
+
+    steps: int
+    lr: float
+    """Peak learning rate, after warmup."""
+    lr_schedule: one_of(LR_SCHEDULES, default="cosine") = Cosine(warmup_steps=0)  # pyright: ignore[reportInvalidTypeForm]
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.lr <= 0:
+            raise ValueError(f"lr must be above 0, got {self.lr}")
+
+
+def forward(model: nn.Module, batch: Batch, config: TrainingConfig, *, step: int, seed: int) -> Step:
+    """The model's loss at one step: progress and randomness are pure functions of (seed, step).
+
+    Args:
+        config: its `steps` are known.
+    """
+    with _randomness(batch, config, step=step, seed=seed) as (progress, generator):
+        return model(batch, progress=progress, generator=generator)
+
+
+@torch.no_grad()
+def choose_visible(
+    objective: Objective, batch: Batch, config: TrainingConfig, *, step: int, seed: int
+) -> Slots:
+    """The patches of each image that `forward` shows at a step."""
+    with _randomness(batch, config, step=step, seed=seed) as (progress, generator):
+        return objective.choose_visible(batch.images, progress=progress, generator=generator)
+
+
+@contextmanager
+def _randomness(
+    batch: Batch, config: TrainingConfig, *, step: int, seed: int
+) -> Iterator[tuple[float, Generator]]:
+    """The context of a step's forward pass: its progress, and the source of its masks."""
+    device = batch.images.device
+    generator = Generator(device).manual_seed(mix_seeds(seed, step))
+    torch.manual_seed(mix_seeds(seed, step, rank()))  # what layers draw themselves, such as dropped paths
+    dtype = torch.float16 if config.precision == "fp16" else torch.bfloat16
+    with torch.autocast(device.type, dtype, enabled=config.precision != "fp32"):
+        assert config.steps is not None
+        yield min(1.0, step / config.steps), generator
+
+
+def build_scaler(config: TrainingConfig, device: torch.device) -> GradScaler:
+    """What keeps the small gradients of fp16 from vanishing; one that scales nothing otherwise."""
+    return GradScaler(device.type, enabled=config.precision == "fp16")
+
+
+def update(
+    model: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer, *, lr: float, max_norm: float | None
+) -> Tensor:
+    """Backward and one optimizer step; returns the norm of the gradient: ()."""
+    norm = backward(model, loss, optimizer)
+    take_step(model, optimizer, norm, lr=lr, max_norm=max_norm)
+    return norm
+
+
+def backward(
+    model: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer, scaler: GradScaler = NO_SCALING
+) -> Tensor:
+    """Compute the gradient of a step; returns its norm: ()."""
+    optimizer.zero_grad()
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
+    return nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+
+
+def has_overflowed(loss: Tensor, norm: Tensor, scaler: GradScaler) -> bool:
+    """Whether a gradient is no finite number for the scale alone, so that the next step has a smaller one.
+
+    A collective where the scaler is enabled: every worker calls it, and all get the same answer.
+    """
+    if not scaler.is_enabled() or scaler.get_scale() <= 1 or norm.isfinite():
+        return False
+    return bool(all_mean(loss.detach()).isfinite())
+
+
+def take_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, norm: Tensor, *, lr: float, max_norm: float | None
+) -> None:
+    """Change the weights by a gradient of a known norm."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+    if max_norm is not None:
+        nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
+    optimizer.step()

@@ -1,0 +1,108 @@
+"""Weights of other models to start from."""
+
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vlp.core.config import StrictConfig
+from vlp.objectives import Objective
+from vlp.weights.names import IMAGE_ENCODER, POSITIONS, Weights
+
+MAX_NAMED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitFrom(StrictConfig):
+    """Weights to start from, and nothing else: the optimizer and the step are new."""
+
+    path: Path
+    """Folder of a checkpoint or finished run for `vlp`; else a .safetensors file, or one that torch saved."""
+    format: Literal["vlp", "timm", "open_clip", "hf_clip"] = "vlp"
+    """Whose names the weights have: ours, or those of timm's ViT, open_clip, or CLIP of transformers."""
+    part: Literal["image_encoder", "model"] = "image_encoder"
+    """What starts from them; `model` is everything that is trained, so the objective has to be the same."""
+
+    def __post_init__(self) -> None:
+        if self.format == "timm" and self.part == "model":
+            raise ValueError("part must be image_encoder where format is timm, got model")
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The weights in a file of safetensors, or in one that torch saved, training scripts' wrappers taken off.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    try:
+        content: Any = (
+            load_file(file)
+            if file.suffix == ".safetensors"
+            else torch.load(file, map_location="cpu", weights_only=True)
+        )
+    except (OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or ["it breaks off"])[0]
+        raise ValueError(f"{file} holds no weights: {reason}") from error
+    for wrapper in ("state_dict", "model"):
+        content = content.get(wrapper, content) if isinstance(content, dict) else {}
+    weights = {str(name).removeprefix("module."): x for name, x in content.items() if isinstance(x, Tensor)}
+    if not weights:
+        raise ValueError(f"{file} holds no weights")
+    return weights
+
+
+@torch.no_grad()
+def initialize(objective: Objective, weights: Weights, *, part: str) -> None:
+    """Set the trained weights of a model, or of its image encoder; positions are resized to its image size.
+
+    Raises:
+        ValueError: weights are missing, left over, or of another shape.
+    """
+    prefix = IMAGE_ENCODER if part == "image_encoder" else ""
+    trained = {name: x for name, x in objective.named_parameters() if name.startswith(prefix)}
+    fixed = {name: x for name, x in objective.named_buffers() if name.startswith(prefix)}
+    given = {name: x for name, x in weights.items() if name.startswith(prefix)}
+    if POSITIONS in given and POSITIONS in trained:
+        given[POSITIONS] = _resize(given[POSITIONS], trained[POSITIONS])
+    shapes = [
+        f"{name} is {tuple(given[name].shape)} and the model's {tuple(trained[name].shape)}"
+        for name in trained.keys() & given.keys()
+        if given[name].shape != trained[name].shape
+    ]
+    if POSITIONS in given and POSITIONS in fixed and not _is_same(given[POSITIONS], fixed[POSITIONS]):
+        shapes.append(f"{POSITIONS} differs from the model's, which image_encoder.positions fixes")
+    problems = (
+        ("the model needs", sorted(trained.keys() - given.keys())),
+        ("the model has no", sorted(given.keys() - trained.keys() - fixed.keys())),
+        ("of another shape:", sorted(shapes)),
+    )
+    if told := [f"{what} {_some(names)}" for what, names in problems if names]:
+        raise ValueError("; ".join(told))
+    for name, parameter in trained.items():
+        parameter.copy_(given[name])
+
+
+def _resize(positions: Tensor, like: Tensor) -> Tensor:
+    """Positions of a class token and a square grid, for another grid: (1, 1 + N, D) -> (1, 1 + M, D)."""
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    side = isqrt(like.shape[1] - 1)
+    is_resizable = positions.ndim == 3 and isqrt(positions.shape[1] - 1) ** 2 + 1 == positions.shape[1]
+    if positions.shape == like.shape or not is_resizable:
+        return positions
+    return resample_abs_pos_embed(positions, [side, side], num_prefix_tokens=1)
+
+
+def _is_same(given: Tensor, fixed: Tensor) -> bool:
+    return given.shape == fixed.shape and torch.allclose(given.to(fixed), fixed, atol=1e-4)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
