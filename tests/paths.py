@@ -1,5 +1,6 @@
 """Where tests find the repository, and the data that lies beside it."""
 
-from tests.paths import REPOSITORY
+from pathlib import Path
 
+REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = (REPOSITORY / ".." / "shared" / "data").resolve()

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from typing import Annotated
 
 import torch
 
-from vlp.core.config import StrictConfig, check_name
-from vlp.core.registry import one_of
+from vlp.core.config import StrictConfig, check_name, naming
+from vlp.core.registry import ByName
 from vlp.data.config import DataConfig
 from vlp.encoders import IMAGE_ENCODERS, ImageEncoderConfig
 from vlp.encoders.vit import ViTConfig
@@ -14,12 +15,11 @@ from vlp.evaluation.config import EvaluationConfig
 from vlp.masking import STRATEGIES, MaskStrategy
 from vlp.masking.none import NoMask
 from vlp.objectives import OBJECTIVES, ObjectiveConfig, Vocabulary
-from vlp.targets.classes import ClassTargetConfig
 from vlp.tokenizers import TOKENIZERS, TokenizerConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 from vlp.training.flops import step_flops
-from vlp.training.lr_schedule import LR_SCHEDULES, Cosine
-from vlp.training.optim import OPTIMIZERS, AdamWConfig
+from vlp.training.lr_schedule import LR_SCHEDULES, Cosine, LRSchedule
+from vlp.training.optim import OPTIMIZERS, AdamWConfig, OptimizerConfig
 from vlp.training.step import TrainingConfig, TuningConfig
 from vlp.weights.initialization import InitFrom
 
@@ -32,12 +32,12 @@ class RunConfig(StrictConfig):
     """The method's name in tables, folders and MLflow."""
     seed: int = 0
     data: DataConfig = DataConfig()
-    tokenizer: one_of(TOKENIZERS) = field(default_factory=ClipBPEConfig)  # pyright: ignore[reportInvalidTypeForm]
-    image_encoder: one_of(IMAGE_ENCODERS, default="vit") = ViTConfig()  # pyright: ignore[reportInvalidTypeForm]
-    mask: one_of(STRATEGIES) = NoMask()  # pyright: ignore[reportInvalidTypeForm]
-    objective: one_of(OBJECTIVES)  # pyright: ignore[reportInvalidTypeForm]
-    optimizer: one_of(OPTIMIZERS, default="adamw") = AdamWConfig()  # pyright: ignore[reportInvalidTypeForm]
-    lr_schedule: one_of(LR_SCHEDULES, default="cosine") = Cosine()  # pyright: ignore[reportInvalidTypeForm]
+    tokenizer: Annotated[TokenizerConfig, ByName(TOKENIZERS)] = field(default_factory=ClipBPEConfig)
+    image_encoder: Annotated[ImageEncoderConfig, ByName(IMAGE_ENCODERS, default="vit")] = ViTConfig()
+    mask: Annotated[MaskStrategy, ByName(STRATEGIES)] = NoMask()
+    objective: Annotated[ObjectiveConfig, ByName(OBJECTIVES)]
+    optimizer: Annotated[OptimizerConfig, ByName(OPTIMIZERS, default="adamw")] = AdamWConfig()
+    lr_schedule: Annotated[LRSchedule, ByName(LR_SCHEDULES, default="cosine")] = Cosine()
     training: TrainingConfig = TrainingConfig()
     init_from: InitFrom | None = None
     """Weights of another model to start from; None draws them at random."""
@@ -47,30 +47,24 @@ class RunConfig(StrictConfig):
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        try:
+        with naming("mask."):
             self.mask.check(self.image_encoder.num_patches)
-        except ValueError as error:
-            raise ValueError(f"mask.{error}") from error
         self.objective.check(self.image_encoder, self.mask)
-        self._check_target()
+        with naming("objective."):
+            self.objective.check_normalization(self.data.normalization)
         if self.tuning:
-            try:
+            with naming("tuning trains on whole images: "):
                 self.objective.check(self.image_encoder, NoMask())
-            except ValueError as error:
-                raise ValueError(f"tuning trains on whole images: {error}") from error
         if self.training.budget and not self.training.budget.needs_pace:
-            try:
+            with naming("training."):
                 affordable_steps(self)
-            except ValueError as error:
-                raise ValueError(f"training.{error}") from error
 
-    def _check_target(self) -> None:
-        target = getattr(self.objective, "target", None)
-        if isinstance(target, ClassTargetConfig) and target.normalization != self.data.normalization:
-            raise ValueError(
-                f"data.normalization is {self.data.normalization} and objective.target.normalization "
-                f"{target.normalization}: the target's classes are colours; set both alike"
-            )
+    def check_files(self) -> None:
+        """Raise a ValueError that names the setting if a file the model is made of is missing or wrong."""
+        with naming("tokenizer: "):
+            self.tokenizer.build()
+        with naming("objective."):
+            self.objective.check_files()
 
     @cached_property
     def resolved_training(self) -> TrainingConfig:

@@ -16,8 +16,6 @@ from torch.amp.grad_scaler import GradScaler
 from pipelines.checkpoints.store import aside, find_damage, write_manifest
 from pipelines.config.errors import ConfigError
 from pipelines.config.settings import Layers, build, to_dict
-from pipelines.config.tokenizers import build_tokenizer
-from pipelines.shards.codes import check_codes
 from vlp.masking import MaskStrategy
 from vlp.objectives import Objective, Vocabulary
 from vlp.run import RunConfig
@@ -155,9 +153,8 @@ def check_checkpoint(folder: Path) -> RunConfig:
             raise ConfigError(f"checkpoint: {folder} is no checkpoint: it has no {name}")
     run = read_run(folder / CONFIG)
     try:
-        build_tokenizer(run.tokenizer, "tokenizer")
-        check_codes(run)
-    except ConfigError as error:
+        run.check_files()
+    except ValueError as error:
         raise ConfigError(
             f"checkpoint: {folder} needs a file: {error}; put it back, or name its place in {folder / CONFIG}"
         ) from error

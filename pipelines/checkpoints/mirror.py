@@ -13,9 +13,6 @@ from pipelines.checkpoints.store import (
     read_saved,
 )
 from pipelines.config.errors import ConfigError
-from pipelines.config.machine import MachineConfig
-from pipelines.training.identity import run_identity
-from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import WRITER, Folder, FolderError
@@ -40,13 +37,6 @@ def check_mirror(mirror: Folder | None) -> None:
         raise ConfigError(
             f"machine.checkpoint_mirror: cannot write to {reason}; correct it, or leave it out"
         ) from error
-
-
-def run_mirror(config: RunConfig, machine: MachineConfig) -> Folder | None:
-    """The folder of a run's checkpoints in the mirror, which is named for what decides the run's result."""
-    if machine.checkpoint_mirror is None:
-        return None
-    return machine.checkpoint_mirror.absolute() / f"{config.name}-{run_identity(config)[:8]}"
 
 
 def missing(checkpoints: Path, mirror: Folder, retention: Retention) -> list[Saved]:
@@ -75,14 +65,14 @@ def upload(checkpoint: Path, mirror: Folder) -> None:
             place.write(file.name, content)
 
 
-def restore(checkpoints: Path, mirror: Folder, run: str) -> None:
+def restore(checkpoints: Path, mirror: Folder, *, label: str) -> None:
     """Bring the mirror's newest whole checkpoint to a run that has none here.
 
     Broken ones are passed over, each with a line that says why, and no longer count as checkpoints there.
 
     Args:
         checkpoints: folder of the run's checkpoints, one folder each.
-        run: name of the run, for the lines.
+        label: begins the lines.
 
     Raises:
         ConfigError: there are checkpoints in the mirror, and none is whole.
@@ -97,13 +87,13 @@ def restore(checkpoints: Path, mirror: Folder, run: str) -> None:
         if (damage := find_damage(copy)) is None:
             for other, why in broken.items():
                 print(
-                    f"[pretrain {run}] checkpoint {other} in {mirror} is broken: {why}; taking {name}",
+                    f"[{label}] checkpoint {other} in {mirror} is broken: {why}; taking {name}",
                     flush=True,
                 )
                 (mirror / other).delete(MANIFEST)
             shutil.rmtree(checkpoints / name, ignore_errors=True)
             copy.rename(checkpoints / name)
-            print(f"[pretrain {run}] took checkpoint {name} from {mirror}", flush=True)
+            print(f"[{label}] took checkpoint {name} from {mirror}", flush=True)
             return
         shutil.rmtree(copy)
         broken[name] = damage

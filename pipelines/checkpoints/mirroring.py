@@ -5,8 +5,7 @@ from contextlib import contextmanager
 from threading import Condition, Thread
 
 from pipelines.checkpoints.mirror import missing, upload
-from pipelines.checkpoints.store import list_saved
-from pipelines.training.job import TrainJob
+from pipelines.checkpoints.store import CheckpointPlace, list_saved
 from vlp.shards.storage.folder import Folder
 
 FINISH_SECONDS = 600.0
@@ -20,8 +19,8 @@ class Mirroring:
     What fails is said, and is tried again with the next checkpoint.
     """
 
-    def __init__(self, job: TrainJob, mirror: Folder) -> None:
-        self._job = job
+    def __init__(self, place: CheckpointPlace, mirror: Folder) -> None:
+        self._place = place
         self._mirror = mirror
         self._changed = Condition()
         self._is_due, self._is_over = True, False  # a former process may have left something to do
@@ -39,7 +38,7 @@ class Mirroring:
         """
         with self._changed:
             held = [self._held] if self._held else []
-            self._job.retention.apply(self._job.checkpoints, step=step, keep=[*keep, *held])
+            self._place.retention.apply(self._place.folder, step=step, keep=[*keep, *held])
 
     def notify(self) -> None:
         """There is a new checkpoint, or more is known of one."""
@@ -61,7 +60,7 @@ class Mirroring:
         if self._thread.is_alive():
             self._say(f"{self._mirror} is not complete after {FINISH_SECONDS:g} s: {REMEDY}")
             return
-        self.make_room(list_saved(self._job.checkpoints)[-1].step)  # nothing is held any more
+        self.make_room(list_saved(self._place.folder)[-1].step)  # nothing is held any more
         if self._is_incomplete:
             self._say(f"{self._mirror} is not complete: {REMEDY}")
 
@@ -85,7 +84,7 @@ class Mirroring:
             return is_due
 
     def _copy(self) -> None:
-        checkpoints, retention = self._job.checkpoints, self._job.retention
+        checkpoints, retention = self._place.folder, self._place.retention
         for saved in missing(checkpoints, self._mirror, retention):
             with self._holding(saved.name) as is_there:
                 if is_there:
@@ -98,11 +97,11 @@ class Mirroring:
         """Keep a checkpoint from being deleted; gives whether it is still there."""
         with self._changed:
             self._held = name
-            is_there = (self._job.checkpoints / name).is_dir()
+            is_there = (self._place.folder / name).is_dir()
         try:
             yield is_there
         finally:
             self._held = None
 
     def _say(self, line: str) -> None:
-        print(f"[pretrain {self._job.config.name}] mirror: {line}", flush=True)
+        print(f"[{self._place.label}] mirror: {line}", flush=True)

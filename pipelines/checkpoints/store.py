@@ -76,7 +76,7 @@ def find_damage(folder: Path, only: Collection[str] | None = None) -> str | None
     return None
 
 
-def newest_whole(checkpoints: Path, run: str) -> Path | None:
+def newest_whole(checkpoints: Path, *, label: str) -> Path | None:
     """The checkpoint to go on from; None where there is none at all.
 
     Broken ones are passed over, each with a line that says why, and are set aside as `step_N.broken` until
@@ -84,7 +84,7 @@ def newest_whole(checkpoints: Path, run: str) -> Path | None:
 
     Args:
         checkpoints: folder of the checkpoints, one folder each.
-        run: name of the run, for the line.
+        label: begins the line.
 
     Raises:
         ConfigError: there are checkpoints, and none is whole.
@@ -95,7 +95,7 @@ def newest_whole(checkpoints: Path, run: str) -> Path | None:
         if (damage := find_damage(folder)) is None:
             for other, why in broken:
                 print(
-                    f"[pretrain {run}] checkpoint {other.name} is broken: {why}; going on from {folder.name}",
+                    f"[{label}] checkpoint {other.name} is broken: {why}; going on from {folder.name}",
                     flush=True,
                 )
                 _set_aside(other)
@@ -144,6 +144,18 @@ class Retention:
             if _step(name) <= step and _step(name) not in kept and name not in keep:
                 (place / name).delete(MANIFEST)  # one that is half deleted is none
                 place.delete_folder(name)
+
+
+@dataclass(frozen=True)
+class CheckpointPlace:
+    """Where the checkpoints of a run lie, one folder each, and which of them stay."""
+
+    folder: Path
+    retention: Retention
+    label: str
+    """Begins every line that is said of them, such as `pretrain flip`."""
+    mirror: Folder | None = None
+    """Where they are copied to."""
 
 
 def ranked(saved: Sequence[Saved], metric: str | None) -> list[Saved]:

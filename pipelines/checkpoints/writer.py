@@ -6,9 +6,9 @@ from types import TracebackType
 
 from pipelines.checkpoints.checkpoint import Contents, TrainingState, save_checkpoint
 from pipelines.checkpoints.mirroring import Mirroring
-from pipelines.checkpoints.store import checkpoint_name
-from pipelines.training.job import TrainJob
+from pipelines.checkpoints.store import CheckpointPlace, checkpoint_name
 from vlp.core.distributed import is_main
+from vlp.run import RunConfig
 from vlp.training.host_copy import HostCopy
 
 
@@ -19,12 +19,12 @@ class CheckpointWriter:
     next `save`, or at the end of the context.
     """
 
-    def __init__(self, job: TrainJob) -> None:
-        self._job = job
+    def __init__(self, place: CheckpointPlace, config: RunConfig) -> None:
+        self._place, self._config = place, config
         self._memory = HostCopy()
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._saving: Future[None] | None = None
-        self._mirroring = Mirroring(job, job.mirror) if job.mirror is not None and is_main() else None
+        self._mirroring = Mirroring(place, place.mirror) if place.mirror is not None and is_main() else None
 
     def __enter__(self) -> "CheckpointWriter":
         return self
@@ -49,7 +49,7 @@ class CheckpointWriter:
             keep: names of former checkpoints that have to stay for now.
         """
         self.wait()
-        contents = Contents.of(self._job.config, state)
+        contents = Contents.of(self._config, state)
         model, training = self._memory.take([contents.model, contents.training])
         kept = Contents(contents.config, model, training)
         self._saving = self._thread.submit(self._write, kept, metrics, keep)
@@ -63,8 +63,9 @@ class CheckpointWriter:
     def _tell(self) -> None:
         """Say what failed here; the error elsewhere that ends the run goes before it."""
         if self._saving and (failure := self._saving.exception()):
-            run = self._job.config.name
-            print(f"[pretrain {run}] the last checkpoint could not be written, too: {failure}", flush=True)
+            print(
+                f"[{self._place.label}] the last checkpoint could not be written, too: {failure}", flush=True
+            )
 
     def make_room(self, step: int, *, keep: Collection[str] = ()) -> None:
         """Delete the run's superfluous checkpoints up to a step, by what is known of them by now.
@@ -73,12 +74,12 @@ class CheckpointWriter:
             keep: names of those that have to stay for now.
         """
         if self._mirroring is None:
-            self._job.retention.apply(self._job.checkpoints, step=step, keep=keep)
+            self._place.retention.apply(self._place.folder, step=step, keep=keep)
         else:
             self._mirroring.make_room(step, keep=keep)
             self._mirroring.notify()
 
     def _write(self, contents: Contents, metrics: Mapping[str, float], keep: Collection[str]) -> None:
         step = contents.training["step"]
-        save_checkpoint(self._job.checkpoints / checkpoint_name(step), contents, metrics=metrics)
+        save_checkpoint(self._place.folder / checkpoint_name(step), contents, metrics=metrics)
         self.make_room(step, keep=keep)

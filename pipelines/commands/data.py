@@ -36,6 +36,7 @@ def index_command(folder: Path, settings: tuple[str, ...]) -> None:
     from pipelines.config.errors import ConfigError, nearest
     from pipelines.config.machine import read_settings
     from pipelines.shards.index import index
+    from vlp.shards.outcome import SUCCESS
 
     layers, machine = read_settings(settings)
     for key in layers.values:
@@ -46,7 +47,7 @@ def index_command(folder: Path, settings: tuple[str, ...]) -> None:
             click.echo(
                 f"{shard['name']}.tar: broken, {shard['successes']:,} samples read: {shard['problem']}"
             )
-    others = {outcome: n for outcome, n in manifest["outcomes"].items() if outcome != "success"}
+    others = {outcome: n for outcome, n in manifest["outcomes"].items() if outcome != SUCCESS}
     counted = "".join(f", {n:,} {outcome}" for outcome, n in others.items())
     click.echo(f"{manifest['num_samples']:,} samples in {len(manifest['shards']):,} tars{counted}: {folder}")
 

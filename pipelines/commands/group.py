@@ -1,10 +1,15 @@
-"""The folders that a command line names; and how it ends where it cannot go on: in one line."""
+"""What commands are made of: the folders they name, their settings, and how they end: in one line."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from pipelines.config.machine import MachineConfig
+    from pipelines.config.settings import Layers
 
 
 class AnyFolder(click.ParamType):
@@ -40,6 +45,30 @@ class LocalPath(click.Path):
 
 
 FOLDER, LOCAL = AnyFolder(), LocalPath()
+
+
+SETTINGS_HELP = """
+
+SETTINGS are YAML files and `key.path=value` overrides; they merge from left to right, overrides win.
+Every command also takes `machine.*` settings, or a file of conf/machine/: where it runs, never its result.
+"""
+
+
+def settings_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command that takes settings; the text about them is added to its help."""
+
+    def wrap(function: Callable[..., Any]) -> click.Command:
+        function.__doc__ = f"{function.__doc__}{SETTINGS_HELP}"
+        return click.command(name)(click.argument("settings", nargs=-1)(function))
+
+    return wrap
+
+
+def read(settings: tuple[str, ...]) -> "tuple[Layers, MachineConfig]":
+    """Settings of the command and of the machine."""
+    from pipelines.config.machine import read_settings
+
+    return read_settings(settings)
 
 
 class Vlp(click.Group):

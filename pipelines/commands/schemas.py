@@ -7,8 +7,8 @@ from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build
 from pipelines.ingest.download import DownloadConfig
 from pipelines.sweeps.sweep import SweepConfig
-from pipelines.training.checks import check_before_data, check_on_machine
-from pipelines.workflow.plan import LATER, PipelineConfig, Plan
+from pipelines.training.checks import check_on_machine
+from pipelines.workflow.plan import LATER, PipelineConfig, Plan, check_before_data
 from vlp.run import RunConfig
 
 MARKS = {"runs": PipelineConfig, "space": SweepConfig, "objective": RunConfig, "url_list": DownloadConfig}

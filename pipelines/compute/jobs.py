@@ -63,7 +63,7 @@ def job_command(arguments: list[str], address: str) -> str:
     is_here = urlsplit(address).hostname in ("127.0.0.1", "localhost")
     interpreter = sys.executable if is_here else "python"
     storage = f"machine.storage={machine.storage.absolute()}"
-    return shlex.join([interpreter, "-u", "-m", "pipelines.commands.main", *arguments, storage])
+    return shlex.join([interpreter, "-u", "-m", "pipelines", *arguments, storage])
 
 
 async def _follow(client: object, job: str) -> None:

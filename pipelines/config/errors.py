@@ -4,14 +4,26 @@ import dataclasses
 import difflib
 import sys
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pydantic
 
+from vlp.core.registry import ByName
+
 
 class ConfigError(Exception):
     """A mistake of the user: one line that names the key, the value, the file and the remedy."""
+
+
+@contextmanager
+def blaming(prefix: str = "") -> Iterator[None]:
+    """Turn a ValueError about a setting into a ConfigError, with the setting's key before its message."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{prefix}{error}") from error
 
 
 def training_failure(error: Exception) -> str | None:
@@ -69,25 +81,27 @@ def explain(
 
 def _problem(first: Any, key: str, path: list[str], owner: Any) -> str:
     kind, context = first["type"], first.get("ctx", {})
+    got = f", got {first['input']!r}"
     if kind == "unexpected_keyword_argument":
         fields = [f.name for f in dataclasses.fields(owner)] if owner else []
         return f"{key} is no setting{nearest(path[-1], fields)}"
     if kind == "missing" and isinstance(first["loc"][-1], int):
-        return f"{key} needs more values, got {first['input']!r}"
+        return f"{key} needs more values{got}"
     if kind == "missing":
         return f"{key} is missing; set it in a file or as {key}=..."
     if kind == "union_tag_invalid":
         valid = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
         return f"{key}.name is {context['tag']!r}{nearest(context['tag'], valid)}"
     if kind == "union_tag_not_found":
-        return f"{key} needs a name, such as {key}: {{name: ...}}"
+        is_word = isinstance(first["input"], str)
+        return f"{key} needs a name, such as {key}.name={first['input'] if is_word else '...'}{got}"
     if kind == "dict_type":
         return f"{key} needs a name, such as {key}.NAME={first['input']}"
     if kind == "value_error":
         # The error of a class begins with the name of a field; that of a value is about the key.
         where = f"{key}{'.' if isinstance(first['input'], Mapping) else ': '}" if key else ""
         return f"{where}{context['error']}"
-    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}{got}"
 
 
 def _locate(loc: Iterable[Any], schema: Any, values: Any) -> tuple[list[str], Any]:
@@ -111,6 +125,9 @@ def _locate(loc: Iterable[Any], schema: Any, values: Any) -> tuple[list[str], An
 
 def _dataclasses(hint: Any) -> list[Any]:
     """Every dataclass that a type annotation allows."""
+    for marker in getattr(hint, "__metadata__", ()):
+        if isinstance(marker, ByName):
+            return list(marker.registry.values())
     if dataclasses.is_dataclass(hint):
         return [hint]
     return [cls for argument in typing.get_args(hint) for cls in _dataclasses(argument)]

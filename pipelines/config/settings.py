@@ -32,14 +32,14 @@ class Layers:
         replaced = tuple(f"{key}." for key in given)
         kept = {key: file for key, file in self.origin.items() if not key.startswith(replaced)}
         # The top level is no component: its `name` only names the run.
-        merged = {key: _merge(self.values.get(key), value) for key, value in values.items()}
-        return Layers(self.values | merged, kept | given)
+        changed = {key: merged(self.values.get(key), value) for key, value in values.items()}
+        return Layers(self.values | changed, kept | given)
 
     def set(self, overrides: Mapping[str, Any], source: str) -> "Layers":
         """Put single settings on top, by dotted key."""
         layers = self
         for key, value in overrides.items():
-            layers = layers.add(_nest(key, value), source)
+            layers = layers.add(nested(key, value), source)
         return layers
 
 
@@ -127,16 +127,18 @@ def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def _nest(dotted: str, value: Any) -> dict[str, Any]:
+def nested(dotted: str, value: Any) -> dict[str, Any]:
+    """{"a.b": value} as {"a": {"b": value}}."""
     for key in reversed(dotted.split(".")):
         value = {key: value}
     return value
 
 
-def _merge(base: Any, update: Any) -> Any:
+def merged(base: Any, update: Any) -> Any:
+    """One tree of settings on top of another; another `name` drops the settings of the old one."""
     if not (isinstance(base, dict) and isinstance(update, dict)):
         return update
     # Another component starts from its own defaults, not from the old one's settings.
     if "name" in update and update["name"] != base.get("name"):
         return update
-    return base | {key: _merge(base.get(key), value) for key, value in update.items()}
+    return base | {key: merged(base.get(key), value) for key, value in update.items()}

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any
 
-from pipelines.ingest.outcome import Failure
+from pipelines.ingest.failure import Failure
 
 MAX_HOSTS = 50_000  # remembered per process
 NAT64 = ipaddress.ip_network("64:ff9b::/96")

@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 
 from pipelines.ingest.addresses import Resolver
 from pipelines.ingest.connection import Clock, Connection, ConnectionPool
-from pipelines.ingest.outcome import NO_ANSWER, Failure
+from pipelines.ingest.failure import NO_ANSWER, Failure
 from pipelines.ingest.web_address import DEFAULT_PORTS, Origin, parse_url
 
 REDIRECTS = {301, 302, 303, 307, 308}

@@ -27,7 +27,6 @@ from pipelines.ingest.lock import locked
 from pipelines.ingest.monitor import Board, Monitor
 from pipelines.ingest.plan import Plan, add_retry, write_plan
 from pipelines.ingest.settings import DownloadConfig
-from pipelines.ingest.shard import count_outcomes, read_all_stats
 from pipelines.ingest.summary import write_summary
 from pipelines.ingest.url_list import Columns, read_url_list
 from pipelines.ingest.worker import IngestShard
@@ -36,6 +35,7 @@ from vlp.shards.manifest import MANIFEST, read_manifest, set_digest
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
 from vlp.shards.storage.local import LocalFolder
+from vlp.shards.writing import count_outcomes, read_all_stats
 
 
 def download(

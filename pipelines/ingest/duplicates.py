@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.ingest.outcome import DOWNLOADED, DUPLICATE, NEAR_DUPLICATE, SUCCESS, StoredImage
 from pipelines.ingest.scratch import scratch_database
-from pipelines.ingest.shard import Sample, read_stats, write_shard
+from vlp.shards.outcome import DOWNLOADED, DUPLICATE, NEAR_DUPLICATE, SUCCESS, StoredImage
 from vlp.shards.storage.folder import Folder, LocalFile
+from vlp.shards.writing import Sample, read_stats, write_shard
 
 Drops = dict[str, tuple[str, str]]
 """Key of an image to the outcome and message that it gets."""

@@ -14,11 +14,12 @@ from threading import Thread
 from pipelines.ingest.addresses import Resolver
 from pipelines.ingest.client import ByteBudget, Client
 from pipelines.ingest.connection import Clock, ConnectionPool
+from pipelines.ingest.failure import NO_ANSWER, Download, Failure
 from pipelines.ingest.host_queue import HostQueue, Job
-from pipelines.ingest.outcome import NO_ANSWER, SUCCESS, Download, Failure
 from pipelines.ingest.robots import RobotsTxt, opts_out, user_agent
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.web_address import host_of
+from vlp.shards.outcome import SUCCESS
 
 BACKOFF_SECONDS = 0.5  # before the first retry; doubled for each further one
 IDLE_SECONDS = 1.0  # after which `Fetcher.fetch` says that nothing has come

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pipelines.ingest.outcome import SUCCESS, Download, Failure, StoredImage
+from pipelines.ingest.failure import Download, Failure
 from pipelines.ingest.resize import Header, Resizer
 from pipelines.ingest.settings import DownloadConfig
+from vlp.shards.outcome import SUCCESS, StoredImage
 
 Image.init()
 FORMATS = [

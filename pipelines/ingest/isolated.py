@@ -3,9 +3,10 @@
 from multiprocessing.connection import Connection
 
 from pipelines.compute.child_process import ChildProcess
+from pipelines.ingest.failure import Download
 from pipelines.ingest.image import ImageStore
-from pipelines.ingest.outcome import Download, StoredImage
 from pipelines.ingest.settings import DownloadConfig
+from vlp.shards.outcome import StoredImage
 
 TRIES = 2
 """Processes that an image may end: the first may have died of something else."""

@@ -9,12 +9,13 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.config.errors import ConfigError, nearest
+from pipelines.ingest.failure import Download
 from pipelines.ingest.fetch import Request
 from pipelines.ingest.grouping import SCHEMA
-from pipelines.ingest.outcome import SUCCESS, Download
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.tables import ARROW, ArrowCells, ParquetCells, column_names, open_cells, read_columns
 from pipelines.ingest.url_list import IMAGE_SUFFIXES, list_images
+from vlp.shards.outcome import SUCCESS
 
 ROW = "#"
 FILES_AT_A_TIME = 10_000

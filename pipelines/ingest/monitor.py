@@ -5,9 +5,9 @@ from collections import Counter, deque
 from collections.abc import Callable
 from threading import Event, Thread
 
-from pipelines.ingest.outcome import SUCCESS
 from pipelines.tracking.journal import Journal
-from pipelines.tracking.progress import Progress
+from pipelines.tracking.terminal import Progress
+from vlp.shards.outcome import SUCCESS
 
 SHOW_SECONDS = 2.0
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.feather
 
 from pipelines.config.errors import ConfigError, nearest
-from pipelines.ingest.outcome import DOWNLOADED, MEANINGS, is_outcome
-from pipelines.ingest.shard import READERS, stats_file
+from vlp.shards.outcome import DOWNLOADED, MEANINGS, is_outcome
 from vlp.shards.storage.folder import Folder
+from vlp.shards.writing import READERS, stats_file
 
 FOLDER, FILE = "plan", "plan.json"
 ANY_OF = {"http_4xx": "http_4", "http_5xx": "http_5"}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from pipelines.ingest.outcome import Failure
+from pipelines.ingest.failure import Failure
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.transforms import ALBUMENTATIONS
 

@@ -9,7 +9,7 @@ from urllib.robotparser import RobotFileParser
 
 from pipelines.ingest.client import Client
 from pipelines.ingest.connection import Clock
-from pipelines.ingest.outcome import Failure
+from pipelines.ingest.failure import Failure
 from pipelines.ingest.web_address import DEFAULT_PORTS, Origin, parse_url
 
 MAX_ORIGINS = 50_000  # remembered per process

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipelines.ingest.outcome import SUCCESS, meaning
-from pipelines.ingest.shard import NUM_EXAMPLES
+from vlp.shards.outcome import SUCCESS, meaning
+from vlp.shards.writing import NUM_EXAMPLES
 
 TABLE, PICTURE = "outcomes.csv", "outcomes.png"
 

@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import SplitResult, quote, urlsplit
 
-from pipelines.ingest.outcome import Failure
+from pipelines.ingest.failure import Failure
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 KEPT = "/%:@!$&'()*+,;=~-._[]|^`{}\"<>\\"  # of a path; what else is no letter or digit is encoded

@@ -8,15 +8,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
+from pipelines.ingest.failure import Download
 from pipelines.ingest.fetch import Fetcher, Request
 from pipelines.ingest.image import ImageStore
 from pipelines.ingest.isolated import IsolatedImageStore
 from pipelines.ingest.local import LocalImages
-from pipelines.ingest.outcome import Download, StoredImage
 from pipelines.ingest.plan import read_urls
 from pipelines.ingest.settings import DownloadConfig
-from pipelines.ingest.shard import Sample, Spool, stats_file, write_shard
+from vlp.shards.outcome import StoredImage
 from vlp.shards.storage.folder import Folder
+from vlp.shards.writing import Sample, Spool, stats_file, write_shard
 
 REPORT_SECONDS = 1.0
 MAX_ATTEMPTS = 3

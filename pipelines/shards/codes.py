@@ -3,21 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from pipelines.config.errors import ConfigError
-from pipelines.config.identity import file_sha256, fingerprint
+from pipelines.config.errors import ConfigError, blaming
+from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
 from vlp.core.config import StrictConfig
 from vlp.core.normalization import normalize
-from vlp.core.registry import one_of
+from vlp.core.registry import ByName
 from vlp.data.loader import middle_squares
-from vlp.run import RunConfig
 from vlp.shards.shard_set import ShardSet
 from vlp.shards.storage.address import AnyFolder
 from vlp.targets.classes import CODED_TARGETS, CodedTargetConfig
@@ -33,7 +32,9 @@ class FitCodesConfig(StrictConfig):
 
     shards: AnyFolder
     """Folder that `vlp download` made, or its address in an object store."""
-    target: one_of(CODED_TARGETS, default="color_clusters") = ColorClusterTargetConfig()  # pyright: ignore[reportInvalidTypeForm]
+    target: Annotated[CodedTargetConfig, ByName(CODED_TARGETS, default="color_clusters")] = (
+        ColorClusterTargetConfig()
+    )
     """As `objective.target` of the run: `name` and `num_codes`, and `resolution` of visual words."""
     image_size: int = 224
     """As `image_encoder.image_size` of the run."""
@@ -56,10 +57,8 @@ def fit(config: FitCodesConfig, output: Path, *, machine: MachineConfig, journal
     Raises:
         ConfigError: the folder holds no shards, or the images too few different places.
     """
-    try:
+    with blaming("shards: "):
         shards = ShardSet(config.shards)
-    except ValueError as error:
-        raise ConfigError(f"shards: {error}") from error
     generator = Generator().manual_seed(config.seed)
     vectors = torch.cat(list(_vectors(config, shards, generator)))
     print(f"[fit-codes] {config.target.num_codes:,} codes to {len(vectors):,} vectors", flush=True)
@@ -97,24 +96,3 @@ def _vectors(config: FitCodesConfig, shards: ShardSet, generator: Generator) -> 
         squares = middle_squares(shards, chosen[start : start + BATCH_SIZE], image_size=config.image_size)
         for vectors in config.target.vectors(normalize(squares, config.target.normalization)):
             yield vectors[torch.randperm(len(vectors), generator=generator)[: config.vectors_per_image]]
-
-
-def coded_target(config: RunConfig) -> CodedTargetConfig | None:
-    """The run's target if that has codes."""
-    target = getattr(config.objective, "target", None)
-    return target if isinstance(target, CodedTargetConfig) else None
-
-
-def check_codes(config: RunConfig) -> None:
-    """Find a missing or wrong file of codes before any worker starts."""
-    if target := coded_target(config):
-        try:
-            target.read_codes()
-        except ValueError as error:
-            raise ConfigError(f"objective.target.{error}") from error
-
-
-def codes_digest(config: RunConfig) -> str | None:
-    """SHA-256 of the run's file of codes; None where it has none."""
-    target = coded_target(config)
-    return file_sha256(target.codes) if target and target.codes else None

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.ingest.outcome import SUCCESS
+from vlp.shards.outcome import SUCCESS
 from vlp.shards.storage.folder import WRITER, Folder
 from vlp.tokenizers import Tokenizer, TokenizerConfig
 from vlp.tokenizers.document_frequency import DocumentFrequency, count_documents

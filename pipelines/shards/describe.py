@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.ingest.outcome import SUCCESS
 from pipelines.shards.reshard import Source
 from vlp.pictures.distributions import Histogram, distributions
+from vlp.shards.outcome import SUCCESS
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
 

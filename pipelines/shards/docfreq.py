@@ -12,19 +12,18 @@ from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pipelines.compute.workers import open_workers
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import blaming
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import absolute_paths
-from pipelines.config.tokenizers import build_tokenizer
 from pipelines.shards.counts import CountShard, read_tokens, tokens_file, words_file
 from pipelines.tracking.journal import Journal
-from pipelines.tracking.progress import Progress
+from pipelines.tracking.terminal import Progress
 from vlp.core.config import StrictConfig, check_name
-from vlp.core.registry import one_of
+from vlp.core.registry import ByName
 from vlp.shards.manifest import MANIFEST, read_manifest
 from vlp.shards.storage.address import AnyFolder, open_folder
 from vlp.shards.storage.folder import Folder
@@ -46,9 +45,9 @@ class DocfreqConfig(StrictConfig):
 
     shards: AnyFolder
     """Folder that `vlp download` made, or its address in an object store."""
-    tokenizer: one_of(TOKENIZERS) = field(default_factory=ClipBPEConfig)  # pyright: ignore[reportInvalidTypeForm]
+    tokenizer: Annotated[TokenizerConfig, ByName(TOKENIZERS)] = field(default_factory=ClipBPEConfig)
     """Its table is `document_frequency.parquet`."""
-    more_tokenizers: dict[str, one_of(TOKENIZERS)] = field(default_factory=dict)  # pyright: ignore[reportInvalidTypeForm]
+    more_tokenizers: dict[str, Annotated[TokenizerConfig, ByName(TOKENIZERS)]] = field(default_factory=dict)
     """Counted in the same pass, by names of one's own: `document_frequency-NAME.parquet`."""
 
     def __post_init__(self) -> None:
@@ -68,10 +67,11 @@ class DocfreqConfig(StrictConfig):
             ConfigError: the file of one is missing or is none.
         """
         keys = ["tokenizer", *(f"more_tokenizers.{name}" for name in self.more_tokenizers)]
-        return {
-            file: build_tokenizer(config, key)
-            for key, (file, config) in zip(keys, self.tables.items(), strict=True)
-        }
+        built = {}
+        for key, (file, config) in zip(keys, self.tables.items(), strict=True):
+            with blaming(f"{key}: "):
+                built[file] = config.build()
+        return built
 
 
 def docfreq(
@@ -113,10 +113,8 @@ def check_shards(folder: Path | Folder) -> dict[str, Any]:
     Raises:
         ConfigError: the folder holds no shards.
     """
-    try:
+    with blaming("shards: "):
         return read_manifest(folder)
-    except ValueError as error:
-        raise ConfigError(f"shards: {error}") from error
 
 
 def _count(

@@ -9,7 +9,7 @@ from uuid import uuid4
 from pipelines.compute.workers import open_workers
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
-from pipelines.tracking.progress import Progress
+from pipelines.tracking.terminal import Progress
 from vlp.shards.indexing import index_shard, index_shards, list_tars, read_stats
 
 

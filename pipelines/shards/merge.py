@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.config.errors import ConfigError
-from pipelines.ingest.outcome import SUCCESS
-from pipelines.ingest.shard import Sample
 from pipelines.shards.reshard import Source, check_absent, renumbered, shard_size, write_folder
-from pipelines.tracking.progress import Progress
+from pipelines.tracking.terminal import Progress
+from vlp.shards.outcome import SUCCESS
 from vlp.shards.storage.folder import Folder
+from vlp.shards.writing import Sample
 
 
 class Overlap(NamedTuple):

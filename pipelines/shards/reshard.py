@@ -17,12 +17,12 @@ import pyarrow as pa
 
 from pipelines.config.errors import ConfigError
 from pipelines.config.identity import fingerprint
-from pipelines.ingest.outcome import SUCCESS, StoredImage
-from pipelines.ingest.shard import Sample, write_shard
 from vlp.shards.manifest import MANIFEST, read_manifest, set_digest
+from vlp.shards.outcome import SUCCESS, StoredImage
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
 from vlp.shards.storage.local import LocalFolder
+from vlp.shards.writing import Sample, write_shard
 
 SHARD_DIGITS = 5
 

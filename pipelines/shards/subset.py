@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 
 from pipelines.config.errors import ConfigError, nearest
 from pipelines.config.identity import fingerprint
-from pipelines.ingest.shard import Sample
 from pipelines.shards.reshard import Source, check_absent, shard_size, write_folder
-from pipelines.tracking.progress import Progress
+from pipelines.tracking.terminal import Progress
 from vlp.shards.index_schema import INDEX_SCHEMA
 from vlp.shards.storage.folder import Folder
+from vlp.shards.writing import Sample
 
 COMPARISON = re.compile(r"\s*(\w+)\s*(==|!=|>=|<=|>|<)\s*(.*?)\s*")
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {

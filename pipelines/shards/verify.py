@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.config.errors import ConfigError
-from pipelines.ingest.outcome import SUCCESS
 from vlp.shards.manifest import MANIFEST, set_digest
+from vlp.shards.outcome import SUCCESS
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder, FolderError, LocalFile
 from vlp.shards.tar_samples import IMAGES, split_name

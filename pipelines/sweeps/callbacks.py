@@ -1,17 +1,16 @@
 """What the driver of a sweep says and records while trials run."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray.tune import Callback
 
-if TYPE_CHECKING:
-    from pipelines.sweeps.sweep import Search
+from pipelines.sweeps.trial import Search
 
 
 class FollowTrials(Callback):
     """Prints every result, and closes a trial's record: the scheduler kills the process that wrote it."""
 
-    def __init__(self, metric: str, search: "Search") -> None:
+    def __init__(self, metric: str, search: Search) -> None:
         self.metric = metric
         self.search = search
 

@@ -1,36 +1,32 @@
 """Ray Tune: the best settings of one run of a pipeline, over any of its dotted keys."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from pipelines.compute.cluster import connect
-from pipelines.config.errors import ConfigError, nearest
+from pipelines.config.errors import ConfigError, blaming, nearest
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import (
     Layers,
-    absolute_paths,
     build,
     flat_params,
     read_yaml,
     to_dict,
 )
-from pipelines.config.tokenizers import build_tokenizer
 from pipelines.sweeps.search_space import draw, search_space, setting_text
+from pipelines.sweeps.trial import DRIVER_CPUS, Search, run_trial
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
 from pipelines.training.checks import check_run
-from pipelines.training.pretrain import pretrain
 from pipelines.workflow.pipeline import prepare_data
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
 from pipelines.workflow.stages import Stages
 from vlp.core.config import StrictConfig, check_name
 from vlp.run import RunConfig
-
-DRIVER_CPUS = 0.1  # of a trial's own process, which only waits for its training workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,31 +77,6 @@ class Best:
     """File that `vlp pretrain` takes."""
 
 
-@dataclass(frozen=True)
-class Search:
-    """What every trial needs to know; sent to its process."""
-
-    run: dict[str, Any]
-    machine: MachineConfig
-    started_in: Path
-    """What the paths of the sampled settings are relative to; trials run in folders of their own."""
-    folder: Path
-    journal: Journal
-
-    def config(self, sampled: dict[str, Any]) -> RunConfig:
-        """The run with the sampled settings on top."""
-        layers = Layers().add(self.run, "sweep").set(sampled, "sweep: space")
-        return absolute_paths(build(RunConfig, layers), self.started_in)
-
-    def label(self, sampled: dict[str, Any]) -> str:
-        """The sampled settings in a few words."""
-        return " ".join(f"{key.rpartition('.')[2]}={setting_text(value)}" for key, value in sampled.items())
-
-    def trial_journal(self, trial_id: str) -> Journal:
-        """The record of one trial, nested in the sweep's."""
-        return Journal(self.journal.folder / f"trial-{trial_id}")
-
-
 def sweep(config: SweepConfig, *, machine: MachineConfig) -> Best:
     """Run the search, or go on with it; writes `best.yaml`.
 
@@ -153,7 +124,8 @@ def _check(config: SweepConfig, runs: dict[str, RunConfig], num_draws: int = 32)
         drawn = {key: draw(sampler) for key, sampler in space.items()}
         run = build(RunConfig, layers.set(drawn, "space"))
         if any(key.startswith("tokenizer") for key in space):
-            build_tokenizer(run.tokenizer, "space: tokenizer")
+            with blaming("space: tokenizer: "):
+                run.tokenizer.build()
 
 
 def _with_evaluation(base: RunConfig, evaluation: dict[str, Any], config: SweepConfig) -> dict[str, Any]:
@@ -203,32 +175,6 @@ def _tune(config: SweepConfig, search: Search, trial_cpus: float) -> Any:
             callbacks=[FollowTrials(config.metric, search)],
         ),
     ).fit()
-
-
-def run_trial(sampled: dict[str, Any], search: Search) -> None:
-    """One trial, in a process of its own: pre-training with the sampled settings."""
-    from ray import tune
-    from ray.tune.integration.ray_train import TuneReportCallback
-
-    trial_id = tune.get_context().get_trial_id()
-    assert trial_id is not None
-    journal = search.trial_journal(trial_id)
-    journal.begin(
-        name=search.label(sampled),
-        parent=search.journal.folder,
-        tags={"stage": "trial", "trial_id": trial_id},
-    )
-    config = search.config(sampled)
-    journal.params(flat_params(config))
-    # The scheduler decides by the score of a step, so a trial waits for it.
-    machine = replace(search.machine, track_checkpoints="none", validation_workers=0)
-    pretrain(
-        config,
-        search.folder / "trials" / trial_id,
-        machine=machine,
-        journal=journal,
-        callbacks=[TuneReportCallback()],
-    )
 
 
 def _best(results: Any, config: SweepConfig, search: Search) -> Best:

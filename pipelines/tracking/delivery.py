@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from pipelines.tracking.journal import FILE_NAME, Journal, Progress
 from pipelines.tracking.server import ARTIFACTS_NAME
+from pipelines.tracking.terminal import warn
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import Run
@@ -136,11 +136,6 @@ class Delivery:
         if failure and not self._failing:
             warn(f"cannot deliver to {self.tracking_uri} now, records wait in {self.root} ({failure})")
         self._failing = bool(failure)
-
-
-def warn(message: str) -> None:
-    """One line on standard error."""
-    print(f"tracking: {message}", file=sys.stderr, flush=True)
 
 
 def _is_locked(lock: TextIO) -> bool:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from pipelines.tracking.delivery import warn
 from pipelines.tracking.journal import FILE_NAME, Journal, Progress, Record
 from pipelines.tracking.server import artifacts_path, database_path
+from pipelines.tracking.terminal import warn
 
 # mlflow reads these when it is imported. Trying again is the delivery thread's part.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

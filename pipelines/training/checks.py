@@ -6,16 +6,12 @@ from math import lcm
 
 from pipelines.checkpoints.mirror import check_mirror
 from pipelines.compute.cluster import check_gpus_here
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import ConfigError, blaming
 from pipelines.config.machine import MachineConfig
-from pipelines.config.tokenizers import build_tokenizer
 from pipelines.config.worker_counts import WorkerCounts
-from pipelines.corpus.corpus import num_train
 from pipelines.evaluation.evaluate import check_evaluation
-from pipelines.shards.codes import check_codes
 from pipelines.shards.remote import check_cache
 from pipelines.training.init_weights import fresh_objective
-from pipelines.workflow.plan import LATER, Plan
 from vlp.data.loader import data_order, open_shards
 from vlp.run import RunConfig, validation_metric
 from vlp.shards.shard_set import ShardSet
@@ -31,14 +27,12 @@ def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
     check_on_machine(config, machine)
     check_gpus_here(machine, machine.num_gpus)
     check_mirror(machine.checkpoint_mirror)
-    build_tokenizer(config.tokenizer, "tokenizer")
-    try:
+    with blaming():
+        config.check_files()
+    with blaming("data: "):
         shards = open_shards(config.data)
         _check_document_frequency(config)
-    except ValueError as error:
-        raise ConfigError(f"data: {error}") from error
     _check_num_samples(config, shards)
-    check_codes(config)
     if config.init_from:
         fresh_objective(config)
     check_evaluation(config.evaluation)
@@ -55,24 +49,6 @@ def check_runs(runs: Sequence[RunConfig], machine: MachineConfig) -> None:
     for run in runs:
         with named(run):
             check_run(run, machine)
-
-
-def check_before_data(plan: Plan, machine: MachineConfig) -> None:
-    """What can be known of a pipeline's runs before there is data; looks at no GPU and at no file.
-
-    Raises:
-        ConfigError: the first mistake; names its run.
-    """
-    corpus = plan.config.corpus
-    num_samples = None if corpus is None else num_train(corpus)
-    for run in plan.runs(LATER, LATER):
-        with named(run):
-            check_on_machine(run, machine)
-            if num_samples is not None and num_samples < run.training.batch_size:
-                raise ConfigError(
-                    f"training.batch_size is {run.training.batch_size} and the corpus has {num_samples} "
-                    f"samples: fewer than one batch; set training.batch_size to {num_samples} at most"
-                )
 
 
 @contextmanager

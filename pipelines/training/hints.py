@@ -1,6 +1,5 @@
 """What the numbers of a run suggest is wrong with it, said once while it trains."""
 
-import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 
@@ -49,8 +48,8 @@ class Hints:
             )
 
     def _is_stuck(self, step: int, loss: float) -> bool:
-        if self.config.objective.loss.name != "infonce" or step <= self.config.lr_schedule.warmup_steps:
+        chance = self.config.objective.chance_loss(self.config.training.batch_size)
+        if chance is None or step <= self.config.lr_schedule.warmup_steps:
             return False
         self._losses.append(loss)
-        chance = math.log(self.config.training.batch_size)
         return len(self._losses) == RECORDS and all(abs(x - chance) <= BAND * chance for x in self._losses)

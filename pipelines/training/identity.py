@@ -6,8 +6,8 @@ from typing import Any
 
 from pipelines.config.errors import ConfigError
 from pipelines.config.identity import file_sha256, fingerprint
-from pipelines.config.settings import leaves, to_dict
-from pipelines.shards.codes import codes_digest
+from pipelines.config.machine import MachineConfig
+from pipelines.config.settings import leaves, merged, nested, to_dict
 from pipelines.training.init_weights import weights_digest
 from vlp.run import RunConfig
 from vlp.shards.shard_set import ShardSet
@@ -33,12 +33,19 @@ def result_settings(config: RunConfig) -> dict[str, Any]:
         settings["data"]["document_frequency"] = file_sha256(table)
     if config.init_from:
         settings["init_from"]["path"] = weights_digest(config.init_from)
-    if codes := codes_digest(config):
-        settings["objective"]["target"]["codes"] = codes
+    for key, file in config.objective.files.items():
+        settings["objective"] = merged(settings["objective"], nested(key, file_sha256(file)))
     del settings["evaluation"]  # measures the result, does not change it
     for key in ("action", "max_in_a_row", "num_saved"):  # whether there is a result, not which
         del settings["training"]["on_bad_step"][key]
     return settings
+
+
+def run_mirror(config: RunConfig, machine: MachineConfig) -> Folder | None:
+    """The folder of a run's checkpoints in the mirror, which is named for what decides the run's result."""
+    if machine.checkpoint_mirror is None:
+        return None
+    return machine.checkpoint_mirror.absolute() / f"{config.name}-{run_identity(config)[:8]}"
 
 
 def claim(config: RunConfig, output: Path | Folder) -> None:

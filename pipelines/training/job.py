@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.checkpoints.store import Retention
+from pipelines.checkpoints.store import CheckpointPlace, Retention
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
 from vlp.run import RunConfig, validation_metric
@@ -27,13 +27,17 @@ class TrainJob:
     """Where the checkpoints are copied to."""
 
     @property
-    def checkpoints(self) -> Path:
-        """Folder of the checkpoints, one folder each."""
-        return self.output / CHECKPOINTS
+    def label(self) -> str:
+        """Begins every line that is said of the run."""
+        return f"pretrain {self.config.name}"
 
     @property
-    def retention(self) -> Retention:
-        """Which checkpoints stay on disk: what the machine asks for, and what is to be tracked at the end."""
+    def checkpoints(self) -> CheckpointPlace:
+        """Where its checkpoints lie; what the machine asks for stays, and what is tracked at the end."""
+        return CheckpointPlace(self.output / CHECKPOINTS, self._retention, self.label, self.mirror)
+
+    @property
+    def _retention(self) -> Retention:
         machine, metric = self.machine, validation_metric(self.config)
         if machine.track_checkpoints == "all":
             return Retention(last=machine.keep_checkpoints, every_steps=1)

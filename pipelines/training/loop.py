@@ -40,7 +40,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     logging.disable(logging.INFO)  # Ray Train repeats every report, on every worker
     job = loop_config["job"]
     try:
-        with CheckpointWriter(job) as writer:
+        with CheckpointWriter(job.checkpoints, job.config) as writer:
             _train(job, writer)
     except (UnreadableDataError, BadStepError):
         logging.disable(logging.ERROR)  # Ray Train would print a traceback of what is said in one line
@@ -106,7 +106,7 @@ def _build(job: TrainJob, device: torch.device) -> TrainingState:
 
 def _restore(job: TrainJob, state: TrainingState) -> None:
     """Go on from the newest whole checkpoint, which rank 0 chooses for all."""
-    chosen = [newest_whole(job.checkpoints, job.config.name) if is_main() else None]
+    chosen = [newest_whole(job.checkpoints.folder, label=job.label) if is_main() else None]
     if world_size() > 1:
         dist.broadcast_object_list(chosen, device=next(state.objective.parameters()).device)
     if chosen[0] is None:

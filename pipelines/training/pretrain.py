@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from pipelines.checkpoints.checkpoint import CONFIG, MODEL
-from pipelines.checkpoints.mirror import restore, run_mirror
+from pipelines.checkpoints.mirror import restore
 from pipelines.checkpoints.store import list_saved, newest_whole, ranked
 from pipelines.compute.cluster import connect_for_training
 from pipelines.config.machine import MachineConfig
@@ -18,7 +18,7 @@ from pipelines.config.settings import absolute_paths, to_dict
 from pipelines.tracking.journal import Journal
 from pipelines.training.calibration import calibrate_mask, recalibration_steps
 from pipelines.training.checks import check_run
-from pipelines.training.identity import claim
+from pipelines.training.identity import claim, run_mirror
 from pipelines.training.job import CHECKPOINTS, TrainJob
 from pipelines.training.mask_preview import preview_masks
 from pipelines.training.pace import at_known_pace
@@ -46,13 +46,13 @@ def pretrain(
         ConfigError: the run cannot work; found before any worker starts.
     """
     shards = check_run(config, machine)
-    output = output.absolute()
+    output, label = output.absolute(), f"pretrain {config.name}"
     claim(config, output)
     mirror = run_mirror(config, machine)
     if mirror is not None:
         claim(config, mirror)
-        restore(output / CHECKPOINTS, mirror, config.name)
-    newest = newest_whole(output / CHECKPOINTS, config.name)
+        restore(output / CHECKPOINTS, mirror, label=label)
+    newest = newest_whole(output / CHECKPOINTS, label=label)
     calibrated = calibrate_mask(config, shards, output, journal)
     connect_for_training(machine)
     job = TrainJob(absolute_paths(calibrated), machine, output, journal, mirror=mirror)
@@ -82,11 +82,12 @@ def weights_digest(checkpoint: Path) -> str:
 
 def _journal_checkpoints(job: TrainJob, last: Path) -> None:
     """Hand the checkpoints that the policy asks for to tracking: the model without the optimizer."""
-    saved = list_saved(job.checkpoints)
+    checkpoints = job.checkpoints.folder
+    saved = list_saved(checkpoints)
     best = ranked(saved, validation_metric(job.config))[:1]
     chosen = {
-        "all": [job.checkpoints / one.name for one in saved],
-        "best": [job.checkpoints / one.name for one in best] or [last],
+        "all": [checkpoints / one.name for one in saved],
+        "best": [checkpoints / one.name for one in best] or [last],
         "last": [last],
         "none": [],
     }

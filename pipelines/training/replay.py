@@ -10,9 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.checkpoints.checkpoint import CONFIG, build_objective, read_run
-from pipelines.config.errors import ConfigError
-from pipelines.config.tokenizers import build_tokenizer
-from pipelines.shards.codes import check_codes
+from pipelines.config.errors import ConfigError, blaming
 from pipelines.training.bad_steps import STEP, WEIGHTS
 from vlp.core.batch import Batch
 from vlp.core.normalization import normalize
@@ -100,8 +98,8 @@ def read_bad_step(folder: Path) -> BadStep:
                 f"{folder} is no saved step: it has no {name}; choose a folder of a run's bad_steps/"
             )
     facts, run = json.loads((folder / STEP).read_text()), read_run(folder / CONFIG)
-    build_tokenizer(run.tokenizer, "tokenizer")
-    check_codes(run)
+    with blaming():
+        run.check_files()
     device = torch.device(facts["device"] if torch.cuda.is_available() else "cpu")
     parts = [
         torch.load(folder / f"batch_{i}.pt", map_location=device, weights_only=True)

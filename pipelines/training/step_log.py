@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipelines.tracking.journal import Journal
-from pipelines.tracking.progress import Progress
+from pipelines.tracking.terminal import Progress
 from pipelines.training.hints import Hints
 from vlp.core.distributed import all_mean, is_main, world_size
 from vlp.run import RunConfig

@@ -73,7 +73,7 @@ class BesideTraining(Validation):
             num_gpus=int(machine.use_gpu),
             scheduling_strategy="DEFAULT",  # not within the resources of the training workers
         )(_measure_checkpoint)
-        self.waiting = deque(one.name for one in list_saved(job.checkpoints) if not one.metrics)
+        self.waiting = deque(one.name for one in list_saved(job.checkpoints.folder) if not one.metrics)
         self.running = deque[tuple[str, Any]]()
 
     def due(self, checkpoint: str) -> None:
@@ -85,7 +85,7 @@ class BesideTraining(Validation):
     def finish(self) -> None:
         if self.pending:
             names = ", ".join(sorted(self.pending))
-            print(f"[pretrain {self.job.config.name}] waiting for the validation of {names}", flush=True)
+            print(f"[{self.job.label}] waiting for the validation of {names}", flush=True)
         while self.pending:
             self._collect(seconds=None)
 
@@ -97,7 +97,7 @@ class BesideTraining(Validation):
         """Start what there is room for, and record what is done, in the order of the steps."""
         import ray
 
-        folder, room = self.job.checkpoints, self.job.machine.validation_workers - len(self.running)
+        folder, room = self.job.checkpoints.folder, self.job.machine.validation_workers - len(self.running)
         while self.waiting and room > 0 and (folder / self.waiting[0] / MANIFEST).is_file():
             name = self.waiting.popleft()
             self.running.append((name, self.task.remote(folder / name, self.job.config.evaluation)))
@@ -113,12 +113,12 @@ class BesideTraining(Validation):
             scores, step = ray.get(result)
         except RayError as error:  # a model that cannot be measured is no reason to stop its training
             reason = str(error).strip().splitlines()[-1]
-            print(f"[pretrain {self.job.config.name}] validation of {name} failed: {reason}", flush=True)
+            print(f"[{self.job.label}] validation of {name} failed: {reason}", flush=True)
             self.job.journal.tags({f"failed_validation.{name}": reason})
             return
         metrics = _named(scores)
         self.job.journal.metrics(metrics, step=step)
-        record_metrics(self.job.checkpoints / name, metrics)
+        record_metrics(self.job.checkpoints.folder / name, metrics)
 
 
 def _measure_checkpoint(checkpoint: Path, evaluation: EvaluationConfig) -> tuple[dict[str, float], int]:

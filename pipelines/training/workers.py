@@ -42,4 +42,5 @@ def run_workers(job: TrainJob, callbacks: Sequence[Any] = ()) -> Path:
             callbacks=[AnnounceFailures(job.config.name), *callbacks],
         ),
     ).fit()
-    return job.checkpoints / list_saved(job.checkpoints)[-1].name
+    checkpoints = job.checkpoints.folder
+    return checkpoints / list_saved(checkpoints)[-1].name

@@ -18,11 +18,11 @@ from pipelines.ingest.download import DownloadConfig, download
 from pipelines.shards.docfreq import docfreq
 from pipelines.tracking.environment import environment_lock, environment_tags
 from pipelines.tracking.journal import Journal, ending
-from pipelines.training.checks import check_before_data, check_runs
+from pipelines.training.checks import check_runs
 from pipelines.training.identity import run_identity
 from pipelines.training.mask_preview import preview_masks
 from pipelines.training.pretrain import pretrain
-from pipelines.workflow.plan import PipelineConfig, Plan
+from pipelines.workflow.plan import PipelineConfig, Plan, check_before_data
 from pipelines.workflow.report import Row, write_report
 from pipelines.workflow.stages import Done, Stages
 from vlp.evaluation.config import EvaluationConfig

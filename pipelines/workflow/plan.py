@@ -4,13 +4,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.config.errors import ConfigError, nearest
+from pipelines.config.errors import ConfigError, blaming, nearest
+from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, Schema, build, read_yaml
-from pipelines.config.tokenizers import build_tokenizer
-from pipelines.corpus.corpus import CorpusConfig, ServeConfig, check_corpus
+from pipelines.corpus.corpus import CorpusConfig, ServeConfig, check_corpus, num_train
 from pipelines.evaluation.evaluate import check_evaluation
 from pipelines.ingest.download import DownloadConfig
 from pipelines.shards.docfreq import DocfreqConfig
+from pipelines.training.checks import check_on_machine, named
 from vlp.core.config import StrictConfig, check_name
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
@@ -105,7 +106,8 @@ class Plan:
         layers = layers.add(self.config.common, f"{self.config.name}: common, on {base}")
         layers = layers.add(own, f"{self.config.name}: runs, on {base}")
         run = build(RunConfig, layers.add({"data": {"shards": str(shards)}}, "pipeline"))
-        used = build_tokenizer(run.tokenizer, f"tokenizer of {run.name}").identity
+        with blaming(f"tokenizer of {run.name}: "):
+            used = run.tokenizer.build().identity
         if (layers.values.get("objective") or {}).get("idf") != "offline":
             return run
         for file, tokenizer in self.docfreq(LATER).build().items():
@@ -120,3 +122,21 @@ class Plan:
 def _stage(schema: type[Schema], key: str, settings: dict[str, Any]) -> Schema:
     origin = Layers().add({key: settings}, "pipeline").origin
     return build(schema, Layers(settings, origin), prefix=key)
+
+
+def check_before_data(plan: Plan, machine: MachineConfig) -> None:
+    """What can be known of a pipeline's runs before there is data; looks at no GPU and at no file.
+
+    Raises:
+        ConfigError: the first mistake; names its run.
+    """
+    corpus = plan.config.corpus
+    num_samples = None if corpus is None else num_train(corpus)
+    for run in plan.runs(LATER, LATER):
+        with named(run):
+            check_on_machine(run, machine)
+            if num_samples is not None and num_samples < run.training.batch_size:
+                raise ConfigError(
+                    f"training.batch_size is {run.training.batch_size} and the corpus has {num_samples} "
+                    f"samples: fewer than one batch; set training.batch_size to {num_samples} at most"
+                )

@@ -72,7 +72,7 @@ def vlp_command(url_list: Path, output: Path, *, data_workers: int = PROCESSES) 
         "machine.storage": output.parent / "results",
     }
     arguments = [f"{key}={value}" for key, value in settings.items()]
-    return [sys.executable, "-m", "pipelines.commands.main", "download", *arguments, "-o", str(output)]
+    return [sys.executable, "-m", "pipelines", "download", *arguments, "-o", str(output)]
 
 
 def img2dataset_command(url_list: Path, output: Path) -> list[str]:

@@ -22,15 +22,15 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pipelines.ingest.outcome import StoredImage
-from pipelines.ingest.shard import Sample, write_shard
 from tests.paths import SHARED_DATA
 from vlp.core.normalization import MEAN_STD
 from vlp.data.config import DataConfig
 from vlp.data.loader import Collate, TrainingPairs, data_order
 from vlp.data.order import rank_batches
+from vlp.shards.outcome import StoredImage
 from vlp.shards.shard_set import ShardSet
 from vlp.shards.storage.local import LocalFolder
+from vlp.shards.writing import Sample, write_shard
 
 WIDTH, HEIGHT = 470, 400
 NUM_IMAGES, SHARD_SIZE, BATCH_SIZE, IMAGE_SIZE = 4000, 500, 100, 224

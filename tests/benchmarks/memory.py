@@ -64,9 +64,9 @@ def ingest(folder: Path, url: str, num_images: int) -> None:
 
 def write_shards(folder: Path, image: bytes, num_shards: int) -> None:
     """A folder of shards whose tars are links to one file."""
-    from pipelines.ingest.outcome import StoredImage
-    from pipelines.ingest.shard import Sample, write_shard
+    from vlp.shards.outcome import StoredImage
     from vlp.shards.storage.local import LocalFolder
+    from vlp.shards.writing import Sample, write_shard
 
     folder.mkdir()
     stored = StoredImage("success", None, image, (64, 64), (64, 64), "")

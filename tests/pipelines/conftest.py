@@ -8,10 +8,10 @@ import pytest
 
 from pipelines.config.identity import fingerprint
 from pipelines.config.settings import Layers, build
-from pipelines.ingest.outcome import SUCCESS, StoredImage
-from pipelines.ingest.shard import Sample, write_shard
 from vlp.run import RunConfig
+from vlp.shards.outcome import SUCCESS, StoredImage
 from vlp.shards.storage.local import LocalFolder
+from vlp.shards.writing import Sample, write_shard
 from vlp.tiny_world import TinyWorldConfig, write_corpus
 
 CORPUS = TinyWorldConfig(

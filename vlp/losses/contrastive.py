@@ -34,6 +34,10 @@ class ContrastiveLoss(ABC, StrictConfig):
         if self.max_logit_scale < 1:
             raise ValueError(f"max_logit_scale must be at least 1, got {self.max_logit_scale}")
 
+    def chance(self, batch_size: int) -> float | None:
+        """The loss of guessing among so many pairs; None where it depends on more."""
+        return None
+
     @abstractmethod
     def __call__(
         self, images: Tensor, texts: Tensor, logit_scale: Tensor, logit_bias: Tensor | None
@@ -48,6 +52,9 @@ class InfoNCE(ContrastiveLoss):
 
     name: Literal["infonce"] = "infonce"
     initial_temperature: float = 0.07
+
+    def chance(self, batch_size: int) -> float:
+        return math.log(batch_size)
 
     def __call__(
         self, images: Tensor, texts: Tensor, logit_scale: Tensor, logit_bias: Tensor | None

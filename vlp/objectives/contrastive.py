@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlp.core.registry import one_of
+from vlp.core.registry import ByName
 from vlp.encoders import ImageEncoder
 from vlp.encoders.text import TextConfig, TextTransformer
 from vlp.losses.contrastive import CONTRASTIVE_LOSSES, ContrastiveLoss, InfoNCE
@@ -25,10 +25,13 @@ class ContrastiveConfig(ObjectiveConfig):
     name: Literal["contrastive"] = "contrastive"
     embed_dim: int = 512
     """Width of the space that images and captions share."""
-    loss: one_of(CONTRASTIVE_LOSSES) = InfoNCE()  # pyright: ignore[reportInvalidTypeForm]
+    loss: Annotated[ContrastiveLoss, ByName(CONTRASTIVE_LOSSES)] = InfoNCE()
     text_encoder: TextConfig = field(default_factory=TextConfig)
 
     encodes_text: ClassVar[bool] = True
+
+    def chance_loss(self, batch_size: int) -> float | None:
+        return self.loss.chance(batch_size)
 
     def build(
         self, image_encoder: ImageEncoder, mask: MaskStrategy, *, vocabulary: Vocabulary
@@ -69,7 +72,8 @@ class Contrastive(Objective):
 
     def loss(self, outputs: Outputs, batch: Batch, slots: Slots) -> Step:
         logit_scale = self.log_logit_scale.exp()
-        loss = self.config.loss(*outputs, logit_scale, self.logit_bias)
+        images, texts = outputs
+        loss = self.config.loss(images, texts, logit_scale, self.logit_bias)
         metrics = {"logit_scale": logit_scale.detach()}
         if self.logit_bias is not None:
             metrics["logit_bias"] = self.logit_bias.detach()

@@ -1,14 +1,16 @@
 """What a training objective is: a model together with the loss it is trained on."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from torch import Generator, Tensor, nn
 
 from vlp.core.batch import Batch
 from vlp.core.config import StrictConfig
+from vlp.core.normalization import Normalization
 from vlp.core.registry import Registry
 from vlp.encoders import ImageEncoder, ImageEncoderConfig
 from vlp.masking import MaskInputs, MaskStrategy, Slots, visible_slots
@@ -131,6 +133,21 @@ class ObjectiveConfig(ABC, StrictConfig):
                 f"mask {mask.name} reads {', '.join(unseen)}, which image_encoder {image_encoder.name} does "
                 "not offer; choose another mask or image_encoder, such as vit"
             )
+
+    def chance_loss(self, batch_size: int) -> float | None:
+        """The loss of guessing, at which a training that learns nothing stays; None where it is not known."""
+        return None
+
+    def check_normalization(self, normalization: Normalization) -> None:
+        """Raise a ValueError unless the objective can be trained on images normalized so."""
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """Files whose content the model is made of, by the setting that names each."""
+        return {}
+
+    def check_files(self) -> None:
+        """Raise a ValueError that names the setting if one of `files` is missing or holds something else."""
 
     @abstractmethod
     def build(

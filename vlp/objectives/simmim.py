@@ -1,20 +1,24 @@
 """SimMIM (arXiv:2111.09886): a mask token takes the places of the hidden patches; rebuild what it hides."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlp.core.registry import one_of
+from vlp.core.config import naming
+from vlp.core.normalization import Normalization
+from vlp.core.registry import ByName
 from vlp.encoders import ImageEncoder, ImageEncoderConfig
 from vlp.losses.reconstruction import hidden_patches, masked_mean
 from vlp.masking import MaskStrategy, Slots
 from vlp.objectives.encode_in_parts import Outputs
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
-from vlp.objectives.prediction_heads import PREDICTION_HEADS, LinearHeadConfig
-from vlp.targets import REBUILD_TARGETS
+from vlp.objectives.prediction_heads import PREDICTION_HEADS, LinearHeadConfig, PredictionHeadConfig
+from vlp.targets import REBUILD_TARGETS, RebuildTargetConfig
 from vlp.targets.pixels import PixelTargetConfig
 
 
@@ -24,8 +28,8 @@ class SimMIMConfig(ObjectiveConfig):
     """Defaults are the paper's."""
 
     name: Literal["simmim"] = "simmim"
-    head: one_of(PREDICTION_HEADS) = LinearHeadConfig()  # pyright: ignore[reportInvalidTypeForm]
-    target: one_of(REBUILD_TARGETS) = PixelTargetConfig()  # pyright: ignore[reportInvalidTypeForm]
+    head: Annotated[PredictionHeadConfig, ByName(PREDICTION_HEADS)] = LinearHeadConfig()
+    target: Annotated[RebuildTargetConfig, ByName(REBUILD_TARGETS)] = PixelTargetConfig()
     loss_on: Literal["hidden", "all"] = "hidden"
     """Whether only what is hidden counts, or the whole image."""
 
@@ -35,6 +39,18 @@ class SimMIMConfig(ObjectiveConfig):
     def check(self, image_encoder: ImageEncoderConfig, mask: MaskStrategy) -> None:
         super().check(image_encoder, mask)
         self.scale(image_encoder)
+
+    def check_normalization(self, normalization: Normalization) -> None:
+        with naming("target."):
+            self.target.check_normalization(normalization)
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        return {f"target.{key}": file for key, file in self.target.files.items()}
+
+    def check_files(self) -> None:
+        with naming("target."):
+            self.target.check_files()
 
     def scale(self, image_encoder: ImageEncoderConfig) -> int:
         """Places of the target per state and side."""

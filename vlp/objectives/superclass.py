@@ -1,16 +1,16 @@
 """SuperClass (arXiv:2411.03313): classify which vocabulary tokens the caption contains."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlp.core.distributed import all_sum
-from vlp.core.registry import one_of
+from vlp.core.registry import ByName
 from vlp.encoders import ImageEncoder
-from vlp.losses.labels import LABEL_LOSSES, Labels, SoftmaxLoss
+from vlp.losses.labels import LABEL_LOSSES, LabelLoss, Labels, SoftmaxLoss
 from vlp.masking import MaskStrategy, Slots
 from vlp.objectives.encode_in_parts import Outputs
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
@@ -25,7 +25,7 @@ class SuperClassConfig(ObjectiveConfig):
     idf: Literal["online", "offline", "none"] = "online"
     """Where the inverse document frequencies come from: counted during training (as released),
     the table of the docfreq stage, or all ones."""
-    loss: one_of(LABEL_LOSSES) = SoftmaxLoss()  # pyright: ignore[reportInvalidTypeForm]
+    loss: Annotated[LabelLoss, ByName(LABEL_LOSSES)] = SoftmaxLoss()
     special_tokens: Literal["drop", "keep"] = "drop"
     """Whether start-of-text, end-of-text and the padding, as id 0, are labels too, as released."""
 

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from vlp.shards.index_schema import INDEX_SCHEMA
 from vlp.shards.manifest import MANIFEST, set_digest
-from vlp.shards.tar_samples import BROKEN_TAR, NO_IMAGE, SUCCESS, TarSamples, read_samples
+from vlp.shards.outcome import SUCCESS
+from vlp.shards.tar_samples import BROKEN_TAR, NO_IMAGE, TarSamples, read_samples
 
 OURS = {b"made_by": b"vlp"}
 """Metadata of an index that nobody else wrote parts of."""

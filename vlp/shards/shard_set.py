@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlp.shards.manifest import MANIFEST, read_manifest
+from vlp.shards.outcome import SUCCESS
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.cache import ShardCache
 from vlp.shards.storage.folder import Folder
@@ -198,4 +199,4 @@ class ShardSet:
 
 
 def _successes(index: pa.Table) -> pa.Table:
-    return index.filter(pc.field("status") == "success")
+    return index.filter(pc.field("status") == SUCCESS)

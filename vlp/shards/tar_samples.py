@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from vlp.shards.outcome import SUCCESS
+
 MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 """Key and extension of a member: the name up to the first dot, and what follows, as webdataset splits it."""
 IMAGES = ("jpg", "jpeg", "png", "webp")
-SUCCESS = "success"
 NO_IMAGE, NO_CAPTION, NOT_AN_IMAGE, BROKEN_TAR = "no_image", "no_caption", "not_an_image", "broken_tar"
 
 

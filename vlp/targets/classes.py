@@ -1,6 +1,7 @@
 """What targets share whose classes are told by colours (SimMIM, arXiv:2111.09886, section 3.4)."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -22,6 +23,13 @@ class ClassTargetConfig(RebuildTargetConfig):
 
     normalization: Normalization = "imagenet"
     """How the images were normalized; as `data.normalization`."""
+
+    def check_normalization(self, normalization: Normalization) -> None:
+        if normalization != self.normalization:
+            raise ValueError(
+                f"normalization is {self.normalization} and data.normalization {normalization}: the target's "
+                "classes are colours; set both alike"
+            )
 
     def colors(self, images: Tensor, side: int) -> Tensor:
         """The images' colours, averaged to a smaller map: (B, 3, H, W) -> (B, 3, side, side) in [-1, 1]."""
@@ -55,6 +63,13 @@ class CodedTargetConfig(ClassTargetConfig):
     @abstractmethod
     def default_codes(self) -> Tensor:
         """Codes where no file is given: (num_codes, P); a ValueError if there are none of this number."""
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        return {"codes": self.codes} if self.codes else {}
+
+    def check_files(self) -> None:
+        self.read_codes()
 
     def read_codes(self) -> Tensor:
         """The codes: (num_codes, P) float32.

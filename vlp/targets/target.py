@@ -1,12 +1,15 @@
 """What SimMIM (arXiv:2111.09886, section 3.4) rebuilds, and how far off a prediction is."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlp.core.config import StrictConfig
+from vlp.core.normalization import Normalization
 from vlp.core.registry import Registry
 
 REBUILD_TARGETS = Registry()
@@ -46,6 +49,17 @@ class RebuildTargetConfig(ABC, StrictConfig):
         if image_size % side:
             raise ValueError(f"resolution {side} does not divide image_size {image_size}")
         return side
+
+    def check_normalization(self, normalization: Normalization) -> None:
+        """Raise a ValueError unless the target can be made of images normalized so."""
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """Files whose content the target is made of, by the setting that names each."""
+        return {}
+
+    def check_files(self) -> None:
+        """Raise a ValueError that names the setting if one of `files` is missing or holds something else."""
 
     @abstractmethod
     def build(self, image_size: int) -> RebuildTarget: ...

@@ -5,15 +5,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlp.core.registry import one_of
+from vlp.core.registry import ByName
 from vlp.tokenizers.clip_bpe import VERSION, clean
-from vlp.tokenizers.lexicons import LEXICONS, Lemma, PluralLexicon
+from vlp.tokenizers.lexicons import LEXICONS, Lemma, Lexicon, PluralLexicon
 from vlp.tokenizers.token_rows import TokenRows
 from vlp.tokenizers.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig
 from vlp.tokenizers.word_memo import WordMemo, split_words
@@ -31,7 +31,7 @@ class WordsConfig(TokenizerConfig):
     name: Literal["words"] = "words"
     word_counts: Path
     """Table `words.parquet` that `vlp docfreq` made, of whatever tokenizer."""
-    lexicon: one_of(LEXICONS) = PluralLexicon()  # pyright: ignore[reportInvalidTypeForm]
+    lexicon: Annotated[Lexicon, ByName(LEXICONS)] = PluralLexicon()
     min_count: int = 5
     """Occurrences in the corpus that a lemma needs to be a class."""
     max_size: int = 40_000

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,14 +12,14 @@ from torch.amp.grad_scaler import GradScaler
 from vlp.core.batch import Batch
 from vlp.core.config import StrictConfig
 from vlp.core.distributed import all_mean, rank
-from vlp.core.registry import one_of
+from vlp.core.registry import ByName
 from vlp.core.seeds import mix_seeds
 from vlp.masking import Slots
 from vlp.objectives import Objective, Step
 from vlp.training.bad_steps import BadStepConfig
 from vlp.training.budget import BudgetConfig
 from vlp.training.ema import EMAConfig
-from vlp.training.lr_schedule import LR_SCHEDULES, Cosine
+from vlp.training.lr_schedule import LR_SCHEDULES, Cosine, LRSchedule
 
 NO_SCALING = GradScaler(enabled=False)
 
@@ -63,7 +63,7 @@ class TuningConfig(StrictConfig):
     steps: int
     lr: float
     """Peak learning rate, after warmup."""
-    lr_schedule: one_of(LR_SCHEDULES, default="cosine") = Cosine(warmup_steps=0)  # pyright: ignore[reportInvalidTypeForm]
+    lr_schedule: Annotated[LRSchedule, ByName(LR_SCHEDULES, default="cosine")] = Cosine(warmup_steps=0)
 
     def __post_init__(self) -> None:
         if self.steps < 1:

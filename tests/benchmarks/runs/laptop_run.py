@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipelines.ingest.outcome import SUCCESS, StoredImage
-from pipelines.ingest.shard import Sample, write_shard
 from pipelines.tracking.journal import Journal
+from vlp.shards.outcome import SUCCESS, StoredImage
 from vlp.shards.storage.local import LocalFolder
+from vlp.shards.writing import Sample, write_shard
 from vlp.tiny_world import TinyWorldConfig, write_corpus
 
 REPOSITORY = Path(__file__).parents[3]

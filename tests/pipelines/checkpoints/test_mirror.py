@@ -16,13 +16,13 @@ from click.testing import CliRunner
 
 from pipelines.checkpoints import mirroring
 from pipelines.checkpoints.checkpoint import CONFIG, MODEL, TRAINING
-from pipelines.checkpoints.mirror import run_mirror
 from pipelines.checkpoints.store import find_damage, list_saved
 from pipelines.commands.main import main
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
+from pipelines.training.identity import run_mirror
 from pipelines.training.pretrain import pretrain
 from tests.servers.object_store import ObjectStore, serving
 from tests.servers.ports import free_port

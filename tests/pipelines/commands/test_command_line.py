@@ -52,7 +52,7 @@ def test_help_and_mistakes_in_settings_load_neither_torch_nor_ray() -> None:
     )
     assert shown.stdout.splitlines()[-1] == "[]"
     wrong = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "pipelines.commands.main", "pretrain", "nowhere.yaml"],
+        [sys.executable, "-X", "importtime", "-m", "pipelines", "pretrain", "nowhere.yaml"],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

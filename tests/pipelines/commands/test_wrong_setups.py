@@ -11,12 +11,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from tests.paths import REPOSITORY
 from pipelines.commands.main import main
 from pipelines.compute.cluster import connect_for_training, room_on_node
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import to_dict
+from tests.paths import REPOSITORY
 from vlp.run import RunConfig
 from vlp.shards.shard_set import ShardSet
 

@@ -49,7 +49,7 @@ def answers(url: str) -> bool:
 
 def submit(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.commands.main", "submit", *arguments],
+        [sys.executable, "-m", "pipelines", "submit", *arguments],
         capture_output=True,
         text=True,
         cwd=REPOSITORY,

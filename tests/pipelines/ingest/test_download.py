@@ -238,7 +238,7 @@ def test_a_list_without_the_columns_leaves_no_folder(tmp_path: Path) -> None:
 
 COMMAND = """
 import sys
-from pipelines.cli import main
+from pipelines.commands.main import main
 try:
     main(sys.argv[1:])
 finally:

@@ -17,13 +17,14 @@ import pytest
 from PIL import Image
 
 from pipelines.config.errors import ConfigError
+from pipelines.ingest.failure import Download, Failure
 from pipelines.ingest.grouping import group_by_url
 from pipelines.ingest.image import ImageStore
-from pipelines.ingest.outcome import Download, Failure, StoredImage, is_outcome
 from pipelines.ingest.settings import DownloadConfig
-from pipelines.ingest.shard import Sample, write_shard
 from pipelines.ingest.url_list import Columns, read_url_list
 from pipelines.ingest.web_address import parse_url
+from vlp.shards.outcome import StoredImage, is_outcome
+from vlp.shards.writing import Sample, write_shard
 
 Mutation = Callable[[bytes, random.Random], bytes]
 

@@ -26,11 +26,12 @@ from PIL import Image
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.ingest.download import DownloadConfig, download
+from pipelines.ingest.failure import Download
 from pipelines.ingest.image import ImageStore
 from pipelines.ingest.isolated import IsolatedImageStore
-from pipelines.ingest.outcome import SUCCESS, Download
 from pipelines.shards.verify import verify
 from pipelines.tracking.journal import Journal
+from vlp.shards.outcome import SUCCESS
 from vlp.shards.shard_set import ShardSet
 
 NUM_IMAGES, SHARD_SIZE = 24, 8
@@ -222,7 +223,7 @@ def test_a_driver_that_is_killed_takes_its_workers_along_and_is_gone_on_from(
     command = [
         sys.executable,
         "-m",
-        "pipelines.commands.main",
+        "pipelines",
         "download",
         *(f"{k}={v}" for k, v in settings.items()),
     ]

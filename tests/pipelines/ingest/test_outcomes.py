@@ -21,10 +21,11 @@ from PIL import Image
 
 from pipelines.corpus.failures import FailureRates
 from pipelines.corpus.serve import ImageServer
+from pipelines.ingest.failure import Download
 from pipelines.ingest.fetch import Fetcher, Request
 from pipelines.ingest.image import ImageStore
-from pipelines.ingest.outcome import Download, StoredImage, is_outcome, meaning
 from pipelines.ingest.settings import DownloadConfig
+from vlp.shards.outcome import StoredImage, is_outcome, meaning
 
 
 def picture(width: int, height: int, kind: str = "JPEG") -> bytes:

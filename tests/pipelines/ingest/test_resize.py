@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.ingest.failure import Download
 from pipelines.ingest.image import ImageStore, read_header
-from pipelines.ingest.outcome import Download, StoredImage
 from pipelines.ingest.resize import Header, Resizer
 from pipelines.ingest.settings import DownloadConfig, ResizeMode
+from vlp.shards.outcome import StoredImage
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from click.testing import CliRunner, Result
 
 from pipelines.commands.main import main
 from pipelines.config.identity import fingerprint
-from pipelines.ingest.outcome import SUCCESS, StoredImage
-from pipelines.ingest.shard import Sample, write_shard
+from vlp.shards.outcome import SUCCESS, StoredImage
 from vlp.shards.storage.local import LocalFolder
+from vlp.shards.writing import Sample, write_shard
 
 ROWS = 7
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.ingest.outcome import SUCCESS
 from pipelines.shards.merge import merge
 from pipelines.shards.verify import verify
 from vlp.shards.manifest import read_manifest
+from vlp.shards.outcome import SUCCESS
 from vlp.shards.shard_set import ShardSet
 
 

@@ -102,7 +102,7 @@ def test_a_killed_sweep_goes_on_and_its_best_settings_are_a_run(tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(PIPELINE))
     (tmp_path / "ratio.yaml").write_text(yaml.safe_dump(SWEEP | {"pipeline": str(tmp_path / "tiny.yaml")}))
     storage = tmp_path / "results"
-    command = [sys.executable, "-m", "pipelines.commands.main", "sweep", str(tmp_path / "ratio.yaml")]
+    command = [sys.executable, "-m", "pipelines", "sweep", str(tmp_path / "ratio.yaml")]
     command += [f"machine.storage={storage}", "machine.num_workers=1", "machine.log_every_steps=10"]
 
     with (tmp_path / "log.txt").open("w") as log:

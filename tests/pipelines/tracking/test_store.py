@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import REPOSITORY
 from pipelines.tracking.delivery import Delivery
 from pipelines.tracking.journal import PROGRESS_NAME, Journal, Progress
 from pipelines.tracking.store import MlflowClient, entities
+from tests.paths import REPOSITORY
 
 EXPERIMENT = "tests"
 

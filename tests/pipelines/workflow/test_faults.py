@@ -55,7 +55,7 @@ class Driver:
         arguments = ["run", str(file), f"machine.storage={self.storage}"]
         self.log = (folder / "log.txt").open("a")
         self.process = psutil.Popen(
-            [sys.executable, "-m", "pipelines.commands.main", *arguments], stdout=self.log, stderr=self.log
+            [sys.executable, "-m", "pipelines", *arguments], stdout=self.log, stderr=self.log
         )
 
     def until(self, condition: Callable[[], bool]) -> "Driver":

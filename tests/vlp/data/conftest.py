@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.ingest.outcome import StoredImage
-from pipelines.ingest.shard import Sample, write_shard
+from vlp.shards.outcome import StoredImage
+from vlp.shards.writing import Sample, write_shard
 
 
 class Shards(NamedTuple):

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
-from pipelines.ingest.outcome import StoredImage
-from pipelines.ingest.shard import Sample, write_shard
 from vlp.data.image_tables import read_images
+from vlp.shards.outcome import StoredImage
 from vlp.shards.shard_set import ShardSet
+from vlp.shards.writing import Sample, write_shard
 
 
 def test_every_sample_is_read_back_exactly_in_the_order_of_the_keys(shards) -> None:

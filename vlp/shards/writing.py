@@ -13,11 +13,11 @@ from typing import Any, BinaryIO, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.ingest.outcome import RESIZE_FAILURES, SUCCESS, StoredImage
-from pipelines.ingest.tar import TarWriter
 from vlp.shards.index_schema import INDEX_SCHEMA
+from vlp.shards.outcome import RESIZE_FAILURES, SUCCESS, StoredImage
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
+from vlp.shards.tar import TarWriter
 
 NUM_EXAMPLES = 3
 READERS = 16  # at a time, of small files that may be far away

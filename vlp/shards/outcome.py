@@ -31,32 +31,8 @@ MEANINGS = {
 }
 """Every outcome but http_400 to http_599, which are the status that the host answered."""
 
-NO_ANSWER = "no answer in time"  # the same whether a host was asked or known to be silent
 DOWNLOADED = {SUCCESS, DUPLICATE, NEAR_DUPLICATE}
 RESIZE_FAILURES = {"not_an_image", "decode", "too_large", "too_small", "aspect"}
-
-
-class Failure(Exception):  # noqa: N818 - most of them are no errors
-    """Why a URL gave no image."""
-
-    def __init__(self, outcome: str, message: str, *, retry_after: float = 0.0) -> None:
-        super().__init__(message)
-        self.outcome = outcome
-        self.retry_after = retry_after
-        """Seconds that the host asks to wait."""
-
-    @property
-    def may_pass(self) -> bool:
-        """Whether the same request may have another outcome a moment later."""
-        return self.outcome in ("timeout", "http_429") or self.outcome.startswith("http_5")
-
-
-class Download(NamedTuple):
-    """The raw answer to a request, or why there is none."""
-
-    outcome: str
-    error: str | None
-    body: bytes | None
 
 
 class StoredImage(NamedTuple):

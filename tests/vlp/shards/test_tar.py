@@ -6,7 +6,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from pipelines.ingest.tar import TarWriter
+from vlp.shards.tar import TarWriter
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
-"""A line on the terminal every few seconds of a long step."""
+"""What is said on the terminal: how far a long step is, and what tracking cannot do."""
 
+import sys
 import time
 from datetime import timedelta
 
@@ -28,3 +29,8 @@ class Progress:
             f"[{self.label}] {done:,}/{self.total:,} {self.unit}{left}{'  ' if note else ''}{note}",
             flush=True,
         )
+
+
+def warn(message: str) -> None:
+    """One line on standard error."""
+    print(f"tracking: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,5 @@
+"""`python -m pipelines` is `vlp`."""
+
+from pipelines.commands.main import main
+
+main()

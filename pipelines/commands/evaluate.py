@@ -1,0 +1,29 @@
+"""`vlp evaluate`: a checkpoint, measured."""
+
+from pathlib import Path
+
+import click
+
+from pipelines.commands.group import LOCAL, read, settings_command
+
+
+@settings_command("evaluate")
+@click.option("-o", "--output", type=LOCAL, help="Folder of the metrics.")
+def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
+    """Measure a checkpoint: retrieval, zero-shot classification, kNN, few-shot.
+
+    Example: vlp evaluate checkpoint=results/pretrain/clip-1a2b3c4d evaluation.retrieval.dev=dev.parquet
+    """
+    layers, machine = read(settings)
+    from pipelines.checkpoints.checkpoint import find_checkpoint
+    from pipelines.config.settings import build
+    from pipelines.evaluation.evaluate import EvaluateConfig, check_evaluation, evaluate
+    from pipelines.tracking.session import standalone
+
+    config = build(EvaluateConfig, layers)
+    check_evaluation(config.evaluation)
+    checkpoint = find_checkpoint(config.checkpoint)
+    output = output or checkpoint.parent / "evaluation"
+    manifest = standalone("evaluate", evaluate, config, output, machine=machine)
+    for key, value in manifest["metrics"].items():
+        click.echo(f"{key:32} {value:.4f}")

@@ -1,0 +1,27 @@
+"""`vlp run`: the whole pipeline."""
+
+import click
+
+from pipelines.commands.group import read, settings_command
+
+
+@settings_command("run")
+def run(settings: tuple[str, ...]) -> None:
+    """Run a whole pipeline, or go on where it was.
+
+    Example: vlp run conf/pipeline/demo.yaml conf/machine/laptop.yaml
+    """
+    layers, machine = read(settings)
+    from pipelines.config.settings import build
+    from pipelines.tracking.server import ui_command
+    from pipelines.tracking.session import tracked
+    from pipelines.workflow.pipeline import pipeline_journal, run_pipeline
+    from pipelines.workflow.plan import PipelineConfig
+    from pipelines.workflow.report import print_table
+
+    config = build(PipelineConfig, layers)
+    with tracked(machine, experiment=config.name):
+        rows = run_pipeline(config, machine=machine, journal=pipeline_journal(config, machine))
+    print_table(rows)
+    click.echo(f"results: {machine.storage / config.name}")
+    click.echo(f"browse:  {ui_command(machine.tracking_uri, machine.storage)}")

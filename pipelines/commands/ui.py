@@ -1,0 +1,22 @@
+"""`vlp ui`: MLflow, opened on the experiments."""
+
+import sys
+
+import click
+
+from pipelines.commands.group import read, settings_command
+
+
+@settings_command("ui")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=5000, show_default=True)
+def ui(settings: tuple[str, ...], host: str, port: int) -> None:
+    """Open MLflow on the experiments.
+
+    Example: vlp ui
+    """
+    _, machine = read(settings)
+    from pipelines.tracking.server import ui
+
+    click.echo(f"MLflow on http://{host}:{port} (Ctrl-C stops it)")
+    sys.exit(ui(machine.mlflow_uri, host=host, port=port))
