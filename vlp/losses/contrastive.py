@@ -1,5 +1,6 @@
 """Losses that tell matching pairs of images and captions from all others of the global batch."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
