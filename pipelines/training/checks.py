@@ -119,7 +119,7 @@ def _check_num_samples(config: RunConfig, shards: ShardSet) -> None:
 
 def _check_document_frequency(config: RunConfig) -> None:
     table = config.data.document_frequency
-    if getattr(config.objective, "idf", None) == "offline" and table is None:
+    if config.objective.needs_document_frequency and table is None:
         raise ValueError("objective.idf is offline: set data.document_frequency, made with `vlp docfreq`")
     if table is not None:
         counted, used = DocumentFrequency.read(table).tokenizer, config.tokenizer.build().identity

@@ -96,9 +96,9 @@ def _build(job: TrainJob, device: torch.device) -> TrainingState:
         prepare_cpu_training(objective)
     objective.num_parts = job.machine.batch_parts
     if job.machine.checkpoint_activations:
-        checkpoint_blocks(objective)
+        checkpoint_blocks(objective.blocks)
     if job.machine.compile:
-        compile_blocks(objective)
+        compile_blocks(objective.blocks)
     optimizer = build_optimizer(objective, config.optimizer)
     scaler = build_scaler(config.training, device)
     return TrainingState(objective, optimizer, ema, config.mask, scaler=scaler)

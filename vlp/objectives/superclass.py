@@ -35,6 +35,10 @@ class SuperClassConfig(ObjectiveConfig):
         if self.idf == "offline" and self.special_tokens == "keep":
             raise ValueError("special_tokens must be drop with offline idf: the table counts words only")
 
+    @property
+    def needs_document_frequency(self) -> bool:
+        return self.idf == "offline"
+
     def build(
         self, image_encoder: ImageEncoder, mask: MaskStrategy, *, vocabulary: Vocabulary
     ) -> "SuperClass":
