@@ -89,6 +89,11 @@ class Objective(nn.Module, ABC):
     def features(self, images: Tensor) -> Tensor:
         """What frozen-feature evaluations read, of whole images: (B, 3, H, W) -> (B, D)."""
 
+    def changing_buffers(self) -> list[Tensor]:
+        """Buffers that the forward pass changes, in place; what is not saved with the weights is constant."""
+        saved = self.state_dict()
+        return [buffer for name, buffer in self.named_buffers() if name in saved]
+
     def after_update(self) -> None:
         """Called after each optimizer step; for constraints such as a clamped logit scale."""
 

@@ -91,6 +91,9 @@ class SuperClass(Objective):
             self._count(labels)
         return Step(self.config.loss(self.classifier(features), labels, self.idf()), {})
 
+    def changing_buffers(self) -> list[Tensor]:
+        return [self.document_frequency, self.num_documents] if self.config.idf == "online" else []
+
     def features(self, images: Tensor) -> Tensor:
         return self._pool(self.image_encoder(images), None)
 
