@@ -43,9 +43,9 @@ def result_settings(config: RunConfig) -> dict[str, Any]:
 
 def run_mirror(config: RunConfig, machine: MachineConfig) -> Folder | None:
     """The folder of a run's checkpoints in the mirror, which is named for what decides the run's result."""
-    if machine.checkpoint_mirror is None:
+    if machine.checkpoints.mirror is None:
         return None
-    return machine.checkpoint_mirror.absolute() / f"{config.name}-{run_identity(config)[:8]}"
+    return machine.checkpoints.mirror.absolute() / f"{config.name}-{run_identity(config)[:8]}"
 
 
 def claim(config: RunConfig, output: Path | Folder) -> None:

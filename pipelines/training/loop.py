@@ -94,8 +94,8 @@ def _build(job: TrainJob, device: torch.device) -> TrainingState:
     ema = EMA(objective, config.training.ema) if config.training.ema else None
     if device.type == "cpu":
         prepare_cpu_training(objective)
-    objective.num_parts = job.machine.batch_parts
-    if job.machine.checkpoint_activations:
+    objective.num_parts = job.machine.memory.batch_parts
+    if job.machine.memory.checkpoint_activations:
         checkpoint_blocks(objective)
     if job.machine.compile:
         compile_blocks(objective)

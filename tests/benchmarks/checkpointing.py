@@ -19,7 +19,7 @@ from steps.arguments import parse
 
 from pipelines.checkpoints.checkpoint import TrainingState, build_objective
 from pipelines.checkpoints.writer import CheckpointWriter
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.config.settings import Layers, build, read_layers
 from pipelines.tracking.journal import Journal
 from pipelines.training.job import TrainJob
@@ -71,7 +71,7 @@ class Training:
         prepare_cpu_training(objective)
         optimizer = build_optimizer(objective, config.optimizer)
         self.state = TrainingState(objective, optimizer, None, config.mask)
-        machine = MachineConfig(num_workers=0, keep_checkpoints=1)
+        machine = MachineConfig(num_workers=0, checkpoints=CheckpointSettings(keep=1))
         self.job = TrainJob(config, machine, output, Journal(output / "journal"))
         self.writer = CheckpointWriter(self.job)
         self.batch = _random_batch(config)
