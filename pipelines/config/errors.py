@@ -8,7 +8,8 @@ from typing import Any
 
 import pydantic
 
-from pipelines.config.schema import configs_of, dotted_keys, settings_of, similar_key
+from pipelines.config.schema import configs_of, dotted_keys, similar_key
+from vlp.core.config import annotations_of
 
 
 class ConfigError(Exception):
@@ -88,12 +89,11 @@ def _instead(path: list[str], schema: Any, values: Any, owner: Any, prefix: str)
         given = given.get(part) if isinstance(given, Mapping) else None
     value = given.get(name) if isinstance(given, Mapping) else None
     tried = [name, *(f"{name}.{key}" for key in (value if isinstance(value, Mapping) else ()))]
-    own, here = list(settings_of(owner)), list(dotted_keys(owner, given))
+    own, here = list(annotations_of(owner)), list(dotted_keys(owner, given))
     everywhere = [f"{prefix}.{key}" if prefix else key for key in dotted_keys(schema, values)]
-    for keys, at_least in ((own + here, 0.6), (everywhere, 0.8)):
-        for text in tried:
-            if found := similar_key(text, keys, at_least=at_least):
-                return f"; did you mean {found}?"
+    for text in tried:
+        if found := similar_key(text, own + here, everywhere):
+            return f"; did you mean {found}?"
     return nearest(name, own)
 
 
@@ -129,7 +129,7 @@ def _locate(loc: Iterable[Any], schema: Any, values: Any) -> tuple[list[str], An
             owner = tagged
             continue
         parent = owner[0] if owner else None
-        hints = settings_of(parent) if parent else {}
+        hints = annotations_of(parent) if parent else {}
         if path and part not in hints and not (isinstance(values, dict) and part in values):
             continue  # which member of a union of plain types was tried
         owner = configs_of(hints.get(str(part)))

@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pipelines.config.settings import Layers, build, read_layers
 from pipelines.config.worker_counts import WorkerCounts
-from vlp.core.config import StrictConfig
+from vlp.core.config import AtLeast, StrictConfig
 from vlp.shards.storage.address import AnyFolder
 from vlp.shards.storage.cache import ShardCache
 
@@ -17,13 +17,13 @@ from vlp.shards.storage.cache import ShardCache
 class CheckpointSettings(StrictConfig):
     """When checkpoints are written, which of them stay, and where they go."""
 
-    every_steps: int = 500
+    every_steps: Annotated[int, AtLeast(1)] = 500
     """Steps from one checkpoint to the next."""
-    keep: int = 2
+    keep: Annotated[int, AtLeast(1)] = 2
     """Newest checkpoints kept on disk."""
-    keep_best: int = 0
+    keep_best: Annotated[int, AtLeast(0)] = 0
     """Best checkpoints kept beside them, by the validation metric."""
-    keep_every_steps: int | None = None
+    keep_every_steps: Annotated[int, AtLeast(1)] | None = None
     """Those after multiples of this many steps are kept, too; a multiple of `every_steps`."""
     mirror: AnyFolder | None = None
     """Folder, or bucket of an object store, that checkpoints are copied to while training goes on; a run
@@ -32,13 +32,9 @@ class CheckpointSettings(StrictConfig):
     """Which checkpoints go to MLflow; `best` is by the validation metric, or the last without one."""
 
     def __post_init__(self) -> None:
-        for key in ("every_steps", "keep"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
-        if self.keep_best < 0:
-            raise ValueError(f"keep_best must not be negative, got {self.keep_best}")
+        super().__post_init__()
         kept, saved = self.keep_every_steps, self.every_steps
-        if kept is not None and (kept < 1 or kept % saved):
+        if kept is not None and kept % saved:
             raise ValueError(f"keep_every_steps must be a multiple of every_steps ({saved}), got {kept}")
 
 
@@ -46,15 +42,11 @@ class CheckpointSettings(StrictConfig):
 class MemorySettings(StrictConfig):
     """What a training worker does to need less memory; takes time, changes no result."""
 
-    batch_parts: int = 1
+    batch_parts: Annotated[int, AtLeast(1)] = 1
     """Parts in which a training worker encodes its share of a batch, one after another, to need less memory
     for a second forward pass; the loss still sees the whole batch."""
     checkpoint_activations: bool = False
     """Compute each block's activations again in the backward pass instead of holding them."""
-
-    def __post_init__(self) -> None:
-        if self.batch_parts < 1:
-            raise ValueError(f"batch_parts must be at least 1, got {self.batch_parts}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +55,8 @@ class RecoverySettings(StrictConfig):
 
     max_failures: int = 3
     """Deaths of workers that a run survives."""
-    resize_seconds: float = 60.0
+    resize_seconds: Annotated[float, AtLeast(0)] = 60.0
     """How often a run looks for room for more workers; it has them from its last checkpoint on."""
-
-    def __post_init__(self) -> None:
-        if self.resize_seconds < 0:
-            raise ValueError(f"resize_seconds must not be negative, got {self.resize_seconds}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,20 +72,22 @@ class MachineConfig(StrictConfig):
     nodes come and go. 0 trains in this process, without Ray."""
     use_gpu: bool = False
     """Give each training worker a GPU."""
-    validation_workers: int = 0
+    validation_workers: Annotated[int, AtLeast(0)] = 0
     """Ray tasks, each with the CPUs and GPU of a training worker, that measure checkpoints during training
     (`evaluation.every_steps`); 0 measures in the training worker, which waits."""
-    cpus_per_worker: int = 1
-    loader_workers: int = 0
+    cpus_per_worker: Annotated[int, AtLeast(1)] = 1
+    """CPUs that Ray sets aside for each training worker."""
+    loader_workers: Annotated[int, AtLeast(0)] = 0
     """Processes that decode images, per training worker."""
-    data_workers: int = 2
+    data_workers: Annotated[int, AtLeast(0)] = 2
     """Ray actors that download and count, each on one CPU; 0 has processes of this machine do so, one per CPU
     core, without Ray."""
     tracking_uri: str | None = None
     """MLflow server; None is a SQLite store in `storage`."""
     compile: bool = False
     """Compile the encoders' blocks before the first step, which takes a minute or so; for GPUs."""
-    log_every_steps: int = 10
+    log_every_steps: Annotated[int, AtLeast(1)] = 10
+    """Steps from one record of the loss and other metrics to the next."""
     cache: ShardCache | None = None
     """Local copies of shards that lie on a slow folder; None reads them where they lie."""
     checkpoints: CheckpointSettings = CheckpointSettings()
@@ -105,17 +95,12 @@ class MachineConfig(StrictConfig):
     recovery: RecoverySettings = RecoverySettings()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if re.match(r"[a-z0-9+]+:/", str(self.storage)):
             raise ValueError(
                 f"storage must be a folder of a file system, got {self.storage}; only shards may be elsewhere"
             )
-        for key in ("cpus_per_worker", "log_every_steps"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
         WorkerCounts.of(self.num_workers)
-        for key in ("validation_workers", "loader_workers", "data_workers"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
         if self.validation_workers and not self.worker_counts.most:
             raise ValueError(
                 f"validation_workers is {self.validation_workers} and num_workers 0, which trains without "

@@ -5,17 +5,10 @@ import difflib
 import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from typing import Any
 
+from vlp.core.config import annotations_of
 from vlp.core.registry import ByName
-
-
-@cache
-def settings_of(config: Any) -> dict[str, Any]:
-    """Name -> annotation of every setting of a config class."""
-    hints = typing.get_type_hints(config, include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(config)}
 
 
 def configs_of(hint: Any, value: Any = None) -> list[Any]:
@@ -24,29 +17,32 @@ def configs_of(hint: Any, value: Any = None) -> list[Any]:
         if isinstance(marker, ByName):
             name = marker.name_of(value)
             return [marker.registry[name]] if name in list(marker.registry) else [*marker.registry.values()]
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return [hint]
     return [config for argument in typing.get_args(hint) for config in configs_of(argument, value)]
 
 
 def dotted_keys(config: Any, values: Any) -> Iterator[str]:
     """Every key below a config class, however deep, where these values name components."""
-    for name, hint in settings_of(config).items():
+    for name, hint in annotations_of(config).items():
         yield name
         value = values.get(name) if isinstance(values, Mapping) else None
         for below in configs_of(hint, value):
             yield from (f"{name}.{key}" for key in dotted_keys(below, value))
 
 
-def similar_key(given: str, keys: Iterable[str], *, at_least: float) -> str | None:
-    """The key that a misspelt or moved one most likely stands for; the first of those that are as near.
+def similar_key(given: str, here: Iterable[str], elsewhere: Iterable[str]) -> str | None:
+    """The key that a misspelt or moved one most likely stands for; None where no other is like it.
 
     Args:
-        at_least: how near it has to be, in [0, 1].
+        here: keys at the place of the given one, of which those are preferred that come first.
+        elsewhere: keys that have to be more like it.
     """
-    likeness = {key: _likeness(given, key) for key in keys}
-    nearest = max(likeness, key=likeness.__getitem__, default="")
-    return nearest if likeness.get(nearest, 0) >= at_least else None
+    likeness = {key: _likeness(given, key) for key in here}
+    near = {key: value for key, value in likeness.items() if value >= 0.6}
+    likeness = {key: _likeness(given, key) for key in elsewhere}
+    near |= {key: value for key, value in likeness.items() if value >= 0.8 and key not in near}
+    return max(near, key=near.__getitem__, default=None)
 
 
 def _likeness(given: str, key: str) -> float:
