@@ -23,5 +23,5 @@ def docfreq(settings: tuple[str, ...], output: Path) -> None:
     check_shards(config.shards)
     config.build()
     manifest = standalone("docfreq", docfreq, config, output, machine=machine)
-    counts = f"{manifest['num_distinct_tokens']:,} tokens in {manifest['num_documents']:,} captions"
+    counts = f"{manifest.num_distinct_tokens:,} tokens in {manifest.num_documents:,} captions"
     click.echo(f"{counts}: {output / TABLE}")

@@ -31,4 +31,4 @@ def download(settings: tuple[str, ...], output: "Folder", retry_failed: bool, on
     plan(config, output)
     stage = update_wrapper(partial(download, retry=retry), download)
     manifest = standalone("download", stage, config, output, machine=machine)
-    click.echo(f"{manifest['num_samples']:,} of {manifest['num_urls']:,} URLs succeeded: {output}")
+    click.echo(f"{manifest.num_samples:,} of {manifest.num_urls:,} URLs succeeded: {output}")

@@ -25,5 +25,5 @@ def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
     checkpoint = find_checkpoint(config.checkpoint)
     output = output or checkpoint.parent / "evaluation"
     manifest = standalone("evaluate", evaluate, config, output, machine=machine)
-    for key, value in manifest["metrics"].items():
+    for key, value in manifest.metrics.items():
         click.echo(f"{key:32} {value:.4f}")

@@ -21,5 +21,5 @@ def fit_codes(settings: tuple[str, ...], output: Path) -> None:
 
     config = build(FitCodesConfig, layers)
     manifest = standalone("fit-codes", fit, config, output, machine=machine)
-    click.echo(f"mean squared distance to the nearest code: {manifest['mean_squared_distance']:.4g}")
+    click.echo(f"mean squared distance to the nearest code: {manifest.mean_squared_distance:.4g}")
     click.echo(f"use it: objective.target.name={config.target.name} objective.target.codes={output}")

@@ -27,4 +27,4 @@ def pretrain(settings: tuple[str, ...], output: Path | None) -> None:
     output = output or machine.storage / "pretrain" / f"{config.name}-{run_identity(config)[:8]}"
     check_same_run(config, output)
     manifest = standalone(config.name, pretrain, config, output, machine=machine)
-    click.echo(f"checkpoint: {output / manifest['checkpoint']}")
+    click.echo(f"checkpoint: {output / manifest.checkpoint}")

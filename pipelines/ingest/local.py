@@ -15,6 +15,7 @@ from pipelines.ingest.grouping import SCHEMA
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.tables import ARROW, ArrowCells, ParquetCells, column_names, open_cells, read_columns
 from pipelines.ingest.url_list import IMAGE_SUFFIXES, list_images
+from vlp.core.messages import one_line
 from vlp.shards.outcome import SUCCESS
 
 ROW = "#"
@@ -51,7 +52,7 @@ def read_table_images(
                 yield _table([f"{name}{ROW}{next(numbers)}" for _ in captions], captions)
         except (pa.ArrowException, OSError) as error:
             kind = "arrow" if file.suffix == ARROW else "parquet"
-            raise ConfigError(f"{file} is no {kind} file: {' '.join(str(error).split())}") from error
+            raise ConfigError(f"{file} is no {kind} file: {one_line(error)}") from error
 
 
 def _table(urls: list[str], captions: list[list[str]]) -> pa.Table:

@@ -15,9 +15,10 @@ from pipelines.ingest.isolated import IsolatedImageStore
 from pipelines.ingest.local import LocalImages
 from pipelines.ingest.plan import read_urls
 from pipelines.ingest.settings import DownloadConfig
+from vlp.shards.contents import ShardStats
 from vlp.shards.outcome import StoredImage
 from vlp.shards.storage.folder import Folder
-from vlp.shards.writing import Sample, Spool, stats_file, write_shard
+from vlp.shards.writing import Sample, Spool, write_shard
 
 REPORT_SECONDS = 1.0
 MAX_ATTEMPTS = 3
@@ -61,9 +62,9 @@ class IngestShard:
             stats = self._committed(row["name"]) or self.ingest(row["name"])
         except OSError as error:
             return {"stats": "", "failure": str(error)}
-        return {"stats": json.dumps(stats) if stats else "", "failure": ""}
+        return {"stats": json.dumps(stats.to_json()) if stats else "", "failure": ""}
 
-    def ingest(self, name: str) -> dict[str, Any] | None:
+    def ingest(self, name: str) -> ShardStats | None:
         """Make a shard; None if the download is stopped before its end. An OSError leaves nothing behind."""
         attempt = self.begin(name)
         if attempt > MAX_ATTEMPTS:
@@ -78,9 +79,9 @@ class IngestShard:
             retried = Counter(row["previous"] for row in rows if row["previous"])
             return write_shard(self.output, name, spool, retried=retried)
 
-    def _committed(self, name: str) -> dict[str, Any] | None:
+    def _committed(self, name: str) -> ShardStats | None:
         try:
-            return self.output.read_json(stats_file(name))
+            return ShardStats.read(self.output, name)
         except FileNotFoundError:
             return None
 

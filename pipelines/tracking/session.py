@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
@@ -14,7 +14,7 @@ from vlp.shards.storage.folder import Folder
 
 FIRST_DELIVERY_SECONDS = 20.0  # loading MLflow would hold up what starts meanwhile: Ray, the first step
 
-Stage = Callable[..., dict[str, Any]]
+Made = TypeVar("Made")
 
 
 def tracked(machine: MachineConfig, *, experiment: str) -> Delivery:
@@ -29,8 +29,8 @@ def tracked(machine: MachineConfig, *, experiment: str) -> Delivery:
 
 
 def standalone(
-    name: str, stage: Stage, config: Any, output: Path | Folder, *, machine: MachineConfig
-) -> dict[str, Any]:
+    name: str, stage: Callable[..., Made], config: Any, output: Path | Folder, *, machine: MachineConfig
+) -> Made:
     """Run one stage outside of a pipeline, tracked as a run of the experiment `vlp`; returns its manifest."""
     label = f"{name}-{fingerprint(str(output.absolute()))[:8]}"
     with tracked(machine, experiment="vlp") as delivery:

@@ -8,7 +8,7 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.identity import file_sha256, fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import leaves, merged, nested, to_dict
-from pipelines.training.init_weights import weights_digest
+from pipelines.training.init_weights import weights_file
 from vlp.run import RunConfig
 from vlp.shards.shard_set import ShardSet
 from vlp.shards.storage.address import open_folder
@@ -32,7 +32,7 @@ def result_settings(config: RunConfig) -> dict[str, Any]:
     if table := config.data.document_frequency:
         settings["data"]["document_frequency"] = file_sha256(table)
     if config.init_from:
-        settings["init_from"]["path"] = weights_digest(config.init_from)
+        settings["init_from"]["path"] = file_sha256(weights_file(config.init_from))
     for key, file in config.objective.files.items():
         settings["objective"] = merged(settings["objective"], nested(key, file_sha256(file)))
     del settings["evaluation"]  # measures the result, does not change it

@@ -7,7 +7,6 @@ import torch
 from pipelines.checkpoints.checkpoint import MODEL, build_objective, find_checkpoint
 from pipelines.checkpoints.store import find_damage
 from pipelines.config.errors import ConfigError
-from pipelines.config.identity import file_sha256
 from vlp.objectives import Objective
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
@@ -53,11 +52,6 @@ def weights_file(source: InitFrom) -> Path:
     if (folder / MANIFEST).is_file() and (damage := find_damage(folder, only={MODEL})):
         raise ConfigError(f"init_from.path: {folder} is broken: {damage}; choose another checkpoint")
     return folder / MODEL
-
-
-def weights_digest(source: InitFrom) -> str:
-    """SHA-256 of the file of the weights to start from."""
-    return file_sha256(weights_file(source))
 
 
 def _random_objective(config: RunConfig) -> Objective:

@@ -11,7 +11,7 @@ import yaml
 
 from pipelines.checkpoints.checkpoint import CONFIG, MODEL
 from pipelines.checkpoints.mirror import restore
-from pipelines.checkpoints.store import list_saved, newest_whole, ranked
+from pipelines.checkpoints.store import RunManifest, list_saved, newest_whole, ranked
 from pipelines.compute.cluster import connect_for_training
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import absolute_paths, to_dict
@@ -24,9 +24,7 @@ from pipelines.training.mask_preview import preview_masks
 from pipelines.training.pace import at_known_pace
 from pipelines.training.workers import run_workers
 from vlp.run import RunConfig, validation_metric
-from vlp.shards.manifest import MANIFEST
 from vlp.shards.shard_set import ShardSet
-from vlp.shards.storage.local import LocalFolder
 
 
 def pretrain(
@@ -36,7 +34,7 @@ def pretrain(
     machine: MachineConfig,
     journal: Journal,
     callbacks: Sequence[Any] = (),
-) -> dict[str, Any]:
+) -> RunManifest:
     """Train one run, or go on where it was; writes and returns its manifest.
 
     Args:
@@ -61,12 +59,12 @@ def pretrain(
     _journal_inputs(job.config, shards, output, journal)
     checkpoint = run_workers(job, callbacks)
     _journal_checkpoints(job, checkpoint)
-    manifest = {
-        "digest": weights_digest(checkpoint),
-        "checkpoint": str(checkpoint.relative_to(output)),
-        "steps": job.config.num_steps,
-    }
-    LocalFolder(output).write_json(MANIFEST, manifest)
+    manifest = RunManifest(
+        digest=weights_digest(checkpoint),
+        checkpoint=str(checkpoint.relative_to(output)),
+        steps=job.config.num_steps,
+    )
+    manifest.write(output)
     return manifest
 
 
