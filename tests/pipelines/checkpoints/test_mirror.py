@@ -57,7 +57,7 @@ def train(run: RunConfig, output: Path, watch: Callable[[int], None] | None = No
     folder = output.parent / f"journal-{output.name}"
     journal = Watched(folder, watch) if watch else Journal(folder)
     journal.begin(name=run.name, tags={})
-    return pretrain(run, output, machine=MachineConfig(**settings | machine), journal=journal)["digest"]
+    return pretrain(run, output, machine=MachineConfig(**settings | machine), journal=journal).digest
 
 
 def mirrored(run: RunConfig, mirror: Folder) -> Folder:

@@ -40,7 +40,7 @@ def train(run: RunConfig, output: Path, **machine: Any) -> str:
     settings = {"num_workers": 0, "checkpoint_every_steps": 2, "keep_checkpoints": 3} | machine
     journal = Journal(output.parent / f"journal-{output.name}")
     journal.begin(name=run.name, tags={})
-    return pretrain(run, output, machine=MachineConfig(**settings), journal=journal)["digest"]
+    return pretrain(run, output, machine=MachineConfig(**settings), journal=journal).digest
 
 
 def cut(file: Path) -> None:

@@ -146,7 +146,7 @@ def test_too_few_successes_stop_the_download_with_their_reasons(
     assert "\n" not in str(e.value)
     assert len(list((tmp_path / "shards").glob("*_stats.json"))) < 10
     manifest = run(DownloadConfig(**settings), tmp_path / "shards")
-    assert manifest["outcomes"] == {"http_404": 200}
+    assert manifest.outcomes == {"http_404": 200}
 
 
 def test_a_shard_that_is_stopped_is_not_written(config: DownloadConfig, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pipelines.config.errors import ConfigError
 from pipelines.ingest.grouping import SCHEMA, group_by_url
 from pipelines.ingest.lock import locked
-from pipelines.ingest.plan import Plan, read_urls, write_plan
+from pipelines.ingest.plan import ShardPlan, read_urls, write_plan
 from pipelines.ingest.url_list import Columns, InputFormat, list_files, read_url_list
 from vlp.shards.storage.address import open_folder
 
@@ -138,7 +138,7 @@ def test_a_plan_holds_every_url_once_in_order_and_nothing_of_an_unfinished_plan(
     with locked(open_folder(tmp_path)):
         (tmp_path / "plan" / "00007.arrow").write_bytes(b"of a longer list, before it was killed")
         plan = write_plan(table, open_folder(tmp_path), identity="x", shard_size=4)
-    assert plan == Plan.read(open_folder(tmp_path))
+    assert plan == ShardPlan.read(open_folder(tmp_path))
     assert plan.shards == ["00000", "00001", "00002"] == plan.missing(open_folder(tmp_path))
     assert plan.num_urls == 10
     parts = [read_urls(open_folder(tmp_path), name) for name in plan.shards]

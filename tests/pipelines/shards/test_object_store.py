@@ -133,8 +133,8 @@ def test_failures_are_tried_again_and_duplicates_dropped_as_in_a_folder(
         here, there = (run(folder, drop_duplicates="exact", **settings) for folder in folders)
         assert here == there
         assert digests(folders[0]) == digests(folders[1])
-    assert there["outcomes"] == {"success": 24, "duplicate": 3}
-    assert len(there["shards"]) > 3
+    assert there.outcomes == {"success": 24, "duplicate": 3}
+    assert len(there.shards) > 3
 
 
 def test_two_downloads_do_not_meet_in_one_folder_and_a_dead_one_keeps_nobody_out(
@@ -218,7 +218,7 @@ def test_a_run_has_the_weights_that_it_has_on_a_folder_and_the_cache_its_bound(
         config = tiny_run(data=data, training={"steps": 7, "batch_size": 8})
         journal = Journal(tmp_path / f"journal-{name}")
         journal.begin(name="run", tags={})
-        digests.append(pretrain(config, tmp_path / name, machine=machine, journal=journal)["digest"])
+        digests.append(pretrain(config, tmp_path / name, machine=machine, journal=journal).digest)
     assert digests[0] == digests[1]
     kept = [file.stat().st_size for file in (tmp_path / "cache").glob("*.tar")]
     assert len(kept) in (1, 2)
