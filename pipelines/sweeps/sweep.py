@@ -21,7 +21,7 @@ from pipelines.sweeps.search_space import draw, search_space, setting_text
 from pipelines.sweeps.trial import DRIVER_CPUS, Search, run_trial
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
-from pipelines.training.checks import check_run
+from pipelines.training.resolved import resolve
 from pipelines.workflow.pipeline import prepare_data
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
 from pipelines.workflow.stages import Stages
@@ -104,7 +104,7 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Best:
             folder=(machine.storage / "sweeps" / label).absolute(),
             journal=journal,
         )
-        check_run(search.config({}), machine)
+        resolve(search.config({}), machine)
         return _best(_tune(config, search, trial_cpus), config, search)
 
 

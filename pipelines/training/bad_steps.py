@@ -12,13 +12,14 @@ from torch import Tensor
 
 from pipelines.checkpoints.checkpoint import CONFIG, TrainingState
 from pipelines.config.settings import to_dict
-from pipelines.training.job import TrainJob
+from pipelines.tracking.journal import Journal
 from vlp.core.batch import Batch
 from vlp.core.distributed import all_sum, is_main, rank, world_size
 from vlp.core.normalization import Normalization, denormalize
 from vlp.data.loader import Source, TrainingPairs
 from vlp.data.order import Order
 from vlp.pictures.pairs import pair_sheet
+from vlp.run import RunConfig
 from vlp.shards.storage.whole import unfinished, writing_folder
 from vlp.training.bad_steps import BadStepConfig, BadStepError
 from vlp.training.step import choose_visible
@@ -41,7 +42,12 @@ class Finding:
 class BadSteps:
     """What a worker does about bad steps."""
 
-    job: TrainJob
+    config: RunConfig
+    output: Path
+    """Folder of the run."""
+    journal: Journal
+    label: str
+    """Begins every line that is said of the run."""
     pairs: TrainingPairs
     order: Order
 
@@ -53,33 +59,33 @@ class BadSteps:
         Raises:
             BadStepError: the run is to stop.
         """
-        config, history = self.job.config.training.on_bad_step, state.history
+        config, history = self.config.training.on_bad_step, state.history
         is_end = config.action == "stop" or history.num_in_a_row >= config.max_in_a_row
         saved = ""
         if is_end or history.num_skipped <= config.num_saved:
             saved = f"; run it again with `vlp replay {self._save(state, batch, finding)}`"
         said = f"step {state.step + 1}: {finding.problem}{saved}"
         if is_end:
-            raise BadStepError(f"{self.job.config.name} stopped at {said}; {_remedy(config)}")
+            raise BadStepError(f"{self.config.name} stopped at {said}; {_remedy(config)}")
         if is_main():
-            print(f"[pretrain {self.job.config.name}] skipped {said}", flush=True)
+            print(f"[{self.label}] skipped {said}", flush=True)
 
     def _save(self, state: TrainingState, batch: Batch, finding: Finding) -> Path:
         """Write the folder of a step, each worker its part."""
-        folder = self.job.output / FOLDER / f"step_{state.step + 1:07d}"
+        folder = self.output / FOLDER / f"step_{state.step + 1:07d}"
         with writing_folder(folder) if is_main() else nullcontext():
             _wait(batch.images.device)
             self._save_part(unfinished(folder), state, batch, finding)
             _wait(batch.images.device)  # for the other workers' parts
         if is_main():
             for name in (STEP, PICTURE):
-                self.job.journal.artifact(folder / name, folder=f"{FOLDER}/{folder.name}")
+                self.journal.artifact(folder / name, folder=f"{FOLDER}/{folder.name}")
         _wait(batch.images.device)
         return folder
 
     def _save_part(self, folder: Path, state: TrainingState, batch: Batch, finding: Finding) -> None:
         """Write what this worker knows of a step."""
-        config, step = self.job.config, state.step
+        config, step = self.config, state.step
         slots = choose_visible(state.objective, batch, config.resolved_training, step=step, seed=config.seed)
         share = range(rank() * len(batch.images), (rank() + 1) * len(batch.images))
         sources = [self.pairs.source(draw) for draw in self.order.draws(step, share)]
@@ -94,7 +100,7 @@ class BadSteps:
             _draw(part["batch"]["images"], masked, sources).save(folder / PICTURE)
 
     def _save_once(self, folder: Path, state: TrainingState, finding: Finding) -> None:
-        config = replace(self.job.config, mask=state.mask)
+        config = replace(self.config, mask=state.mask)
         (folder / CONFIG).write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
         weights: dict[str, Any] = {"objective": state.objective.state_dict()}
         if state.ema and state.ema.config.chooses_masks:

@@ -6,6 +6,7 @@ from pathlib import Path
 from pipelines.checkpoints.store import CheckpointPlace, Retention
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
+from pipelines.training.resolved import ResolvedRun
 from vlp.run import RunConfig, validation_metric
 from vlp.shards.storage.folder import Folder
 
@@ -14,22 +15,31 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Settings whose paths are absolute, and whose mask is calibrated."""
+    """A run, where it is done, and what is recorded of it."""
 
-    config: RunConfig
+    run: ResolvedRun
     machine: MachineConfig
     output: Path
     """Folder of the run."""
     journal: Journal
     recalibration_steps: tuple[int, ...] = ()
-    """Before which steps the threshold of the mask is searched again."""
-    mirror: Folder | None = None
-    """Where the checkpoints are copied to."""
+    """Before which steps the mask is calibrated again."""
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's settings."""
+        return self.run.config
 
     @property
     def label(self) -> str:
         """Begins every line that is said of the run."""
-        return f"pretrain {self.config.name}"
+        return self.run.label
+
+    @property
+    def mirror(self) -> Folder | None:
+        """Where the checkpoints are copied to: a folder that is named for what decides the run's result."""
+        mirror = self.machine.checkpoint_mirror
+        return None if mirror is None else mirror.absolute() / self.run.folder_name
 
     @property
     def checkpoints(self) -> CheckpointPlace:

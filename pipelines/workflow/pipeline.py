@@ -19,17 +19,16 @@ from pipelines.ingest.download import DownloadConfig, download
 from pipelines.shards.docfreq import DocfreqManifest, docfreq
 from pipelines.tracking.environment import environment_lock, environment_tags
 from pipelines.tracking.journal import Journal, ending
-from pipelines.training.checks import check_runs
-from pipelines.training.identity import run_identity
+from pipelines.training.checks import named
 from pipelines.training.mask_preview import preview_masks
 from pipelines.training.pretrain import pretrain
+from pipelines.training.resolved import ResolvedRun, resolve
 from pipelines.workflow.plan import PipelineConfig, Plan, check_before_data
 from pipelines.workflow.report import ReportManifest, Row, write_report
 from pipelines.workflow.stages import Done, Stages
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
 from vlp.shards.contents import ShardsManifest
-from vlp.shards.shard_set import ShardSet
 
 
 def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Journal) -> list[Row]:
@@ -49,18 +48,15 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
     with ending(journal):
         connect_for_training(machine)
         evaluation, shards, tables = prepare_data(plan, stages, machine)
-        runs = plan.runs(shards.folder, tables)
-        check_runs(runs, machine)
+        runs = [resolve_named(run, machine) for run in plan.runs(shards.folder, tables)]
         trained = [_pretrain(run, stages, machine) for run in runs]
         measured = [
             _evaluate(run, done, evaluation, stages, machine) for run, done in zip(runs, trained, strict=True)
         ]
-        rows = [Row.of(*parts) for parts in zip(runs, trained, measured, strict=True)]
-        masks = {
-            run.name: read_run(done.folder / CONFIG).mask for run, done in zip(runs, trained, strict=True)
-        }
-        picture = preview_masks(runs[0], ShardSet(shards.folder), masks)
-        report = partial(write_report, rows, picture)
+        finished = [read_run(done.folder / CONFIG) for done in trained]
+        rows = [Row.of(*parts) for parts in zip(finished, trained, measured, strict=True)]
+        masks = {run.name: run.mask for run in finished}
+        report = partial(write_report, rows, preview_masks(runs[0], masks))
         stages.run("report", report, ReportManifest, settings=config, identity=[rows, masks])
     return rows
 
@@ -135,19 +131,19 @@ def _docfreq(plan: Plan, shards: Done[ShardsManifest], stages: Stages, machine: 
     return done.folder
 
 
-def _pretrain(run: RunConfig, stages: Stages, machine: MachineConfig) -> Done[RunManifest]:
+def _pretrain(run: ResolvedRun, stages: Stages, machine: MachineConfig) -> Done[RunManifest]:
     return stages.run(
-        f"pretrain/{run.name}",
+        f"pretrain/{run.config.name}",
         partial(pretrain, run, machine=machine),
         RunManifest,
-        title=run.name,
-        settings=run,
-        identity=run_identity(run),
+        title=run.config.name,
+        settings=run.config,
+        identity=run.identity,
     )
 
 
 def _evaluate(
-    run: RunConfig,
+    run: ResolvedRun,
     trained: Done[RunManifest],
     evaluation: EvaluationConfig,
     stages: Stages,
@@ -158,7 +154,7 @@ def _evaluate(
 
     def work(output: Path, *, journal: Journal) -> EvaluationManifest:
         manifest = evaluate(config, output, machine=machine, journal=journal)
-        trained.journal.begin(name=run.name, tags={})
+        trained.journal.begin(name=run.config.name, tags={})
         trained.journal.metrics(
             {f"val/{key}": value for key, value in manifest.metrics.items()}, step=manifest.step
         )
@@ -166,10 +162,21 @@ def _evaluate(
         return manifest
 
     return stages.run(
-        f"evaluate/{run.name}",
+        f"evaluate/{run.config.name}",
         work,
         EvaluationManifest,
-        title=f"evaluate {run.name}",
+        title=f"evaluate {run.config.name}",
         settings=config,
         identity=[trained.digest, evaluation_identity(evaluation)],
     )
+
+
+def resolve_named(config: RunConfig, machine: MachineConfig) -> ResolvedRun:
+    """A run of several, resolved; it keeps no model, as the others would have theirs beside it.
+
+    Raises:
+        ConfigError: a mistake in it; names the run.
+    """
+    with named(config):
+        run = resolve(config, machine)
+    return run.without_model()

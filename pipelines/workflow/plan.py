@@ -108,7 +108,7 @@ class Plan:
         run = build(RunConfig, layers.add({"data": {"shards": str(shards)}}, "pipeline"))
         with blaming(f"tokenizer of {run.name}: "):
             used = run.tokenizer.build().identity
-        if (layers.values.get("objective") or {}).get("idf") != "offline":
+        if not run.objective.needs_document_frequency:
             return run
         for file, tokenizer in self.docfreq(LATER).build().items():
             if tokenizer.identity == used:

@@ -3,26 +3,16 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
 from pipelines.config.errors import blaming
 from pipelines.config.identity import fingerprint
 from pipelines.config.settings import flat_params
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
-from vlp.shards.manifest import Manifest
+from pipelines.tracking.session import Made, Work
 
 DONE = "done.json"
-
-
-Made = TypeVar("Made", bound=Manifest)
-MadeByWork = TypeVar("MadeByWork", bound=Manifest, covariant=True)
-
-
-class Work(Protocol[MadeByWork]):
-    """Makes a stage's output in a folder, and returns its manifest."""
-
-    def __call__(self, output: Path, *, journal: Journal) -> MadeByWork: ...
 
 
 @dataclass(frozen=True)

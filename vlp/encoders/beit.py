@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -112,15 +112,13 @@ class BEiT(ImageEncoder):
     @torch.no_grad()
     def _init_weights(self) -> None:
         """As the release: deeper blocks add less to the residual."""
-        from timm.models.beit import Block
-
         nn.init.trunc_normal_(self.class_token, std=0.02, a=-0.02, b=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=0.02, a=-0.02, b=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for number, block in enumerate(self.blocks, 1):
-            assert isinstance(block, Block)
+        blocks: Any = self.blocks
+        for number, block in enumerate(blocks, 1):
             block.attn.proj.weight.div_(math.sqrt(2 * number))
             block.mlp.fc2.weight.div_(math.sqrt(2 * number))

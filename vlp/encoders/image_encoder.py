@@ -1,6 +1,7 @@
 """What an image encoder is: images and a choice of patches to vectors."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -57,6 +58,8 @@ class ImageEncoder(nn.Module, ABC):
     """D, numbers per state."""
     token_width: int
     """Numbers per embedded patch, of which the mask token is one; states may be wider."""
+    blocks: Iterable[nn.Module]
+    """Its blocks; the first is next to the input."""
 
     @abstractmethod
     def encode_replaced(self, images: Tensor, masked: Tensor, mask_token: Tensor) -> Tensor:

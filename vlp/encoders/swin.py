@@ -1,7 +1,7 @@
 """The Swin transformer (arXiv:2103.14030), on timm's modules."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -72,6 +72,8 @@ class Swin(ImageEncoder):
             num_classes=0,
         )
         self.patch_embed, self.layers, self.norm = trunk.patch_embed, trunk.layers, trunk.norm
+        stages: Any = self.layers
+        self.blocks = [block for stage in stages for block in stage.blocks]
 
     def mask_inputs(self, images: Tensor) -> MaskInputs:
         size = (len(images), self.config.num_patches)

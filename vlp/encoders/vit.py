@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -117,16 +117,12 @@ class VisionTransformer(ImageEncoder):
 
     def _class_attention(self, images: Tensor) -> Tensor:
         """The class token's attention to each patch in the last block, mean over heads: (B, N)."""
-        from timm.layers.attention import Attention
-        from timm.models.vision_transformer import Block
-
-        *blocks, last = self.blocks
-        assert isinstance(last, Block)
+        trained: Any = self.blocks
+        *blocks, last = trained
         x = self._first_states(self.embed(images))
         for block in blocks:
             x = block(x)
         attention = last.attn
-        assert isinstance(attention, Attention)
         states = attention.qkv(last.norm1(x)).unflatten(2, (3, attention.num_heads, -1))
         query, key, _ = states.float().permute(2, 0, 3, 1, 4)  # (B, heads, 1 + N, D / heads) each
         with without_autocast(images.device):

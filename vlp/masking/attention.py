@@ -1,5 +1,6 @@
 """Attention masking: FLIP_Attn of arXiv:2405.08815 (section 4.1), after A-CLIP (arXiv:2212.08653)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,10 @@ class AttentionMask(MaskStrategy):
         check_ratio("mask_ratio", self.mask_ratio)
         if self.cell_size < 1:
             raise ValueError(f"cell_size must be at least 1, got {self.cell_size}")
+
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        return {"mask_ratio": self.mask_ratio}
 
     @property
     def views(self) -> frozenset[View]:

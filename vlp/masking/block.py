@@ -1,6 +1,7 @@
 """Block-wise masking of BEiT (arXiv:2106.08254, section 2.3), an ablation of SimMIM (arXiv:2111.09886)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +38,10 @@ class BlockMask(MaskStrategy):
         for key in ("min_block", "max_failures"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        return {"mask_ratio": self.mask_ratio}
 
     @property
     def is_exact(self) -> bool:

@@ -1,6 +1,7 @@
 """Random cells of several patches, as in SimMIM (arXiv:2111.09886, section 3.2)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,10 @@ class GridMask(MaskStrategy):
         check_ratio("mask_ratio", self.mask_ratio)
         if self.cell_size < 1:
             raise ValueError(f"cell_size must be at least 1, got {self.cell_size}")
+
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        return {"mask_ratio": self.mask_ratio}
 
     @property
     def is_exact(self) -> bool:

@@ -3,6 +3,7 @@
 Drawing without replacement adds Gumbel noise to the scores (Kool et al., arXiv:1903.06059).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
 from typing import Literal
@@ -48,6 +49,10 @@ class ImportanceMask(MaskStrategy):
             raise ValueError(f"temperature must be 0 or above, and finite, got {self.temperature}")
         if not 0 <= self.score_share <= 1:
             raise ValueError(f"score_share must be in [0, 1], got {self.score_share}")
+
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        return {"mask_ratio": self.mask_ratio}
 
     @property
     def views(self) -> frozenset[View]:

@@ -1,5 +1,6 @@
 """Masking whole k-means clusters, a variant of cluster masking (arXiv:2405.08815)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from vlp.masking.cluster import standardize_patches
 from vlp.masking.schedule import Ratio, check_ratio, ratio_at
+from vlp.masking.similarity import standardize_patches
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
@@ -41,6 +42,10 @@ class KMeansMask(MaskStrategy):
         for key, least in (("num_clusters", 2), ("iterations", 1)):
             if getattr(self, key) < least:
                 raise ValueError(f"{key} must be at least {least}, got {getattr(self, key)}")
+
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        return {"mask_ratio": self.mask_ratio, "min_mask_ratio": self.min_mask_ratio}
 
     @property
     def is_exact(self) -> bool:

@@ -1,5 +1,6 @@
 """Uniform random masking, as in MAE (arXiv:2111.06377) and FLIP (arXiv:2212.00794)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +28,10 @@ class RandomMask(MaskStrategy):
 
     def __post_init__(self) -> None:
         check_ratio("mask_ratio", self.mask_ratio)
+
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        return {"mask_ratio": self.mask_ratio}
 
     @property
     def is_exact(self) -> bool:

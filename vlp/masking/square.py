@@ -1,5 +1,6 @@
 """One square at a random place, an ablation of SimMIM (arXiv:2111.09886, section 4.1)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,10 @@ class SquareMask(MaskStrategy):
 
     def __post_init__(self) -> None:
         check_ratio("mask_ratio", self.mask_ratio)
+
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        return {"mask_ratio": self.mask_ratio}
 
     @property
     def is_exact(self) -> bool:

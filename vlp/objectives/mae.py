@@ -11,7 +11,7 @@ from vlp.encoders import ImageEncoder
 from vlp.encoders.patches import patchify, sincos_positions
 from vlp.losses.reconstruction import masked_mean
 from vlp.masking import MaskStrategy, Slots
-from vlp.masking.cluster import standardize_patches
+from vlp.masking.similarity import standardize_patches
 from vlp.objectives.encode_in_parts import Outputs
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
 
@@ -69,6 +69,11 @@ class MAE(Objective):
         )
         self.to_pixels = nn.Linear(width, patch_size**2 * 3)
         self._init_weights()
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        *blocks, _ = self.decoder
+        return [*super().blocks, *blocks]
 
     def encode(self, batch: Batch, slots: Slots) -> Outputs:
         """The error of every patch: (B, N)."""

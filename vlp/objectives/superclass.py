@@ -35,6 +35,10 @@ class SuperClassConfig(ObjectiveConfig):
         if self.idf == "offline" and self.special_tokens == "keep":
             raise ValueError("special_tokens must be drop with offline idf: the table counts words only")
 
+    @property
+    def needs_document_frequency(self) -> bool:
+        return self.idf == "offline"
+
     def build(
         self, image_encoder: ImageEncoder, mask: MaskStrategy, *, vocabulary: Vocabulary
     ) -> "SuperClass":
@@ -86,6 +90,9 @@ class SuperClass(Objective):
         if self.config.idf == "online" and self.training:
             self._count(labels)
         return Step(self.config.loss(self.classifier(features), labels, self.idf()), {})
+
+    def changing_buffers(self) -> list[Tensor]:
+        return [self.document_frequency, self.num_documents] if self.config.idf == "online" else []
 
     def features(self, images: Tensor) -> Tensor:
         return self._pool(self.image_encoder(images), None)

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from vlp.core.normalization import Normalization, denormalize
 from vlp.encoders.patches import patchify, unpatchify
 from vlp.masking import Slots
-from vlp.masking.cluster import patch_moments
+from vlp.masking.similarity import patch_moments
 from vlp.objectives import Objective
 from vlp.objectives.mae import MAE
 from vlp.objectives.simmim import SimMIM

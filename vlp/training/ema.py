@@ -30,6 +30,8 @@ class EMA:
     def __init__(self, objective: Objective, config: EMAConfig) -> None:
         self.config = config
         self.objective = deepcopy(objective).eval().requires_grad_(False)
+        copies, buffers = self.objective.changing_buffers(), objective.changing_buffers()
+        self._buffers = list(zip(copies, buffers, strict=True))
         if config.chooses_masks:
             objective.look = self.objective.image_encoder.mask_inputs
 
@@ -39,5 +41,5 @@ class EMA:
         decay = min(self.config.decay, (1 + step) / (10 + step))
         averages, weights = (tuple(model.parameters()) for model in (self.objective, objective))
         get_ema_multi_avg_fn(decay)(averages, weights, step)
-        for copy, buffer in zip(self.objective.buffers(), objective.buffers(), strict=True):
+        for copy, buffer in self._buffers:
             copy.copy_(buffer)

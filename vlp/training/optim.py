@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +11,8 @@ from torch import nn
 
 from vlp.core.config import StrictConfig
 from vlp.core.registry import Registry
-from vlp.encoders.blocks import is_block
+from vlp.encoders.blocks import Encoder
+from vlp.objectives import Objective
 
 OPTIMIZERS = Registry()
 
@@ -86,9 +87,9 @@ class LARSConfig(OptimizerConfig):
         return Lars(groups, lr=self.lr, momentum=momentum, trust_coeff=self.trust_coefficient)
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: Objective, config: OptimizerConfig) -> torch.optim.Optimizer:
     """The optimizer of all trained parameters; its groups have their share of the rate as `lr_scale`."""
-    scales = dict(learning_rate_scales(model, config.layer_decay))
+    scales = dict(learning_rate_scales(model.encoders, config.layer_decay))
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -102,17 +103,18 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     )
 
 
-def learning_rate_scales(model: nn.Module, layer_decay: float) -> Iterator[tuple[str, float]]:
+def learning_rate_scales(encoders: Mapping[str, Encoder], layer_decay: float) -> Iterator[tuple[str, float]]:
     """The share of the rate of each parameter of an encoder with L blocks (as BEiT, arXiv:2106.08254).
 
     The embeddings are layer 0, block i is layer i + 1, what follows the blocks is layer L + 1 and learns at
     the full rate, like all that is in no encoder.
+
+    Args:
+        encoders: by the first part of their parameters' names.
     """
-    for prefix in ("image_encoder", "text_encoder"):
-        encoder = getattr(model, prefix, None)
-        if encoder is None:
-            continue
-        blocks = [name for name, module in encoder.named_modules() if is_block(module)]
+    for prefix, encoder in encoders.items():
+        members = {id(block) for block in encoder.blocks}
+        blocks = [name for name, module in encoder.named_modules() if id(module) in members]
         layer = 0
         for name, _ in encoder.named_parameters():
             inside = next((i for i, block in enumerate(blocks) if name.startswith(f"{block}.")), None)

@@ -22,8 +22,7 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
-from pipelines.training.identity import run_mirror
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain, run_identity
 from tests.servers.object_store import ObjectStore, serving
 from tests.servers.ports import free_port
 from vlp.run import RunConfig
@@ -62,9 +61,7 @@ def train(run: RunConfig, output: Path, watch: Callable[[int], None] | None = No
 
 def mirrored(run: RunConfig, mirror: Folder) -> Folder:
     """The folder of a run in a mirror."""
-    folder = run_mirror(run, MachineConfig(checkpoint_mirror=mirror))
-    assert folder is not None
-    return folder
+    return mirror / f"{run.name}-{run_identity(run)[:8]}"
 
 
 def steps(checkpoints: Path | Folder) -> list[int]:

@@ -23,7 +23,7 @@ from pipelines.checkpoints.store import (
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
 

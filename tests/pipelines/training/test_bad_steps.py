@@ -18,8 +18,8 @@ from pipelines.commands.main import main
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
 from pipelines.training.replay import replay
+from tests.pipelines.runs import pretrain
 from vlp.run import RunConfig
 from vlp.training.bad_steps import BadStepError
 

@@ -10,7 +10,6 @@ import torch
 from pipelines.checkpoints.checkpoint import (
     TRAINING,
     TrainingState,
-    build_objective,
     find_checkpoint,
     load_model,
     read_run,
@@ -20,7 +19,7 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig, read_settings
 from pipelines.config.settings import build
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain, random_objective
 from vlp.masking.cluster import ClusterMask
 from vlp.run import RunConfig
 from vlp.training.ema import EMA
@@ -134,7 +133,7 @@ def test_the_averaged_weights_are_the_model_and_the_trained_ones_go_on(
     name = "image_projection.weight"
     assert not torch.equal(model.state_dict()[name], trained[name])
 
-    objective = build_objective(run, document_frequency=None)
+    objective = random_objective(run)
     assert run.training.ema
     ema = EMA(objective, run.training.ema)
     state = TrainingState(objective, build_optimizer(objective, run.optimizer), ema, run.mask)

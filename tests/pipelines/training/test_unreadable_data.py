@@ -16,7 +16,7 @@ from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build, to_dict
 from pipelines.shards.codes import FitCodesConfig, fit
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain
 from vlp.run import RunConfig
 
 MakeRun = Callable[..., RunConfig]

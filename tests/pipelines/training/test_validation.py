@@ -13,8 +13,9 @@ from pipelines.checkpoints.store import list_saved, record_metrics
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
 from pipelines.training.job import TrainJob
-from pipelines.training.pretrain import pretrain
+from pipelines.training.resolved import resolve
 from pipelines.training.validation import BesideTraining
+from tests.pipelines.runs import pretrain
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
@@ -42,7 +43,8 @@ def train(run: RunConfig, output: Path, **machine: Any) -> str:
 
 
 def job_of(run: RunConfig, output: Path) -> TrainJob:
-    return TrainJob(run, MachineConfig(validation_workers=1), output, journal_of(output))
+    machine = MachineConfig(validation_workers=1)
+    return TrainJob(resolve(run, machine), machine, output, journal_of(output))
 
 
 def journal_of(output: Path) -> Journal:
