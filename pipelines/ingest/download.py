@@ -23,7 +23,7 @@ from pipelines.config.settings import to_dict
 from pipelines.ingest.duplicates import drop, find_duplicates
 from pipelines.ingest.grouping import group_by_url
 from pipelines.ingest.local import read_image_folder, read_table_images
-from pipelines.ingest.lock import locked
+from pipelines.ingest.lock import download_lock
 from pipelines.ingest.monitor import Board, Monitor
 from pipelines.ingest.plan import ShardPlan, add_retry, write_plan
 from pipelines.ingest.settings import DownloadConfig
@@ -63,7 +63,7 @@ def download(
         context="download",
         profile={"num_urls": current.num_urls, "identity": current.identity},
     )
-    with locked(output) as check_lock:
+    with download_lock(output) as check_lock:
         is_retry_cut = len(current.rounds) > 1 and current.missing(output)
         _make_shards(config, output, current, machine=machine, journal=journal, check_lock=check_lock)
         if retry is not None and not is_retry_cut:
@@ -92,7 +92,7 @@ def plan(config: DownloadConfig, output: Path | Folder) -> ShardPlan:
         raise ConfigError(f"{output} holds shards that no download made; choose another output folder")
     rows = group_by_url(_read_list(config, files), max_bytes=config.max_grouping_bytes)
     first = next(rows)  # after the whole list was read: what is wrong with it is known before the lock
-    with locked(output):
+    with download_lock(output):
         rows = itertools.chain([first], rows)
         return write_plan(rows, output, identity=identity, shard_size=config.number_sample_per_shard)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipelines.config.errors import ConfigError, nearest
 from pipelines.ingest.failure import Download
-from pipelines.ingest.fetch import Request
+from pipelines.ingest.fetch import ImageRequest
 from pipelines.ingest.grouping import SCHEMA
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.tables import ARROW, ArrowCells, ParquetCells, column_names, open_cells, read_columns
@@ -69,7 +69,7 @@ class LocalImages:
         self._cells: tuple[str, ParquetCells | ArrowCells] | None = None
 
     @contextmanager
-    def fetch(self, requests: Sequence[Request]) -> Iterator[Iterator[tuple[int, Download] | None]]:
+    def fetch(self, requests: Sequence[ImageRequest]) -> Iterator[Iterator[tuple[int, Download] | None]]:
         """Position and content of every image."""
         yield ((i, self._download(request.url)) for i, request in enumerate(requests))
 

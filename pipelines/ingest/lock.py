@@ -27,7 +27,7 @@ SETTLE_SECONDS = 1.0
 
 
 @contextmanager
-def locked(output: Folder) -> Iterator[Callable[[], None]]:
+def download_lock(output: Folder) -> Iterator[Callable[[], None]]:
     """Keep other downloads out of a folder; gives a function that raises if the lock was lost on the way.
 
     Raises:

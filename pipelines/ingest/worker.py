@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 from pipelines.ingest.failure import Download
-from pipelines.ingest.fetch import Fetcher, Request
+from pipelines.ingest.fetch import Fetcher, ImageRequest
 from pipelines.ingest.image import ImageStore
 from pipelines.ingest.isolated import IsolatedImageStore
 from pipelines.ingest.local import LocalImages
@@ -103,7 +103,7 @@ class IngestShard:
                 add(i, rows[i]["captions"], StoredImage("caption", "no caption has the length asked for"))
         asked = [i for i, texts in enumerate(captions) if texts]
         reported = time.monotonic()
-        with self.fetcher.fetch([Request(rows[i]["url"], rows[i]["digest"]) for i in asked]) as answers:
+        with self.fetcher.fetch([ImageRequest(rows[i]["url"], rows[i]["digest"]) for i in asked]) as answers:
             for answer in answers:
                 if answer is not None:
                     position, download = answer

@@ -16,7 +16,7 @@ from pipelines.config.machine import MachineConfig
 from pipelines.corpus.failures import FailureRates
 from pipelines.corpus.serve import ImageServer
 from pipelines.ingest.download import DownloadConfig, download, plan
-from pipelines.ingest.lock import locked
+from pipelines.ingest.lock import download_lock
 from pipelines.ingest.worker import IngestShard
 from pipelines.tracking.journal import Journal
 from tests.servers.ports import free_port
@@ -115,14 +115,17 @@ def test_of_two_downloads_into_one_folder_the_second_is_refused(
     run: Run, config: DownloadConfig, tmp_path: Path
 ) -> None:
     output = tmp_path / "shards"
-    with locked(open_folder(output)):
+    with download_lock(open_folder(output)):
         for attempt in (plan, run):
             with pytest.raises(ConfigError, match="another download writes there"):
                 attempt(config, output)
         assert digests(output) == {}
     run(config, output)
     before = digests(output)
-    with locked(open_folder(output)), pytest.raises(ConfigError, match="another download writes there"):
+    with (
+        download_lock(open_folder(output)),
+        pytest.raises(ConfigError, match="another download writes there"),
+    ):
         run(config, output)
     assert digests(output) == before
 

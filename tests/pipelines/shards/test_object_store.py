@@ -141,7 +141,7 @@ def test_two_downloads_do_not_meet_in_one_folder_and_a_dead_one_keeps_nobody_out
     run: Callable[..., dict[str, Any]], object_store: ObjectStore
 ) -> None:
     remote = object_store.bucket()
-    with lock.locked(remote), pytest.raises(ConfigError, match="another download writes there"):
+    with lock.download_lock(remote), pytest.raises(ConfigError, match="another download writes there"):
         run(remote)
     assert remote.names() == set()
     (remote / "plan").write_json("lock", {"owner": "killed", "beat": 3})
@@ -151,7 +151,7 @@ def test_two_downloads_do_not_meet_in_one_folder_and_a_dead_one_keeps_nobody_out
 
 def test_who_lost_the_lock_is_told(object_store: ObjectStore) -> None:
     remote = object_store.bucket()
-    with lock.locked(remote) as check:
+    with lock.download_lock(remote) as check:
         check()
         (remote / "plan").write_json("lock", {"owner": "another", "beat": 0})
         time.sleep(1)
@@ -165,7 +165,7 @@ def test_of_those_who_come_at_the_same_time_one_gets_the_lock(object_store: Obje
 
     def enter(number: int) -> None:
         try:
-            with lock.locked(remote):
+            with lock.download_lock(remote):
                 entered.append(number)
                 is_over.wait()
         except ConfigError:
