@@ -28,9 +28,9 @@ ROOMS = {
         {"pictures", "training"},
         {"weights"},
         {"objectives", "evaluation"},
-        {"data", "losses", "targets"},
+        {"data", "losses", "targets", "tiny_world"},
         {"encoders", "shards", "tokenizers"},
-        {"masking", "metrics", "tiny_world"},
+        {"masking", "metrics"},
         {"core"},
     ],
 }

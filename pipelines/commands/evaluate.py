@@ -28,5 +28,5 @@ def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
     manifest = standalone(
         "evaluate", partial(evaluate, config, machine=machine), output, settings=config, machine=machine
     )
-    for key, value in manifest["metrics"].items():
+    for key, value in manifest.metrics.items():
         click.echo(f"{key:32} {value:.4f}")

@@ -13,8 +13,7 @@ from pipelines.config.identity import file_sha256, fingerprint
 from pipelines.corpus.serve import FailureRates, ImageServer
 from vlp.core.config import StrictConfig, Within
 from vlp.evaluation.config import EvaluationConfig
-from vlp.shards.manifest import MANIFEST
-from vlp.shards.storage.local import LocalFolder
+from vlp.shards.manifest import Manifest
 from vlp.tiny_world import TinyWorldConfig, write_corpus
 
 URL_LIST = "urls.jsonl"
@@ -45,7 +44,14 @@ class ServeConfig(StrictConfig):
     failures: FailureRates = FailureRates()
 
 
-def make_corpus(config: CorpusConfig, serve: ServeConfig, folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class CorpusManifest(Manifest):
+    """The manifest of a corpus that is ready to be served."""
+
+    num_urls: int
+
+
+def make_corpus(config: CorpusConfig, serve: ServeConfig, folder: Path) -> CorpusManifest:
     """Write what is served and the URL list of it; returns a manifest.
 
     Raises:
@@ -64,8 +70,9 @@ def make_corpus(config: CorpusConfig, serve: ServeConfig, folder: Path) -> dict[
         rows = [{"url": f"{base}/{i:06d}.jpg", "caption": texts} for i, texts in enumerate(captions)]
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / URL_LIST).write_text(content)
-    manifest = {"digest": fingerprint(_content(config, folder), base, serve.failures), "num_urls": len(rows)}
-    LocalFolder(folder).write_json(MANIFEST, manifest)
+    digest = fingerprint(_content(config, folder), base, serve.failures)
+    manifest = CorpusManifest(digest=digest, num_urls=len(rows))
+    manifest.write(folder)
     return manifest
 
 

@@ -19,8 +19,7 @@ from pipelines.evaluation.measure import draw_reconstructions, measure
 from pipelines.tracking.journal import Journal
 from vlp.core.config import StrictConfig
 from vlp.evaluation.config import EvaluationConfig
-from vlp.shards.manifest import MANIFEST
-from vlp.shards.storage.local import LocalFolder
+from vlp.shards.manifest import MANIFEST, Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +31,19 @@ class EvaluateConfig(StrictConfig):
     evaluation: EvaluationConfig
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluationManifest(Manifest):
+    """The manifest of an evaluation; its digest is that of the metrics."""
+
+    step: int
+    """The checkpoint's."""
+    metrics: dict[str, float]
+    """By `set/metric`."""
+
+
 def evaluate(
     config: EvaluateConfig, output: Path, *, machine: MachineConfig, journal: Journal
-) -> dict[str, Any]:
+) -> EvaluationManifest:
     """Measure a checkpoint away from training; writes and returns the metrics."""
     checkpoint = find_checkpoint(config.checkpoint)
     check_evaluation(config.evaluation)
@@ -55,9 +64,8 @@ def evaluate(
         journal.dataset(
             name=name, digest=digest, source=source, context="evaluation", profile={"sha256": digest}
         )
-    manifest = {"digest": fingerprint(metrics), "step": step, "metrics": metrics}
-    output.mkdir(parents=True, exist_ok=True)
-    LocalFolder(output).write_json(MANIFEST, manifest)
+    manifest = EvaluationManifest(digest=fingerprint(metrics), step=step, metrics=metrics)
+    manifest.write(output)
     journal.artifact(output / MANIFEST, folder="evaluation")
     if rebuilt is not None:
         rebuilt.save(output / "reconstructions.png")

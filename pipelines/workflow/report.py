@@ -5,19 +5,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.checkpoints.store import RunManifest
 from pipelines.config.identity import fingerprint
+from pipelines.evaluation.evaluate import EvaluationManifest
 from pipelines.tracking.journal import Journal
 from pipelines.workflow.stages import Done
+from vlp.core.markdown import markdown_table
 from vlp.pictures.curves import metric_bars
 from vlp.run import RunConfig
-from vlp.shards.storage.local import LocalFolder
+from vlp.shards.manifest import Manifest
 
 COLUMNS = {
     "text_to_image/recall@1": "T->I R@1",
@@ -43,15 +45,15 @@ class Row:
     """Steps times the median time of one: independent of pauses and restarts."""
 
     @classmethod
-    def of(cls, run: RunConfig, trained: Done, measured: Done) -> "Row":
+    def of(cls, run: RunConfig, trained: Done[RunManifest], measured: Done[EvaluationManifest]) -> "Row":
         """The row of a run that was trained and measured."""
         times = [
             record.fields["metrics"]["train/batch_time"]
             for record in trained.journal.read()
             if record.kind == "metrics" and "train/batch_time" in record.fields["metrics"]
         ]
-        seconds = trained.manifest["steps"] * median(times) if times else 0.0
-        return cls(run.name, run.objective.name, run.mask.name, measured.manifest["metrics"], seconds)
+        seconds = trained.manifest.steps * median(times) if times else 0.0
+        return cls(run.name, run.objective.name, run.mask.name, measured.manifest.metrics, seconds)
 
 
 def relative_time(row: Row, rows: Sequence[Row]) -> float:
@@ -61,9 +63,14 @@ def relative_time(row: Row, rows: Sequence[Row]) -> float:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReportManifest(Manifest):
+    """The manifest of a report."""
+
+
 def write_report(
     rows: Sequence[Row], masks: Image.Image, output: Path, *, journal: Journal
-) -> dict[str, Any]:
+) -> ReportManifest:
     """Write the table as JSON, Markdown and a picture, and the methods' masks; returns a manifest."""
     headings = _headings(rows)
     masks.save(output / "masks.png")
@@ -79,8 +86,8 @@ def write_report(
     for row in rows:
         journal.metrics({f"{row.method}/{key}": value for key, value in row.metrics.items()})
         journal.metrics({f"{row.method}/relative_time": relative_time(row, rows)})
-    manifest = {"digest": fingerprint([asdict(row) for row in rows])}
-    LocalFolder(output).write_json("manifest.json", manifest)
+    manifest = ReportManifest(digest=fingerprint([asdict(row) for row in rows]))
+    manifest.write(output)
     return manifest
 
 
@@ -98,8 +105,7 @@ def print_table(rows: Sequence[Row]) -> None:
 
 def _markdown(rows: Sequence[Row]) -> str:
     header, *body = _cells(rows)
-    lines = [header, ["---"] * len(header), *body]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return markdown_table(header, body)
 
 
 def _cells(rows: Sequence[Row]) -> list[list[str]]:

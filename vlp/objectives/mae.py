@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vlp.core.config import AtLeast
 from vlp.encoders import ImageEncoder
 from vlp.encoders.patches import patchify, sincos_positions
-from vlp.losses.reconstruction import hidden_patches, masked_mean
+from vlp.losses.reconstruction import masked_mean
 from vlp.masking import MaskStrategy, Slots
 from vlp.masking.similarity import standardize_patches
 from vlp.objectives.encode_in_parts import Outputs
@@ -87,7 +87,7 @@ class MAE(Objective):
 
     def loss(self, outputs: Outputs, batch: Batch, slots: Slots) -> Step:
         (errors,) = outputs
-        return Step(masked_mean(errors, hidden_patches(slots, errors.shape[1])), {})
+        return Step(masked_mean(errors, slots.masked(errors.shape[1])), {})
 
     def features(self, images: Tensor) -> Tensor:
         states = self.image_encoder(images)

@@ -7,7 +7,6 @@ from torch import Generator, Tensor
 
 from vlp.core.normalization import Normalization, denormalize
 from vlp.encoders.patches import patchify, unpatchify
-from vlp.losses.reconstruction import hidden_patches
 from vlp.masking import Slots
 from vlp.masking.similarity import patch_moments
 from vlp.objectives import Objective
@@ -41,7 +40,7 @@ def reconstructions(
     rebuilt = rebuild(objective, images, slots)
     if rebuilt is None:
         return None
-    hidden = hidden_patches(slots, objective.image_encoder.config.num_patches)
+    hidden = slots.masked(objective.image_encoder.config.num_patches)
     pasted = torch.where(by_pixel(hidden, images.shape[-1]), rebuilt, images)
     image, rebuilt, pasted = (denormalize(x, normalization) for x in (images, rebuilt, pasted))
     plain = [[(to_picture(one, scale=image_scale), "") for one in x] for x in (image, rebuilt, pasted)]
@@ -68,7 +67,7 @@ def rebuild(objective: Objective, images: Tensor, slots: Slots) -> Tensor | None
             predictions = predictions * deviation + mean
         return unpatchify(predictions, patch_size)
     if isinstance(objective, SimMIM):
-        hidden = hidden_patches(slots, objective.image_encoder.config.num_patches)
+        hidden = slots.masked(objective.image_encoder.config.num_patches)
         pixels = objective.target.pixels(objective.predict(images, hidden))
         return None if pixels is None else F.interpolate(pixels, size=images.shape[-1], mode="nearest")
     return None

@@ -65,7 +65,7 @@ def test_the_seed_decides_the_weights(tiny_run: MakeRun, tmp_path: Path) -> None
     first, again, other = (
         train(tiny_run(seed=seed), tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
-    assert first["digest"] == again["digest"] != other["digest"]
+    assert first.digest == again.digest != other.digest
     assert losses(tmp_path / "a") == losses(tmp_path / "b") != losses(tmp_path / "c")
 
 
@@ -88,7 +88,7 @@ def test_a_ray_worker_sees_the_same_batches_and_masks_as_this_process(
     machine = MachineConfig(num_workers=1, log_every_steps=1, checkpoints=CheckpointSettings(every_steps=2))
     here, there = train(run, tmp_path / "here"), train(run, tmp_path / "there", machine)
     assert losses(tmp_path / "here") == losses(tmp_path / "there")
-    assert here["digest"] == there["digest"]
+    assert here.digest == there.digest
     checkpoints = sorted(path.name for path in (tmp_path / "there" / "checkpoints").glob("step_*"))
     assert checkpoints == ["step_0000002", "step_0000003"]
 
@@ -158,7 +158,7 @@ def test_a_finished_run_is_evaluated_by_its_last_checkpoint(
     during = to_dict(evaluation) | {"every_steps": 3}
     manifest = train(tiny_run(evaluation=during), tmp_path / "run")
     checkpoint = find_checkpoint(tmp_path / "run")
-    assert checkpoint == tmp_path / "run" / manifest["checkpoint"]
+    assert checkpoint == tmp_path / "run" / manifest.checkpoint
     metrics, step, rebuilt = measure_checkpoint(checkpoint, evaluation)
     assert rebuilt is None
     assert step == 3
@@ -179,7 +179,7 @@ def test_the_evaluation_of_a_model_that_rebuilds_patches_has_a_picture_of_them(
     journal.begin(name="evaluate", tags={})
     config = EvaluateConfig(checkpoint=tmp_path / "run", evaluation=evaluation)
     manifest = evaluate(config, tmp_path / "out", machine=IN_THIS_PROCESS, journal=journal)
-    assert kinds(manifest["metrics"]) == {"shapes/knn", "shapes/few_shot"}
+    assert kinds(manifest.metrics) == {"shapes/knn", "shapes/few_shot"}
     assert Image.open(tmp_path / "out" / "reconstructions.png").size > (4 * 128, 6 * 128)
     artifacts = [
         (r.fields["folder"], Path(r.fields["path"]).name) for r in journal.read() if r.kind == "artifact"

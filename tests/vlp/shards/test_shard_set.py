@@ -13,6 +13,7 @@ import pytest
 import webdataset
 
 from vlp.data.image_tables import read_images
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.outcome import StoredImage
 from vlp.shards.shard_set import ShardSet
 from vlp.shards.writing import Sample, write_shard
@@ -82,7 +83,7 @@ def test_a_folder_without_a_manifest_names_what_makes_one(tmp_path: Path) -> Non
 def test_a_folder_without_a_sample_says_so(tmp_path: Path, num_shards: int) -> None:
     failure = Sample("000000000", "https://x.org/1.jpg", ["a"], StoredImage("http_404", "Not Found"))
     stats = [write_shard(tmp_path, f"{i:05d}", [failure]) for i in range(num_shards)]
-    (tmp_path / "manifest.json").write_text(json.dumps({"digest": "d", "shards": stats}))
+    ShardsManifest.of(stats).write(tmp_path)
     with pytest.raises(ValueError, match="holds no sample"):
         ShardSet(tmp_path)
 
@@ -95,7 +96,7 @@ def test_more_shards_than_a_process_may_have_open_files_can_be_read(tmp_path: Pa
         stats.append(
             write_shard(tmp_path, f"{i:05d}", [Sample(f"{i:05d}0000", "https://x.org", ["a"], image)])
         )
-    (tmp_path / "manifest.json").write_text(json.dumps({"digest": "d", "shards": stats}))
+    ShardsManifest.of(stats).write(tmp_path)
     script = f"""
 import resource
 from pathlib import Path
