@@ -10,7 +10,7 @@ from typing import Any
 
 import pydantic
 
-from vlp.core.registry import ByName
+from vlp.core.registry import ByName, EachByName
 
 
 class ConfigError(Exception):
@@ -128,6 +128,8 @@ def _dataclasses(hint: Any) -> list[Any]:
     for marker in getattr(hint, "__metadata__", ()):
         if isinstance(marker, ByName):
             return list(marker.registry.values())
+        if isinstance(marker, EachByName):
+            return [marker.settings()]
     if dataclasses.is_dataclass(hint):
         return [hint]
     return [cls for argument in typing.get_args(hint) for cls in _dataclasses(argument)]
