@@ -110,4 +110,7 @@ class LabelledImages(EvaluationSet):
 
     @cached_property
     def _meta(self) -> Any:
-        return json.loads(self._meta_file.read_text())
+        try:
+            return json.loads(self._meta_file.read_text())
+        except ValueError as error:
+            raise ValueError(f"{self._meta_file} is not JSON: {error}") from error
