@@ -26,8 +26,8 @@ ROOMS = {
     "vlp": [
         {"run"},
         {"pictures", "training"},
-        {"weights"},
-        {"objectives", "evaluation"},
+        {"weights", "evaluation"},
+        {"objectives"},
         {"data", "losses", "targets", "tiny_world"},
         {"encoders", "shards", "tokenizers"},
         {"masking", "metrics"},

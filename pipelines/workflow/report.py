@@ -17,20 +17,10 @@ from pipelines.evaluation.evaluate import EvaluationManifest
 from pipelines.tracking.journal import Journal
 from pipelines.workflow.stages import Done
 from vlp.core.markdown import markdown_table
+from vlp.evaluation import EVALUATIONS
 from vlp.pictures.curves import metric_bars
 from vlp.run import RunConfig
 from vlp.shards.manifest import Manifest
-
-COLUMNS = {
-    "text_to_image/recall@1": "T->I R@1",
-    "text_to_image/recall@5": "T->I R@5",
-    "image_to_text/recall@1": "I->T R@1",
-    "image_to_text/recall@5": "I->T R@5",
-    "zero_shot/acc1": "zero-shot",
-    "knn/acc1": "kNN",
-    "few_shot/10/acc1": "10-shot",
-}
-"""Metric of a set -> its heading; shares from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +111,15 @@ def _cells(rows: Sequence[Row]) -> list[list[str]]:
 
 def _headings(rows: Sequence[Row]) -> dict[str, str]:
     """Metrics that the table shows, with their headings; a set that is the only one is not named."""
-    keys = dict.fromkeys(key for row in rows for key in row.metrics)
-    sets = dict.fromkeys(key.partition("/")[0] for key in keys)
-    shown = [(name, metric) for name in sets for metric in COLUMNS if f"{name}/{metric}" in keys]
-    prefixes = {name: f"{name} " if len(sets) > 1 else "" for name in sets}
-    return {f"{name}/{metric}": prefixes[name] + COLUMNS[metric] for name, metric in shown}
+    sets: dict[str, dict[str, None]] = {}
+    for name, _, metric in (key.partition("/") for row in rows for key in row.metrics):
+        sets.setdefault(name, {})[metric] = None
+    # What images and texts share, then what images give alone.
+    protocols = sorted(EVALUATIONS.values(), key=lambda protocol: not protocol.needs_text)
+    headings = {}
+    for name, metrics in sets.items():
+        prefix = f"{name} " if len(sets) > 1 else ""
+        for protocol in protocols:
+            columns = protocol.columns(metrics).items()
+            headings |= {f"{name}/{metric}": f"{prefix}{heading}" for metric, heading in columns}
+    return headings

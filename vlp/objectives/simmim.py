@@ -103,6 +103,13 @@ class SimMIM(Objective):
         """Mean of the patches' states; the class token is not trained to hold anything."""
         return self.image_encoder(images)[:, 1:].mean(dim=1)
 
+    @torch.no_grad()
+    def rebuild(self, images: Tensor, slots: Slots) -> Tensor | None:
+        """Maps of a lower resolution are enlarged; None for a target that is no colours."""
+        hidden = slots.masked(self.image_encoder.config.num_patches)
+        pixels = self.target.pixels(self.predict(images, hidden))
+        return None if pixels is None else F.interpolate(pixels, size=images.shape[-1], mode="nearest")
+
     def predict(self, images: Tensor, masked: Tensor) -> Tensor:
         """The whole map, of images with hidden patches: (B, 3, H, W), (B, N) -> (B, C, S, S)."""
         states = self.image_encoder.encode_replaced(images, masked, self.mask_token)

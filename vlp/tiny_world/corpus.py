@@ -37,6 +37,33 @@ class TinyWorldConfig(StrictConfig):
     captions_per_image: Annotated[int, Within(1, 16)] = 4
     """Texts that describe each scene."""
 
+    def check(self) -> None:
+        """Nothing can be missing of what is generated."""
+
+    def write(self, folder: Path) -> None:
+        """Make all files of the corpus."""
+        write_corpus(self, folder)
+
+    def images(self, folder: Path) -> Path:
+        """Folder of the training images, once the corpus is written."""
+        return folder / "train"
+
+    def captions(self, folder: Path) -> dict[str, list[str]]:
+        """Captions of every training image by its name in `images`, once the corpus is written."""
+        lines = (folder / "train" / "captions.jsonl").read_text().splitlines()
+        return {row["file"]: row["captions"] for row in map(json.loads, lines)}
+
+    def evaluation_sets(self, folder: Path) -> dict[str, dict[str, Path]]:
+        """Sets that models are measured on, by their kind and name, once the corpus is written."""
+        return {
+            "retrieval": {self.name: folder / "retrieval.parquet"},
+            "classification": {self.name: folder / "classification"},
+        }
+
+    def identity(self) -> Any:
+        """What decides every byte."""
+        return self
+
 
 def write_corpus(config: TinyWorldConfig, folder: Path) -> None:
     """Write train/, retrieval.parquet, classification/ and composition.jsonl into a folder."""

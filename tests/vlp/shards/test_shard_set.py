@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
-from vlp.data.image_tables import read_images
+from vlp.data.image_tables import ImageTable
 from vlp.shards.contents import ShardsManifest
 from vlp.shards.outcome import StoredImage
 from vlp.shards.shard_set import ShardSet
@@ -113,13 +113,14 @@ def test_labelled_images_are_read_with_the_column_beside_them(tmp_path: Path) ->
     table = pa.table({"image": [b"a", b"b"], "label": [3, 1], "captions": [["x"], ["y", "z"]]})
     pq.write_table(table, tmp_path / "images.parquet")
     for column, expected in (("label", [3, 1]), ("captions", [["x"], ["y", "z"]])):
-        read = read_images(tmp_path / "images.parquet", column)
-        assert (read.images, read.labels) == ([b"a", b"b"], expected)
+        read = ImageTable(tmp_path / "images.parquet", column)
+        assert (read.images(), read.labels()) == ([b"a", b"b"], expected)
+        assert [read.first_images(count) for count in (1, 5)] == [[b"a"], [b"a", b"b"]]
 
 
 def test_a_missing_file_or_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere\.parquet"):
-        read_images(tmp_path / "nowhere.parquet", "label")
+        ImageTable(tmp_path / "nowhere.parquet", "label").check()
     pq.write_table(pa.table({"image": [b"a"]}), tmp_path / "images.parquet")
-    with pytest.raises(ValueError, match=r"'label'.*it has image"):
-        read_images(tmp_path / "images.parquet", "label")
+    with pytest.raises(ValueError, match=r"columns image and label; it has image$"):
+        ImageTable(tmp_path / "images.parquet", "label").check()
