@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,18 +12,21 @@ import torch
 import yaml
 from torch.amp.grad_scaler import GradScaler
 
+import vlp.checkpoint
 from pipelines.checkpoints.store import aside, find_damage, write_manifest
-from pipelines.config.errors import ConfigError
-from pipelines.config.settings import Layers, build, to_dict
+from pipelines.config.errors import ConfigError, blaming
+from pipelines.config.plugins import import_plugins
+from pipelines.config.settings import to_dict
+from vlp.checkpoint import MODEL, SETTINGS, load_tensors
 from vlp.masking import MaskStrategy
-from vlp.objectives import Objective, Vocabulary
+from vlp.objectives import Objective
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
 from vlp.training.bad_steps import StepHistory
 from vlp.training.ema import EMA
 from vlp.training.step import NO_SCALING
 
-MODEL, TRAINING, CONFIG = "model.pt", "training.pt", "config.yaml"
+TRAINING, CONFIG = "training.pt", "config.yaml"
 
 
 @dataclass
@@ -72,7 +74,7 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint folder whole or not at all.
 
-    `model.pt` and `config.yaml` are the model; `training.pt` is what only going on needs; `manifest.json`
+    `model.pt` and the settings are the model; `training.pt` is what only going on needs; `manifest.json`
     tells whether they are still what was written.
 
     Args:
@@ -83,7 +85,7 @@ def save_checkpoint(
     temporary.mkdir(parents=True)
     torch.save(contents.model, temporary / MODEL)
     torch.save(contents.training, temporary / TRAINING)
-    (temporary / CONFIG).write_text(yaml.safe_dump(to_dict(contents.config), sort_keys=False))
+    write_settings(temporary, contents.config)
     write_manifest(temporary, step=contents.training["step"], metrics=metrics)
     for former in (folder, aside(folder)):
         shutil.rmtree(former, ignore_errors=True)
@@ -93,14 +95,14 @@ def save_checkpoint(
 def restore_training(folder: Path, state: TrainingState) -> None:
     """Go on where a checkpoint was saved."""
     device = next(state.objective.parameters()).device
-    training = _load(folder / TRAINING, device)
-    state.model.load_state_dict(_load(folder / MODEL, device))
+    training = load_tensors(folder / TRAINING, device)
+    state.model.load_state_dict(load_tensors(folder / MODEL, device))
     if state.ema:
         state.objective.load_state_dict(training["weights"])
     state.optimizer.load_state_dict(training["optimizer"])
     state.history.load_state_dict(training["history"])
     state.scaler.load_state_dict(training["scaler"])
-    state.mask, state.step = read_run(folder / CONFIG).mask, training["step"]
+    state.mask, state.step = read_run(folder).mask, training["step"]
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig]:
@@ -115,16 +117,12 @@ def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig
         raise ConfigError(
             f"checkpoint: {folder} is broken: {damage}; choose another checkpoint, or put it back"
         )
-    objective = build_objective(config, document_frequency=None).to(device)
     try:
-        objective.load_state_dict(_load(folder / MODEL, device))
-    except (RuntimeError, EOFError, UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[-1].strip() if str(error).strip() else "it breaks off"
+        return vlp.checkpoint.load_objective(folder, config, device), config
+    except ValueError as error:
         raise ConfigError(
-            f"checkpoint: {folder / MODEL} does not hold the weights of its {CONFIG}: {reason}; "
-            "choose another checkpoint, or put back the files that its settings name"
+            f"checkpoint: {error}; choose another checkpoint, or put back the files that its settings name"
         ) from error
-    return objective.eval(), config
 
 
 def find_checkpoint(folder: Path) -> Path:
@@ -133,11 +131,8 @@ def find_checkpoint(folder: Path) -> Path:
     Raises:
         ConfigError: it is neither, or a file is missing that loading the checkpoint needs.
     """
-    manifest = folder / MANIFEST
-    content = json.loads(manifest.read_text()) if manifest.is_file() else {}
-    checkpoint = folder / content.get("checkpoint", "")
-    if not (checkpoint / MODEL).is_file():
-        raise ConfigError(f"checkpoint: {folder} is neither a checkpoint nor a finished run: no {MODEL}")
+    with blaming("checkpoint: "):
+        checkpoint = vlp.checkpoint.find_checkpoint(folder)
     check_checkpoint(checkpoint)
     return checkpoint
 
@@ -148,45 +143,37 @@ def check_checkpoint(folder: Path) -> RunConfig:
     Raises:
         ConfigError: the folder holds no checkpoint, or the file of its tokenizer or of its codes is missing.
     """
-    for name in (MODEL, CONFIG):
+    for name in (MODEL, SETTINGS):
         if not (folder / name).is_file():
-            raise ConfigError(f"checkpoint: {folder} is no checkpoint: it has no {name}")
-    run = read_run(folder / CONFIG)
+            raise ConfigError(f"checkpoint: {folder} is not a checkpoint: it has no {name}")
+    run = read_run(folder)
     try:
         run.check_files()
     except ValueError as error:
         raise ConfigError(
-            f"checkpoint: {folder} needs a file: {error}; put it back, or name its place in {folder / CONFIG}"
+            f"checkpoint: {folder} needs a file: {error}; put it back, or name its place in "
+            f"{folder / SETTINGS}"
         ) from error
     return run
 
 
-def read_run(file: Path) -> RunConfig:
-    """The settings that a run or a checkpoint was saved with; a calibrated mask has its threshold."""
-    return build(RunConfig, Layers().add(yaml.safe_load(file.read_text()), str(file)))
+def write_settings(folder: Path, config: RunConfig) -> None:
+    """Save the settings of a run: `config.json`, which is read, and `config.yaml`, for commands and eyes."""
+    settings = to_dict(config)
+    (folder / SETTINGS).write_text(json.dumps(settings, indent=1))
+    (folder / CONFIG).write_text(yaml.safe_dump(settings, sort_keys=False))
 
 
-def build_objective(
-    config: RunConfig, *, document_frequency: torch.Tensor | None, num_documents: int = 0
-) -> Objective:
-    """A model with fresh weights, which are a function of the run's seed.
+def read_run(folder: Path) -> RunConfig:
+    """The settings that a run, a checkpoint or a bad step was saved with, after its plug-ins are imported.
 
-    Args:
-        document_frequency: (vocabulary,) int64; None where it is not needed or comes with the weights.
+    A calibrated mask has its threshold.
+
+    Raises:
+        ConfigError: there are no settings, they are wrong, or a plug-in cannot be imported.
     """
-    tokenizer = config.tokenizer.build()
-    if document_frequency is None:
-        document_frequency = torch.zeros(tokenizer.vocab_size, dtype=torch.int64)
-    vocabulary = Vocabulary(
-        size=tokenizer.vocab_size,
-        context_length=config.tokenizer.context_length,
-        special_tokens=tokenizer.special_tokens,
-        document_frequency=document_frequency,
-        num_documents=num_documents,
-    )
-    torch.manual_seed(config.seed)
-    return config.objective.build(config.image_encoder.build(), config.mask, vocabulary=vocabulary)
-
-
-def _load(file: Path, device: torch.device) -> Any:
-    return torch.load(file, map_location=device, weights_only=True)
+    with blaming():
+        settings = vlp.checkpoint.read_settings(folder)
+    import_plugins(settings.get("plugins", []), source=str(folder / SETTINGS))
+    with blaming():
+        return vlp.checkpoint.read_run(folder)

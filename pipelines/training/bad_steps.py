@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
-from pipelines.checkpoints.checkpoint import CONFIG, TrainingState
-from pipelines.config.settings import to_dict
+from pipelines.checkpoints.checkpoint import TrainingState, write_settings
 from pipelines.training.job import TrainJob
 from vlp.core.batch import Batch
 from vlp.core.distributed import all_sum, is_main, rank, world_size
@@ -99,7 +97,7 @@ class BadSteps:
 
     def _save_once(self, folder: Path, state: TrainingState, finding: Finding) -> None:
         config = replace(self.job.config, mask=state.mask)
-        (folder / CONFIG).write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+        write_settings(folder, config)
         weights: dict[str, Any] = {"objective": state.objective.state_dict()}
         if state.ema and state.ema.config.chooses_masks:
             weights["chooses_masks"] = state.ema.objective.state_dict()

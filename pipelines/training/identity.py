@@ -7,6 +7,7 @@ from typing import Any
 from pipelines.config.errors import ConfigError
 from pipelines.config.identity import file_sha256, fingerprint
 from pipelines.config.machine import MachineConfig
+from pipelines.config.plugins import with_digests
 from pipelines.config.settings import leaves, merged, nested, to_dict
 from pipelines.training.init_weights import weights_digest
 from vlp.run import RunConfig
@@ -25,7 +26,7 @@ def run_identity(config: RunConfig) -> str:
 
 def result_settings(config: RunConfig) -> dict[str, Any]:
     """The settings that decide a run's result, with the content of its inputs in place of their paths."""
-    settings = to_dict(config)
+    settings = with_digests(to_dict(config))
     settings["tokenizer"] = config.tokenizer.build().identity
     settings["data"]["shards"] = ShardSet(*config.data.folders).digest
     settings["data"]["mix"] = config.data.shares

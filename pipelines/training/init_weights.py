@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 
-from pipelines.checkpoints.checkpoint import MODEL, build_objective, find_checkpoint
+from pipelines.checkpoints.checkpoint import find_checkpoint
 from pipelines.checkpoints.store import find_damage
 from pipelines.config.errors import ConfigError
 from pipelines.config.identity import file_sha256
+from vlp.checkpoint import MODEL, build_objective
 from vlp.objectives import Objective
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST

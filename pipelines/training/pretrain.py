@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from pipelines.checkpoints.checkpoint import CONFIG, MODEL
+from pipelines.checkpoints.checkpoint import CONFIG, write_settings
 from pipelines.checkpoints.mirror import restore
 from pipelines.checkpoints.store import list_saved, newest_whole, ranked
 from pipelines.compute.cluster import connect_for_training
 from pipelines.config.machine import MachineConfig
-from pipelines.config.settings import absolute_paths, to_dict
+from pipelines.config.settings import absolute_paths
 from pipelines.tracking.journal import Journal
 from pipelines.training.calibration import calibrate_mask, recalibration_steps
 from pipelines.training.checks import check_run
@@ -23,6 +22,7 @@ from pipelines.training.job import CHECKPOINTS, TrainJob
 from pipelines.training.mask_preview import preview_masks
 from pipelines.training.pace import at_known_pace
 from pipelines.training.workers import run_workers
+from vlp.checkpoint import MODEL, SETTINGS
 from vlp.run import RunConfig, validation_metric
 from vlp.shards.manifest import MANIFEST
 from vlp.shards.shard_set import ShardSet
@@ -92,13 +92,13 @@ def _journal_checkpoints(job: TrainJob, last: Path) -> None:
         "none": [],
     }
     for folder in chosen[job.machine.track_checkpoints]:
-        for file in (MODEL, CONFIG):
+        for file in (MODEL, SETTINGS, CONFIG):
             job.journal.artifact(folder / file, folder=f"checkpoints/{folder.name}")
 
 
 def _journal_inputs(config: RunConfig, shards: ShardSet, output: Path, journal: Journal) -> None:
     """What the run is made of: its settings, its data, and a picture of what its mask hides."""
-    (output / CONFIG).write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    write_settings(output, config)
     journal.artifact(output / CONFIG)
     journal.dataset(
         name=config.data.shards.name,

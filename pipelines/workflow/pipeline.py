@@ -6,11 +6,12 @@ from typing import Any
 
 import yaml
 
-from pipelines.checkpoints.checkpoint import CONFIG, read_run
+from pipelines.checkpoints.checkpoint import read_run
 from pipelines.checkpoints.mirror import check_mirror
 from pipelines.compute.cluster import check_gpus_here, connect_for_training
 from pipelines.config.identity import file_digest, fingerprint
 from pipelines.config.machine import MachineConfig
+from pipelines.config.plugins import with_digests
 from pipelines.config.settings import flat_params, to_dict
 from pipelines.corpus.corpus import URL_LIST, corpus_evaluation, make_corpus, serve_corpus
 from pipelines.evaluation.evaluate import EvaluateConfig, evaluate, evaluation_identity
@@ -54,9 +55,7 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
             _evaluate(run, done, evaluation, stages, machine) for run, done in zip(runs, trained, strict=True)
         ]
         rows = [Row.of(*parts) for parts in zip(runs, trained, measured, strict=True)]
-        masks = {
-            run.name: read_run(done.folder / CONFIG).mask for run, done in zip(runs, trained, strict=True)
-        }
+        masks = {run.name: read_run(done.folder).mask for run, done in zip(runs, trained, strict=True)}
         picture = preview_masks(runs[0], ShardSet(shards.folder), masks)
         stages.run("report", partial(write_report, rows, picture), settings=config, identity=[rows, masks])
     return rows
@@ -64,7 +63,7 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
 
 def pipeline_journal(config: PipelineConfig, machine: MachineConfig) -> Journal:
     """The record of one pipeline; the same settings go on in the same record."""
-    label = f"{config.name}-{fingerprint(to_dict(config))[:8]}"
+    label = f"{config.name}-{fingerprint(with_digests(to_dict(config)))[:8]}"
     return Journal((machine.storage / "journals" / config.name / label).absolute())
 
 

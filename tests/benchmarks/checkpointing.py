@@ -17,13 +17,14 @@ import torch
 from harness import REPOSITORY, Result, report, seconds
 from steps.arguments import parse
 
-from pipelines.checkpoints.checkpoint import TrainingState, build_objective
+from pipelines.checkpoints.checkpoint import TrainingState
 from pipelines.checkpoints.writer import CheckpointWriter
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build, read_layers
 from pipelines.tracking.journal import Journal
 from pipelines.training.job import TrainJob
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
+from vlp.checkpoint import build_objective
 from vlp.core.batch import Batch
 from vlp.run import RunConfig
 from vlp.training.cpu import prepare_cpu_training

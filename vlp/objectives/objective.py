@@ -78,6 +78,22 @@ class Objective(nn.Module, ABC):
     def features(self, images: Tensor) -> Tensor:
         """What frozen-feature evaluations read, of whole images: (B, 3, H, W) -> (B, D)."""
 
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Unit-length embeddings of whole images, in the space that captions share: (B, 3, H, W) -> (B, E).
+
+        Raises:
+            TypeError: the objective learns no such space; those that do have `encodes_text` set.
+        """
+        raise TypeError(f"{type(self).__name__} learns no space that images and texts share; use features")
+
+    def encode_text(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Unit-length embeddings of captions, in the space that images share: (B, T), (B,) -> (B, E).
+
+        Raises:
+            TypeError: as `encode_image`.
+        """
+        raise TypeError(f"{type(self).__name__} has no text encoder; it learns features of images alone")
+
     def after_update(self) -> None:
         """Called after each optimizer step; for constraints such as a clamped logit scale."""
 

@@ -11,17 +11,16 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-import yaml
 
-from pipelines.checkpoints.checkpoint import Contents, TrainingState, build_objective, save_checkpoint
+from pipelines.checkpoints.checkpoint import Contents, TrainingState, save_checkpoint, write_settings
 from pipelines.checkpoints.store import find_damage, list_saved, newest_whole
 from pipelines.checkpoints.writer import CheckpointWriter
 from pipelines.config.machine import MachineConfig
-from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
 from pipelines.training.job import TrainJob
 from pipelines.training.pretrain import pretrain
 from tests.servers.disk import full_disk
+from vlp.checkpoint import build_objective
 from vlp.run import RunConfig
 from vlp.training.optim import build_optimizer
 
@@ -29,10 +28,10 @@ MakeRun = Callable[..., RunConfig]
 TRAIN = """
 import sys
 from pathlib import Path
-from pipelines.checkpoint import read_run
-from pipelines.machine_config import MachineConfig
-from pipelines.journal import Journal
-from pipelines.pretrain import pretrain
+from pipelines.checkpoints.checkpoint import read_run
+from pipelines.config.machine import MachineConfig
+from pipelines.tracking.journal import Journal
+from pipelines.training.pretrain import pretrain
 
 journal = Journal(Path(sys.argv[2]) / "journal")
 journal.begin(name="killed", tags={})
@@ -117,8 +116,8 @@ def test_a_run_that_is_killed_while_it_writes_goes_on_from_the_checkpoint_before
     """To the weights of one that was left alone."""
     large = {"name": "contrastive", "text_encoder": {"width": 64, "depth": 1, "num_heads": 2}}
     run, cut = tiny_run(objective=large, training={"steps": 20}), tmp_path / "cut"
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(to_dict(run)))
-    kill_in_mid_save(cut, [sys.executable, "-c", TRAIN, str(tmp_path / "run.yaml"), str(cut)])
+    write_settings(tmp_path, run)
+    kill_in_mid_save(cut, [sys.executable, "-c", TRAIN, str(tmp_path), str(cut)])
     (half,) = (cut / "checkpoints").glob("step_*.tmp")
     whole = newest_whole(cut / "checkpoints", run.name)
     assert whole is not None

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
-from pipelines.checkpoints.checkpoint import MODEL, build_objective
+from pipelines.checkpoints.checkpoint import write_settings
 from pipelines.config.machine import MachineConfig
-from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
 from pipelines.training.pretrain import pretrain
 from tests.paths import REPOSITORY
+from vlp.checkpoint import MODEL, build_objective
 from vlp.run import RunConfig
 
 STEPS, CHECKPOINT_EVERY = 300, 10
@@ -32,10 +31,10 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
-from pipelines.checkpoint import read_run
-from pipelines.machine_config import MachineConfig
-from pipelines.journal import Journal
-from pipelines.pretrain import pretrain
+from pipelines.checkpoints.checkpoint import read_run
+from pipelines.config.machine import MachineConfig
+from pipelines.tracking.journal import Journal
+from pipelines.training.pretrain import pretrain
 
 folder, num_workers = Path(sys.argv[1]), json.loads(sys.argv[2])
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
@@ -48,7 +47,7 @@ machine = MachineConfig(
 journal = Journal(folder / "journal")
 journal.begin(name="run", tags={})
 settings = {"machine": machine, "journal": journal}
-arguments = (read_run(folder / "run.yaml"), folder / "run")
+arguments = (read_run(folder), folder / "run")
 training = threading.Thread(target=pretrain, args=arguments, kwargs=settings, daemon=True)
 training.start()
 
@@ -112,7 +111,7 @@ def run(tiny_run: Callable[..., RunConfig]) -> RunConfig:
 def train_through(events: str, num_workers: str, run: RunConfig, folder: Path) -> list[float]:
     """Train in a cluster of two nodes with room for one worker each; the number of workers of each step."""
     folder.mkdir()
-    (folder / "run.yaml").write_text(yaml.safe_dump(to_dict(run)))
+    write_settings(folder, run)
     script = CLUSTER.replace("CHECKPOINT_EVERY", str(CHECKPOINT_EVERY)).replace("EVENTS", KILL + events)
     done = subprocess.run(
         [sys.executable, "-c", script, str(folder), num_workers],

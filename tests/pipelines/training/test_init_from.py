@@ -12,7 +12,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipelines.checkpoints.checkpoint import MODEL, find_checkpoint, load_model
+from pipelines.checkpoints.checkpoint import find_checkpoint, load_model
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
@@ -20,6 +20,7 @@ from pipelines.training.checks import check_run
 from pipelines.training.identity import run_identity
 from pipelines.training.init_weights import fresh_objective
 from pipelines.training.pretrain import pretrain
+from vlp.checkpoint import MODEL
 from vlp.objectives.contrastive import Contrastive
 from vlp.run import RunConfig
 

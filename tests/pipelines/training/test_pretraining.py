@@ -12,10 +12,8 @@ from PIL import Image
 
 from pipelines.checkpoints.checkpoint import (
     CONFIG,
-    MODEL,
     Contents,
     TrainingState,
-    build_objective,
     find_checkpoint,
     load_model,
     save_checkpoint,
@@ -30,6 +28,7 @@ from pipelines.training.checks import check_run
 from pipelines.training.identity import run_identity
 from pipelines.training.pretrain import pretrain
 from tests.servers.disk import full_disk
+from vlp.checkpoint import MODEL, SETTINGS, build_objective
 from vlp.data.image_tables import read_images
 from vlp.data.loader import load_images
 from vlp.evaluation.config import EvaluationConfig
@@ -321,7 +320,7 @@ def change_the_vocabulary(folder: Path) -> None:
 
 
 def lose_the_settings(folder: Path) -> None:
-    (find_folder(folder) / CONFIG).unlink()
+    (find_folder(folder) / SETTINGS).unlink()
 
 
 def cut_the_weights(folder: Path) -> None:
@@ -340,8 +339,8 @@ def find_folder(run: Path) -> Path:
             lose_the_vocabulary,
             r"needs a file: tokenizer: no such file: .*vocab\.txt; put it back, or",
         ),
-        (change_the_vocabulary, r"model\.pt does not hold the weights of its config\.yaml: size mismatch"),
-        (lose_the_settings, r"is no checkpoint: it has no config\.yaml"),
+        (change_the_vocabulary, r"model\.pt does not hold the weights of its config\.json: size mismatch"),
+        (lose_the_settings, r"is not a checkpoint: it has no config\.json"),
         (cut_the_weights, r"step_0000001 is broken: its model\.pt has 1,000 of .* bytes"),
     ],
 )

@@ -6,39 +6,17 @@ import torch.nn.functional as F
 from scipy.stats import chi2
 from torch import Generator, Tensor
 
+from vlp.contracts.settings import MASKS
 from vlp.encoders.patches import patchify, unpatchify
 from vlp.encoders.vit import ViTConfig
 from vlp.masking import STRATEGIES, MaskInputs, MaskStrategy, Slots, visible_slots
-from vlp.masking.schedule import Schedule
 from vlp.masking.strategy import uniform_noise
 
 B, N, P = 16, 64, 48
-RISING = Schedule(start=0.3, end=0.8)
-SETTINGS = {
-    "attention": [{}, {"mask_ratio": RISING}, {"cell_size": 2}],
-    "cluster": [
-        {"threshold": 0.3},
-        {"threshold": "per_image"},
-        {"threshold": "per_image", "min_mask_ratio": 0.7},
-        {"threshold": ((0.0, 0.2), (1.0, 0.6)), "feature": "mix"},
-        {"threshold": 0.5, "feature": "embedding"},
-        {"threshold": 0.5, "pixel_norm": False},
-    ],
-    "importance": [
-        {"score": "edges", "hide": "important"},
-        {"score": "centre", "temperature": 0.5},
-        {"score": "attention", "score_share": 0.5},
-        {"mask_ratio": RISING},
-    ],
-    **{name: [{}, {"mask_ratio": RISING}] for name in ("block", "grid", "kmeans", "random", "square")},
-}
-"""Settings that are checked beside the defaults of every registered strategy."""
 
 
 def cases() -> list[MaskStrategy]:
-    return [
-        STRATEGIES[name](**settings) for name in sorted(STRATEGIES) for settings in SETTINGS.get(name, [{}])
-    ]
+    return [STRATEGIES[name](**settings) for name in sorted(STRATEGIES) for settings in MASKS.get(name, [{}])]
 
 
 @pytest.fixture(params=cases(), ids=lambda mask: f"{mask.name}")
