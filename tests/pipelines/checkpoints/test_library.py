@@ -27,7 +27,7 @@ from vlp.shards.storage.local import LocalFolder
 
 MakeRun = Callable[..., RunConfig]
 SUPERCLASS = {"objective": {"name": "superclass"}}
-CLUSTER = {"mask": {"name": "cluster", "target_mask_ratio": {"start": 0.3, "end": 0.6}}}
+CLUSTER = {"mask": {"name": "cluster", "threshold": [[0.0, 0.2], [1.0, 0.6]]}}
 MAE = {"objective": {"name": "mae", "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}}
 
 
