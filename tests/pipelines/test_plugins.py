@@ -1,4 +1,4 @@
-"""A package of one's own, outside of the repository, in every command: the README's mask, and an objective."""
+"""A package outside of the repository in every command: the README's mask, and an objective."""
 
 import re
 import subprocess
@@ -60,7 +60,7 @@ def home(tmp_path: Path, shards: Path) -> Path:
 def vlp(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command as a user has it: a script, which does not put the current folder on Python's path."""
     script = str(Path(sys.executable).parent / "vlp")
-    return subprocess.run([script, *arguments], cwd=home, capture_output=True, text=True, timeout=280)
+    return subprocess.run([script, *arguments], cwd=home, capture_output=True, text=True, timeout=600)
 
 
 def done(home: Path, *arguments: str) -> str:
@@ -105,6 +105,7 @@ def test_a_mask_and_an_objective_of_a_package_are_trained_listed_and_loaded(home
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_workers_with_loaders_come_to_the_weights_of_one_process(home: Path, tiny_world: Path) -> None:
     done(home, "pretrain", "own.yaml", "machine.num_workers=0", "-o", "alone")
     machine = ["machine.num_workers=2", "machine.loader_workers=1", "machine.validation_workers=1"]
@@ -119,7 +120,7 @@ def test_two_workers_with_loaders_come_to_the_weights_of_one_process(home: Path,
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_sweep_searches_the_masks_of_a_package(home: Path) -> None:
     said = done(home, "sweep", "sweep.yaml", "machine.num_workers=1", "machine.data_workers=0")
     assert said.count("step 4, val/tiny_world/knn/acc1") == 2
@@ -137,6 +138,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_job_has_the_package_of_the_folder_that_it_was_submitted_from(head: Head, home: Path) -> None:
     storage, command = home / "kept", ["pretrain", "own.yaml", "machine.num_workers=2"]
     said = done(home, "submit", "--address", head.dashboard, *command, f"machine.storage={storage}")
@@ -149,6 +151,7 @@ def test_a_job_has_the_package_of_the_folder_that_it_was_submitted_from(head: He
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_workers_of_a_cluster_that_is_joined_find_the_package(head: Head, home: Path) -> None:
     address = f"machine.ray_address={head.address}"
     done(home, "pretrain", "own.yaml", "machine.num_workers=2", address, "-o", "out")
