@@ -24,6 +24,8 @@ ROOMS = {
         {"config"},
     ],
     "vlp": [
+        {"contracts", "model"},
+        {"checkpoint"},
         {"run"},
         {"pictures", "training"},
         {"weights", "evaluation"},

@@ -31,6 +31,9 @@ class RunConfig(StrictConfig):
 
     name: str
     """The method's name in tables, folders and MLflow."""
+    plugins: tuple[str, ...] = ()
+    """Modules of one's own, such as my_package.masks, that are imported before the settings are read: the
+    classes that they register are choices like the others."""
     seed: int = 0
     data: DataConfig = DataConfig()
     tokenizer: Annotated[TokenizerConfig, ByName(TOKENIZERS)] = field(default_factory=ClipBPEConfig)

@@ -1,11 +1,11 @@
 """A training run on disk: everything that going on, or using the model, needs."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from pickle import UnpicklingError
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,9 +13,12 @@ import torch
 import yaml
 from torch.amp.grad_scaler import GradScaler
 
-from pipelines.checkpoints.store import RunManifest, aside, find_damage, write_manifest
-from pipelines.config.errors import ConfigError
-from pipelines.config.settings import Layers, build, to_dict
+import vlp.checkpoint
+from pipelines.checkpoints.store import aside, find_damage, write_manifest
+from pipelines.config.errors import ConfigError, blaming
+from pipelines.config.plugins import import_plugins
+from pipelines.config.settings import to_dict
+from vlp.checkpoint import MODEL, SETTINGS, load_tensors
 from vlp.masking import MaskStrategy
 from vlp.objectives import Objective
 from vlp.run import RunConfig
@@ -25,7 +28,7 @@ from vlp.training.bad_steps import StepHistory
 from vlp.training.ema import EMA
 from vlp.training.step import NO_SCALING
 
-MODEL, TRAINING, CONFIG = "model.pt", "training.pt", "config.yaml"
+TRAINING, CONFIG = "training.pt", "config.yaml"
 
 
 @dataclass
@@ -78,7 +81,7 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint folder whole or not at all.
 
-    `model.pt` and `config.yaml` are the model; `training.pt` is what only going on needs; `manifest.json`
+    `model.pt` and the settings are the model; `training.pt` is what only going on needs; `manifest.json`
     tells whether they are still what was written.
 
     Args:
@@ -87,7 +90,7 @@ def save_checkpoint(
     with writing_folder(folder) as written:
         torch.save(contents.model, written / MODEL)
         torch.save(contents.training, written / TRAINING)
-        (written / CONFIG).write_text(yaml.safe_dump(to_dict(contents.config), sort_keys=False))
+        write_settings(written, contents.config)
         write_manifest(written, step=contents.training["step"], metrics=metrics)
     shutil.rmtree(aside(folder), ignore_errors=True)
 
@@ -95,14 +98,14 @@ def save_checkpoint(
 def restore_training(folder: Path, state: TrainingState) -> None:
     """Go on where a checkpoint was saved."""
     device = next(state.objective.parameters()).device
-    training = _load(folder / TRAINING, device)
-    state.model.load_state_dict(_load(folder / MODEL, device))
+    training = load_tensors(folder / TRAINING, device)
+    state.model.load_state_dict(load_tensors(folder / MODEL, device))
     if state.ema:
         state.objective.load_state_dict(training["weights"])
     state.optimizer.load_state_dict(training["optimizer"])
     state.history.load_state_dict(training["history"])
     state.scaler.load_state_dict(training["scaler"])
-    state.mask, state.step = read_run(folder / CONFIG).mask, training["step"]
+    state.mask, state.step = read_run(folder).mask, training["step"]
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig]:
@@ -117,16 +120,12 @@ def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig
         raise ConfigError(
             f"checkpoint: {folder} is broken: {damage}; choose another checkpoint, or put it back"
         )
-    objective = config.build(config.vocabulary(config.tokenizer.build())).to(device)
     try:
-        objective.load_state_dict(_load(folder / MODEL, device))
-    except (RuntimeError, EOFError, UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[-1].strip() if str(error).strip() else "it breaks off"
+        return vlp.checkpoint.load_objective(folder, config, device), config
+    except ValueError as error:
         raise ConfigError(
-            f"checkpoint: {folder / MODEL} does not hold the weights of its {CONFIG}: {reason}; "
-            "choose another checkpoint, or put back the files that its settings name"
+            f"checkpoint: {error}; choose another checkpoint, or put back the files that its settings name"
         ) from error
-    return objective.eval(), config
 
 
 def find_checkpoint(folder: Path) -> Path:
@@ -135,12 +134,8 @@ def find_checkpoint(folder: Path) -> Path:
     Raises:
         ConfigError: it is neither, or a file is missing that loading the checkpoint needs.
     """
-    try:
-        checkpoint = folder / RunManifest.read(folder).checkpoint
-    except (OSError, ValueError):
-        checkpoint = folder
-    if not (checkpoint / MODEL).is_file():
-        raise ConfigError(f"checkpoint: {folder} is neither a checkpoint nor a finished run: no {MODEL}")
+    with blaming("checkpoint: "):
+        checkpoint = vlp.checkpoint.find_checkpoint(folder)
     check_checkpoint(checkpoint)
     return checkpoint
 
@@ -151,23 +146,37 @@ def check_checkpoint(folder: Path) -> RunConfig:
     Raises:
         ConfigError: the folder holds no checkpoint, or the file of its tokenizer or of its codes is missing.
     """
-    for name in (MODEL, CONFIG):
+    for name in (MODEL, SETTINGS):
         if not (folder / name).is_file():
-            raise ConfigError(f"checkpoint: {folder} is no checkpoint: it has no {name}")
-    run = read_run(folder / CONFIG)
+            raise ConfigError(f"checkpoint: {folder} is not a checkpoint: it has no {name}")
+    run = read_run(folder)
     try:
         run.check_files()
     except ValueError as error:
         raise ConfigError(
-            f"checkpoint: {folder} needs a file: {error}; put it back, or name its place in {folder / CONFIG}"
+            f"checkpoint: {folder} needs a file: {error}; put it back, or name its place in "
+            f"{folder / SETTINGS}"
         ) from error
     return run
 
 
-def read_run(file: Path) -> RunConfig:
-    """The settings that a run or a checkpoint was saved with; a calibrated mask has its threshold."""
-    return build(RunConfig, Layers().add(yaml.safe_load(file.read_text()), str(file)))
+def write_settings(folder: Path, config: RunConfig) -> None:
+    """Save the settings of a run: `config.json`, which is read, and `config.yaml`, for commands and eyes."""
+    settings = to_dict(config)
+    (folder / SETTINGS).write_text(json.dumps(settings, indent=1))
+    (folder / CONFIG).write_text(yaml.safe_dump(settings, sort_keys=False))
 
 
-def _load(file: Path, device: torch.device) -> Any:
-    return torch.load(file, map_location=device, weights_only=True)
+def read_run(folder: Path) -> RunConfig:
+    """The settings that a run, a checkpoint or a bad step was saved with, after its plug-ins are imported.
+
+    A calibrated mask has its threshold.
+
+    Raises:
+        ConfigError: there are no settings, they are wrong, or a plug-in cannot be imported.
+    """
+    with blaming():
+        settings = vlp.checkpoint.read_settings(folder)
+    import_plugins(settings.get("plugins", []), source=str(folder / SETTINGS))
+    with blaming():
+        return vlp.checkpoint.read_run(folder)

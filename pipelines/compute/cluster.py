@@ -3,8 +3,12 @@
 import logging
 import math
 import os
+import site
 import socket
+import sys
+import sysconfig
 from collections.abc import Mapping
+from pathlib import Path
 
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
@@ -25,7 +29,6 @@ REMEDIES = {
     "CPU": "lower machine.num_workers, machine.cpus_per_worker or machine.data_workers",
     "GPU": "lower machine.num_workers, or set machine.use_gpu=false",
 }
-RUNTIME_ENV = {"env_vars": {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}}  # for clusters that others have started
 
 
 def connect(machine: MachineConfig, *, min_cpus: float = 1, min_gpus: int = 0, spare_cpus: int = 0) -> None:
@@ -122,13 +125,17 @@ def _join(address: str) -> None:
     import ray
 
     host, _, port = address.rpartition(":")
-    runtime_env = RUNTIME_ENV
+    own = {
+        "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+        # Of the nodes that see this machine's folders: their workers find what this process does.
+        "PYTHONPATH": os.pathsep.join([*module_folders(), "${PYTHONPATH}"]),
+    }
     try:
         if port.isdigit() and "/" not in host:
             socket.create_connection((host, int(port)), timeout=5).close()  # Ray itself tries for minutes
             # As in `_start`: parts of Ray that run in workers look for a cluster of their own otherwise.
-            runtime_env = {"env_vars": RUNTIME_ENV["env_vars"] | {"RAY_ADDRESS": address}}
-        ray.init(address, runtime_env=runtime_env, logging_level=logging.ERROR)
+            own["RAY_ADDRESS"] = address
+        ray.init(address, runtime_env={"env_vars": own}, logging_level=logging.ERROR)
     except OSError as error:  # Ray's ConnectionError is one too
         raise ConfigError(
             f"machine.ray_address: no Ray cluster answers at {address}; start one with `ray start --head`, "
@@ -140,7 +147,7 @@ def _start(num_cpus: int) -> None:
     """Start Ray on this machine.
 
     Its processes learn its address from the environment: parts of Ray look for the only Ray of the machine
-    otherwise, and fail where there are two.
+    otherwise, and fail where there are two. They find the modules that this process does.
     """
     import ray
     import ray.util
@@ -150,12 +157,30 @@ def _start(num_cpus: int) -> None:
         port = free.getsockname()[1]
     # It waits, in a process of its own, for notices that a node will be taken back; there is but this one.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    own = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}"}
-    os.environ |= own
+    before = dict(os.environ)
+    os.environ |= {
+        "RAY_GCS_SERVER_PORT": str(port),
+        "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}",
+        "PYTHONPATH": os.pathsep.join(module_folders()),
+    }
     try:
         # Ray Train asks the dashboard for the state of its controllers: without it, the placement group of a
         # run is never freed, and the next trial of a sweep waits for ever.
         ray.init("local", num_cpus=num_cpus, include_dashboard=True, logging_level=logging.ERROR)
     finally:
-        for key in own:
-            del os.environ[key]
+        for key in ("RAY_GCS_SERVER_PORT", "RAY_ADDRESS", "PYTHONPATH"):
+            _set_back(key, before)
+
+
+def _set_back(key: str, environment: Mapping[str, str]) -> None:
+    os.environ.pop(key, None)
+    if key in environment:
+        os.environ[key] = environment[key]
+
+
+def module_folders() -> list[str]:
+    """Folders that this process imports modules from, without those of what is installed: each node has its
+    own."""
+    installed = [sysconfig.get_path("stdlib"), *site.getsitepackages(), site.getusersitepackages()]
+    folders = [Path(folder).absolute() for folder in sys.path]
+    return [str(f) for f in folders if f.is_dir() and not any(f.is_relative_to(i) for i in installed)]

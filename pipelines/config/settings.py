@@ -11,6 +11,7 @@ import pydantic
 import yaml
 
 from pipelines.config.errors import ConfigError, explain, nearest
+from pipelines.config.plugins import as_keys, imported
 from vlp.core.messages import one_line
 from vlp.shards.storage.folder import Folder
 
@@ -29,6 +30,7 @@ class Layers:
         """Put settings on top; naming another component starts it from its own defaults."""
         if not isinstance(values, dict):
             raise ConfigError(f"{source}: expected `key: value` lines, got {type(values).__name__}")
+        values = as_keys(values, source)
         given = dict.fromkeys(dict(leaves(values)), source)
         replaced = tuple(f"{key}." for key in given)
         kept = {key: file for key, file in self.origin.items() if not key.startswith(replaced)}
@@ -79,13 +81,15 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def build(schema: type[Schema], layers: Layers, *, prefix: str = "") -> Schema:
-    """Parse settings into the dataclass that they configure.
+    """Parse settings into the dataclass that they configure; the plug-ins that they name are imported before.
 
     Raises:
-        ConfigError: an unknown key, a wrong type or an impossible value; one line that names it.
+        ConfigError: an unknown key, a wrong type, an impossible value, or a plug-in that cannot be imported;
+            one line that names it.
     """
+    values = imported(layers.values, layers.origin)
     try:
-        return pydantic.TypeAdapter(schema).validate_python(layers.values)
+        return pydantic.TypeAdapter(schema).validate_python(values)
     except pydantic.ValidationError as error:
         raise ConfigError(explain(error, schema, layers.values, layers.origin, prefix)) from error
 

@@ -32,6 +32,8 @@ class EvaluateConfig(StrictConfig):
 
     checkpoint: Path
     """Folder of a checkpoint, or of a run, whose last one is taken."""
+    plugins: tuple[str, ...] = ()
+    """Modules of one's own, beside those that the checkpoint names."""
     evaluation: EvaluationConfig
 
 

@@ -34,6 +34,8 @@ class FitCodesConfig(StrictConfig):
 
     shards: AnyFolder
     """Folder that `vlp download` made, or its address in an object store."""
+    plugins: tuple[str, ...] = ()
+    """Modules of one's own, whose targets are choices, too."""
     target: Annotated[CodedTargetConfig, ByName(CODED_TARGETS, default="color_clusters")] = (
         ColorClusterTargetConfig()
     )

@@ -47,6 +47,8 @@ class DocfreqConfig(StrictConfig):
 
     shards: AnyFolder
     """Folder that `vlp download` made, or its address in an object store."""
+    plugins: tuple[str, ...] = ()
+    """Modules of one's own, whose tokenizers are choices, too."""
     tokenizer: Annotated[TokenizerConfig, ByName(TOKENIZERS)] = field(default_factory=ClipBPEConfig)
     """Its table is `document_frequency.parquet`."""
     more_tokenizers: dict[str, Annotated[TokenizerConfig, ByName(TOKENIZERS)]] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from pipelines.compute.cluster import connect
 from pipelines.config.errors import ConfigError, blaming, nearest
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
+from pipelines.config.plugins import with_digests
 from pipelines.config.settings import (
     Layers,
     build,
@@ -44,6 +45,8 @@ class SweepConfig(StrictConfig):
     """A search over the settings of one run."""
 
     name: str
+    plugins: tuple[str, ...] = ()
+    """Modules of one's own, beside those that the pipeline and its run name."""
     pipeline: Path
     """File whose data and evaluation sets are used; what it has made already is not made again."""
     run: str
@@ -87,7 +90,8 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Best:
     plan = Plan(pipeline)
     plan.check()
     _check(config, {run.name: run for run in plan.runs(LATER, LATER)})
-    label = f"{config.name}-{fingerprint(to_dict(config), to_dict(pipeline))[:8]}"
+    identities = [with_digests(to_dict(part)) for part in (config, pipeline)]
+    label = f"{config.name}-{fingerprint(*identities)[:8]}"
     journal = Journal((machine.storage / "journals" / config.name / label).absolute())
     journal.begin(name=config.name, tags=environment_tags() | {"stage": "sweep"})
     journal.params(flat_params(config))
@@ -131,6 +135,7 @@ def _check(config: SweepConfig, runs: dict[str, RunConfig], num_draws: int = 32)
 def _with_evaluation(base: RunConfig, evaluation: dict[str, Any], config: SweepConfig) -> dict[str, Any]:
     """Settings of every trial: measured on the pipeline's evaluation sets while it trains."""
     layers = Layers().add(to_dict(base), str(config.pipeline)).add({"evaluation": evaluation}, "sweep")
+    layers = layers.add({"plugins": config.plugins}, "sweep")
     return layers.set(config.overrides, "overrides").values
 
 

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
-from pipelines.checkpoints.checkpoint import CONFIG, TrainingState
-from pipelines.config.settings import to_dict
+from pipelines.checkpoints.checkpoint import TrainingState, write_settings
 from pipelines.tracking.journal import Journal
 from vlp.core.batch import Batch
 from vlp.core.distributed import all_sum, is_main, rank, world_size
@@ -100,8 +98,7 @@ class BadSteps:
             _draw(part["batch"]["images"], masked, sources).save(folder / PICTURE)
 
     def _save_once(self, folder: Path, state: TrainingState, finding: Finding) -> None:
-        config = replace(self.config, mask=state.mask)
-        (folder / CONFIG).write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+        write_settings(folder, replace(self.config, mask=state.mask))
         weights: dict[str, Any] = {"objective": state.objective.state_dict()}
         if state.ema and state.ema.config.chooses_masks:
             weights["chooses_masks"] = state.ema.objective.state_dict()
@@ -109,7 +106,7 @@ class BadSteps:
         facts = {
             "problem": finding.problem,
             "grad_norm": finding.grad_norm.item(),
-            "seed": config.seed,
+            "seed": self.config.seed,
             "step": state.step,
             "num_workers": world_size(),
             "num_parts": state.objective.num_parts,

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelines.checkpoints.checkpoint import MODEL, find_checkpoint
 from pipelines.checkpoints.store import find_damage, read_saved
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import ConfigError, blaming
 from pipelines.config.identity import file_sha256
+from vlp.checkpoint import MODEL, find_checkpoint
 from vlp.objectives import Objective
 from vlp.shards.manifest import MANIFEST
 from vlp.shards.storage.local import LocalFolder
@@ -48,10 +48,8 @@ def find_weights(source: InitFrom) -> InitialWeights:
         if not source.path.is_file():
             raise ConfigError(f"init_from.path: no such file: {source.path}")
         return InitialWeights(source, source.path, file_sha256(source.path))
-    try:
+    with blaming("init_from.path: "):
         folder = find_checkpoint(source.path)
-    except ConfigError as error:
-        raise ConfigError(f"init_from.path: {error}") from error
     if not (folder / MANIFEST).is_file():  # it came without
         return InitialWeights(source, folder / MODEL, file_sha256(folder / MODEL))
     if damage := find_damage(folder, only={MODEL}):

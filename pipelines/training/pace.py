@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from pipelines.checkpoints.checkpoint import CONFIG, read_run
+from pipelines.checkpoints.checkpoint import read_run
 from pipelines.config.errors import ConfigError
 from pipelines.tracking.journal import Journal
 from pipelines.training.job import TrainJob
@@ -32,7 +32,7 @@ def at_known_pace(job: TrainJob, newest: Path | None) -> ResolvedRun:
     if budget is None or not budget.needs_pace:
         return job.run
     if newest is not None:
-        return job.run.with_config(replace(run, training=read_run(newest / CONFIG).training))
+        return job.run.with_config(replace(run, training=read_run(newest).training))
     budget = replace(budget, seconds_per_step=_measure(job))
     try:
         run = replace(run, training=replace(run.training, budget=budget))

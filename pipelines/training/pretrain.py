@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from pipelines.checkpoints.checkpoint import CONFIG, MODEL
+from pipelines.checkpoints.checkpoint import CONFIG, write_settings
 from pipelines.checkpoints.mirror import restore
 from pipelines.checkpoints.store import RunManifest, list_saved, newest_whole, ranked
 from pipelines.compute.cluster import connect_for_training
 from pipelines.config.machine import MachineConfig
-from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
 from pipelines.training.calibration import calibrated
 from pipelines.training.claim import claim
@@ -23,6 +21,7 @@ from pipelines.training.mask_preview import preview_masks
 from pipelines.training.pace import at_known_pace
 from pipelines.training.resolved import ResolvedRun
 from pipelines.training.workers import run_workers
+from vlp.checkpoint import MODEL, SETTINGS
 from vlp.run import validation_metric
 
 
@@ -94,14 +93,14 @@ def _journal_checkpoints(job: TrainJob, last: Path) -> None:
         "none": [],
     }
     for folder in chosen[job.machine.checkpoints.track]:
-        for file in (MODEL, CONFIG):
+        for file in (MODEL, SETTINGS, CONFIG):
             job.journal.artifact(folder / file, folder=f"checkpoints/{folder.name}")
 
 
 def _journal_inputs(job: TrainJob) -> None:
     """What the run is made of: its settings, its data, and a picture of what its mask hides."""
     config, shards, journal = job.config, job.run.shards, job.journal
-    (job.output / CONFIG).write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    write_settings(job.output, config)
     journal.artifact(job.output / CONFIG)
     journal.dataset(
         name=config.data.shards.name,

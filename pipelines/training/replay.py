@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.checkpoints.checkpoint import CONFIG, read_run
+from pipelines.checkpoints.checkpoint import read_run
 from pipelines.config.errors import ConfigError, blaming
 from pipelines.training.bad_steps import STEP, WEIGHTS
+from vlp.checkpoint import SETTINGS
 from vlp.core.batch import Batch
 from vlp.core.normalization import normalize
 from vlp.masking import Slots
@@ -92,12 +93,12 @@ def read_bad_step(folder: Path) -> BadStep:
     Raises:
         ConfigError: the folder holds no saved step, or the file of its tokenizer or of its codes is missing.
     """
-    for name in (STEP, WEIGHTS, CONFIG):
+    for name in (STEP, WEIGHTS, SETTINGS):
         if not (folder / name).is_file():
             raise ConfigError(
                 f"{folder} is no saved step: it has no {name}; choose a folder of a run's bad_steps/"
             )
-    facts, run = json.loads((folder / STEP).read_text()), read_run(folder / CONFIG)
+    facts, run = json.loads((folder / STEP).read_text()), read_run(folder)
     with blaming():
         run.check_files()
     device = torch.device(facts["device"] if torch.cuda.is_available() else "cpu")

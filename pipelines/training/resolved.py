@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.config.errors import blaming
 from pipelines.config.identity import file_sha256, fingerprint
 from pipelines.config.machine import MachineConfig
+from pipelines.config.plugins import with_digests
 from pipelines.config.settings import absolute_paths, merged, nested, to_dict
 from pipelines.evaluation.evaluate import check_evaluation
 from pipelines.shards.remote import check_cache
@@ -130,7 +131,7 @@ def _result_settings(
     config: RunConfig, shards: ShardSet, tokenizer: Tokenizer, weights: InitialWeights | None
 ) -> dict[str, Any]:
     """The settings that decide a run's result, with the content of its inputs in place of their paths."""
-    settings = to_dict(config)
+    settings = with_digests(to_dict(config))
     settings["tokenizer"] = tokenizer.identity
     settings["data"]["shards"] = shards.digest
     settings["data"]["mix"] = config.data.shares

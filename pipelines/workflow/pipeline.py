@@ -6,12 +6,13 @@ from typing import Any
 
 import yaml
 
-from pipelines.checkpoints.checkpoint import CONFIG, read_run
+from pipelines.checkpoints.checkpoint import read_run
 from pipelines.checkpoints.mirror import check_mirror
 from pipelines.checkpoints.store import RunManifest
 from pipelines.compute.cluster import check_gpus_here, connect_for_training
 from pipelines.config.identity import file_digest, fingerprint
 from pipelines.config.machine import MachineConfig
+from pipelines.config.plugins import with_digests
 from pipelines.config.settings import flat_params, to_dict
 from pipelines.corpus.corpus import URL_LIST, CorpusManifest, corpus_evaluation, make_corpus, serve_corpus
 from pipelines.evaluation.evaluate import EvaluateConfig, EvaluationManifest, evaluate, evaluation_identity
@@ -53,7 +54,7 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
         measured = [
             _evaluate(run, done, evaluation, stages, machine) for run, done in zip(runs, trained, strict=True)
         ]
-        finished = [read_run(done.folder / CONFIG) for done in trained]
+        finished = [read_run(done.folder) for done in trained]
         rows = [Row.of(*parts) for parts in zip(finished, trained, measured, strict=True)]
         masks = {run.name: run.mask for run in finished}
         report = partial(write_report, rows, preview_masks(runs[0], masks))
@@ -63,7 +64,7 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
 
 def pipeline_journal(config: PipelineConfig, machine: MachineConfig) -> Journal:
     """The record of one pipeline; the same settings go on in the same record."""
-    label = f"{config.name}-{fingerprint(to_dict(config))[:8]}"
+    label = f"{config.name}-{fingerprint(with_digests(to_dict(config)))[:8]}"
     return Journal((machine.storage / "journals" / config.name / label).absolute())
 
 

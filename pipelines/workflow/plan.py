@@ -25,6 +25,8 @@ class PipelineConfig(StrictConfig):
     """A pipeline: where its images come from, and which methods are compared on them."""
 
     name: str
+    plugins: tuple[str, ...] = ()
+    """Modules of one's own for all stages; a run may name more."""
     corpus: CorpusConfig | None = None
     """Images to try the pipeline on; without it, `download.url_list` names the real ones."""
     serve: ServeConfig = ServeConfig()
@@ -103,7 +105,8 @@ class Plan:
             raise ConfigError(f"runs: an entry needs its base, a file of conf/run/; got {entry}")
         base = Path(entry["base"])
         own = {key: value for key, value in entry.items() if key != "base"}
-        layers = Layers().add(read_yaml(base), str(base))
+        layers = Layers().add({"plugins": self.config.plugins}, self.config.name)
+        layers = layers.add(read_yaml(base), str(base))
         layers = layers.add(self.config.common, f"{self.config.name}: common, on {base}")
         layers = layers.add(own, f"{self.config.name}: runs, on {base}")
         run = build(RunConfig, layers.add({"data": {"shards": str(shards)}}, "pipeline"))

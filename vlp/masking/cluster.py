@@ -116,7 +116,11 @@ class ClusterMask(MaskStrategy):
     def threshold_at(self, progress: float) -> float:
         """The similarity above which a patch joins a cluster."""
         if isinstance(self.threshold, str):
-            raise ValueError(f"threshold is still {self.threshold}: calibrate the mask before using it")
+            raise ValueError(
+                f"threshold is still {self.threshold}: calibrate the mask before using it: "
+                "mask = vlp.masking.calibrate(mask, [inputs]).mask, where inputs = MaskInputs.of(patches) of "
+                "some 2,000 images"
+            )
         return interpolate(self.threshold, progress) if isinstance(self.threshold, tuple) else self.threshold
 
     def draw_anchors(self, noise: Tensor) -> Tensor:

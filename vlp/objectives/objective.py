@@ -97,17 +97,18 @@ class Objective(nn.Module, ABC):
     def project(self, features: Tensor) -> Tensor:
         """Unit-length embeddings of images whose features are known: (B, D) -> (B, E).
 
-        This, `encode_image` and `encode_text` are for objectives whose settings say `encodes_text`.
+        Raises:
+            TypeError: the objective learns no space that texts share; those that do say `encodes_text`.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not compare images with texts")
+        raise TypeError(f"{type(self).__name__} learns no space that images and texts share; use features")
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Unit-length embeddings of whole images: (B, 3, H, W) -> (B, E)."""
+        """Unit-length embeddings of whole images, or a TypeError as `project`: (B, 3, H, W) -> (B, E)."""
         return self.project(self.features(images))
 
     def encode_text(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Unit-length embeddings of captions: (B, T), (B,) -> (B, E)."""
-        raise NotImplementedError(f"{type(self).__name__} does not encode texts")
+        """Unit-length embeddings of captions, or a TypeError as `project`: (B, T), (B,) -> (B, E)."""
+        raise TypeError(f"{type(self).__name__} has no text encoder; it learns features of images alone")
 
     def rebuild(self, images: Tensor, slots: Slots) -> Tensor | None:
         """Whole images as they are predicted from their visible patches, normalized: (B, 3, H, W) twice.

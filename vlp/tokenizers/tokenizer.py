@@ -53,19 +53,21 @@ class Tokenizer(ABC):
         """Readable form of an id in 0..vocab_size - 1."""
 
     @final
-    def token_rows(self, captions: Sequence[str]) -> TokenRows:
-        """Ids of each caption's own tokens: no special tokens added, never truncated."""
+    def token_rows(self, captions: str | Sequence[str]) -> TokenRows:
+        """Ids of the own tokens of each caption, or of one: no special tokens added, never truncated."""
+        if isinstance(captions, str):  # a sequence of its letters, too
+            captions = [captions]
         if self.config.stop_words == "drop":
             captions = [drop_stop_words(caption) for caption in captions]
         return self._rows(captions)
 
     @final
-    def token_ids(self, captions: Sequence[str]) -> list[list[int]]:
+    def token_ids(self, captions: str | Sequence[str]) -> list[list[int]]:
         """The same as one list per caption."""
         return self.token_rows(captions).tolist()
 
     @final
-    def training_rows(self, captions: Sequence[str]) -> TokenRows:
+    def training_rows(self, captions: str | Sequence[str]) -> TokenRows:
         """Ids of each caption's own tokens, as many as the context has room for: all that training sees."""
         return self.token_rows(captions).cut(self.context_length - 2)
 
@@ -80,7 +82,7 @@ class Tokenizer(ABC):
         return self._name(token_id)
 
     @final
-    def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def encode(self, captions: str | Sequence[str]) -> tuple[Tensor, Tensor]:
         """Frame captions by start- and end-of-text, as a text tower reads them.
 
         Returns:

@@ -15,7 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 from pipelines.checkpoints import mirroring
-from pipelines.checkpoints.checkpoint import CONFIG, MODEL, TRAINING
+from pipelines.checkpoints.checkpoint import CONFIG, TRAINING
 from pipelines.checkpoints.store import find_damage, list_saved
 from pipelines.commands.main import main
 from pipelines.config.errors import ConfigError
@@ -25,6 +25,7 @@ from pipelines.tracking.journal import Journal
 from tests.pipelines.runs import pretrain, run_identity
 from tests.servers.object_store import ObjectStore, serving
 from tests.servers.ports import free_port
+from vlp.checkpoint import MODEL, SETTINGS
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
 from vlp.shards.storage.folder import Folder
@@ -106,7 +107,7 @@ def test_the_mirror_has_the_files_of_the_checkpoints(
     assert there.folders() == {"step_0000004", "step_0000006"}
     for folder in (tmp_path / "run" / "checkpoints").glob("step_*"):
         names = {file.name for file in folder.iterdir()}
-        assert (there / folder.name).names() == names == {MODEL, TRAINING, CONFIG, MANIFEST}
+        assert (there / folder.name).names() == names == {MODEL, TRAINING, SETTINGS, CONFIG, MANIFEST}
         assert all((there / folder.name).read(name) == (folder / name).read_bytes() for name in names)
     assert object_store.unfinished_uploads(mirror) == 0
 
@@ -143,7 +144,7 @@ def test_a_ray_worker_copies_its_checkpoints_too(
     assert steps(mirrored(run, mirror)) == [2, 4, 6]
 
 
-@pytest.mark.parametrize("file", [MODEL, TRAINING, CONFIG, MANIFEST])
+@pytest.mark.parametrize("file", [MODEL, TRAINING, SETTINGS, CONFIG, MANIFEST])
 @pytest.mark.parametrize("damage", ["cut", "lost"])
 def test_broken_checkpoints_of_the_mirror_are_passed_over_and_replaced(
     file: str,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.checkpoints.checkpoint import CONFIG, MODEL, TRAINING, load_model
+from pipelines.checkpoints.checkpoint import CONFIG, TRAINING, load_model
 from pipelines.checkpoints.store import (
     Retention,
     Saved,
@@ -24,6 +24,7 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.tracking.journal import Journal
 from tests.pipelines.runs import pretrain
+from vlp.checkpoint import MODEL, SETTINGS
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
 
@@ -81,7 +82,7 @@ def finished(undisturbed: dict[str, Any], tiny_run: MakeRun, tmp_path: Path) -> 
     return run, Path(shutil.copytree(undisturbed["folder"], tmp_path / "run")), undisturbed["digest"]
 
 
-@pytest.mark.parametrize("file", [MODEL, TRAINING, CONFIG, MANIFEST])
+@pytest.mark.parametrize("file", [MODEL, TRAINING, SETTINGS, CONFIG, MANIFEST])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_checkpoint_before_a_broken_one_leads_to_the_same_weights(
     damage: str,

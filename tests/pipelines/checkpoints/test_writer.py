@@ -11,13 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-import yaml
 
-from pipelines.checkpoints.checkpoint import Contents, TrainingState, save_checkpoint
+from pipelines.checkpoints.checkpoint import Contents, TrainingState, save_checkpoint, write_settings
 from pipelines.checkpoints.store import find_damage, list_saved, newest_whole
 from pipelines.checkpoints.writer import CheckpointWriter
 from pipelines.config.machine import CheckpointSettings, MachineConfig
-from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
 from pipelines.training.job import TrainJob
 from pipelines.training.resolved import resolve
@@ -121,8 +119,8 @@ def test_a_run_that_is_killed_while_it_writes_goes_on_from_the_checkpoint_before
     """To the weights of one that was left alone."""
     large = {"name": "contrastive", "text_encoder": {"width": 64, "depth": 1, "num_heads": 2}}
     run, cut = tiny_run(objective=large, training={"steps": 20}), tmp_path / "cut"
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(to_dict(run)))
-    kill_in_mid_save(cut, [sys.executable, "-c", TRAIN, str(tmp_path / "run.yaml"), str(cut)])
+    write_settings(tmp_path, run)
+    kill_in_mid_save(cut, [sys.executable, "-c", TRAIN, str(tmp_path), str(cut)])
     (half,) = (cut / "checkpoints").glob("step_*.tmp")
     whole = newest_whole(cut / "checkpoints", run.name)
     assert whole is not None

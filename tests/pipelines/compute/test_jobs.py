@@ -1,50 +1,19 @@
 """Jobs on a cluster that was started as a user would: `ray start --head`."""
 
-import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from pathlib import Path
 
 import pytest
 
 from tests.paths import REPOSITORY
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+from tests.servers.ray_head import ray_head
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """Dashboard address of a one-node cluster with processes of its own."""
-    port, dashboard = free_port(), free_port()
-    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=2"]
-    command += [f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
-    command += [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
-    command += ["--disable-usage-stats", "--include-log-monitor=False"]
-    log = (tmp_path_factory.mktemp("ray") / "log.txt").open("w")
-    head = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"RAY_AUTH_MODE": "disabled"})
-    address = f"http://127.0.0.1:{dashboard}"
-    deadline = time.monotonic() + 60
-    while not answers(f"{address}/api/version"):
-        assert head.poll() is None, Path(log.name).read_text()
-        assert time.monotonic() < deadline, Path(log.name).read_text()
-        time.sleep(0.2)
-    yield address
-    head.terminate()
-    head.wait(timeout=30)
-
-
-def answers(url: str) -> bool:
-    try:
-        return urllib.request.urlopen(url, timeout=1).status == 200
-    except OSError:
-        return False
+    with ray_head(tmp_path_factory.mktemp("ray")) as head:
+        yield head.dashboard
 
 
 def submit(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -119,7 +119,7 @@ def test_a_run_of_a_budget_is_the_one_of_its_steps(tiny_run: MakeRun, tmp_path: 
         journal.begin(name=run.name, tags={})
         machine = MachineConfig(num_workers=0)
         digests.append(pretrain(run, tmp_path / name, machine=machine, journal=journal).digest)
-        assert read_run(find_checkpoint(tmp_path / name) / "config.yaml") == run
+        assert read_run(find_checkpoint(tmp_path / name)) == run
     assert digests[0] == digests[1]
 
 
@@ -133,7 +133,7 @@ def test_a_budget_of_seconds_is_of_steps_once_their_pace_was_measured(
     journal.begin(name=run.name, tags={})
     first = pretrain(run, output, machine=machine, journal=journal)
     said = capsys.readouterr().out
-    budget = read_run(find_checkpoint(output) / "config.yaml").training.budget
+    budget = read_run(find_checkpoint(output)).training.budget
     assert budget is not None
     assert budget.seconds_per_step is not None
     assert first.steps == int(0.3 / budget.seconds_per_step)

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
-from pipelines.checkpoints.checkpoint import MODEL
+from pipelines.checkpoints.checkpoint import write_settings
 from pipelines.config.machine import MachineConfig
-from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
 from tests.paths import REPOSITORY
 from tests.pipelines.runs import pretrain, random_objective
+from vlp.checkpoint import MODEL
 from vlp.run import RunConfig
 
 STEPS, CHECKPOINT_EVERY = 300, 10
@@ -49,7 +48,7 @@ machine = MachineConfig(
 journal = Journal(folder / "journal")
 journal.begin(name="run", tags={})
 settings = {"machine": machine, "journal": journal}
-arguments = (read_run(folder / "run.yaml"), folder / "run")
+arguments = (read_run(folder), folder / "run")
 training = threading.Thread(target=pretrain, args=arguments, kwargs=settings, daemon=True)
 training.start()
 
@@ -113,7 +112,7 @@ def run(tiny_run: Callable[..., RunConfig]) -> RunConfig:
 def train_through(events: str, num_workers: str, run: RunConfig, folder: Path) -> list[float]:
     """Train in a cluster of two nodes with room for one worker each; the number of workers of each step."""
     folder.mkdir()
-    (folder / "run.yaml").write_text(yaml.safe_dump(to_dict(run)))
+    write_settings(folder, run)
     script = CLUSTER.replace("CHECKPOINT_EVERY", str(CHECKPOINT_EVERY)).replace("EVENTS", KILL + events)
     done = subprocess.run(
         [sys.executable, "-c", script, str(folder), num_workers],

@@ -12,12 +12,13 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipelines.checkpoints.checkpoint import MODEL, find_checkpoint, load_model
+from pipelines.checkpoints.checkpoint import find_checkpoint, load_model
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
 from pipelines.training.resolved import resolve
 from tests.pipelines.runs import fresh_objective, pretrain, run_identity
+from vlp.checkpoint import MODEL
 from vlp.objectives.contrastive import Contrastive
 from vlp.run import RunConfig
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.checkpoints.checkpoint import CONFIG, read_run
+from pipelines.checkpoints.checkpoint import read_run
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
 from tests.pipelines.runs import pretrain
@@ -41,7 +41,7 @@ def test_a_run_trains_with_the_mask_and_shows_it(
     assert manifest.digest
     assert (tmp_path / "masks.png").is_file()
     (folder, *_) = sorted((tmp_path / "checkpoints").glob("step_*"))
-    saved = read_run(folder / CONFIG).mask
+    saved = read_run(folder).mask
     assert saved.name == run.mask.name
     if mask in ("mix", "progressive target"):
         table = json.loads((tmp_path / "calibration.json").read_text())["threshold"]

@@ -48,7 +48,7 @@ def test_tuning_sees_whole_images_at_a_rate_of_its_own(tiny_run: MakeRun, tmp_pa
     assert [steps[i]["train/mask_ratio"] for i in range(1, 6)] == [0.5, 0.5, 0.5, 0, 0]
     rates = [steps[i]["train/lr"] for i in range(1, 6)]
     assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 1e-5, 1e-5])
-    assert read_run(find_checkpoint(tmp_path / "run") / "config.yaml") == run
+    assert read_run(find_checkpoint(tmp_path / "run")) == run
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,7 @@ def test_the_threshold_is_searched_again_as_the_embeddings_move(tiny_run: MakeRu
         assert steps[step]["calibration/mask_ratio"] == pytest.approx(0.5, abs=0.01)
     assert steps[4]["train/alpha"] == pytest.approx(3 / 9)
     assert steps[4]["train/threshold"] == pytest.approx(steps[3]["calibration/threshold"])
-    tables = [
-        read_run(tmp_path / "run" / "checkpoints" / f"step_{step:07d}" / "config.yaml").mask
-        for step in (8, 9)
-    ]
+    tables = [read_run(tmp_path / "run" / "checkpoints" / f"step_{step:07d}").mask for step in (8, 9)]
     assert tables[0] == tables[1]
     assert isinstance(tables[0], ClusterMask)
     assert tables[0].threshold_at(6 / 9) == pytest.approx(steps[6]["calibration/threshold"])

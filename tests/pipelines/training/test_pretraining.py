@@ -12,7 +12,6 @@ from PIL import Image
 
 from pipelines.checkpoints.checkpoint import (
     CONFIG,
-    MODEL,
     Contents,
     TrainingState,
     find_checkpoint,
@@ -33,6 +32,7 @@ from pipelines.tracking.journal import Journal
 from pipelines.training.resolved import resolve
 from tests.pipelines.runs import pretrain, random_objective, run_identity
 from tests.servers.disk import full_disk
+from vlp.checkpoint import MODEL, SETTINGS
 from vlp.data.image_tables import ImageTable
 from vlp.data.loader import load_images
 from vlp.evaluation.config import EvaluationConfig
@@ -328,7 +328,7 @@ def change_the_vocabulary(folder: Path) -> None:
 
 
 def lose_the_settings(folder: Path) -> None:
-    (find_folder(folder) / CONFIG).unlink()
+    (find_folder(folder) / SETTINGS).unlink()
 
 
 def cut_the_weights(folder: Path) -> None:
@@ -347,8 +347,8 @@ def find_folder(run: Path) -> Path:
             lose_the_vocabulary,
             r"needs a file: tokenizer: no such file: .*vocab\.txt; put it back, or",
         ),
-        (change_the_vocabulary, r"model\.pt does not hold the weights of its config\.yaml: size mismatch"),
-        (lose_the_settings, r"is no checkpoint: it has no config\.yaml"),
+        (change_the_vocabulary, r"model\.pt does not hold the weights of its config\.json: size mismatch"),
+        (lose_the_settings, r"is not a checkpoint: it has no config\.json"),
         (cut_the_weights, r"step_0000001 is broken: its model\.pt has 1,000 of .* bytes"),
     ],
 )

@@ -144,6 +144,14 @@ def test_one_caption_at_a_time_gives_the_ids_of_the_batch(subject: Subject, text
     assert [subject.tokenizer.token_ids([text])[0] for text in some] == subject.tokenizer.token_ids(some)
 
 
+def test_a_text_by_itself_is_encoded_as_a_list_of_it(subject: Subject) -> None:
+    tokenizer = subject.tokenizer
+    for text in ("a cat", "", "x"):
+        assert tokenizer.token_ids(text) == tokenizer.token_ids([text])
+        alone, listed = tokenizer.encode(text), tokenizer.encode([text])
+        assert all(map(torch.equal, alone, listed))
+
+
 def test_every_id_is_in_range_and_every_row_is_framed(subject: Subject, texts: list[str]) -> None:
     tokenizer = subject.tokenizer
     tokens, lengths = tokenizer.encode(texts)

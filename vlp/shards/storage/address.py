@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
+from vlp.core.plain import Marker
 from vlp.shards.storage.folder import Folder
 from vlp.shards.storage.local import LocalFolder
 
@@ -27,8 +28,13 @@ def open_folder(address: str | Path | Folder) -> Folder:
     return RemoteFolder(text)
 
 
-class ByAddress:
+class ByAddress(Marker):
     """Marks a setting that is given as an address; read by pydantic, as in `StrictConfig`."""
+
+    kind = str
+
+    def read(self, value: Any) -> Folder:
+        return open_folder(value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> dict[str, Any]:
         return {"type": "function-plain", "function": {"type": "no-info", "function": open_folder}}

@@ -1,0 +1,32 @@
+"""Settings that the contracts try, by the names of registered classes; others have their defaults."""
+
+from typing import Any
+
+from vlp.encoders.text import TextConfig
+from vlp.masking.schedule import Schedule
+
+RISING = Schedule(start=0.3, end=0.8)
+MASKS: dict[str, list[dict[str, Any]]] = {
+    "attention": [{}, {"mask_ratio": RISING}, {"cell_size": 2}],
+    "cluster": [
+        {"threshold": 0.3},
+        {"threshold": "per_image"},
+        {"threshold": "per_image", "min_mask_ratio": 0.7},
+        {"threshold": ((0.0, 0.2), (1.0, 0.6)), "feature": "mix"},
+        {"threshold": 0.5, "feature": "embedding"},
+        {"threshold": 0.5, "pixel_norm": False},
+    ],
+    "importance": [
+        {"score": "edges", "hide": "important"},
+        {"score": "centre", "temperature": 0.5},
+        {"score": "attention", "score_share": 0.5},
+        {"mask_ratio": RISING},
+    ],
+    **{name: [{}, {"mask_ratio": RISING}] for name in ("block", "grid", "kmeans", "random", "square")},
+}
+"""Each is tried for itself, on 64 patches."""
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "contrastive": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
+    "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
+}
+"""Small ones, so that the tests take seconds."""
