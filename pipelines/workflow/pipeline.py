@@ -12,7 +12,7 @@ from pipelines.compute.cluster import check_gpus_here, connect_for_training
 from pipelines.config.identity import file_digest, fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import flat_params, to_dict
-from pipelines.corpus.corpus import URL_LIST, corpus_evaluation, make_corpus, serve_corpus
+from pipelines.corpus.corpus import URL_LIST, make_corpus, serve_corpus, with_sets
 from pipelines.evaluation.evaluate import EvaluateConfig, evaluate, evaluation_identity
 from pipelines.ingest.download import DownloadConfig, download
 from pipelines.shards.docfreq import docfreq
@@ -87,11 +87,11 @@ def _begin(config: PipelineConfig, folder: Path, journal: Journal) -> None:
 def _download(plan: Plan, stages: Stages, machine: MachineConfig) -> tuple[EvaluationConfig, Done]:
     """Make the corpus if there is one, and serve it while it is downloaded."""
     corpus, serve = plan.config.corpus, plan.config.serve
+    evaluation = plan.config.evaluation or EvaluationConfig()
     if corpus is None:
         config = plan.download(Path())
         urls = file_digest(config.list_files())
         work = partial(download, config, machine=machine)
-        evaluation = EvaluationConfig()
     else:
         made = stages.run(
             "corpus",
@@ -100,14 +100,14 @@ def _download(plan: Plan, stages: Stages, machine: MachineConfig) -> tuple[Evalu
             identity=[corpus, serve],
         )
         config, urls = plan.download(made.folder / URL_LIST), made.digest
-        evaluation = corpus_evaluation(corpus, made.folder)
+        evaluation = with_sets(evaluation, corpus, made.folder)
 
         def work(output: Path, *, journal: Journal) -> dict[str, Any]:
             with serve_corpus(corpus, serve, made.folder):
                 return download(config, output, machine=machine, journal=journal)
 
     shards = stages.run("download", work, settings=config, identity=[urls, _without_url_list(config)])
-    return plan.config.evaluation or evaluation, shards
+    return evaluation, shards
 
 
 def _without_url_list(config: DownloadConfig) -> dict[str, Any]:
