@@ -1,7 +1,7 @@
 """Images to try a pipeline on: generated, or from Parquet files; served over HTTP as if they were the web."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -108,6 +108,6 @@ def serve_corpus(corpus: Corpus, serve: ServeConfig, folder: Path) -> ImageServe
         raise ConfigError(error.strerror) from error
 
 
-def corpus_evaluation(corpus: Corpus, folder: Path) -> EvaluationConfig:
-    """What a corpus is evaluated on, if nothing else is given."""
-    return EvaluationConfig(**corpus.evaluation_sets(folder))
+def with_sets(evaluation: EvaluationConfig, corpus: Corpus, folder: Path) -> EvaluationConfig:
+    """An evaluation on the sets of a corpus, unless it has its own."""
+    return evaluation if evaluation.sets else replace(evaluation, **corpus.evaluation_sets(folder))

@@ -14,7 +14,7 @@ from pipelines.config.identity import file_digest, fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.plugins import with_digests
 from pipelines.config.settings import flat_params, to_dict
-from pipelines.corpus.corpus import URL_LIST, CorpusManifest, corpus_evaluation, make_corpus, serve_corpus
+from pipelines.corpus.corpus import URL_LIST, CorpusManifest, make_corpus, serve_corpus, with_sets
 from pipelines.evaluation.evaluate import EvaluateConfig, EvaluationManifest, evaluate, evaluation_identity
 from pipelines.ingest.download import DownloadConfig, download
 from pipelines.shards.docfreq import DocfreqManifest, docfreq
@@ -91,11 +91,11 @@ def _download(
 ) -> tuple[EvaluationConfig, Done[ShardsManifest]]:
     """Make the corpus if there is one, and serve it while it is downloaded."""
     corpus, serve = plan.config.corpus, plan.config.serve
+    evaluation = plan.config.evaluation or EvaluationConfig()
     if corpus is None:
         config = plan.download(Path())
         urls = file_digest(config.list_files())
         work = partial(download, config, machine=machine)
-        evaluation = EvaluationConfig()
     else:
         made = stages.run(
             "corpus",
@@ -105,7 +105,7 @@ def _download(
             identity=[corpus, serve],
         )
         config, urls = plan.download(made.folder / URL_LIST), made.digest
-        evaluation = corpus_evaluation(corpus, made.folder)
+        evaluation = with_sets(evaluation, corpus, made.folder)
 
         def work(output: Path, *, journal: Journal) -> ShardsManifest:
             with serve_corpus(corpus, serve, made.folder):
@@ -113,7 +113,7 @@ def _download(
 
     identity = [urls, _without_url_list(config)]
     shards = stages.run("download", work, ShardsManifest, settings=config, identity=identity)
-    return plan.config.evaluation or evaluation, shards
+    return evaluation, shards
 
 
 def _without_url_list(config: DownloadConfig) -> dict[str, Any]:

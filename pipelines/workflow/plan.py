@@ -41,7 +41,7 @@ class PipelineConfig(StrictConfig):
     only: tuple[str, ...] = ()
     """Names of the runs to do; () for all."""
     evaluation: EvaluationConfig | None = None
-    """What the runs are evaluated on; None takes the held-out part of the corpus."""
+    """What the runs are evaluated on, and how; without sets, on the held-out part of the corpus."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
