@@ -47,6 +47,7 @@ class RunConfig(StrictConfig):
     evaluation: EvaluationConfig = EvaluationConfig()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_name(self.name)
         with naming("mask."):
             self.mask.check(self.image_encoder.num_patches)

@@ -56,7 +56,8 @@ def run_trial(sampled: dict[str, Any], search: Search) -> None:
     config = search.config(sampled)
     journal.params(flat_params(config))
     # The scheduler decides by the score of a step, so a trial waits for it.
-    machine = replace(search.machine, track_checkpoints="none", validation_workers=0)
+    untracked = replace(search.machine.checkpoints, track="none")
+    machine = replace(search.machine, checkpoints=untracked, validation_workers=0)
     pretrain(
         resolve(config, machine),
         search.folder / "trials" / trial_id,

@@ -21,7 +21,7 @@ def check_machine(machine: MachineConfig) -> None:
         ConfigError: it does not.
     """
     check_gpus_here(machine, machine.num_gpus)
-    check_mirror(machine.checkpoint_mirror)
+    check_mirror(machine.checkpoints.mirror)
 
 
 @contextmanager
@@ -43,17 +43,18 @@ def check_on_machine(config: RunConfig, machine: MachineConfig) -> None:
     if any(batch_size % count for count in counts):
         raise ConfigError(_uneven(batch_size, counts))
     share = batch_size // max(counts)
-    if machine.batch_parts > share:
+    parts = machine.memory.batch_parts
+    if parts > share:
         raise ConfigError(
-            f"machine.batch_parts is {machine.batch_parts} and each of {max(counts)} workers has {share} of "
+            f"machine.memory.batch_parts is {parts} and each of {max(counts)} workers has {share} of "
             f"the {batch_size} pairs of training.batch_size: fewer than parts; "
-            f"set machine.batch_parts to {share} at most"
+            f"set machine.memory.batch_parts to {share} at most"
         )
-    if machine.keep_best_checkpoints and validation_metric(config) is None:
+    if machine.checkpoints.keep_best and validation_metric(config) is None:
         raise ConfigError(
-            f"machine.keep_best_checkpoints is {machine.keep_best_checkpoints} and nothing is measured while "
+            f"machine.checkpoints.keep_best is {machine.checkpoints.keep_best} and nothing is measured while "
             f"{config.name} trains; set evaluation.every_steps and a set of evaluation, or "
-            "machine.keep_best_checkpoints to 0"
+            "machine.checkpoints.keep_best to 0"
         )
 
 

@@ -38,7 +38,7 @@ class TrainJob:
     @property
     def mirror(self) -> Folder | None:
         """Where the checkpoints are copied to: a folder that is named for what decides the run's result."""
-        mirror = self.machine.checkpoint_mirror
+        mirror = self.machine.checkpoints.mirror
         return None if mirror is None else mirror.absolute() / self.run.folder_name
 
     @property
@@ -48,22 +48,22 @@ class TrainJob:
 
     @property
     def _retention(self) -> Retention:
-        machine, metric = self.machine, validation_metric(self.config)
-        if machine.track_checkpoints == "all":
-            return Retention(last=machine.keep_checkpoints, every_steps=1)
-        is_best_tracked = machine.track_checkpoints == "best" and metric is not None
+        settings, metric = self.machine.checkpoints, validation_metric(self.config)
+        if settings.track == "all":
+            return Retention(last=settings.keep, every_steps=1)
+        is_best_tracked = settings.track == "best" and metric is not None
         return Retention(
-            last=machine.keep_checkpoints,
-            best=max(machine.keep_best_checkpoints, int(is_best_tracked)),
+            last=settings.keep,
+            best=max(settings.keep_best, int(is_best_tracked)),
             metric=metric,
-            every_steps=machine.keep_every_steps,
+            every_steps=settings.keep_every_steps,
         )
 
     def is_due(self, done: int) -> bool:
         """Whether a checkpoint follows this many steps."""
         every = self.config.evaluation.every_steps
         return (
-            done % self.machine.checkpoint_every_steps == 0
+            done % self.machine.checkpoints.every_steps == 0
             or (every is not None and done % every == 0)
             or done == self.config.num_steps
         )

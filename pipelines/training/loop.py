@@ -77,8 +77,8 @@ def _build(job: TrainJob, device: torch.device) -> TrainingState:
     ema = EMA(objective, config.training.ema) if config.training.ema else None
     if device.type == "cpu":
         prepare_cpu_training(objective)
-    objective.num_parts = machine.batch_parts
-    if machine.checkpoint_activations:
+    objective.num_parts = machine.memory.batch_parts
+    if machine.memory.checkpoint_activations:
         checkpoint_blocks(objective.blocks)
     if machine.compile:
         compile_blocks(objective.blocks)

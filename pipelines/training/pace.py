@@ -55,8 +55,7 @@ def _measure(job: TrainJob) -> float:
     machine = replace(
         job.machine,
         log_every_steps=1,
-        checkpoint_every_steps=training.steps,
-        keep_every_steps=None,
+        checkpoints=replace(job.machine.checkpoints, every_steps=training.steps, keep_every_steps=None),
         validation_workers=0,
     )
     journal = Journal(folder / "journal")

@@ -93,7 +93,7 @@ def _journal_checkpoints(job: TrainJob, last: Path) -> None:
         "last": [last],
         "none": [],
     }
-    for folder in chosen[job.machine.track_checkpoints]:
+    for folder in chosen[job.machine.checkpoints.track]:
         for file in (MODEL, CONFIG):
             job.journal.artifact(folder / file, folder=f"checkpoints/{folder.name}")
 

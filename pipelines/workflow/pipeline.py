@@ -40,7 +40,7 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
     plan = Plan(config)
     plan.check()
     check_before_data(plan, machine)
-    check_mirror(machine.checkpoint_mirror)
+    check_mirror(machine.checkpoints.mirror)
     check_gpus_here(machine, machine.num_gpus)
     folder = (machine.storage / config.name).absolute()
     _begin(config, folder, journal)

@@ -42,6 +42,7 @@ class PipelineConfig(StrictConfig):
     """What the runs are evaluated on; None takes the held-out part of the corpus."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_name(self.name)
 
 

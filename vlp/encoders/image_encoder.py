@@ -3,11 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor, nn
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import AtLeast, StrictConfig
 from vlp.core.registry import Registry
 from vlp.masking import MaskInputs, Slots
 from vlp.masking.strategy import View
@@ -20,9 +20,9 @@ class ImageEncoderConfig(ABC, StrictConfig):
     """The sizes of an image encoder; `build` makes its module."""
 
     name: str
-    image_size: int = 224
+    image_size: Annotated[int, AtLeast(1)] = 224
     """Side of the square input, in pixels."""
-    patch_size: int = 16
+    patch_size: Annotated[int, AtLeast(1)] = 16
     """Side of a patch, in pixels."""
 
     can_drop_patches: ClassVar[bool] = True
@@ -31,6 +31,7 @@ class ImageEncoderConfig(ABC, StrictConfig):
     """What it shows to masks beside the pixels."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlp.core.config import AtLeast
 from vlp.core.precision import without_autocast
 from vlp.encoders.blocks import Activation, activation_layer
 from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
@@ -23,9 +24,12 @@ class ViTConfig(ImageEncoderConfig):
     """Defaults are CLIP's ViT-B/16; MAE's has `positions: sincos`, `pre_norm: false`, `norm_eps: 1e-6`."""
 
     name: Literal["vit"] = "vit"
-    width: int = 768
-    depth: int = 12
-    num_heads: int = 12
+    width: Annotated[int, AtLeast(1)] = 768
+    """D, numbers per token."""
+    depth: Annotated[int, AtLeast(0)] = 12
+    """Blocks."""
+    num_heads: Annotated[int, AtLeast(1)] = 12
+    """Heads of attention per block; they share the width."""
     positions: Literal["learned", "sincos"] = "learned"
     """What is added to each embedded patch: trained numbers, or fixed sines and cosines of its place."""
     pre_norm: bool = True

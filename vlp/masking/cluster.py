@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Generator, Tensor
 
+from vlp.core.config import Above, AtLeast, Within
 from vlp.masking.calibration import ThresholdTable, calibrate, recalibrate
-from vlp.masking.schedule import Ratio, check_ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, is_constant, lowest_ratio, ratio_at
 from vlp.masking.similarity import compare_to_anchors
 from vlp.masking.strategy import (
     STRATEGIES,
@@ -28,12 +29,12 @@ class ClusterMask(MaskStrategy):
     """Hides random anchor patches together with every patch that looks like one of them."""
 
     name: Literal["cluster"] = "cluster"
-    anchor_ratio: float = 0.03
+    anchor_ratio: Annotated[float, Within(0, 1, "()")] = 0.03
     """Share of patches drawn as anchors, in (0, 1)."""
     feature: Literal["rgb", "embedding", "mix"] = "rgb"
     """What is compared: pixels, embedded patches with their positions, or both, with the share alpha of the
     embeddings growing from 0 to 1 over the training."""
-    alpha_power: float = 1.0
+    alpha_power: Annotated[float, Above(0)] = 1.0
     """alpha = progress ** alpha_power, above 0 (the paper's k); only the mix has it."""
     pixel_norm: bool = True
     """Give every patch zero mean and unit variance before pixels are compared."""
@@ -44,23 +45,16 @@ class ClusterMask(MaskStrategy):
     `per_image` meets the target in every image, with a threshold of its own."""
     target_mask_ratio: Ratio = 0.5
     """Mean share of patches that anchors and clusters hide, in (0, 1); a schedule makes it progressive."""
-    min_mask_ratio: float = 0.5
+    min_mask_ratio: Annotated[float, Within(0, 1, "[)")] = 0.5
     """Share of patches hidden at least, in [0, 1); fixes the encoder's sequence length (the paper's beta)."""
-    recalibrations: int = 32
+    recalibrations: Annotated[int, AtLeast(0)] = 32
     """How often in the training, evenly spread, `auto` searches again where embeddings are compared: they
     change with the weights."""
     measure: Literal["raw", "floored"] = "raw"
     """Which mask ratio the search brings to the target: before or after `min_mask_ratio` cuts further."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.anchor_ratio < 1:
-            raise ValueError(f"anchor_ratio must be in (0, 1), got {self.anchor_ratio}")
-        if self.recalibrations < 0:
-            raise ValueError(f"recalibrations must not be negative, got {self.recalibrations}")
-        if not self.alpha_power > 0:
-            raise ValueError(f"alpha_power must be above 0, got {self.alpha_power}")
-        check_ratio("min_mask_ratio", self.min_mask_ratio)
-        check_ratio("target_mask_ratio", self.target_mask_ratio)
+        super().__post_init__()
         self._check_target()
         self._check_threshold()
 

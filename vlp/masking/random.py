@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Generator, Tensor
 
-from vlp.masking.schedule import Ratio, check_ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, is_constant, lowest_ratio, ratio_at
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
@@ -25,9 +25,6 @@ class RandomMask(MaskStrategy):
     name: Literal["random"] = "random"
     mask_ratio: Ratio = 0.5
     """Share of patches hidden, in [0, 1); a schedule makes it progressive."""
-
-    def __post_init__(self) -> None:
-        check_ratio("mask_ratio", self.mask_ratio)
 
     @property
     def ratios(self) -> Mapping[str, Ratio]:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from vlp.masking.schedule import Ratio, check_ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, is_constant, lowest_ratio, ratio_at
 from vlp.masking.strategy import STRATEGIES, MaskInputs, MaskStrategy, grid_side, uniform_noise
 
 
@@ -20,9 +20,6 @@ class SquareMask(MaskStrategy):
     mask_ratio: Ratio = 0.25
     """Share of the image that the square covers, in [0, 1), its side rounded to whole patches;
     a schedule makes it progressive."""
-
-    def __post_init__(self) -> None:
-        check_ratio("mask_ratio", self.mask_ratio)
 
     @property
     def ratios(self) -> Mapping[str, Ratio]:

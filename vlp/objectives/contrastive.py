@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlp.core.config import AtLeast
 from vlp.core.registry import ByName
 from vlp.encoders import ImageEncoder
 from vlp.encoders.blocks import Encoder
@@ -25,7 +26,7 @@ class ContrastiveConfig(ObjectiveConfig):
     """Defaults are CLIP ViT-B."""
 
     name: Literal["contrastive"] = "contrastive"
-    embed_dim: int = 512
+    embed_dim: Annotated[int, AtLeast(1)] = 512
     """Width of the space that images and captions share."""
     loss: Annotated[ContrastiveLoss, ByName(CONTRASTIVE_LOSSES)] = InfoNCE()
     text_encoder: TextConfig = field(default_factory=TextConfig)

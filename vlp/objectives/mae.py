@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from vlp.core.config import AtLeast
 from vlp.encoders import ImageEncoder
 from vlp.encoders.patches import patchify, sincos_positions
 from vlp.losses.reconstruction import masked_mean
@@ -22,9 +23,12 @@ class MAEConfig(ObjectiveConfig):
     """Defaults are the paper's decoder."""
 
     name: Literal["mae"] = "mae"
-    decoder_width: int = 512
-    decoder_depth: int = 8
-    decoder_heads: int = 16
+    decoder_width: Annotated[int, AtLeast(1)] = 512
+    """Numbers per token of the decoder; a multiple of 4 and of `decoder_heads`."""
+    decoder_depth: Annotated[int, AtLeast(0)] = 8
+    """Blocks of the decoder."""
+    decoder_heads: Annotated[int, AtLeast(1)] = 16
+    """Heads of attention per block of the decoder."""
     norm_pix_loss: bool = True
     """Give every target patch zero mean and unit variance."""
     pool: Literal["class_token", "mean"] = "class_token"
@@ -33,6 +37,7 @@ class MAEConfig(ObjectiveConfig):
     rebuilds_patches: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for divisor in (4, self.decoder_heads):
             if self.decoder_width % divisor:
                 raise ValueError(f"decoder_width {self.decoder_width} is not a multiple of {divisor}")

@@ -30,6 +30,7 @@ class SuperClassConfig(ObjectiveConfig):
     """Whether start-of-text, end-of-text and the padding, as id 0, are labels too, as released."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.idf != "none" and not self.loss.takes_idf:
             raise ValueError(f"idf must be none for the loss {self.loss.name}, which weighs all labels alike")
         if self.idf == "offline" and self.special_tokens == "keep":

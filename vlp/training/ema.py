@@ -2,11 +2,12 @@
 
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import StrictConfig, Within
 from vlp.objectives import Objective
 
 
@@ -14,14 +15,10 @@ from vlp.objectives import Objective
 class EMAConfig(StrictConfig):
     """How the weights are averaged; the average is the model that is evaluated and exported."""
 
-    decay: float = 0.9999
+    decay: Annotated[float, Within(0, 1, "[)")] = 0.9999
     """Share of the old average that stays at each step; at first less, (1 + step) / (10 + step)."""
     chooses_masks: bool = False
     """Whether masks see attention and embeddings by the averaged weights, as in A-CLIP (arXiv:2212.08653)."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay must be in [0, 1), got {self.decay}")
 
 
 class EMA:

@@ -4,12 +4,12 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import Above, AtLeast, StrictConfig, Within
 from vlp.core.registry import Registry
 from vlp.encoders.blocks import Encoder
 from vlp.objectives import Objective
@@ -22,28 +22,19 @@ class OptimizerConfig(ABC, StrictConfig):
     """What decays: matrices, but no vector or scalar such as a bias, a norm, a class token, a logit scale."""
 
     name: str
-    lr: float = 5e-4
+    lr: Annotated[float, Above(0)] = 5e-4
     """Peak learning rate, after warmup."""
-    lr_batch_size: int | None = None
+    lr_batch_size: Annotated[int, AtLeast(1)] | None = None
     """Batch size that the run's rates are meant for: at another, the peak and its schedule are scaled in
     proportion (arXiv:1706.02677), as MAE, SimMIM and FLIP do; None takes them as they are."""
-    weight_decay: float = 0.2
+    weight_decay: Annotated[float, AtLeast(0)] = 0.2
+    """Share of the rate by which each decayed weight shrinks at a step."""
     decayed: tuple[str, ...] = ()
     """Last names of vectors that decay nevertheless, such as `mask_token`."""
     undecayed: tuple[str, ...] = ()
     """Last names of matrices that do not, such as `relative_position_bias_table`."""
-    layer_decay: float = 1.0
+    layer_decay: Annotated[float, Within(0, 1, "(]")] = 1.0
     """Each layer of an encoder learns this many times as fast as the one above it; in (0, 1]."""
-
-    def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise ValueError(f"lr must be above 0, got {self.lr}")
-        if self.lr_batch_size is not None and self.lr_batch_size < 1:
-            raise ValueError(f"lr_batch_size must be at least 1, got {self.lr_batch_size}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay must be in (0, 1], got {self.layer_decay}")
 
     @abstractmethod
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer: ...

@@ -16,7 +16,7 @@ import yaml
 from pipelines.checkpoints.checkpoint import Contents, TrainingState, save_checkpoint
 from pipelines.checkpoints.store import find_damage, list_saved, newest_whole
 from pipelines.checkpoints.writer import CheckpointWriter
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
 from pipelines.training.job import TrainJob
@@ -31,13 +31,13 @@ TRAIN = """
 import sys
 from pathlib import Path
 from pipelines.checkpoints.checkpoint import read_run
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.tracking.journal import Journal
 from tests.pipelines.runs import pretrain
 
 journal = Journal(Path(sys.argv[2]) / "journal")
 journal.begin(name="killed", tags={})
-machine = MachineConfig(num_workers=0, checkpoint_every_steps=1)
+machine = MachineConfig(num_workers=0, checkpoints=CheckpointSettings(every_steps=1))
 pretrain(read_run(Path(sys.argv[1])), Path(sys.argv[2]), machine=machine, journal=journal)
 """
 
@@ -51,7 +51,7 @@ def state(tiny_run: MakeRun) -> TrainingState:
 
 @pytest.fixture
 def job(tiny_run: MakeRun, tmp_path: Path) -> TrainJob:
-    machine = MachineConfig(num_workers=0, keep_checkpoints=2)
+    machine = MachineConfig(num_workers=0, checkpoints=CheckpointSettings(keep=2))
     return TrainJob(resolve(tiny_run(), machine), machine, tmp_path / "run", Journal(tmp_path))
 
 

@@ -33,7 +33,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from pipelines.checkpoints.checkpoint import read_run
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import CheckpointSettings, MachineConfig, RecoverySettings
 from pipelines.tracking.journal import Journal
 from tests.pipelines.runs import pretrain
 
@@ -42,8 +42,9 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
 nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
 machine = MachineConfig(
     num_workers=tuple(num_workers) if isinstance(num_workers, list) else num_workers,
-    resize_seconds=1, ray_address=cluster.address, checkpoint_every_steps=CHECKPOINT_EVERY, log_every_steps=1,
-    keep_checkpoints=100, max_failures=1,
+    ray_address=cluster.address, log_every_steps=1,
+    checkpoints=CheckpointSettings(every_steps=CHECKPOINT_EVERY, keep=100),
+    recovery=RecoverySettings(resize_seconds=1, max_failures=1),
 )
 journal = Journal(folder / "journal")
 journal.begin(name="run", tags={})

@@ -20,7 +20,7 @@ from pipelines.checkpoints.checkpoint import (
     save_checkpoint,
 )
 from pipelines.config.errors import ConfigError
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.evaluation.evaluate import EvaluateConfig, check_evaluation, evaluate, measure_checkpoint
 from pipelines.evaluation.measure import measure
@@ -85,7 +85,7 @@ def test_a_ray_worker_sees_the_same_batches_and_masks_as_this_process(
 ) -> None:
     """Equal to the bit: losses of every step, and weights."""
     run = tiny_run(mask={"name": "cluster", "anchor_ratio": 0.2, "threshold": 0.5})
-    machine = MachineConfig(num_workers=1, log_every_steps=1, checkpoint_every_steps=2)
+    machine = MachineConfig(num_workers=1, log_every_steps=1, checkpoints=CheckpointSettings(every_steps=2))
     here, there = train(run, tmp_path / "here"), train(run, tmp_path / "there", machine)
     assert losses(tmp_path / "here") == losses(tmp_path / "there")
     assert here.digest == there.digest
