@@ -10,7 +10,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedRandom
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+
+SYNCED_AT_ONCE = 8  # of many small files each waits for the disk alone
 
 
 def temporary_name(name: str) -> str:
@@ -59,8 +62,8 @@ def writing_folder(folder: Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        for path in (*temporary.rglob("*"), temporary):
-            _sync_path(path)
+        with ThreadPool(SYNCED_AT_ONCE) as pool:
+            pool.map(_sync_path, [temporary, *temporary.rglob("*")])
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     except BaseException:
