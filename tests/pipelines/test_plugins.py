@@ -1,5 +1,6 @@
 """A package outside of the repository in every command: the README's mask, and an objective."""
 
+import os
 import re
 import subprocess
 import sys
@@ -152,7 +153,12 @@ def test_a_job_has_the_package_of_the_folder_that_it_was_submitted_from(head: He
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_workers_of_a_cluster_that_is_joined_find_the_package(head: Head, home: Path) -> None:
+def test_workers_of_a_cluster_that_is_joined_find_the_package_on_our_path(
+    head: Head, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself hands on no more than the current folder."""
+    (elsewhere := home / "elsewhere").mkdir()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(home), os.environ.get("PYTHONPATH", "")]))
     address = f"machine.ray_address={head.address}"
-    done(home, "pretrain", "own.yaml", "machine.num_workers=2", address, "-o", "out")
-    assert read_settings(find_folder(home / "out"))["objective"]["name"] == "mean_colour"
+    done(elsewhere, "pretrain", "../own.yaml", "machine.num_workers=2", address, "-o", "out")
+    assert read_settings(find_folder(elsewhere / "out"))["objective"]["name"] == "mean_colour"

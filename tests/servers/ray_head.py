@@ -52,7 +52,7 @@ def ray_head(folder: Path, *, num_cpus: int = 2) -> Iterator[Head]:
         yield Head(f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}")
     finally:
         head.terminate()
-        head.wait(timeout=30)
+        head.wait(timeout=120)  # it ends its processes one after another
 
 
 def _answers(url: str) -> bool:
