@@ -37,7 +37,7 @@ ui: $(VENV)/ready
 # Bytecode is compiled once: Ray starts many processes, and each would compile every module again. uv passes over
 # files of packages that this Python cannot read; ours have to compile.
 $(VENV)/ready: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "vlp needs Python 3.11 or 3.12; name one with: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "vlp needs Python 3.11, 3.12 or 3.13; name one with: make PYTHON=python3.12 ...")'
 	@echo "[setup] installing the pinned packages into $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(UV)
