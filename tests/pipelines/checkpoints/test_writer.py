@@ -29,10 +29,10 @@ MakeRun = Callable[..., RunConfig]
 TRAIN = """
 import sys
 from pathlib import Path
-from pipelines.checkpoint import read_run
-from pipelines.machine_config import MachineConfig
-from pipelines.journal import Journal
-from pipelines.pretrain import pretrain
+from pipelines.checkpoints.checkpoint import read_run
+from pipelines.config.machine import MachineConfig
+from pipelines.tracking.journal import Journal
+from pipelines.training.pretrain import pretrain
 
 journal = Journal(Path(sys.argv[2]) / "journal")
 journal.begin(name="killed", tags={})

@@ -346,9 +346,9 @@ import sys, threading, time
 from pathlib import Path
 from ray.cluster_utils import Cluster
 import ray
-from pipelines.machine_config import MachineConfig
-from pipelines.download import DownloadConfig, download
-from pipelines.journal import Journal
+from pipelines.config.machine import MachineConfig
+from pipelines.ingest.download import DownloadConfig, download
+from pipelines.tracking.journal import Journal
 
 urls, output, signal = map(Path, sys.argv[1:])
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})

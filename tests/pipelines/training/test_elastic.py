@@ -32,10 +32,10 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
-from pipelines.checkpoint import read_run
-from pipelines.machine_config import MachineConfig
-from pipelines.journal import Journal
-from pipelines.pretrain import pretrain
+from pipelines.checkpoints.checkpoint import read_run
+from pipelines.config.machine import MachineConfig
+from pipelines.tracking.journal import Journal
+from pipelines.training.pretrain import pretrain
 
 folder, num_workers = Path(sys.argv[1]), json.loads(sys.argv[2])
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
