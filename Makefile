@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := uv==0.13.8
-BENCHMARKS := $(filter-out %/harness.py %/image_server.py,$(wildcard tests/benchmarks/*.py))
+BENCHMARKS := $(filter-out %/harness.py %/image_server.py %/test_benchmarks.py,$(wildcard tests/benchmarks/*.py))
 
 .PHONY: demo test test-all lint bench bench-gpu ui lock clean
 

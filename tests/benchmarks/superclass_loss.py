@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 from harness import Result, flickr8k_captions, report, skip
-from steps.arguments import parse, suffix
+from steps.arguments import per_device, step_options, suffix
 from steps.side import Side, Steps, in_turns
 from torch import Generator, Tensor
 
@@ -24,7 +24,7 @@ LOGITS_MIB = BATCH_SIZE * NUM_CLASSES * 4 / 2**20
 
 
 def main() -> None:
-    devices = list(parse(__doc__))
+    devices = list(per_device(step_options(__doc__)))
     if flickr8k_captions() is None:
         skip(NAME, "it needs the captions of Flickr8k")
         return
@@ -63,7 +63,7 @@ def measure(arguments: argparse.Namespace) -> None:
         peer=[above["dense"]],
         peer_name=peer_name,
     )
-    report(NAME + suffix(arguments), [*rates, memory])
+    report(NAME + suffix(arguments), [*rates, memory], arguments.results)
 
 
 def as_in_a_worker(device: str) -> Steps:
