@@ -14,9 +14,10 @@ from vlp.encoders.vit import ViTConfig
 from vlp.evaluation.config import EvaluationConfig
 from vlp.masking import STRATEGIES, MaskStrategy
 from vlp.masking.none import NoMask
-from vlp.objectives import OBJECTIVES, ObjectiveConfig, Vocabulary
-from vlp.tokenizers import TOKENIZERS, TokenizerConfig
+from vlp.objectives import OBJECTIVES, Objective, ObjectiveConfig, Vocabulary
+from vlp.tokenizers import TOKENIZERS, Tokenizer, TokenizerConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
+from vlp.tokenizers.document_frequency import DocumentFrequency
 from vlp.training.flops import step_flops
 from vlp.training.lr_schedule import LR_SCHEDULES, Cosine, LRSchedule
 from vlp.training.optim import OPTIMIZERS, AdamWConfig, OptimizerConfig
@@ -46,6 +47,7 @@ class RunConfig(StrictConfig):
     evaluation: EvaluationConfig = EvaluationConfig()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_name(self.name)
         with naming("mask."):
             self.mask.check(self.image_encoder.num_patches)
@@ -65,6 +67,27 @@ class RunConfig(StrictConfig):
             self.tokenizer.build()
         with naming("objective."):
             self.objective.check_files()
+
+    def vocabulary(self, tokenizer: Tokenizer, table: DocumentFrequency | None = None) -> Vocabulary:
+        """What the objective knows of the captions: all counts are 0 where they come with the weights.
+
+        Args:
+            tokenizer: the run's own, built.
+            table: counts of the training captions, where the objective needs them.
+        """
+        counts = torch.zeros(tokenizer.vocab_size, dtype=torch.int64)
+        return Vocabulary(
+            size=tokenizer.vocab_size,
+            context_length=self.tokenizer.context_length,
+            special_tokens=tokenizer.special_tokens,
+            document_frequency=counts if table is None else torch.from_numpy(table.counts),
+            num_documents=0 if table is None else table.num_documents,
+        )
+
+    def build(self, vocabulary: Vocabulary) -> Objective:
+        """The model with fresh weights, which are a function of the seed."""
+        torch.manual_seed(self.seed)
+        return self.objective.build(self.image_encoder.build(), self.mask, vocabulary=vocabulary)
 
     @cached_property
     def resolved_training(self) -> TrainingConfig:

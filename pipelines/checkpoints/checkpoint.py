@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from pipelines.checkpoints.store import aside, find_damage, write_manifest
 from pipelines.config.errors import ConfigError
 from pipelines.config.settings import Layers, build, to_dict
 from vlp.masking import MaskStrategy
-from vlp.objectives import Objective, Vocabulary
+from vlp.objectives import Objective
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
 from vlp.training.bad_steps import StepHistory
@@ -41,6 +42,11 @@ class TrainingState:
     history: StepHistory = field(default_factory=StepHistory)
     """By which bad steps are told."""
     scaler: GradScaler = NO_SCALING
+
+    @cached_property
+    def changing_buffers(self) -> list[torch.Tensor]:
+        """What a forward pass changes beside the weights, in place."""
+        return self.objective.changing_buffers()
 
     @property
     def model(self) -> Objective:
@@ -115,7 +121,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig
         raise ConfigError(
             f"checkpoint: {folder} is broken: {damage}; choose another checkpoint, or put it back"
         )
-    objective = build_objective(config, document_frequency=None).to(device)
+    objective = config.build(config.vocabulary(config.tokenizer.build())).to(device)
     try:
         objective.load_state_dict(_load(folder / MODEL, device))
     except (RuntimeError, EOFError, UnpicklingError) as error:
@@ -164,28 +170,6 @@ def check_checkpoint(folder: Path) -> RunConfig:
 def read_run(file: Path) -> RunConfig:
     """The settings that a run or a checkpoint was saved with; a calibrated mask has its threshold."""
     return build(RunConfig, Layers().add(yaml.safe_load(file.read_text()), str(file)))
-
-
-def build_objective(
-    config: RunConfig, *, document_frequency: torch.Tensor | None, num_documents: int = 0
-) -> Objective:
-    """A model with fresh weights, which are a function of the run's seed.
-
-    Args:
-        document_frequency: (vocabulary,) int64; None where it is not needed or comes with the weights.
-    """
-    tokenizer = config.tokenizer.build()
-    if document_frequency is None:
-        document_frequency = torch.zeros(tokenizer.vocab_size, dtype=torch.int64)
-    vocabulary = Vocabulary(
-        size=tokenizer.vocab_size,
-        context_length=config.tokenizer.context_length,
-        special_tokens=tokenizer.special_tokens,
-        document_frequency=document_frequency,
-        num_documents=num_documents,
-    )
-    torch.manual_seed(config.seed)
-    return config.objective.build(config.image_encoder.build(), config.mask, vocabulary=vocabulary)
 
 
 def _load(file: Path, device: torch.device) -> Any:

@@ -35,7 +35,7 @@ def check_mirror(mirror: Folder | None) -> None:
     except OSError as error:
         reason = str(error) if isinstance(error, FolderError) else f"{mirror}: {error.strerror}"
         raise ConfigError(
-            f"machine.checkpoint_mirror: cannot write to {reason}; correct it, or leave it out"
+            f"machine.checkpoints.mirror: cannot write to {reason}; correct it, or leave it out"
         ) from error
 
 
@@ -100,8 +100,8 @@ def restore(checkpoints: Path, mirror: Folder, *, label: str) -> None:
     if broken:
         first, why = next(iter(broken.items()))
         raise ConfigError(
-            f"machine.checkpoint_mirror: {mirror} has {len(broken)} checkpoints and all are broken "
-            f"({first}: {why}); delete this folder to start over, or leave machine.checkpoint_mirror out"
+            f"machine.checkpoints.mirror: {mirror} has {len(broken)} checkpoints and all are broken "
+            f"({first}: {why}); delete this folder to start over, or leave machine.checkpoints.mirror out"
         )
 
 

@@ -1,5 +1,6 @@
 """`vlp docfreq`: in how many captions each token occurs."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -22,6 +23,8 @@ def docfreq(settings: tuple[str, ...], output: Path) -> None:
     config = build(DocfreqConfig, layers)
     check_shards(config.shards)
     config.build()
-    manifest = standalone("docfreq", docfreq, config, output, machine=machine)
+    manifest = standalone(
+        "docfreq", partial(docfreq, config, machine=machine), output, settings=config, machine=machine
+    )
     counts = f"{manifest['num_distinct_tokens']:,} tokens in {manifest['num_documents']:,} captions"
     click.echo(f"{counts}: {output / TABLE}")

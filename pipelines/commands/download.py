@@ -1,6 +1,6 @@
 """`vlp download`: a URL list to shards."""
 
-from functools import partial, update_wrapper
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -29,6 +29,6 @@ def download(settings: tuple[str, ...], output: "Folder", retry_failed: bool, on
     config = build(DownloadConfig, layers)
     retry = read_retry(only) if retry_failed or only else None
     plan(config, output)
-    stage = update_wrapper(partial(download, retry=retry), download)
-    manifest = standalone("download", stage, config, output, machine=machine)
+    work = partial(download, config, machine=machine, retry=retry)
+    manifest = standalone("download", work, output, settings=config, machine=machine)
     click.echo(f"{manifest['num_samples']:,} of {manifest['num_urls']:,} URLs succeeded: {output}")

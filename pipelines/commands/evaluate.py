@@ -1,5 +1,6 @@
 """`vlp evaluate`: a checkpoint, measured."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -24,6 +25,8 @@ def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
     check_evaluation(config.evaluation)
     checkpoint = find_checkpoint(config.checkpoint)
     output = output or checkpoint.parent / "evaluation"
-    manifest = standalone("evaluate", evaluate, config, output, machine=machine)
+    manifest = standalone(
+        "evaluate", partial(evaluate, config, machine=machine), output, settings=config, machine=machine
+    )
     for key, value in manifest["metrics"].items():
         click.echo(f"{key:32} {value:.4f}")

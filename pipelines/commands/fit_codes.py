@@ -1,5 +1,6 @@
 """`vlp fit-codes`: codes for SimMIM's class targets."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -20,6 +21,8 @@ def fit_codes(settings: tuple[str, ...], output: Path) -> None:
     from pipelines.tracking.session import standalone
 
     config = build(FitCodesConfig, layers)
-    manifest = standalone("fit-codes", fit, config, output, machine=machine)
+    manifest = standalone(
+        "fit-codes", partial(fit, config, machine=machine), output, settings=config, machine=machine
+    )
     click.echo(f"mean squared distance to the nearest code: {manifest['mean_squared_distance']:.4g}")
     click.echo(f"use it: objective.target.name={config.target.name} objective.target.codes={output}")

@@ -1,5 +1,6 @@
 """`vlp pretrain`: one method, trained."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -17,14 +18,14 @@ def pretrain(settings: tuple[str, ...], output: Path | None) -> None:
     layers, machine = read(settings)
     from pipelines.config.settings import build
     from pipelines.tracking.session import standalone
-    from pipelines.training.checks import check_run
-    from pipelines.training.identity import check_same_run, run_identity
+    from pipelines.training.claim import check_same_run
     from pipelines.training.pretrain import pretrain
+    from pipelines.training.resolved import resolve
     from vlp.run import RunConfig
 
-    config = build(RunConfig, layers)
-    check_run(config, machine)
-    output = output or machine.storage / "pretrain" / f"{config.name}-{run_identity(config)[:8]}"
-    check_same_run(config, output)
-    manifest = standalone(config.name, pretrain, config, output, machine=machine)
+    run = resolve(build(RunConfig, layers), machine)
+    output = output or machine.storage / "pretrain" / run.folder_name
+    check_same_run(run, output)
+    work, name = partial(pretrain, run, machine=machine), run.config.name
+    manifest = standalone("pretrain", work, output, settings=run.config, machine=machine, title=name)
     click.echo(f"checkpoint: {output / manifest['checkpoint']}")

@@ -1,16 +1,15 @@
 """Mistakes and failures, told in one line that names the culprit and the remedy."""
 
-import dataclasses
 import difflib
 import sys
-import typing
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import pydantic
 
-from vlp.core.registry import ByName
+from pipelines.config.schema import configs_of, dotted_keys, similar_key
+from vlp.core.config import annotations_of
 
 
 class ConfigError(Exception):
@@ -75,16 +74,32 @@ def explain(
     )
     path, owner = _locate(first["loc"], schema, values)
     key = ".".join([prefix, *path] if prefix else path)
-    problem = _problem(first, key, path, owner)
+    if first["type"] == "unexpected_keyword_argument":
+        problem = f"{key} is no setting{_instead(path, schema, values, owner, prefix)}"
+    else:
+        problem = _problem(first, key)
     return f"{_source(key, first, origin)}: {problem}"
 
 
-def _problem(first: Any, key: str, path: list[str], owner: Any) -> str:
+def _instead(path: list[str], schema: Any, values: Any, owner: Any, prefix: str) -> str:
+    """Which setting was meant in place of one that there is not: of its class, below it, or anywhere else."""
+    *parents, name = path
+    given = values
+    for part in parents:
+        given = given.get(part) if isinstance(given, Mapping) else None
+    value = given.get(name) if isinstance(given, Mapping) else None
+    tried = [name, *(f"{name}.{key}" for key in (value if isinstance(value, Mapping) else ()))]
+    own, here = list(annotations_of(owner)), list(dotted_keys(owner, given))
+    everywhere = [f"{prefix}.{key}" if prefix else key for key in dotted_keys(schema, values)]
+    for text in tried:
+        if found := similar_key(text, own + here, everywhere):
+            return f"; did you mean {found}?"
+    return nearest(name, own)
+
+
+def _problem(first: Any, key: str) -> str:
     kind, context = first["type"], first.get("ctx", {})
     got = f", got {first['input']!r}"
-    if kind == "unexpected_keyword_argument":
-        fields = [f.name for f in dataclasses.fields(owner)] if owner else []
-        return f"{key} is no setting{nearest(path[-1], fields)}"
     if kind == "missing" and isinstance(first["loc"][-1], int):
         return f"{key} needs more values{got}"
     if kind == "missing":
@@ -107,30 +122,20 @@ def _problem(first: Any, key: str, path: list[str], owner: Any) -> str:
 def _locate(loc: Iterable[Any], schema: Any, values: Any) -> tuple[list[str], Any]:
     """Drop pydantic's union tags from a location; also the dataclass that the last key belongs to."""
     path: list[str] = []
-    owner, parent = _dataclasses(schema), None
+    owner, parent = configs_of(schema), None
     for part in loc:
         tagged = [cls for cls in owner if part in (getattr(cls, "name", None), cls.__name__)]
         if tagged and not (isinstance(values, dict) and part in values):
             owner = tagged
             continue
         parent = owner[0] if owner else None
-        hints = typing.get_type_hints(parent, include_extras=True) if parent else {}
+        hints = annotations_of(parent) if parent else {}
         if path and part not in hints and not (isinstance(values, dict) and part in values):
             continue  # which member of a union of plain types was tried
-        owner = _dataclasses(hints.get(str(part)))
+        owner = configs_of(hints.get(str(part)))
         path.append(str(part))
         values = values.get(part) if isinstance(values, dict) else None
     return path, parent
-
-
-def _dataclasses(hint: Any) -> list[Any]:
-    """Every dataclass that a type annotation allows."""
-    for marker in getattr(hint, "__metadata__", ()):
-        if isinstance(marker, ByName):
-            return list(marker.registry.values())
-    if dataclasses.is_dataclass(hint):
-        return [hint]
-    return [cls for argument in typing.get_args(hint) for cls in _dataclasses(argument)]
 
 
 def _source(key: str, first: Any, origin: Mapping[str, str]) -> str:

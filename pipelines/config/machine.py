@@ -4,13 +4,59 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pipelines.config.settings import Layers, build, read_layers
 from pipelines.config.worker_counts import WorkerCounts
-from vlp.core.config import StrictConfig
+from vlp.core.config import AtLeast, StrictConfig
 from vlp.shards.storage.address import AnyFolder
 from vlp.shards.storage.cache import ShardCache
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings(StrictConfig):
+    """When checkpoints are written, which of them stay, and where they go."""
+
+    every_steps: Annotated[int, AtLeast(1)] = 500
+    """Steps from one checkpoint to the next."""
+    keep: Annotated[int, AtLeast(1)] = 2
+    """Newest checkpoints kept on disk."""
+    keep_best: Annotated[int, AtLeast(0)] = 0
+    """Best checkpoints kept beside them, by the validation metric."""
+    keep_every_steps: Annotated[int, AtLeast(1)] | None = None
+    """Those after multiples of this many steps are kept, too; a multiple of `every_steps`."""
+    mirror: AnyFolder | None = None
+    """Folder, or bucket of an object store, that checkpoints are copied to while training goes on; a run
+    whose own are gone takes them from there. None copies nothing."""
+    track: Literal["all", "best", "last", "none"] = "last"
+    """Which checkpoints go to MLflow; `best` is by the validation metric, or the last without one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kept, saved = self.keep_every_steps, self.every_steps
+        if kept is not None and kept % saved:
+            raise ValueError(f"keep_every_steps must be a multiple of every_steps ({saved}), got {kept}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySettings(StrictConfig):
+    """What a training worker does to need less memory; takes time, changes no result."""
+
+    batch_parts: Annotated[int, AtLeast(1)] = 1
+    """Parts in which a training worker encodes its share of a batch, one after another, to need less memory
+    for a second forward pass; the loss still sees the whole batch."""
+    checkpoint_activations: bool = False
+    """Compute each block's activations again in the backward pass instead of holding them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoverySettings(StrictConfig):
+    """How a run goes on while workers die, and nodes come and go."""
+
+    max_failures: int = 3
+    """Deaths of workers that a run survives."""
+    resize_seconds: Annotated[float, AtLeast(0)] = 60.0
+    """How often a run looks for room for more workers; it has them from its last checkpoint on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,79 +70,41 @@ class MachineConfig(StrictConfig):
     num_workers: int | tuple[int, ...] = 1
     """Training workers, or the least and the most of them, such as [2, 8]: as many as there is room for while
     nodes come and go. 0 trains in this process, without Ray."""
-    resize_seconds: float = 60.0
-    """How often a run looks for room for more workers; it has them from its last checkpoint on."""
     use_gpu: bool = False
     """Give each training worker a GPU."""
-    validation_workers: int = 0
+    validation_workers: Annotated[int, AtLeast(0)] = 0
     """Ray tasks, each with the CPUs and GPU of a training worker, that measure checkpoints during training
     (`evaluation.every_steps`); 0 measures in the training worker, which waits."""
-    cpus_per_worker: int = 1
-    loader_workers: int = 0
+    cpus_per_worker: Annotated[int, AtLeast(1)] = 1
+    """CPUs that Ray sets aside for each training worker."""
+    loader_workers: Annotated[int, AtLeast(0)] = 0
     """Processes that decode images, per training worker."""
-    data_workers: int = 2
+    data_workers: Annotated[int, AtLeast(0)] = 2
     """Ray actors that download and count, each on one CPU; 0 has processes of this machine do so, one per CPU
     core, without Ray."""
     tracking_uri: str | None = None
     """MLflow server; None is a SQLite store in `storage`."""
-    batch_parts: int = 1
-    """Parts in which a training worker encodes its share of a batch, one after another, to need less memory
-    for a second forward pass; the loss still sees the whole batch."""
-    checkpoint_activations: bool = False
-    """Compute each block's activations again in the backward pass instead of holding them."""
     compile: bool = False
     """Compile the encoders' blocks before the first step, which takes a minute or so; for GPUs."""
-    log_every_steps: int = 10
-    checkpoint_every_steps: int = 500
+    log_every_steps: Annotated[int, AtLeast(1)] = 10
+    """Steps from one record of the loss and other metrics to the next."""
     cache: ShardCache | None = None
     """Local copies of shards that lie on a slow folder; None reads them where they lie."""
-    keep_checkpoints: int = 2
-    """Newest checkpoints kept on disk."""
-    keep_best_checkpoints: int = 0
-    """Best checkpoints kept beside them, by the validation metric."""
-    keep_every_steps: int | None = None
-    """Those after multiples of this many steps are kept, too; a multiple of `checkpoint_every_steps`."""
-    checkpoint_mirror: AnyFolder | None = None
-    """Folder, or bucket of an object store, that checkpoints are copied to while training goes on; a run
-    whose own are gone takes them from there. None copies nothing."""
-    track_checkpoints: Literal["all", "best", "last", "none"] = "last"
-    """Which checkpoints go to MLflow; `best` is by the validation metric, or the last without one."""
-    max_failures: int = 3
-    """Deaths of workers that a run survives."""
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    memory: MemorySettings = MemorySettings()
+    recovery: RecoverySettings = RecoverySettings()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if re.match(r"[a-z0-9+]+:/", str(self.storage)):
             raise ValueError(
                 f"storage must be a folder of a file system, got {self.storage}; only shards may be elsewhere"
             )
-        for key in (
-            "cpus_per_worker",
-            "batch_parts",
-            "log_every_steps",
-            "checkpoint_every_steps",
-            "keep_checkpoints",
-        ):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
         WorkerCounts.of(self.num_workers)
-        for key in (
-            "resize_seconds",
-            "validation_workers",
-            "loader_workers",
-            "data_workers",
-            "keep_best_checkpoints",
-        ):
-            if getattr(self, key) < 0:
-                raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
         if self.validation_workers and not self.worker_counts.most:
             raise ValueError(
                 f"validation_workers is {self.validation_workers} and num_workers 0, which trains without "
                 "Ray; set validation_workers to 0, or num_workers to at least 1"
-            )
-        kept, saved = self.keep_every_steps, self.checkpoint_every_steps
-        if kept is not None and (kept < 1 or kept % saved):
-            raise ValueError(
-                f"keep_every_steps must be a multiple of checkpoint_every_steps ({saved}), got {kept}"
             )
 
     @property

@@ -11,7 +11,7 @@ import pydantic
 from pipelines.config.errors import ConfigError
 from pipelines.config.identity import file_sha256, fingerprint
 from pipelines.corpus.serve import FailureRates, ImageServer
-from vlp.core.config import StrictConfig
+from vlp.core.config import StrictConfig, Within
 from vlp.evaluation.config import EvaluationConfig
 from vlp.shards.manifest import MANIFEST
 from vlp.shards.storage.local import LocalFolder
@@ -40,7 +40,7 @@ class ServeConfig(StrictConfig):
     """Where the corpus is served while it is downloaded, and what goes wrong."""
 
     host: str = "127.0.0.1"
-    port: int = 8931
+    port: Annotated[int, Within(0, 65535)] = 8931
     """The URLs, and so the bytes of the shards, contain it: it stays the same when a pipeline goes on."""
     failures: FailureRates = FailureRates()
 

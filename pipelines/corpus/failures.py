@@ -8,62 +8,61 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import Above, StrictConfig, Within
 
 PRIVATE = "http://10.255.255.1/image.jpg"
 DRIP_SECONDS = 0.1
+Share = Annotated[float, Within(0, 1)]
 Failure = Callable[[Any, bytes], None]
 """Answers a request, given the server's handler of it and the image that was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailureRates(StrictConfig):
-    """Shares of the paths that fail in each way, each in [0, 1], together at most 1."""
+    """Shares of the paths that fail in each way, together at most 1."""
 
-    http_404: float = 0.0
-    http_500: float = 0.0
-    timeout: float = 0.0
+    http_404: Share = 0.0
+    """Status 404: not found."""
+    http_500: Share = 0.0
+    """Status 500: the server failed."""
+    timeout: Share = 0.0
     """No answer for timeout_seconds, then a closed connection."""
-    truncated: float = 0.0
+    truncated: Share = 0.0
     """Half of the declared length, then a closed connection."""
-    html: float = 0.0
+    html: Share = 0.0
     """A web page, with status 200."""
-    wrong_content_type: float = 0.0
+    wrong_content_type: Share = 0.0
     """The image, declared as text/plain."""
-    http_429: float = 0.0
+    http_429: Share = 0.0
     """Too many requests, with Retry-After: 1."""
-    opt_out: float = 0.0
+    opt_out: Share = 0.0
     """The image, with X-Robots-Tag: noai."""
-    redirect_loop: float = 0.0
+    redirect_loop: Share = 0.0
     """A redirect to the same path."""
-    redirect_inside: float = 0.0
+    redirect_inside: Share = 0.0
     """A redirect to an address of a private network."""
-    slow_drip: float = 0.0
+    slow_drip: Share = 0.0
     """The image, one byte every tenth of a second."""
-    endless: float = 0.0
+    endless: Share = 0.0
     """The image, then zeros without end and without a declared length."""
-    gzip_bomb: float = 0.0
+    gzip_bomb: Share = 0.0
     """A GiB of zeros, compressed to one MiB and declared so."""
-    pixel_bomb: float = 0.0
+    pixel_bomb: Share = 0.0
     """A PNG of a few bytes that declares 50,000 x 50,000 pixels."""
-    garbage: float = 0.0
+    garbage: Share = 0.0
     """Bytes that are no HTTP."""
-    reset: float = 0.0
+    reset: Share = 0.0
     """A connection that is reset in place of an answer."""
-    timeout_seconds: float = 30.0
-    """How long a stalled request hangs, above 0."""
+    timeout_seconds: Annotated[float, Above(0)] = 30.0
+    """How long a stalled request hangs."""
 
     def __post_init__(self) -> None:
-        for kind, share in self.shares().items():
-            if not 0 <= share <= 1:
-                raise ValueError(f"{kind} must be in [0, 1], got {share}")
+        super().__post_init__()
         total = sum(self.shares().values())
         if total > 1 + 1e-9:
             raise ValueError(f"the failure rates must sum to at most 1, got {total:g}")
-        if self.timeout_seconds <= 0:
-            raise ValueError(f"timeout_seconds must be above 0, got {self.timeout_seconds}")
 
     def shares(self) -> dict[str, float]:
         """Share of each kind of failure, by its name."""

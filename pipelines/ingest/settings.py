@@ -3,26 +3,12 @@
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pipelines.ingest.url_list import InputFormat, list_files
-from vlp.core.config import StrictConfig
+from vlp.core.config import Above, AtLeast, StrictConfig, Within
 
 ResizeMode = Literal["no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"]
-
-AT_LEAST_ONE = (
-    "image_size",
-    "number_sample_per_shard",
-    "max_image_area",
-    "max_body_bytes",
-    "max_buffer_bytes",
-    "thread_count",
-    "host_concurrency",
-    "host_timeouts",
-    "success_window",
-)
-ABOVE_ZERO = ("timeout", "total_timeout", "host_rate")
-NOT_NEGATIVE = ("retries", "max_redirects", "min_caption_length", "min_image_size", "near_duplicate_distance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,52 +29,52 @@ class DownloadConfig(StrictConfig):
     verify_hash: tuple[str, Literal["md5", "sha256", "sha512"]] | None = None
     """Column of hex digests, and their algorithm; an image with another digest is not stored."""
 
-    image_size: int = 256
+    image_size: Annotated[int, AtLeast(1)] = 256
     """Pixels; of which side depends on `resize_mode`."""
     resize_mode: ResizeMode = "keep_ratio"
     resize_only_if_bigger: bool = True
-    encode_quality: int = 95
-    """JPEG quality, 0 to 100."""
-    number_sample_per_shard: int = 10_000
+    encode_quality: Annotated[int, Within(0, 100)] = 95
+    """JPEG quality."""
+    number_sample_per_shard: Annotated[int, AtLeast(1)] = 10_000
     """URLs per shard."""
 
-    min_image_size: int = 0
+    min_image_size: Annotated[int, AtLeast(0)] = 0
     """Images with a shorter side in pixels are dropped."""
-    max_image_area: float = 1e8
+    max_image_area: Annotated[float, AtLeast(1)] = 1e8
     """Pixels; larger images are dropped, before they are decoded."""
     max_aspect_ratio: float = float("inf")
     """Images with a larger ratio of the sides are dropped."""
-    min_caption_length: int = 0
+    min_caption_length: Annotated[int, AtLeast(0)] = 0
     """Characters; shorter captions are dropped, and the image with the last of them."""
     max_caption_length: float = float("inf")
     """Characters; longer captions are dropped, and the image with the last of them."""
-    max_grouping_bytes: int = 2**30
+    max_grouping_bytes: Annotated[int, AtLeast(2**27)] = 2**30
     """Memory to group a URL list by URL and images by their bytes; more goes to a temporary folder."""
     drop_duplicates: Literal["none", "exact", "near"] = "none"
     """Of images of the whole set with the same bytes (exact), or that look alike (near), the first stays."""
-    near_duplicate_distance: int = 3
-    """Bits of the 64 of the perceptual hash in which images that look alike may differ, at most 15."""
+    near_duplicate_distance: Annotated[int, Within(0, 15)] = 3
+    """Bits of the 64 of the perceptual hash in which images that look alike may differ."""
 
-    thread_count: int = 64
+    thread_count: Annotated[int, AtLeast(1)] = 64
     """Requests at a time, per actor."""
-    timeout: float = 10.0
+    timeout: Annotated[float, Above(0)] = 10.0
     """Seconds without an answer, or without any more of it."""
-    total_timeout: float = 60.0
+    total_timeout: Annotated[float, Above(0)] = 60.0
     """Seconds for one URL in all: redirects, body and retries."""
-    retries: int = 1
+    retries: Annotated[int, AtLeast(0)] = 1
     """More requests after a timeout, a 429 or a 5xx."""
-    max_redirects: int = 5
-    max_body_bytes: int = 32 * 2**20
-    max_buffer_bytes: int = 256 * 2**20
+    max_redirects: Annotated[int, AtLeast(0)] = 5
+    max_body_bytes: Annotated[int, AtLeast(1)] = 32 * 2**20
+    max_buffer_bytes: Annotated[int, AtLeast(1)] = 256 * 2**20
     """Bytes of images that were downloaded and not resized yet, per actor."""
     allowed_networks: tuple[str, ...] = ()
     """Networks such as 127.0.0.0/8 that may be asked although they are not on the public internet."""
 
-    host_concurrency: int = 16
+    host_concurrency: Annotated[int, AtLeast(1)] = 16
     """Requests at a time to one host, over all actors (but at least one each)."""
-    host_rate: float = float("inf")
+    host_rate: Annotated[float, Above(0)] = float("inf")
     """Requests per second to one host, over all actors."""
-    host_timeouts: int = 50
+    host_timeouts: Annotated[int, AtLeast(1)] = 50
     """Requests of a shard that a host leaves unanswered in a row before the rest of its URLs are given up."""
     user_agent_token: str | None = None
     """Name that hosts know the downloader by, and address in X-Robots-Tag and robots.txt."""
@@ -98,9 +84,9 @@ class DownloadConfig(StrictConfig):
     """X-Robots-Tag values that are honoured; [] honours none."""
     robots_txt: Literal["ignore", "obey"] = "ignore"
 
-    min_success_rate: float = 0.0
-    """Stop when fewer of the last `success_window` URLs succeed, as a share in [0, 1]."""
-    success_window: int = 1000
+    min_success_rate: Annotated[float, Within(0, 1)] = 0.0
+    """Stop when a smaller share of the last `success_window` URLs succeeds."""
+    success_window: Annotated[int, AtLeast(1)] = 1000
 
     MANNER: ClassVar = frozenset(
         {
@@ -112,17 +98,23 @@ class DownloadConfig(StrictConfig):
     """Keys that say where, how fast and how persistently, but not what; they may change on the way."""
 
     def __post_init__(self) -> None:
-        for key in AT_LEAST_ONE:
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
-        for key in ABOVE_ZERO:
-            if not getattr(self, key) > 0:
-                raise ValueError(f"{key} must be above 0, got {getattr(self, key)}")
-        for key in NOT_NEGATIVE:
-            if getattr(self, key) < 0:
-                raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
-        self._check_ranges()
-        self._check_parts()
+        super().__post_init__()
+        if self.max_buffer_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max_buffer_bytes must hold one body of max_body_bytes, got {self.max_buffer_bytes}"
+            )
+        if self.is_local and self.verify_hash is not None:
+            raise ValueError("verify_hash is for images that are fetched; leave it out")
+        for text in (self.user_agent_token or "", self.user_agent_contact or ""):
+            if not (text.isascii() and text.isprintable()):
+                raise ValueError(
+                    f"user_agent_token and user_agent_contact must be printable ASCII, got {text!r}"
+                )
+        for network in self.allowed_networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"allowed_networks must be such as 10.0.0.0/8: {error}") from error
 
     @property
     def is_local(self) -> bool:
@@ -137,33 +129,3 @@ class DownloadConfig(StrictConfig):
     def list_files(self) -> list[Path]:
         """The files of the list, in the order they are read; a ConfigError if there are none."""
         return list_files(self.url_list, self.input_format, split=self.split)
-
-    def _check_ranges(self) -> None:
-        if not 0 <= self.encode_quality <= 100:
-            raise ValueError(f"encode_quality must be in [0, 100], got {self.encode_quality}")
-        if not 0 <= self.min_success_rate <= 1:
-            raise ValueError(f"min_success_rate must be in [0, 1], got {self.min_success_rate}")
-        if self.near_duplicate_distance > 15:
-            raise ValueError(
-                f"near_duplicate_distance must be at most 15, got {self.near_duplicate_distance}"
-            )
-        if self.max_grouping_bytes < 2**27:
-            raise ValueError(f"max_grouping_bytes must be at least 128 MiB, got {self.max_grouping_bytes}")
-        if self.max_buffer_bytes < self.max_body_bytes:
-            raise ValueError(
-                f"max_buffer_bytes must hold one body of max_body_bytes, got {self.max_buffer_bytes}"
-            )
-
-    def _check_parts(self) -> None:
-        if self.is_local and self.verify_hash is not None:
-            raise ValueError("verify_hash is for images that are fetched; leave it out")
-        for text in (self.user_agent_token or "", self.user_agent_contact or ""):
-            if not (text.isascii() and text.isprintable()):
-                raise ValueError(
-                    f"user_agent_token and user_agent_contact must be printable ASCII, got {text!r}"
-                )
-        for network in self.allowed_networks:
-            try:
-                ipaddress.ip_network(network)
-            except ValueError as error:
-                raise ValueError(f"allowed_networks must be such as 10.0.0.0/8: {error}") from error

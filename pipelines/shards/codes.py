@@ -13,7 +13,7 @@ from pipelines.config.errors import ConfigError, blaming
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
-from vlp.core.config import StrictConfig
+from vlp.core.config import AtLeast, StrictConfig
 from vlp.core.normalization import normalize
 from vlp.core.registry import ByName
 from vlp.data.loader import middle_squares
@@ -36,18 +36,16 @@ class FitCodesConfig(StrictConfig):
         ColorClusterTargetConfig()
     )
     """As `objective.target` of the run: `name` and `num_codes`, and `resolution` of visual words."""
-    image_size: int = 224
+    image_size: Annotated[int, AtLeast(1)] = 224
     """As `image_encoder.image_size` of the run."""
-    num_images: int = 2048
+    num_images: Annotated[int, AtLeast(1)] = 2048
     """Images that are looked at, spread evenly over the shards."""
-    vectors_per_image: int = 128
+    vectors_per_image: Annotated[int, AtLeast(1)] = 128
     """Places of each image that are looked at, a random choice."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key in ("image_size", "num_images", "vectors_per_image"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+        super().__post_init__()
         self.target.side(self.image_size)
 
 

@@ -51,6 +51,7 @@ class DocfreqConfig(StrictConfig):
     """Counted in the same pass, by names of one's own: `document_frequency-NAME.parquet`."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in self.more_tokenizers:
             check_name(name)
 

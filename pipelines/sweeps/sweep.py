@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 
@@ -21,11 +21,11 @@ from pipelines.sweeps.search_space import draw, search_space, setting_text
 from pipelines.sweeps.trial import DRIVER_CPUS, Search, run_trial
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
-from pipelines.training.checks import check_run
+from pipelines.training.resolved import resolve
 from pipelines.workflow.pipeline import prepare_data
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
 from pipelines.workflow.stages import Stages
-from vlp.core.config import StrictConfig, check_name
+from vlp.core.config import Above, AtLeast, StrictConfig, check_name
 from vlp.run import RunConfig
 
 
@@ -33,9 +33,9 @@ from vlp.run import RunConfig
 class SchedulerConfig(StrictConfig):
     """ASHA (arXiv:1810.05934): stops a trial that is worse than the others after as many steps."""
 
-    grace_steps: int
+    grace_steps: Annotated[int, AtLeast(1)]
     """No trial is stopped before; a multiple of `evaluation.every_steps` of the run."""
-    reduction_factor: float = 2.0
+    reduction_factor: Annotated[float, Above(1)] = 2.0
     """One of this many trials goes on at each rung."""
 
 
@@ -55,15 +55,15 @@ class SweepConfig(StrictConfig):
     metric: str
     """What is compared: `val/` and a metric of the evaluation."""
     mode: Literal["max", "min"] = "max"
-    num_trials: int
+    num_trials: Annotated[int, AtLeast(1)]
+    """Draws from `space`; a grid is tried as often."""
     seed: int = 0
     """Of the draws from `space`."""
     scheduler: SchedulerConfig
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_name(self.name)
-        if self.num_trials < 1:
-            raise ValueError(f"num_trials must be at least 1, got {self.num_trials}")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Best:
             folder=(machine.storage / "sweeps" / label).absolute(),
             journal=journal,
         )
-        check_run(search.config({}), machine)
+        resolve(search.config({}), machine)
         return _best(_tune(config, search, trial_cpus), config, search)
 
 

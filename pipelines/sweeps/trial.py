@@ -9,6 +9,7 @@ from pipelines.config.settings import Layers, absolute_paths, build, flat_params
 from pipelines.sweeps.search_space import setting_text
 from pipelines.tracking.journal import Journal
 from pipelines.training.pretrain import pretrain
+from pipelines.training.resolved import resolve
 from vlp.run import RunConfig
 
 DRIVER_CPUS = 0.1  # of a trial's own process, which only waits for its training workers
@@ -55,9 +56,10 @@ def run_trial(sampled: dict[str, Any], search: Search) -> None:
     config = search.config(sampled)
     journal.params(flat_params(config))
     # The scheduler decides by the score of a step, so a trial waits for it.
-    machine = replace(search.machine, track_checkpoints="none", validation_workers=0)
+    untracked = replace(search.machine.checkpoints, track="none")
+    machine = replace(search.machine, checkpoints=untracked, validation_workers=0)
     pretrain(
-        config,
+        resolve(config, machine),
         search.folder / "trials" / trial_id,
         machine=machine,
         journal=journal,

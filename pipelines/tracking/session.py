@@ -1,8 +1,7 @@
 """What surrounds a command's work: its record, delivered to MLflow while it runs."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
@@ -14,7 +13,11 @@ from vlp.shards.storage.folder import Folder
 
 FIRST_DELIVERY_SECONDS = 20.0  # loading MLflow would hold up what starts meanwhile: Ray, the first step
 
-Stage = Callable[..., dict[str, Any]]
+
+class Work(Protocol):
+    """Makes a stage's output in a folder, and returns a manifest with its `digest`."""
+
+    def __call__(self, output: Any, *, journal: Journal) -> dict[str, Any]: ...
 
 
 def tracked(machine: MachineConfig, *, experiment: str) -> Delivery:
@@ -29,13 +32,18 @@ def tracked(machine: MachineConfig, *, experiment: str) -> Delivery:
 
 
 def standalone(
-    name: str, stage: Stage, config: Any, output: Path | Folder, *, machine: MachineConfig
+    stage: str, work: Work, output: Path | Folder, *, settings: Any, machine: MachineConfig, title: str = ""
 ) -> dict[str, Any]:
-    """Run one stage outside of a pipeline, tracked as a run of the experiment `vlp`; returns its manifest."""
-    label = f"{name}-{fingerprint(str(output.absolute()))[:8]}"
+    """Do one stage outside of a pipeline, tracked as a run of the experiment `vlp`; returns its manifest.
+
+    Args:
+        settings: dataclass that is tracked as the stage's parameters.
+        title: name of the tracked run, if not the stage's.
+    """
+    label = f"{title or stage}-{fingerprint(str(output.absolute()))[:8]}"
     with tracked(machine, experiment="vlp") as delivery:
         journal = Journal(delivery.root / label)
-        journal.begin(name=name, tags=environment_tags() | {"stage": stage.__name__})
-        journal.params(flat_params(config) | {"output": output.absolute()})
+        journal.begin(name=title or stage, tags=environment_tags() | {"stage": stage})
+        journal.params(flat_params(settings) | {"output": output.absolute()})
         with ending(journal):
-            return stage(config, output, machine=machine, journal=journal)
+            return work(output, journal=journal)

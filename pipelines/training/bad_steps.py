@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipelines.checkpoints.checkpoint import CONFIG, TrainingState
 from pipelines.config.settings import to_dict
-from pipelines.training.job import TrainJob
+from pipelines.tracking.journal import Journal
 from vlp.core.batch import Batch
 from vlp.core.distributed import all_sum, is_main, rank, world_size
 from vlp.core.normalization import Normalization, denormalize
@@ -20,6 +20,7 @@ from vlp.data.loader import Source, TrainingPairs
 from vlp.data.order import Order
 from vlp.masking import Slots
 from vlp.pictures.pairs import pair_sheet
+from vlp.run import RunConfig
 from vlp.training.bad_steps import BadStepConfig, BadStepError
 from vlp.training.step import choose_visible
 
@@ -41,7 +42,12 @@ class Finding:
 class BadSteps:
     """What a worker does about bad steps."""
 
-    job: TrainJob
+    config: RunConfig
+    output: Path
+    """Folder of the run."""
+    journal: Journal
+    label: str
+    """Begins every line that is said of the run."""
     pairs: TrainingPairs
     order: Order
 
@@ -53,21 +59,21 @@ class BadSteps:
         Raises:
             BadStepError: the run is to stop.
         """
-        config, history = self.job.config.training.on_bad_step, state.history
+        config, history = self.config.training.on_bad_step, state.history
         is_end = config.action == "stop" or history.num_in_a_row >= config.max_in_a_row
         saved = ""
         if is_end or history.num_skipped <= config.num_saved:
             saved = f"; run it again with `vlp replay {self._save(state, batch, finding)}`"
         said = f"step {state.step + 1}: {finding.problem}{saved}"
         if is_end:
-            raise BadStepError(f"{self.job.config.name} stopped at {said}; {_remedy(config)}")
+            raise BadStepError(f"{self.config.name} stopped at {said}; {_remedy(config)}")
         if is_main():
-            print(f"[pretrain {self.job.config.name}] skipped {said}", flush=True)
+            print(f"[{self.label}] skipped {said}", flush=True)
 
     def _save(self, state: TrainingState, batch: Batch, finding: Finding) -> Path:
         """Write the folder of a step, each worker its part."""
-        config, step = self.job.config, state.step
-        folder = self.job.output / FOLDER / f"step_{step + 1:07d}"
+        config, step = self.config, state.step
+        folder = self.output / FOLDER / f"step_{step + 1:07d}"
         temporary = folder.with_name(f"{folder.name}.tmp")
         if is_main():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -93,12 +99,12 @@ class BadSteps:
             shutil.rmtree(folder, ignore_errors=True)
             temporary.rename(folder)
             for name in (STEP, PICTURE):
-                self.job.journal.artifact(folder / name, folder=f"{FOLDER}/{folder.name}")
+                self.journal.artifact(folder / name, folder=f"{FOLDER}/{folder.name}")
         _wait(batch.images.device)
         return folder
 
     def _save_once(self, folder: Path, state: TrainingState, finding: Finding) -> None:
-        config = replace(self.job.config, mask=state.mask)
+        config = replace(self.config, mask=state.mask)
         (folder / CONFIG).write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
         weights: dict[str, Any] = {"objective": state.objective.state_dict()}
         if state.ema and state.ema.config.chooses_masks:

@@ -1,54 +1,27 @@
 """What would stop a run, or make it pointless, found before any worker starts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from math import lcm
 
 from pipelines.checkpoints.mirror import check_mirror
 from pipelines.compute.cluster import check_gpus_here
-from pipelines.config.errors import ConfigError, blaming
+from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.worker_counts import WorkerCounts
-from pipelines.evaluation.evaluate import check_evaluation
-from pipelines.shards.remote import check_cache
-from pipelines.training.init_weights import fresh_objective
-from vlp.data.loader import data_order, open_shards
+from vlp.data.loader import data_order
 from vlp.run import RunConfig, validation_metric
 from vlp.shards.shard_set import ShardSet
-from vlp.tokenizers.document_frequency import DocumentFrequency
 
 
-def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
-    """Look at everything that a run needs; returns its data.
+def check_machine(machine: MachineConfig) -> None:
+    """Whether the machine has the GPUs, and the place for copies of checkpoints, that its settings promise.
 
     Raises:
-        ConfigError: the first mistake.
+        ConfigError: it does not.
     """
-    check_on_machine(config, machine)
     check_gpus_here(machine, machine.num_gpus)
-    check_mirror(machine.checkpoint_mirror)
-    with blaming():
-        config.check_files()
-    with blaming("data: "):
-        shards = open_shards(config.data)
-        _check_document_frequency(config)
-    _check_num_samples(config, shards)
-    if config.init_from:
-        fresh_objective(config)
-    check_evaluation(config.evaluation)
-    check_cache(config.data, shards, machine.cache)
-    return shards
-
-
-def check_runs(runs: Sequence[RunConfig], machine: MachineConfig) -> None:
-    """Look at everything that the runs of a pipeline need, so that the last one's mistake costs no training.
-
-    Raises:
-        ConfigError: the first mistake; names its run.
-    """
-    for run in runs:
-        with named(run):
-            check_run(run, machine)
+    check_mirror(machine.checkpoints.mirror)
 
 
 @contextmanager
@@ -70,17 +43,18 @@ def check_on_machine(config: RunConfig, machine: MachineConfig) -> None:
     if any(batch_size % count for count in counts):
         raise ConfigError(_uneven(batch_size, counts))
     share = batch_size // max(counts)
-    if machine.batch_parts > share:
+    parts = machine.memory.batch_parts
+    if parts > share:
         raise ConfigError(
-            f"machine.batch_parts is {machine.batch_parts} and each of {max(counts)} workers has {share} of "
+            f"machine.memory.batch_parts is {parts} and each of {max(counts)} workers has {share} of "
             f"the {batch_size} pairs of training.batch_size: fewer than parts; "
-            f"set machine.batch_parts to {share} at most"
+            f"set machine.memory.batch_parts to {share} at most"
         )
-    if machine.keep_best_checkpoints and validation_metric(config) is None:
+    if machine.checkpoints.keep_best and validation_metric(config) is None:
         raise ConfigError(
-            f"machine.keep_best_checkpoints is {machine.keep_best_checkpoints} and nothing is measured while "
+            f"machine.checkpoints.keep_best is {machine.checkpoints.keep_best} and nothing is measured while "
             f"{config.name} trains; set evaluation.every_steps and a set of evaluation, or "
-            "machine.keep_best_checkpoints to 0"
+            "machine.checkpoints.keep_best to 0"
         )
 
 
@@ -104,7 +78,12 @@ def _uneven(batch_size: int, counts: WorkerCounts) -> str:
     )
 
 
-def _check_num_samples(config: RunConfig, shards: ShardSet) -> None:
+def check_num_samples(config: RunConfig, shards: ShardSet) -> None:
+    """Whether there are enough samples for a batch, of every set that is mixed.
+
+    Raises:
+        ConfigError: there are not.
+    """
     batch_size = config.training.batch_size
     if len(shards) < batch_size:
         raise ConfigError(
@@ -115,16 +94,3 @@ def _check_num_samples(config: RunConfig, shards: ShardSet) -> None:
         data_order(shards, config.data, seed=config.seed, batch_size=batch_size)
     except ValueError as error:
         raise ConfigError(f"data.mix: {error}") from error
-
-
-def _check_document_frequency(config: RunConfig) -> None:
-    table = config.data.document_frequency
-    if getattr(config.objective, "idf", None) == "offline" and table is None:
-        raise ValueError("objective.idf is offline: set data.document_frequency, made with `vlp docfreq`")
-    if table is not None:
-        counted, used = DocumentFrequency.read(table).tokenizer, config.tokenizer.build().identity
-        if counted != used:
-            raise ValueError(
-                f"{table} counts the tokens of another tokenizer, or another context length "
-                f"({counted}, the run's is {used})"
-            )

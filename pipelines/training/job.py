@@ -6,6 +6,7 @@ from pathlib import Path
 from pipelines.checkpoints.store import CheckpointPlace, Retention
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
+from pipelines.training.resolved import ResolvedRun
 from vlp.run import RunConfig, validation_metric
 from vlp.shards.storage.folder import Folder
 
@@ -14,22 +15,31 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Settings whose paths are absolute, and whose mask is calibrated."""
+    """A run, where it is done, and what is recorded of it."""
 
-    config: RunConfig
+    run: ResolvedRun
     machine: MachineConfig
     output: Path
     """Folder of the run."""
     journal: Journal
     recalibration_steps: tuple[int, ...] = ()
-    """Before which steps the threshold of the mask is searched again."""
-    mirror: Folder | None = None
-    """Where the checkpoints are copied to."""
+    """Before which steps the mask is calibrated again."""
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's settings."""
+        return self.run.config
 
     @property
     def label(self) -> str:
         """Begins every line that is said of the run."""
-        return f"pretrain {self.config.name}"
+        return self.run.label
+
+    @property
+    def mirror(self) -> Folder | None:
+        """Where the checkpoints are copied to: a folder that is named for what decides the run's result."""
+        mirror = self.machine.checkpoints.mirror
+        return None if mirror is None else mirror.absolute() / self.run.folder_name
 
     @property
     def checkpoints(self) -> CheckpointPlace:
@@ -38,22 +48,22 @@ class TrainJob:
 
     @property
     def _retention(self) -> Retention:
-        machine, metric = self.machine, validation_metric(self.config)
-        if machine.track_checkpoints == "all":
-            return Retention(last=machine.keep_checkpoints, every_steps=1)
-        is_best_tracked = machine.track_checkpoints == "best" and metric is not None
+        settings, metric = self.machine.checkpoints, validation_metric(self.config)
+        if settings.track == "all":
+            return Retention(last=settings.keep, every_steps=1)
+        is_best_tracked = settings.track == "best" and metric is not None
         return Retention(
-            last=machine.keep_checkpoints,
-            best=max(machine.keep_best_checkpoints, int(is_best_tracked)),
+            last=settings.keep,
+            best=max(settings.keep_best, int(is_best_tracked)),
             metric=metric,
-            every_steps=machine.keep_every_steps,
+            every_steps=settings.keep_every_steps,
         )
 
     def is_due(self, done: int) -> bool:
         """Whether a checkpoint follows this many steps."""
         every = self.config.evaluation.every_steps
         return (
-            done % self.machine.checkpoint_every_steps == 0
+            done % self.machine.checkpoints.every_steps == 0
             or (every is not None and done % every == 0)
             or done == self.config.num_steps
         )

@@ -1,34 +1,31 @@
 """A picture of what masks hide on the images of a run."""
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from pipelines.training.init_weights import fresh_objective
+from pipelines.training.resolved import ResolvedRun
 from vlp.core.normalization import denormalize, normalize
 from vlp.core.seeds import mix_seeds
 from vlp.data.loader import middle_squares
-from vlp.encoders import ImageEncoder
 from vlp.encoders.patches import patchify
 from vlp.masking import MaskInputs, MaskStrategy, visible_slots
 from vlp.masking.strategy import uniform_noise
 from vlp.pictures.masks import mask_panel
-from vlp.run import RunConfig
-from vlp.shards.shard_set import ShardSet
 
 PREVIEW_IMAGES = 6
 
 
-def preview_masks(config: RunConfig, shards: ShardSet, masks: Mapping[str, MaskStrategy]) -> Image.Image:
-    """What each mask hides on the first images of a data set that can be read, after the cut."""
+def preview_masks(run: ResolvedRun, masks: Mapping[str, MaskStrategy]) -> Image.Image:
+    """What each mask hides on the first images of a run's data that can be read, after the cut."""
+    config, shards = run.config, run.shards
     squares = middle_squares(
         shards, range(len(shards)), image_size=config.image_encoder.image_size, count=PREVIEW_IMAGES
     )
     images = normalize(squares, config.data.normalization)
-    inputs = _inputs(images, config, _fresh_encoder(config))
+    inputs = _inputs(images, run)
     hidden = {name: _hidden(mask, inputs, seed=config.seed) for name, mask in masks.items()}
     scale = max(1, 128 // config.image_encoder.image_size)
     return mask_panel(denormalize(images, config.data.normalization), hidden, image_scale=scale)
@@ -44,17 +41,13 @@ def _hidden(mask: MaskStrategy, inputs: MaskInputs, *, seed: int) -> Tensor:
     return torch.ones_like(masked).scatter(1, keep_indices, is_hidden)
 
 
-def _fresh_encoder(config: RunConfig) -> Callable[[], ImageEncoder]:
-    """The image encoder that training starts from, built when it is first asked for."""
-    return cache(lambda: fresh_objective(config).image_encoder)
-
-
-def _inputs(images: Tensor, config: RunConfig, encoder: Callable[[], ImageEncoder]) -> MaskInputs:
-    """The views of images; only those that are computed by weights need the encoder."""
+def _inputs(images: Tensor, run: ResolvedRun) -> MaskInputs:
+    """The views of images; only those that are computed by weights need the run's model."""
+    config = run.config.image_encoder
     return MaskInputs(
-        (len(images), config.image_encoder.num_patches),
+        (len(images), config.num_patches),
         images.device,
-        patches=lambda: patchify(images, config.image_encoder.patch_size),
-        tokens=lambda: encoder().mask_inputs(images).tokens,
-        attention=lambda: encoder().mask_inputs(images).attention,
+        patches=lambda: patchify(images, config.patch_size),
+        tokens=lambda: run.objective.image_encoder.mask_inputs(images).tokens,
+        attention=lambda: run.objective.image_encoder.mask_inputs(images).attention,
     )

@@ -9,15 +9,15 @@ from pipelines.checkpoints.checkpoint import CONFIG, read_run
 from pipelines.config.errors import ConfigError
 from pipelines.tracking.journal import Journal
 from pipelines.training.job import TrainJob
+from pipelines.training.resolved import ResolvedRun
 from pipelines.training.workers import run_workers
 from vlp.evaluation.config import EvaluationConfig
-from vlp.run import RunConfig
 
 FOLDER = "pace"
 WARM_UP_STEPS, TIMED_STEPS = 3, 7
 
 
-def at_known_pace(job: TrainJob, newest: Path | None) -> RunConfig:
+def at_known_pace(job: TrainJob, newest: Path | None) -> ResolvedRun:
     """The run with a number of steps that is known.
 
     The pace is measured once: a run that goes on has it from its checkpoint, and so as many steps as before.
@@ -30,39 +30,38 @@ def at_known_pace(job: TrainJob, newest: Path | None) -> RunConfig:
     """
     run, budget = job.config, job.config.training.budget
     if budget is None or not budget.needs_pace:
-        return run
+        return job.run
     if newest is not None:
-        return replace(run, training=read_run(newest / CONFIG).training)
+        return job.run.with_config(replace(run, training=read_run(newest / CONFIG).training))
     budget = replace(budget, seconds_per_step=_measure(job))
     try:
         run = replace(run, training=replace(run.training, budget=budget))
     except ValueError as error:
         raise ConfigError(str(error)) from error
     print(
-        f"[pretrain {run.name}] {budget.seconds_per_step:.3g} s per step: training.budget.seconds "
+        f"[{job.label}] {budget.seconds_per_step:.3g} s per step: training.budget.seconds "
         f"{budget.amount:g} pays for {run.num_masked_steps:,} steps",
         flush=True,
     )
-    return run
+    return job.run.with_config(run)
 
 
 def _measure(job: TrainJob) -> float:
     """Seconds per step of the run's own workers, in a few steps that leave nothing behind."""
     run, folder = job.config, job.output / FOLDER
-    print(f"[pretrain {run.name}] measuring the pace of {WARM_UP_STEPS + TIMED_STEPS} steps", flush=True)
+    print(f"[{job.label}] measuring the pace of {WARM_UP_STEPS + TIMED_STEPS} steps", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     training = replace(run.training, budget=None, steps=WARM_UP_STEPS + TIMED_STEPS)
     machine = replace(
         job.machine,
         log_every_steps=1,
-        checkpoint_every_steps=training.steps,
-        keep_every_steps=None,
+        checkpoints=replace(job.machine.checkpoints, every_steps=training.steps, keep_every_steps=None),
         validation_workers=0,
     )
     journal = Journal(folder / "journal")
     journal.begin(name=run.name, tags={})
     trial = replace(run, training=training, tuning=None, evaluation=EvaluationConfig())
-    run_workers(TrainJob(trial, machine, folder, journal))
+    run_workers(TrainJob(job.run.with_config(trial), machine, folder, journal))
     times = [
         record.fields["metrics"]["train/batch_time"]
         for record in journal.read()

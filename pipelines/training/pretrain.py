@@ -14,23 +14,22 @@ from pipelines.checkpoints.mirror import restore
 from pipelines.checkpoints.store import list_saved, newest_whole, ranked
 from pipelines.compute.cluster import connect_for_training
 from pipelines.config.machine import MachineConfig
-from pipelines.config.settings import absolute_paths, to_dict
+from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
-from pipelines.training.calibration import calibrate_mask, recalibration_steps
-from pipelines.training.checks import check_run
-from pipelines.training.identity import claim, run_mirror
-from pipelines.training.job import CHECKPOINTS, TrainJob
+from pipelines.training.calibration import calibrated
+from pipelines.training.claim import claim
+from pipelines.training.job import TrainJob
 from pipelines.training.mask_preview import preview_masks
 from pipelines.training.pace import at_known_pace
+from pipelines.training.resolved import ResolvedRun
 from pipelines.training.workers import run_workers
-from vlp.run import RunConfig, validation_metric
+from vlp.run import validation_metric
 from vlp.shards.manifest import MANIFEST
-from vlp.shards.shard_set import ShardSet
 from vlp.shards.storage.local import LocalFolder
 
 
 def pretrain(
-    config: RunConfig,
+    run: ResolvedRun,
     output: Path,
     *,
     machine: MachineConfig,
@@ -40,34 +39,39 @@ def pretrain(
     """Train one run, or go on where it was; writes and returns its manifest.
 
     Args:
+        run: resolved for this machine.
         callbacks: of Ray Train, that hear every report.
 
     Raises:
         ConfigError: the run cannot work; found before any worker starts.
     """
-    shards = check_run(config, machine)
-    output, label = output.absolute(), f"pretrain {config.name}"
-    claim(config, output)
-    mirror = run_mirror(config, machine)
-    if mirror is not None:
-        claim(config, mirror)
-        restore(output / CHECKPOINTS, mirror, label=label)
-    newest = newest_whole(output / CHECKPOINTS, label=label)
-    calibrated = calibrate_mask(config, shards, output, journal)
+    job = TrainJob(run, machine, output.absolute(), journal)
+    newest = _take_over(job)
+    job = replace(job, run=calibrated(run, job.output, journal))
     connect_for_training(machine)
-    job = TrainJob(absolute_paths(calibrated), machine, output, journal, mirror=mirror)
-    job = replace(job, config=at_known_pace(job, newest))
-    job = replace(job, recalibration_steps=recalibration_steps(config.mask, job.config.num_masked_steps))
-    _journal_inputs(job.config, shards, output, journal)
-    checkpoint = run_workers(job, callbacks)
+    job = replace(job, run=at_known_pace(job, newest))
+    steps = run.config.mask.recalibration_steps(job.config.num_masked_steps)
+    job = replace(job, recalibration_steps=steps)
+    _journal_inputs(job)
+    checkpoint = run_workers(replace(job, run=job.run.without_model()), callbacks)
     _journal_checkpoints(job, checkpoint)
     manifest = {
         "digest": weights_digest(checkpoint),
-        "checkpoint": str(checkpoint.relative_to(output)),
+        "checkpoint": str(checkpoint.relative_to(job.output)),
         "steps": job.config.num_steps,
     }
-    LocalFolder(output).write_json(MANIFEST, manifest)
+    LocalFolder(job.output).write_json(MANIFEST, manifest)
     return manifest
+
+
+def _take_over(job: TrainJob) -> Path | None:
+    """Make the folder the run's own; the checkpoint that it goes on from, None where it starts."""
+    claim(job.run, job.output)
+    place = job.checkpoints
+    if place.mirror is not None:
+        claim(job.run, place.mirror)
+        restore(place.folder, place.mirror, label=place.label)
+    return newest_whole(place.folder, label=place.label)
 
 
 def weights_digest(checkpoint: Path) -> str:
@@ -91,15 +95,16 @@ def _journal_checkpoints(job: TrainJob, last: Path) -> None:
         "last": [last],
         "none": [],
     }
-    for folder in chosen[job.machine.track_checkpoints]:
+    for folder in chosen[job.machine.checkpoints.track]:
         for file in (MODEL, CONFIG):
             job.journal.artifact(folder / file, folder=f"checkpoints/{folder.name}")
 
 
-def _journal_inputs(config: RunConfig, shards: ShardSet, output: Path, journal: Journal) -> None:
+def _journal_inputs(job: TrainJob) -> None:
     """What the run is made of: its settings, its data, and a picture of what its mask hides."""
-    (output / CONFIG).write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
-    journal.artifact(output / CONFIG)
+    config, shards, journal = job.config, job.run.shards, job.journal
+    (job.output / CONFIG).write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    journal.artifact(job.output / CONFIG)
     journal.dataset(
         name=config.data.shards.name,
         digest=shards.digest,
@@ -107,5 +112,5 @@ def _journal_inputs(config: RunConfig, shards: ShardSet, output: Path, journal: 
         context="training",
         profile=shards.profile,
     )
-    preview_masks(config, shards, {config.name: config.mask}).save(output / "masks.png")
-    journal.artifact(output / "masks.png", folder="pictures")
+    preview_masks(job.run, {config.name: config.mask}).save(job.output / "masks.png")
+    journal.artifact(job.output / "masks.png", folder="pictures")

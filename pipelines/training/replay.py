@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.checkpoints.checkpoint import CONFIG, build_objective, read_run
+from pipelines.checkpoints.checkpoint import CONFIG, read_run
 from pipelines.config.errors import ConfigError, blaming
 from pipelines.training.bad_steps import STEP, WEIGHTS
 from vlp.core.batch import Batch
@@ -120,7 +120,7 @@ def read_bad_step(folder: Path) -> BadStep:
 
 def _model(folder: Path, run: RunConfig, facts: dict[str, Any], device: torch.device) -> Objective:
     weights = torch.load(folder / WEIGHTS, map_location=device, weights_only=True)
-    objective = build_objective(run, document_frequency=None).to(device)
+    objective = run.build(run.vocabulary(run.tokenizer.build())).to(device)
     if "chooses_masks" in weights:
         assert run.training.ema
         EMA(objective, run.training.ema).objective.load_state_dict(weights["chooses_masks"])

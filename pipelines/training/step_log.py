@@ -3,15 +3,20 @@
 import resource
 import sys
 import time
+from collections.abc import Iterable, Iterator
 
 import torch
-from torch import Tensor
 
+from pipelines.checkpoints.checkpoint import TrainingState
 from pipelines.tracking.journal import Journal
 from pipelines.tracking.terminal import Progress
 from pipelines.training.hints import Hints
+from pipelines.training.hooks import Hook, Metrics
+from vlp.core.batch import Batch
 from vlp.core.distributed import all_mean, is_main, world_size
+from vlp.data.quarantine import Quarantine
 from vlp.run import RunConfig
+from vlp.training.negatives import caption_metrics
 
 
 def peak_memory_gib(device: torch.device) -> float:
@@ -22,52 +27,82 @@ def peak_memory_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-class StepLog:
-    """Rank 0 writes the metrics of a step to the journal and a line to the terminal."""
+class StepLog(Hook):
+    """Rank 0 writes the metrics of a step to the journal and a line to the terminal.
 
-    def __init__(self, config: RunConfig, journal: Journal) -> None:
-        self.config, self.journal = config, journal
-        self.hints = Hints(config)
-        self.data_seconds = 0.0
-        self.progress = Progress(f"pretrain {config.name}", config.num_steps, "steps")
-        self.resume()
+    Args:
+        every: steps between two records.
+        quarantine: what of the data could not be read so far.
+    """
 
-    def resume(self) -> None:
-        """Start the clock: what was done since the last step is not training."""
-        self.since = self.waiting_since = time.perf_counter()
-        self.data_seconds = 0.0
-        self.steps_timed = 0
+    def __init__(
+        self, run: RunConfig, journal: Journal, *, label: str, every: int, quarantine: Quarantine
+    ) -> None:
+        self.run, self.journal, self.label, self.every = run, journal, label, every
+        self.quarantine = quarantine
+        self.hints = Hints(run)
+        self.progress = Progress(label, run.num_steps, "steps")
+        self.clock = Clock()
 
-    def batch_arrived(self) -> None:
-        """The loader has delivered; the time since the last step was spent waiting."""
-        self.data_seconds += time.perf_counter() - self.waiting_since
-        self.steps_timed += 1
+    def is_due(self, done: int) -> bool:
+        return done % self.every == 0 or done == self.run.num_steps
 
-    def step_done(self) -> None:
-        """The step is over; from here on, the loader is waited for."""
-        self.waiting_since = time.perf_counter()
-
-    def write(self, done: int, metrics: dict[str, Tensor]) -> None:
-        """Log the means over the workers. A collective: every worker calls it."""
+    def __call__(self, state: TrainingState, batch: Batch, metrics: Metrics) -> None:
+        """Log the means over the workers; a collective."""
+        metrics = metrics | self._batch_metrics(batch)
         means = all_mean(torch.stack([value.detach().float() for value in metrics.values()]))
         values = dict(zip(metrics, means.tolist(), strict=True))
-        step_seconds = (time.perf_counter() - self.since) / self.steps_timed
-        values["batch_time"] = step_seconds
-        values["data_time"] = self.data_seconds / self.steps_timed
-        values["samples_per_second"] = self.config.training.batch_size / step_seconds
-        visible = self.config.image_encoder.num_patches * (1 - values["mask_ratio"])
+        values |= self.clock.read()
+        values["samples_per_second"] = self.run.training.batch_size / values["batch_time"]
+        visible = self.run.image_encoder.num_patches * (1 - values["mask_ratio"])
         values["visible_patches_per_second"] = values["samples_per_second"] * visible
         values["num_workers"] = world_size()
         values["peak_memory_gib"] = peak_memory_gib(metrics["loss"].device)
         if is_main():
-            self.journal.metrics({f"train/{key}": value for key, value in values.items()}, step=done)
-            self._hint(done, values)
+            self.journal.metrics({f"train/{key}": value for key, value in values.items()}, step=state.step)
+            self._hint(state.step, values)
             self.progress.update(
-                done, f"loss {values['loss']:.3f}  {values['samples_per_second']:,.0f} images/s"
+                state.step, f"loss {values['loss']:.3f}  {values['samples_per_second']:,.0f} images/s"
             )
-        self.resume()
+
+    def _batch_metrics(self, batch: Batch) -> Metrics:
+        replaced = self.quarantine.num_replaced * world_size()
+        found = {"replaced_samples": torch.tensor(replaced, device=batch.images.device)}
+        if not self.run.objective.encodes_text:
+            return found
+        return found | caption_metrics(batch, context_length=self.run.tokenizer.context_length)
 
     def _hint(self, done: int, values: dict[str, float]) -> None:
         for name, line in self.hints.look(done, values).items():
-            print(f"[pretrain {self.config.name}] {line}", flush=True)
+            print(f"[{self.label}] {line}", flush=True)
             self.journal.tags({f"hint.{name}": line})
+
+
+class Clock:
+    """The time of steps, waiting for their batches included, and of nothing that is done between them."""
+
+    def __init__(self) -> None:
+        self._steps, self._waited, self._worked = 0, 0.0, 0.0
+
+    def each(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches, timed; `step_done` ends the time of each."""
+        self._start = time.perf_counter()
+        for batch in batches:
+            self._arrived = time.perf_counter()
+            self._waited += self._arrived - self._start
+            yield batch
+            self._start = time.perf_counter()
+
+    def step_done(self) -> None:
+        """The step of the batch is over."""
+        self._worked += time.perf_counter() - self._arrived
+        self._steps += 1
+
+    def read(self) -> dict[str, float]:
+        """Seconds per step since the last time, and those of them that were spent waiting for the loader."""
+        times = {
+            "batch_time": (self._waited + self._worked) / self._steps,
+            "data_time": self._waited / self._steps,
+        }
+        self._steps, self._waited, self._worked = 0, 0.0, 0.0
+        return times

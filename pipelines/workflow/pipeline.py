@@ -18,16 +18,15 @@ from pipelines.ingest.download import DownloadConfig, download
 from pipelines.shards.docfreq import docfreq
 from pipelines.tracking.environment import environment_lock, environment_tags
 from pipelines.tracking.journal import Journal, ending
-from pipelines.training.checks import check_runs
-from pipelines.training.identity import run_identity
+from pipelines.training.checks import named
 from pipelines.training.mask_preview import preview_masks
 from pipelines.training.pretrain import pretrain
+from pipelines.training.resolved import ResolvedRun, resolve
 from pipelines.workflow.plan import PipelineConfig, Plan, check_before_data
 from pipelines.workflow.report import Row, write_report
 from pipelines.workflow.stages import Done, Stages
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
-from vlp.shards.shard_set import ShardSet
 
 
 def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Journal) -> list[Row]:
@@ -39,7 +38,7 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
     plan = Plan(config)
     plan.check()
     check_before_data(plan, machine)
-    check_mirror(machine.checkpoint_mirror)
+    check_mirror(machine.checkpoints.mirror)
     check_gpus_here(machine, machine.num_gpus)
     folder = (machine.storage / config.name).absolute()
     _begin(config, folder, journal)
@@ -47,17 +46,15 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
     with ending(journal):
         connect_for_training(machine)
         evaluation, shards, tables = prepare_data(plan, stages, machine)
-        runs = plan.runs(shards.folder, tables)
-        check_runs(runs, machine)
+        runs = [resolve_named(run, machine) for run in plan.runs(shards.folder, tables)]
         trained = [_pretrain(run, stages, machine) for run in runs]
         measured = [
             _evaluate(run, done, evaluation, stages, machine) for run, done in zip(runs, trained, strict=True)
         ]
-        rows = [Row.of(*parts) for parts in zip(runs, trained, measured, strict=True)]
-        masks = {
-            run.name: read_run(done.folder / CONFIG).mask for run, done in zip(runs, trained, strict=True)
-        }
-        picture = preview_masks(runs[0], ShardSet(shards.folder), masks)
+        finished = [read_run(done.folder / CONFIG) for done in trained]
+        rows = [Row.of(*parts) for parts in zip(finished, trained, measured, strict=True)]
+        masks = {run.name: run.mask for run in finished}
+        picture = preview_masks(runs[0], masks)
         stages.run("report", partial(write_report, rows, picture), settings=config, identity=[rows, masks])
     return rows
 
@@ -125,25 +122,25 @@ def _docfreq(plan: Plan, shards: Done, stages: Stages, machine: MachineConfig) -
     return done.folder
 
 
-def _pretrain(run: RunConfig, stages: Stages, machine: MachineConfig) -> Done:
+def _pretrain(run: ResolvedRun, stages: Stages, machine: MachineConfig) -> Done:
     return stages.run(
-        f"pretrain/{run.name}",
+        f"pretrain/{run.config.name}",
         partial(pretrain, run, machine=machine),
-        title=run.name,
-        settings=run,
-        identity=run_identity(run),
+        title=run.config.name,
+        settings=run.config,
+        identity=run.identity,
     )
 
 
 def _evaluate(
-    run: RunConfig, trained: Done, evaluation: EvaluationConfig, stages: Stages, machine: MachineConfig
+    run: ResolvedRun, trained: Done, evaluation: EvaluationConfig, stages: Stages, machine: MachineConfig
 ) -> Done:
     """Measure a trained run; its numbers also go to the run's own record, beside its training."""
     config = EvaluateConfig(checkpoint=trained.folder, evaluation=evaluation)
 
     def work(output: Path, *, journal: Journal) -> dict[str, Any]:
         manifest = evaluate(config, output, machine=machine, journal=journal)
-        trained.journal.begin(name=run.name, tags={})
+        trained.journal.begin(name=run.config.name, tags={})
         trained.journal.metrics(
             {f"val/{key}": value for key, value in manifest["metrics"].items()}, step=manifest["step"]
         )
@@ -151,9 +148,20 @@ def _evaluate(
         return manifest
 
     return stages.run(
-        f"evaluate/{run.name}",
+        f"evaluate/{run.config.name}",
         work,
-        title=f"evaluate {run.name}",
+        title=f"evaluate {run.config.name}",
         settings=config,
         identity=[trained.digest, evaluation_identity(evaluation)],
     )
+
+
+def resolve_named(config: RunConfig, machine: MachineConfig) -> ResolvedRun:
+    """A run of several, resolved; it keeps no model, as the others would have theirs beside it.
+
+    Raises:
+        ConfigError: a mistake in it; names the run.
+    """
+    with named(config):
+        run = resolve(config, machine)
+    return run.without_model()

@@ -42,6 +42,7 @@ class PipelineConfig(StrictConfig):
     """What the runs are evaluated on; None takes the held-out part of the corpus."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_name(self.name)
 
 
@@ -108,7 +109,7 @@ class Plan:
         run = build(RunConfig, layers.add({"data": {"shards": str(shards)}}, "pipeline"))
         with blaming(f"tokenizer of {run.name}: "):
             used = run.tokenizer.build().identity
-        if (layers.values.get("objective") or {}).get("idf") != "offline":
+        if not run.objective.needs_document_frequency:
             return run
         for file, tokenizer in self.docfreq(LATER).build().items():
             if tokenizer.identity == used:

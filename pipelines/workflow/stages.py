@@ -4,21 +4,16 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pipelines.config.identity import fingerprint
 from pipelines.config.settings import flat_params
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
+from pipelines.tracking.session import Work
 from vlp.shards.storage.local import LocalFolder
 
 DONE = "done.json"
-
-
-class Work(Protocol):
-    """Makes a stage's output in a folder, and returns a manifest with its `digest`."""
-
-    def __call__(self, output: Path, *, journal: Journal) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,12 @@ import torch
 from harness import REPOSITORY, Result, report, seconds
 from steps.arguments import per_device, step_options
 
-from pipelines.checkpoints.checkpoint import TrainingState, build_objective
+from pipelines.checkpoints.checkpoint import TrainingState
+from pipelines.checkpoints.store import CheckpointPlace, Retention
 from pipelines.checkpoints.writer import CheckpointWriter
-from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build, read_layers
-from pipelines.tracking.journal import Journal
-from pipelines.training.job import TrainJob
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
+from tests.pipelines.runs import random_objective
 from vlp.core.batch import Batch
 from vlp.run import RunConfig
 from vlp.training.cpu import prepare_cpu_training
@@ -67,13 +66,12 @@ class Training:
 
     def __init__(self, config: RunConfig, output: Path) -> None:
         self.config = config
-        objective = build_objective(config, document_frequency=None)
+        objective = random_objective(config)
         prepare_cpu_training(objective)
         optimizer = build_optimizer(objective, config.optimizer)
         self.state = TrainingState(objective, optimizer, None, config.mask)
-        machine = MachineConfig(num_workers=0, keep_checkpoints=1)
-        self.job = TrainJob(config, machine, output, Journal(output / "journal"))
-        self.writer = CheckpointWriter(self.job)
+        place = CheckpointPlace(output / "checkpoints", Retention(last=1), "benchmark")
+        self.writer = CheckpointWriter(place, config)
         self.batch = _random_batch(config)
 
     def train(self, steps: int) -> None:

@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 from harness import Result, command_line, report
 from runs.laptop_run import NUM_IMAGES, arguments, run_journal, step_times, write_shards
 
-from pipelines.config.machine import split_machine
-from pipelines.config.settings import absolute_paths, build, read_layers
+from pipelines.config.machine import read_settings
+from pipelines.config.settings import build
 from pipelines.tracking.journal import Journal
 from pipelines.training.job import TrainJob
+from pipelines.training.resolved import resolve
 from vlp.run import RunConfig
 
 WORKER = Path(__file__).parent / "runs" / "torchrun_worker.py"
@@ -42,7 +43,7 @@ class Steps(NamedTuple):
 
     def settings(self) -> dict[str, Any]:
         """Of the run that both sides train."""
-        every = {"log_every_steps": self.warm_up // 2, "checkpoint_every_steps": self.all}
+        every = {"log_every_steps": self.warm_up // 2, "checkpoints.every_steps": self.all}
         return {"training.steps": self.all} | {f"machine.{key}": value for key, value in every.items()}
 
     def rate(self, journal: Journal) -> float:
@@ -80,11 +81,11 @@ def under_ray_train(shards: Path, folder: Path, num_workers: int, steps: Steps) 
 def under_torchrun(shards: Path, folder: Path, num_workers: int, steps: Steps) -> float:
     """Steps per second of the same loop."""
     files = arguments(shards, folder / "run", **steps.settings())[:-2]  # without the output
-    layers, machine = split_machine(read_layers(files))
+    layers, machine = read_settings(files)
     folder.mkdir()
     journal = Journal(folder / "journal")
     journal.begin(name="torchrun", tags={})
-    job = TrainJob(absolute_paths(build(RunConfig, layers)), machine, folder / "run", journal)
+    job = TrainJob(resolve(build(RunConfig, layers), machine), machine, folder / "run", journal)
     (folder / "job").write_bytes(pickle.dumps(job))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     execute(*torchrun, "--nproc-per-node", num_workers, WORKER, folder / "job")

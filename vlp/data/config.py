@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import AtLeast, StrictConfig, Within
 from vlp.core.normalization import Normalization
 from vlp.shards.storage.address import AnyFolder, open_folder
 from vlp.shards.storage.folder import Folder
@@ -17,12 +17,8 @@ class MixedShards(StrictConfig):
     """A further set of shards."""
 
     shards: AnyFolder
-    share: float
+    share: Annotated[float, Within(0, 1, "()")]
     """Share of the samples of every batch, in (0, 1)."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise ValueError(f"share must be in (0, 1), got {self.share}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +31,9 @@ class DataConfig(StrictConfig):
     """Further sets, each with its share of every batch; `shards` has the rest."""
     shuffle: Literal["full", "block"] = "full"
     """`full` makes every order equally likely; `block` reads few shards at a time: for large sets."""
-    shuffle_window: int = 16
+    shuffle_window: Annotated[int, AtLeast(1)] = 16
     """Shards whose samples `block` mixes; so many indexes are in memory."""
-    max_unreadable_share: float = 0.01
+    max_unreadable_share: Annotated[float, Within(0, 1, "[)")] = 0.01
     """Share of the samples, in [0, 1), that may be unreadable and are replaced, before a run stops."""
     document_frequency: Path | None = None
     """Table that `vlp docfreq` made; needed for SuperClass with offline IDF."""
@@ -45,13 +41,13 @@ class DataConfig(StrictConfig):
     """Share of an image's area that a random crop keeps; its aspect ratio is between 3/4 and 4/3."""
     interpolation: Interpolation = "bicubic"
     """Filter that resizes the crop."""
-    horizontal_flip_prob: float = 0.0
+    horizontal_flip_prob: Annotated[float, Within(0, 1)] = 0.0
     """Share of the images that are mirrored."""
     color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     """Strength of the changes of brightness, contrast, saturation and hue; hue at most 0.5."""
-    color_jitter_prob: float = 0.0
+    color_jitter_prob: Annotated[float, Within(0, 1)] = 0.0
     """Share of the images whose colours are changed."""
-    gray_scale_prob: float = 0.0
+    gray_scale_prob: Annotated[float, Within(0, 1)] = 0.0
     """Share of the images that lose their colours."""
     normalization: Normalization = "clip"
 
@@ -67,6 +63,7 @@ class DataConfig(StrictConfig):
         return (1 - sum(shares), *shares)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
             raise ValueError(
@@ -74,13 +71,6 @@ class DataConfig(StrictConfig):
             )
         if sum(other.share for other in self.mix) >= 1:
             raise ValueError("the shares of mix must sum to less than 1: the rest is for `shards`")
-        if self.shuffle_window < 1:
-            raise ValueError(f"shuffle_window must be at least 1, got {self.shuffle_window}")
-        if not 0 <= self.max_unreadable_share < 1:
-            raise ValueError(f"max_unreadable_share must be in [0, 1), got {self.max_unreadable_share}")
-        for key in ("horizontal_flip_prob", "color_jitter_prob", "gray_scale_prob"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"{key} must be in [0, 1], got {getattr(self, key)}")
         if min(self.color_jitter) < 0 or self.color_jitter[3] > 0.5:
             raise ValueError(
                 f"color_jitter must not be negative, and its hue at most 0.5, got {self.color_jitter}"

@@ -3,12 +3,13 @@
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlp.core.config import AtLeast, Within
 from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
 from vlp.encoders.patches import patchify, take
 from vlp.masking import MaskInputs, Slots
@@ -20,12 +21,15 @@ class BEiTConfig(ImageEncoderConfig):
     """Defaults are ViT-B/16 in SimMIM."""
 
     name: Literal["beit"] = "beit"
-    width: int = 768
-    depth: int = 12
-    num_heads: int = 12
+    width: Annotated[int, AtLeast(1)] = 768
+    """D, numbers per token."""
+    depth: Annotated[int, AtLeast(0)] = 12
+    """Blocks."""
+    num_heads: Annotated[int, AtLeast(1)] = 12
+    """Heads of attention per block; they share the width."""
     layer_scale: float = 0.1
     """What the output of each attention and each MLP is multiplied by at first."""
-    drop_path: float = 0.0
+    drop_path: Annotated[float, Within(0, 1, "[)")] = 0.0
     """Share of samples that skip the last block in training; earlier blocks are skipped less often."""
     final_norm: bool = True
     """Normalize the states after the last block, as SimMIM's release does; linear probes may want none."""
@@ -112,15 +116,13 @@ class BEiT(ImageEncoder):
     @torch.no_grad()
     def _init_weights(self) -> None:
         """As the release: deeper blocks add less to the residual."""
-        from timm.models.beit import Block
-
         nn.init.trunc_normal_(self.class_token, std=0.02, a=-0.02, b=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=0.02, a=-0.02, b=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for number, block in enumerate(self.blocks, 1):
-            assert isinstance(block, Block)
+        blocks: Any = self.blocks
+        for number, block in enumerate(blocks, 1):
             block.attn.proj.weight.div_(math.sqrt(2 * number))
             block.mlp.fc2.weight.div_(math.sqrt(2 * number))

@@ -1,12 +1,13 @@
 """What an image encoder is: images and a choice of patches to vectors."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor, nn
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import AtLeast, StrictConfig
 from vlp.core.registry import Registry
 from vlp.masking import MaskInputs, Slots
 from vlp.masking.strategy import View
@@ -19,9 +20,9 @@ class ImageEncoderConfig(ABC, StrictConfig):
     """The sizes of an image encoder; `build` makes its module."""
 
     name: str
-    image_size: int = 224
+    image_size: Annotated[int, AtLeast(1)] = 224
     """Side of the square input, in pixels."""
-    patch_size: int = 16
+    patch_size: Annotated[int, AtLeast(1)] = 16
     """Side of a patch, in pixels."""
 
     can_drop_patches: ClassVar[bool] = True
@@ -30,6 +31,7 @@ class ImageEncoderConfig(ABC, StrictConfig):
     """What it shows to masks beside the pixels."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
@@ -57,6 +59,8 @@ class ImageEncoder(nn.Module, ABC):
     """D, numbers per state."""
     token_width: int
     """Numbers per embedded patch, of which the mask token is one; states may be wider."""
+    blocks: Iterable[nn.Module]
+    """Its blocks; the first is next to the input."""
 
     @abstractmethod
     def encode_replaced(self, images: Tensor, masked: Tensor, mask_token: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """The Swin transformer (arXiv:2103.14030), on timm's modules."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from vlp.core.config import AtLeast, Within
 from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
 from vlp.encoders.patches import patchify
 from vlp.masking import MaskInputs, Slots
@@ -17,16 +18,19 @@ class SwinConfig(ImageEncoderConfig):
     """Defaults are Swin-B in SimMIM."""
 
     name: Literal["swin"] = "swin"
-    image_size: int = 192
-    patch_size: int = 4
-    width: int = 128
+    image_size: Annotated[int, AtLeast(1)] = 192
+    """Side of the square input, in pixels."""
+    patch_size: Annotated[int, AtLeast(1)] = 4
+    """Side of a patch, in pixels."""
+    width: Annotated[int, AtLeast(1)] = 128
     """Width of the first stage; each later stage doubles it."""
-    depths: tuple[int, ...] = (2, 2, 18, 2)
+    depths: tuple[Annotated[int, AtLeast(1)], ...] = (2, 2, 18, 2)
     """Blocks of each stage; each later stage halves the sides."""
-    num_heads: tuple[int, ...] = (4, 8, 16, 32)
-    window_size: int = 6
+    num_heads: tuple[Annotated[int, AtLeast(1)], ...] = (4, 8, 16, 32)
+    """Heads of attention in the blocks of each stage."""
+    window_size: Annotated[int, AtLeast(1)] = 6
     """Side of a window of attention, in states."""
-    drop_path: float = 0.0
+    drop_path: Annotated[float, Within(0, 1, "[)")] = 0.0
     """Share of samples that skip the last block in training; earlier blocks are skipped less often."""
 
     can_drop_patches: ClassVar[bool] = False
@@ -72,6 +76,8 @@ class Swin(ImageEncoder):
             num_classes=0,
         )
         self.patch_embed, self.layers, self.norm = trunk.patch_embed, trunk.layers, trunk.norm
+        stages: Any = self.layers
+        self.blocks = [block for stage in stages for block in stage.blocks]
 
     def mask_inputs(self, images: Tensor) -> MaskInputs:
         size = (len(images), self.config.num_patches)

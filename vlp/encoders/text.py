@@ -1,11 +1,12 @@
 """The causal text transformer of CLIP (arXiv:2103.00020), on timm's blocks."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import AtLeast, StrictConfig
 from vlp.encoders.blocks import Activation, activation_layer
 
 
@@ -13,13 +14,17 @@ from vlp.encoders.blocks import Activation, activation_layer
 class TextConfig(StrictConfig):
     """Defaults are the text tower of CLIP ViT-B."""
 
-    width: int = 512
-    depth: int = 12
-    num_heads: int = 8
+    width: Annotated[int, AtLeast(1)] = 512
+    """D, numbers per token."""
+    depth: Annotated[int, AtLeast(0)] = 12
+    """Blocks."""
+    num_heads: Annotated[int, AtLeast(1)] = 8
+    """Heads of attention per block; they share the width."""
     activation: Activation = "gelu"
     """Between the two layers of each block's MLP."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
 

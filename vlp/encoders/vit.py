@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlp.core.config import AtLeast
 from vlp.core.precision import without_autocast
 from vlp.encoders.blocks import Activation, activation_layer
 from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
@@ -23,9 +24,12 @@ class ViTConfig(ImageEncoderConfig):
     """Defaults are CLIP's ViT-B/16; MAE's has `positions: sincos`, `pre_norm: false`, `norm_eps: 1e-6`."""
 
     name: Literal["vit"] = "vit"
-    width: int = 768
-    depth: int = 12
-    num_heads: int = 12
+    width: Annotated[int, AtLeast(1)] = 768
+    """D, numbers per token."""
+    depth: Annotated[int, AtLeast(0)] = 12
+    """Blocks."""
+    num_heads: Annotated[int, AtLeast(1)] = 12
+    """Heads of attention per block; they share the width."""
     positions: Literal["learned", "sincos"] = "learned"
     """What is added to each embedded patch: trained numbers, or fixed sines and cosines of its place."""
     pre_norm: bool = True
@@ -117,16 +121,12 @@ class VisionTransformer(ImageEncoder):
 
     def _class_attention(self, images: Tensor) -> Tensor:
         """The class token's attention to each patch in the last block, mean over heads: (B, N)."""
-        from timm.layers.attention import Attention
-        from timm.models.vision_transformer import Block
-
-        *blocks, last = self.blocks
-        assert isinstance(last, Block)
+        trained: Any = self.blocks
+        *blocks, last = trained
         x = self._first_states(self.embed(images))
         for block in blocks:
             x = block(x)
         attention = last.attn
-        assert isinstance(attention, Attention)
         states = attention.qkv(last.norm1(x)).unflatten(2, (3, attention.num_heads, -1))
         query, key, _ = states.float().permute(2, 0, 3, 1, 4)  # (B, heads, 1 + N, D / heads) each
         with without_autocast(images.device):

@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import AtLeast, StrictConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,20 +18,15 @@ class EvaluationConfig(StrictConfig):
     classification: Mapping[str, Path] = field(default_factory=dict)
     """Set's name -> folder of train.parquet and test.parquet (`image`, `label`), and meta.json (`classes`,
     `templates`)."""
-    every_steps: int | None = None
+    every_steps: Annotated[int, AtLeast(1)] | None = None
     """Also measure during training, this often; None measures only the finished model."""
-    num_neighbours: int = 20
+    num_neighbours: Annotated[int, AtLeast(1)] = 20
     """k of the kNN classifier."""
-    shots: tuple[int, ...] = (10,)
+    shots: tuple[Annotated[int, AtLeast(1)], ...] = (10,)
     """Labelled images per class of the few-shot classifier, one or more numbers; () for none."""
 
     def __post_init__(self) -> None:
-        for key in ("every_steps", "num_neighbours"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise ValueError(f"{key} must be at least 1, got {value}")
-        if any(shots < 1 for shots in self.shots):
-            raise ValueError(f"shots must be at least 1, got {list(self.shots)}")
+        super().__post_init__()
         for key in ("retrieval", "classification"):
             for name in getattr(self, key):
                 if not re.fullmatch(r"\w[\w-]*", name):

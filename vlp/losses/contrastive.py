@@ -3,13 +3,13 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import AtLeast, StrictConfig, Within
 from vlp.core.distributed import all_gather, rank
 from vlp.core.precision import without_autocast
 from vlp.core.registry import Registry
@@ -22,18 +22,12 @@ class ContrastiveLoss(ABC, StrictConfig):
     """What is minimized; its mean over the workers is the loss of the global batch."""
 
     name: str
-    initial_temperature: float
+    initial_temperature: Annotated[float, Within(0, 1, "(]")]
     """One over the first logit scale, which is trained; in (0, 1]."""
-    max_logit_scale: float = 100.0
+    max_logit_scale: Annotated[float, AtLeast(1)] = 100.0
     """The logit scale is clamped to [1, max_logit_scale] after each step."""
     initial_bias: ClassVar[float | None] = None
     """Trained number added to every logit; None where the loss has none."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.initial_temperature <= 1:
-            raise ValueError(f"initial_temperature must be in (0, 1], got {self.initial_temperature}")
-        if self.max_logit_scale < 1:
-            raise ValueError(f"max_logit_scale must be at least 1, got {self.max_logit_scale}")
 
     def chance(self, batch_size: int) -> float | None:
         """The loss of guessing among so many pairs; None where it depends on more."""
@@ -52,7 +46,7 @@ class InfoNCE(ContrastiveLoss):
     """CLIP's softmax over the candidates of each image, and of each caption (arXiv:2103.00020)."""
 
     name: Literal["infonce"] = "infonce"
-    initial_temperature: float = 0.07
+    initial_temperature: Annotated[float, Within(0, 1, "(]")] = 0.07
 
     def chance(self, batch_size: int) -> float:
         return math.log(batch_size)
@@ -69,7 +63,7 @@ class SigmoidLoss(ContrastiveLoss):
     """SigLIP's yes or no to each pair by itself (arXiv:2303.15343)."""
 
     name: Literal["sigmoid"] = "sigmoid"
-    initial_temperature: float = 0.1
+    initial_temperature: Annotated[float, Within(0, 1, "(]")] = 0.1
     initial_bias: float = -10.0  # pyright: ignore[reportIncompatibleVariableOverride]
     """Starts the many pairs that do not match near their answer; trained."""
 

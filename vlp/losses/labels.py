@@ -6,13 +6,13 @@ over the logits in parts of bounded size: beyond them and their gradient it hold
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import Above, StrictConfig, Within
 from vlp.core.distributed import all_gather, all_sum, world_size
 from vlp.core.registry import Registry
 from vlp.losses.in_parts import by_columns, by_rows, soft_cross_entropy
@@ -93,17 +93,16 @@ class AsymmetricLoss(LabelLoss):
     """Focusing power of absent classes; 0, or at least 1."""
     gamma_positive: float = 1.0
     """Focusing power of labels; 0, or at least 1."""
-    margin: float = 0.05
+    margin: Annotated[float, Within(0, 1, "[)")] = 0.05
     """An absent class of at most this probability costs nothing; in [0, 1)."""
     focus_gradient: Literal["stop", "pass"] = "stop"
     """Whether the focusing weights are constants to the gradient, as released."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for key in ("gamma_negative", "gamma_positive"):
             if not (getattr(self, key) == 0 or getattr(self, key) >= 1):
                 raise ValueError(f"{key} must be 0 or at least 1, got {getattr(self, key)}")
-        if not 0 <= self.margin < 1:
-            raise ValueError(f"margin must be in [0, 1), got {self.margin}")
 
     def __call__(self, logits: Tensor, labels: Labels, idf: Tensor) -> Tensor:
         return asymmetric_loss(logits, labels, self)
@@ -115,13 +114,8 @@ class TwoWayLoss(LabelLoss):
     """Labels against other classes in an image, and images against others in a class (Kobayashi 2023)."""
 
     name: Literal["two_way"] = "two_way"
-    positive_temperature: float = 4.0
-    negative_temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        for key in ("positive_temperature", "negative_temperature"):
-            if getattr(self, key) <= 0:
-                raise ValueError(f"{key} must be above 0, got {getattr(self, key)}")
+    positive_temperature: Annotated[float, Above(0)] = 4.0
+    negative_temperature: Annotated[float, Above(0)] = 1.0
 
     def __call__(self, logits: Tensor, labels: Labels, idf: Tensor) -> Tensor:
         return two_way_sample_loss(logits, labels, self) + two_way_class_loss(logits, labels, self)

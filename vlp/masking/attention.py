@@ -1,12 +1,14 @@
 """Attention masking: FLIP_Attn of arXiv:2405.08815 (section 4.1), after A-CLIP (arXiv:2212.08653)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Generator, Tensor
 
+from vlp.core.config import AtLeast
 from vlp.masking.cells import cells_per_side, mean_of_cells, patches_of_cells
-from vlp.masking.schedule import Ratio, check_ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, is_constant, lowest_ratio, ratio_at
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
@@ -25,13 +27,12 @@ class AttentionMask(MaskStrategy):
     name: Literal["attention"] = "attention"
     mask_ratio: Ratio = 0.5
     """Share of patches hidden, in [0, 1); a schedule makes it progressive."""
-    cell_size: int = 1
+    cell_size: Annotated[int, AtLeast(1)] = 1
     """Side of the squares of patches that are judged by their mean attention and hidden whole; A-CLIP's 2."""
 
-    def __post_init__(self) -> None:
-        check_ratio("mask_ratio", self.mask_ratio)
-        if self.cell_size < 1:
-            raise ValueError(f"cell_size must be at least 1, got {self.cell_size}")
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        return {"mask_ratio": self.mask_ratio}
 
     @property
     def views(self) -> frozenset[View]:

@@ -1,13 +1,15 @@
 """Block-wise masking of BEiT (arXiv:2106.08254, section 2.3), an ablation of SimMIM (arXiv:2111.09886)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Generator, Tensor
 
-from vlp.masking.schedule import Ratio, check_ratio, lowest_ratio, ratio_at
+from vlp.core.config import AtLeast, Within
+from vlp.masking.schedule import Ratio, lowest_ratio, ratio_at
 from vlp.masking.strategy import STRATEGIES, MaskInputs, MaskStrategy, grid_side, uniform_noise
 
 MAX_TRIES = 64
@@ -23,20 +25,16 @@ class BlockMask(MaskStrategy):
     mask_ratio: Ratio = 0.4
     """Share of patches hidden at most, in [0, 1); an image may fall some patches short of it.
     A schedule makes it progressive."""
-    min_block: int = 16
+    min_block: Annotated[int, AtLeast(1)] = 16
     """Area that a rectangle is drawn with at least, in patches."""
-    min_aspect: float = 0.3
+    min_aspect: Annotated[float, Within(0, 1, "(]")] = 0.3
     """Least ratio of a rectangle's sides, in (0, 1]; the greatest is its inverse."""
-    max_failures: int = 10
+    max_failures: Annotated[int, AtLeast(1)] = 10
     """Rectangles in a row that may not fit before the image is left as it is."""
 
-    def __post_init__(self) -> None:
-        check_ratio("mask_ratio", self.mask_ratio)
-        if not 0 < self.min_aspect <= 1:
-            raise ValueError(f"min_aspect must be in (0, 1], got {self.min_aspect}")
-        for key in ("min_block", "max_failures"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        return {"mask_ratio": self.mask_ratio}
 
     @property
     def is_exact(self) -> bool:

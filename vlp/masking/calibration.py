@@ -3,25 +3,49 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import nextafter
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from vlp.masking.cluster import AnchorRows, ClusterMask, compare_to_anchors
-from vlp.masking.schedule import Schedule, ratio_at
+from vlp.masking.schedule import Ratio, Schedule, ratio_at
+from vlp.masking.similarity import AnchorRows, compare_to_anchors
 from vlp.masking.strategy import MaskInputs
 
+ThresholdTable = tuple[tuple[float, float], ...]
+"""Pairs of progress and threshold, in order of progress."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 TOLERANCE = 1e-3
 KNOTS = 32
 """Parts into which a table of thresholds divides the training."""
 
 
-class Calibration(NamedTuple):
+class AnchorMask(Protocol):
+    """What the search needs of a mask that hides anchors with all that looks like them."""
+
+    @property
+    def target_mask_ratio(self) -> Ratio: ...
+    @property
+    def anchor_ratio(self) -> float: ...
+    @property
+    def pixel_norm(self) -> bool: ...
+    @property
+    def measure(self) -> str: ...
+    @property
+    def feature(self) -> str: ...
+    def alpha(self, progress: float) -> float: ...
+    def draw_anchors(self, noise: Tensor) -> Tensor: ...
+    def num_anchors(self, num_patches: int) -> int: ...
+    def num_visible(self, num_patches: int) -> int: ...
+
+
+Mask = TypeVar("Mask", bound=AnchorMask)
+
+
+class FoundThreshold(NamedTuple, Generic[Mask]):
     """A calibrated mask and what it does to the images it was calibrated on."""
 
-    mask: ClusterMask
+    mask: Mask
     threshold: float
     """The threshold at this progress; where it changes with the training, the mask has the whole table."""
     mask_ratio: float
@@ -29,8 +53,15 @@ class Calibration(NamedTuple):
     quantiles: dict[float, float]
     """Per-image mask ratio at each of `QUANTILES`."""
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The threshold, and what it hides over all and per image, to be logged."""
+        return {"threshold": self.threshold, "mask_ratio": self.mask_ratio} | {
+            f"mask_ratio_p{round(100 * level)}": ratio for level, ratio in self.quantiles.items()
+        }
 
-def calibrate(mask: ClusterMask, inputs: Iterable[MaskInputs], *, seed: int = 0) -> Calibration:
+
+def calibrate(mask: Mask, inputs: Iterable[MaskInputs], *, seed: int = 0) -> FoundThreshold[Mask]:
     """Find the threshold whose mean mask ratio is `mask.target_mask_ratio`, within 1e-3.
 
     Where the target or alpha changes with the training, the mask gets a table of thresholds. Embeddings
@@ -47,8 +78,8 @@ def calibrate(mask: ClusterMask, inputs: Iterable[MaskInputs], *, seed: int = 0)
 
 
 def recalibrate(
-    mask: ClusterMask, inputs: Iterable[MaskInputs], *, progress: float, until: float, seed: int = 0
-) -> Calibration:
+    mask: Mask, inputs: Iterable[MaskInputs], *, progress: float, until: float, seed: int = 0
+) -> FoundThreshold[Mask]:
     """Search again in the middle of the training, for a part of it.
 
     A target that the weights of the moment cannot meet is met as nearly as they can: no reason to stop.
@@ -61,28 +92,28 @@ def recalibrate(
 
 
 def _calibrate(
-    mask: ClusterMask,
+    mask: Mask,
     inputs: Iterable[MaskInputs],
-    find: Callable[[ClusterMask, AnchorRows, float], float],
+    find: Callable[[Mask, AnchorRows, float], float],
     *,
     knots: Sequence[float],
     seed: int,
-) -> Calibration:
+) -> FoundThreshold[Mask]:
     progress = knots[0]
     rows = _anchor_rows(mask, inputs, alphas=[mask.alpha(knot) for knot in knots], seed=seed)
     table = tuple((knot, find(mask, rows, knot)) for knot in knots)
     threshold = table[0][1]
     per_image = _ratios(mask, rows.nearest(mask.alpha(progress)), threshold)
     levels = torch.quantile(per_image, per_image.new_tensor(QUANTILES)).tolist()
-    return Calibration(
-        replace(mask, threshold=table if len(table) > 1 else threshold),
+    return FoundThreshold(
+        replace(mask, threshold=table if len(table) > 1 else threshold),  # pyright: ignore[reportArgumentType]
         threshold,
         per_image.mean().item(),
         dict(zip(QUANTILES, levels, strict=True)),
     )
 
 
-def _knots(mask: ClusterMask, progress: float, until: float) -> list[float]:
+def _knots(mask: AnchorMask, progress: float, until: float) -> list[float]:
     """Where the thresholds are searched: here, and as far as asked if anything changes."""
     target, moments = mask.target_mask_ratio, set()
     if mask.feature == "mix" or isinstance(target, Schedule):
@@ -96,7 +127,7 @@ def _knots(mask: ClusterMask, progress: float, until: float) -> list[float]:
 
 
 def _anchor_rows(
-    mask: ClusterMask, inputs: Iterable[MaskInputs], *, alphas: Sequence[float], seed: int
+    mask: AnchorMask, inputs: Iterable[MaskInputs], *, alphas: Sequence[float], seed: int
 ) -> AnchorRows:
     """The similarities of all images to anchors that only the seed decides."""
     generator = torch.Generator().manual_seed(seed)
@@ -112,7 +143,7 @@ def _anchor_rows(
     return AnchorRows(anchors, rgb, embedding)
 
 
-def search(mask: ClusterMask, rows: AnchorRows, progress: float) -> float:
+def search(mask: AnchorMask, rows: AnchorRows, progress: float) -> float:
     """The threshold that meets the target at a progress, or a ValueError that says what can be met."""
     threshold = nearest(mask, rows, progress)
     target = ratio_at(mask.target_mask_ratio, progress)
@@ -122,13 +153,13 @@ def search(mask: ClusterMask, rows: AnchorRows, progress: float) -> float:
     return threshold
 
 
-def nearest(mask: ClusterMask, rows: AnchorRows, progress: float) -> float:
+def nearest(mask: AnchorMask, rows: AnchorRows, progress: float) -> float:
     """The threshold that comes nearest to the target at a progress."""
     target = ratio_at(mask.target_mask_ratio, progress)
     return _bisect(mask, rows.nearest(mask.alpha(progress)), target)
 
 
-def _bisect(mask: ClusterMask, similarity: Tensor, target: float, steps: int = 50) -> float:
+def _bisect(mask: AnchorMask, similarity: Tensor, target: float, steps: int = 50) -> float:
     low, high = -1.0, 1.0
     for _ in range(steps):
         middle = (low + high) / 2
@@ -140,7 +171,7 @@ def _bisect(mask: ClusterMask, similarity: Tensor, target: float, steps: int = 5
     return min(high, low, key=lambda threshold: abs(_ratio(mask, similarity, threshold) - target))
 
 
-def _ratios(mask: ClusterMask, similarity: Tensor, threshold: float) -> Tensor:
+def _ratios(mask: AnchorMask, similarity: Tensor, threshold: float) -> Tensor:
     """Each image's mask ratio, as the mask measures it: (B, N) -> (B,)."""
     ratios = (similarity > threshold).float().mean(dim=1)
     if mask.measure == "raw":
@@ -149,11 +180,11 @@ def _ratios(mask: ClusterMask, similarity: Tensor, threshold: float) -> Tensor:
     return ratios.clamp_min(1 - mask.num_visible(N) / N)
 
 
-def _ratio(mask: ClusterMask, similarity: Tensor, threshold: float) -> float:
+def _ratio(mask: AnchorMask, similarity: Tensor, threshold: float) -> float:
     return _ratios(mask, similarity, threshold).mean().item()
 
 
-def _unreachable(mask: ClusterMask, similarity: Tensor, target: float, threshold: float) -> str:
+def _unreachable(mask: AnchorMask, similarity: Tensor, target: float, threshold: float) -> str:
     below, above = (_ratio(mask, similarity, nearby) for nearby in (threshold + 1e-6, threshold - 1e-6))
     anchors = mask.num_anchors(similarity.shape[1]) / similarity.shape[1]
     return (

@@ -1,17 +1,19 @@
 """Cluster masking (Wei et al., CVPR 2024, arXiv:2405.08815)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from vlp.masking.schedule import Ratio, check_ratio, is_constant, lowest_ratio, ratio_at
+from vlp.core.config import Above, AtLeast, Within
+from vlp.masking.calibration import ThresholdTable, calibrate, recalibrate
+from vlp.masking.schedule import Ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.similarity import compare_to_anchors
 from vlp.masking.strategy import (
     STRATEGIES,
+    Calibration,
     MaskInputs,
     MaskStrategy,
     View,
@@ -20,9 +22,6 @@ from vlp.masking.strategy import (
     visible_count,
 )
 
-ThresholdTable = tuple[tuple[float, float], ...]
-"""Pairs of progress and threshold, in order of progress."""
-
 
 @STRATEGIES.register
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +29,12 @@ class ClusterMask(MaskStrategy):
     """Hides random anchor patches together with every patch that looks like one of them."""
 
     name: Literal["cluster"] = "cluster"
-    anchor_ratio: float = 0.03
+    anchor_ratio: Annotated[float, Within(0, 1, "()")] = 0.03
     """Share of patches drawn as anchors, in (0, 1)."""
     feature: Literal["rgb", "embedding", "mix"] = "rgb"
     """What is compared: pixels, embedded patches with their positions, or both, with the share alpha of the
     embeddings growing from 0 to 1 over the training."""
-    alpha_power: float = 1.0
+    alpha_power: Annotated[float, Above(0)] = 1.0
     """alpha = progress ** alpha_power, above 0 (the paper's k); only the mix has it."""
     pixel_norm: bool = True
     """Give every patch zero mean and unit variance before pixels are compared."""
@@ -46,25 +45,22 @@ class ClusterMask(MaskStrategy):
     `per_image` meets the target in every image, with a threshold of its own."""
     target_mask_ratio: Ratio = 0.5
     """Mean share of patches that anchors and clusters hide, in (0, 1); a schedule makes it progressive."""
-    min_mask_ratio: float = 0.5
+    min_mask_ratio: Annotated[float, Within(0, 1, "[)")] = 0.5
     """Share of patches hidden at least, in [0, 1); fixes the encoder's sequence length (the paper's beta)."""
-    recalibrations: int = 32
+    recalibrations: Annotated[int, AtLeast(0)] = 32
     """How often in the training, evenly spread, `auto` searches again where embeddings are compared: they
     change with the weights."""
     measure: Literal["raw", "floored"] = "raw"
     """Which mask ratio the search brings to the target: before or after `min_mask_ratio` cuts further."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.anchor_ratio < 1:
-            raise ValueError(f"anchor_ratio must be in (0, 1), got {self.anchor_ratio}")
-        if self.recalibrations < 0:
-            raise ValueError(f"recalibrations must not be negative, got {self.recalibrations}")
-        if not self.alpha_power > 0:
-            raise ValueError(f"alpha_power must be above 0, got {self.alpha_power}")
-        check_ratio("min_mask_ratio", self.min_mask_ratio)
-        check_ratio("target_mask_ratio", self.target_mask_ratio)
+        super().__post_init__()
         self._check_target()
         self._check_threshold()
+
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        return {"target_mask_ratio": self.target_mask_ratio, "min_mask_ratio": self.min_mask_ratio}
 
     @property
     def views(self) -> frozenset[View]:
@@ -88,6 +84,26 @@ class ClusterMask(MaskStrategy):
             target = ratio_at(self.target_mask_ratio, progress)
             return hide_highest(similarity, visible_count(inputs.num_patches, target))
         return similarity > self.threshold_at(progress)
+
+    @property
+    def is_calibrated(self) -> bool:
+        return self.threshold != "auto"
+
+    def calibrated(self, inputs: Iterable[MaskInputs], *, seed: int) -> Calibration:
+        found = calibrate(self, inputs, seed=seed)
+        return Calibration(found.mask, found.metrics)
+
+    def recalibration_steps(self, steps: int) -> tuple[int, ...]:
+        """None unless embeddings, which move with the weights, decide a threshold that is searched."""
+        if self.is_calibrated or self.feature == "rgb":
+            return ()
+        return tuple(sorted({steps * i // self.recalibrations for i in range(1, self.recalibrations)}))
+
+    def recalibrated(
+        self, inputs: Iterable[MaskInputs], *, progress: float, until: float, seed: int
+    ) -> Calibration:
+        found = recalibrate(self, inputs, progress=progress, until=until, seed=seed)
+        return Calibration(found.mask, found.metrics)
 
     def state(self, progress: float) -> dict[str, float]:
         alpha = {"alpha": self.alpha(progress)} if self.feature == "mix" else {}
@@ -140,36 +156,6 @@ class ClusterMask(MaskStrategy):
                 raise ValueError(f"threshold must be auto, per_image or in [-1, 1], got {threshold}")
 
 
-class AnchorRows(NamedTuple):
-    """The rows of the similarity matrices that belong to the anchors."""
-
-    anchors: Tensor
-    """(B, A) int64."""
-    rgb: Tensor | None
-    """(B, A, N) cosine similarity of pixels; None where no alpha needs it."""
-    embedding: Tensor | None
-    """(B, A, N) cosine similarity of embedded patches; None where no alpha needs it."""
-
-    def nearest(self, alpha: float) -> Tensor:
-        """How much each patch looks like its image's nearest anchor: (B, N), infinite for the anchors."""
-        shares = ((1 - alpha, self.rgb), (alpha, self.embedding))
-        rows = sum(share * rows for share, rows in shares if share > 0 and rows is not None)
-        assert isinstance(rows, Tensor)
-        return rows.amax(dim=1).scatter(1, self.anchors, torch.inf)
-
-
-def compare_to_anchors(
-    inputs: MaskInputs, anchors: Tensor, *, alphas: Sequence[float], pixel_norm: bool
-) -> AnchorRows:
-    """Whatever similarities the mixes by these alphas are made of, for anchors (B, A)."""
-    rgb = None
-    if min(alphas) < 1:
-        pixels = standardize_patches(inputs.patches) if pixel_norm else inputs.patches
-        rgb = cosine_rows(pixels, anchors)
-    embedding = cosine_rows(inputs.tokens, anchors) if max(alphas) > 0 else None
-    return AnchorRows(anchors, rgb, embedding)
-
-
 def interpolate(table: ThresholdTable, progress: float) -> float:
     """The table's threshold at a progress, linear between two entries and constant outside of them."""
     for (start, low), (end, high) in pairwise(table):
@@ -177,26 +163,3 @@ def interpolate(table: ThresholdTable, progress: float) -> float:
             share = max(0.0, (progress - start) / (end - start))
             return (1 - share) * low + share * high
     return table[-1][1]
-
-
-def cosine_rows(features: Tensor, anchors: Tensor) -> Tensor:
-    """Cosine similarity of the anchors to every patch: (B, N, D), (B, A) -> (B, A, N).
-
-    Only the anchors' rows of the similarity matrix are computed, in float32 whatever the autocast.
-    """
-    with torch.autocast(features.device.type, enabled=False):
-        unit = F.normalize(features.float(), dim=2)
-        rows = unit.gather(1, anchors[:, :, None].expand(-1, -1, unit.shape[2]))
-        return rows @ unit.transpose(1, 2)
-
-
-def standardize_patches(patches: Tensor) -> Tensor:
-    """Zero mean and unit (unbiased) variance of each patch (section 3.2): (B, N, P) -> (B, N, P) float32."""
-    mean, deviation = patch_moments(patches)
-    return (patches.float() - mean) / deviation
-
-
-def patch_moments(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and (unbiased) deviation of each patch: (B, N, P) -> (B, N, 1) float32 each."""
-    variance, mean = torch.var_mean(patches.float(), dim=-1, keepdim=True)
-    return mean, (variance + 1e-6).sqrt()

@@ -1,13 +1,15 @@
 """Random cells of several patches, as in SimMIM (arXiv:2111.09886, section 3.2)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Generator, Tensor
 
+from vlp.core.config import AtLeast
 from vlp.masking.cells import cells_per_side, patches_of_cells
-from vlp.masking.schedule import Ratio, check_ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, is_constant, lowest_ratio, ratio_at
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
@@ -25,13 +27,12 @@ class GridMask(MaskStrategy):
     name: Literal["grid"] = "grid"
     mask_ratio: Ratio = 0.6
     """Share of cells hidden, in [0, 1), rounded up to whole cells; a schedule makes it progressive."""
-    cell_size: int = 2
+    cell_size: Annotated[int, AtLeast(1)] = 2
     """Side of a cell, in patches. SimMIM's cells of 32 pixels are 2 patches of ViT-B/16 and 8 of Swin."""
 
-    def __post_init__(self) -> None:
-        check_ratio("mask_ratio", self.mask_ratio)
-        if self.cell_size < 1:
-            raise ValueError(f"cell_size must be at least 1, got {self.cell_size}")
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        return {"mask_ratio": self.mask_ratio}
 
     @property
     def is_exact(self) -> bool:

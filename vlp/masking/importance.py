@@ -3,14 +3,16 @@
 Drawing without replacement adds Gumbel noise to the scores (Kool et al., arXiv:1903.06059).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Generator, Tensor
 
-from vlp.masking.schedule import Ratio, check_ratio, is_constant, lowest_ratio, ratio_at
+from vlp.core.config import Within
+from vlp.masking.schedule import Ratio, is_constant, lowest_ratio, ratio_at
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
@@ -39,15 +41,17 @@ class ImportanceMask(MaskStrategy):
     temperature: float = 0.0
     """0 hides strictly by score. Above 0, patches are drawn without replacement with probabilities that
     grow as exp(score / temperature), each image's scores in standard deviations."""
-    score_share: float = 1.0
+    score_share: Annotated[float, Within(0, 1)] = 1.0
     """Share of the hidden patches that the score chooses, in [0, 1]; the rest is uniformly random."""
 
     def __post_init__(self) -> None:
-        check_ratio("mask_ratio", self.mask_ratio)
+        super().__post_init__()
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature must be 0 or above, and finite, got {self.temperature}")
-        if not 0 <= self.score_share <= 1:
-            raise ValueError(f"score_share must be in [0, 1], got {self.score_share}")
+
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        return {"mask_ratio": self.mask_ratio}
 
     @property
     def views(self) -> frozenset[View]:

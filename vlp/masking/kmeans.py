@@ -1,14 +1,16 @@
 """Masking whole k-means clusters, a variant of cluster masking (arXiv:2405.08815)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from vlp.masking.cluster import standardize_patches
-from vlp.masking.schedule import Ratio, check_ratio, ratio_at
+from vlp.core.config import AtLeast, Within
+from vlp.masking.schedule import Ratio, ratio_at
+from vlp.masking.similarity import standardize_patches
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
@@ -25,22 +27,19 @@ class KMeansMask(MaskStrategy):
     """Groups the patches of each image by their pixels and hides a random choice of the groups."""
 
     name: Literal["kmeans"] = "kmeans"
-    num_clusters: int = 8
+    num_clusters: Annotated[int, AtLeast(2)] = 8
     """K, groups per image."""
-    iterations: int = 10
+    iterations: Annotated[int, AtLeast(1)] = 10
     """Lloyd iterations per image and step."""
     mask_ratio: Ratio = 0.5
     """Share of the clusters hidden, in [0, 1), rounded down to whole clusters; so is the mean share of the
     patches. A schedule makes it progressive."""
-    min_mask_ratio: float = 0.5
+    min_mask_ratio: Annotated[float, Within(0, 1, "[)")] = 0.5
     """Share of patches hidden at least, in [0, 1); fixes the encoder's sequence length (the paper's beta)."""
 
-    def __post_init__(self) -> None:
-        check_ratio("mask_ratio", self.mask_ratio)
-        check_ratio("min_mask_ratio", self.min_mask_ratio)
-        for key, least in (("num_clusters", 2), ("iterations", 1)):
-            if getattr(self, key) < least:
-                raise ValueError(f"{key} must be at least {least}, got {getattr(self, key)}")
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        return {"mask_ratio": self.mask_ratio, "min_mask_ratio": self.min_mask_ratio}
 
     @property
     def is_exact(self) -> bool:

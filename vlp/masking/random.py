@@ -1,11 +1,12 @@
 """Uniform random masking, as in MAE (arXiv:2111.06377) and FLIP (arXiv:2212.00794)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Generator, Tensor
 
-from vlp.masking.schedule import Ratio, check_ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, is_constant, lowest_ratio, ratio_at
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
@@ -25,8 +26,9 @@ class RandomMask(MaskStrategy):
     mask_ratio: Ratio = 0.5
     """Share of patches hidden, in [0, 1); a schedule makes it progressive."""
 
-    def __post_init__(self) -> None:
-        check_ratio("mask_ratio", self.mask_ratio)
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        return {"mask_ratio": self.mask_ratio}
 
     @property
     def is_exact(self) -> bool:

@@ -1,10 +1,11 @@
 """Numbers that change as the training goes on, such as a progressive mask ratio."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import Above, StrictConfig, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,16 +22,19 @@ class Schedule(StrictConfig):
     """Share of the training after which it stays, above `begin` and at most 1."""
     shape: Literal["linear", "cosine", "power", "step"] = "linear"
     """How it moves in between; `step` jumps at `finish`."""
-    power: float = 2.0
+    power: Annotated[float, Above(0)] = 2.0
     """Exponent of the shape `power`, above 0; the other shapes do not use it."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.begin < self.finish <= 1:
             raise ValueError(
                 f"begin and finish must be 0 <= begin < finish <= 1, got {self.begin}, {self.finish}"
             )
-        if not self.power > 0:
-            raise ValueError(f"power must be above 0, got {self.power}")
+
+    @property
+    def bounded(self) -> Mapping[str, float]:
+        return {"start": self.start, "end": self.end}
 
     def __call__(self, progress: float) -> float:
         """The value after a share of the training."""
@@ -55,7 +59,7 @@ class Schedule(StrictConfig):
         return max(self.start, self.end)
 
 
-Ratio = float | Schedule
+Ratio = Annotated[float | Schedule, Within(0, 1, "[)")]
 """A share that stays, or one that changes with the training."""
 
 
@@ -77,18 +81,3 @@ def highest_ratio(ratio: Ratio) -> float:
 def is_constant(ratio: Ratio) -> bool:
     """Whether the ratio stays."""
     return not isinstance(ratio, Schedule)
-
-
-def check_ratio(key: str, ratio: Ratio) -> None:
-    """Raise a ValueError that names the key unless the ratio stays in [0, 1)."""
-    values = (
-        {key: ratio}
-        if not isinstance(ratio, Schedule)
-        else {
-            f"{key}.start": ratio.start,
-            f"{key}.end": ratio.end,
-        }
-    )
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} must be in [0, 1), got {value}")

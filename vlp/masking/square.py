@@ -1,12 +1,13 @@
 """One square at a random place, an ablation of SimMIM (arXiv:2111.09886, section 4.1)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
-from vlp.masking.schedule import Ratio, check_ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, is_constant, lowest_ratio, ratio_at
 from vlp.masking.strategy import STRATEGIES, MaskInputs, MaskStrategy, grid_side, uniform_noise
 
 
@@ -20,8 +21,9 @@ class SquareMask(MaskStrategy):
     """Share of the image that the square covers, in [0, 1), its side rounded to whole patches;
     a schedule makes it progressive."""
 
-    def __post_init__(self) -> None:
-        check_ratio("mask_ratio", self.mask_ratio)
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        return {"mask_ratio": self.mask_ratio}
 
     @property
     def is_exact(self) -> bool:

@@ -2,8 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from math import isqrt
 from typing import Literal, NamedTuple
 
@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from vlp.core.config import StrictConfig
 from vlp.core.distributed import rank, world_size
 from vlp.core.registry import Registry
-from vlp.masking.schedule import highest_ratio
+from vlp.masking.schedule import Ratio, highest_ratio
 
 STRATEGIES = Registry()
 Compute = Callable[[], Tensor]
@@ -103,18 +103,51 @@ class MaskStrategy(ABC, StrictConfig):
             (B, N) bool, True where a patch is hidden.
         """
 
+    @property
+    def ratios(self) -> Mapping[str, Ratio]:
+        """Every share of the patches that it hides at some time, by the setting that says so."""
+        return {}
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether it can be used as it is; if not, `calibrated` gives one that can."""
+        return True
+
+    def calibrated(self, inputs: Iterable[MaskInputs], *, seed: int) -> "Calibration":
+        """What becomes of it on training images, by the weights that training starts from.
+
+        Args:
+            inputs: at least 2,000 images in all.
+
+        Raises:
+            ValueError: what it is asked for cannot be met on these images; the message says what can.
+        """
+        return Calibration(self, {})
+
+    def recalibration_steps(self, steps: int) -> tuple[int, ...]:
+        """Before which of so many steps it wants to be calibrated again, by the weights of the moment."""
+        return ()
+
+    def recalibrated(
+        self, inputs: Iterable[MaskInputs], *, progress: float, until: float, seed: int
+    ) -> "Calibration":
+        """What becomes of it in the middle of the training, for a part of it.
+
+        Args:
+            progress: share of the training that is done, in [0, 1).
+            until: where the next calibration follows, in (progress, 1].
+        """
+        return Calibration(self, {})
+
     def state(self, progress: float) -> dict[str, float]:
         """What of the strategy changes with the training, by name, to be logged."""
         return {}
 
     def check(self, num_patches: int) -> None:
-        """Raise a ValueError that names the setting unless some of so many patches stay visible.
-
-        Every setting whose name ends in `mask_ratio` is a share that is hidden at some time.
-        """
+        """Raise a ValueError that names the setting unless some of so many patches stay visible."""
         self.num_visible(num_patches)  # raises where the patches do not divide as the mask needs
-        for key in (field.name for field in fields(self) if field.name.endswith("mask_ratio")):
-            ratio = highest_ratio(getattr(self, key))
+        for key, changing in self.ratios.items():
+            ratio = highest_ratio(changing)
             visible = num_patches * (1 - ratio)
             if visible < 1 - 1e-9:
                 highest = math.floor(1000 * (1 - 1 / num_patches)) / 1000
@@ -129,6 +162,14 @@ class MaskStrategy(ABC, StrictConfig):
 
         Known before any image is seen, so the encoder's input keeps a static shape.
         """
+
+
+class Calibration(NamedTuple):
+    """A strategy that can be used, and what it does to the images that it was calibrated on."""
+
+    mask: MaskStrategy
+    metrics: dict[str, float]
+    """To be logged, by name."""
 
 
 class Slots(NamedTuple):

@@ -1,6 +1,7 @@
 """CLIP (arXiv:2103.00020); SigLIP by its loss, FLIP or cluster masking by its mask (random, cluster)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
@@ -8,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlp.core.config import AtLeast
 from vlp.core.registry import ByName
 from vlp.encoders import ImageEncoder
+from vlp.encoders.blocks import Encoder
 from vlp.encoders.text import TextConfig, TextTransformer
 from vlp.losses.contrastive import CONTRASTIVE_LOSSES, ContrastiveLoss, InfoNCE
 from vlp.masking import MaskStrategy, Slots
@@ -23,7 +26,7 @@ class ContrastiveConfig(ObjectiveConfig):
     """Defaults are CLIP ViT-B."""
 
     name: Literal["contrastive"] = "contrastive"
-    embed_dim: int = 512
+    embed_dim: Annotated[int, AtLeast(1)] = 512
     """Width of the space that images and captions share."""
     loss: Annotated[ContrastiveLoss, ByName(CONTRASTIVE_LOSSES)] = InfoNCE()
     text_encoder: TextConfig = field(default_factory=TextConfig)
@@ -64,6 +67,10 @@ class Contrastive(Objective):
         self.log_logit_scale = nn.Parameter(torch.tensor(-math.log(loss.initial_temperature)))
         has_bias = loss.initial_bias is not None
         self.logit_bias = nn.Parameter(torch.tensor(loss.initial_bias)) if has_bias else None
+
+    @property
+    def encoders(self) -> Mapping[str, Encoder]:
+        return {"image_encoder": self.image_encoder, "text_encoder": self.text_encoder}
 
     def encode(self, batch: Batch, slots: Slots) -> Outputs:
         """Unit-length embeddings of the masked images and of the captions: (B, E) each."""

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from vlp.core.config import AtLeast
 from vlp.encoders import ImageEncoder
 from vlp.encoders.patches import patchify, sincos_positions
 from vlp.losses.reconstruction import hidden_patches, masked_mean
 from vlp.masking import MaskStrategy, Slots
-from vlp.masking.cluster import standardize_patches
+from vlp.masking.similarity import standardize_patches
 from vlp.objectives.encode_in_parts import Outputs
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
 
@@ -22,9 +23,12 @@ class MAEConfig(ObjectiveConfig):
     """Defaults are the paper's decoder."""
 
     name: Literal["mae"] = "mae"
-    decoder_width: int = 512
-    decoder_depth: int = 8
-    decoder_heads: int = 16
+    decoder_width: Annotated[int, AtLeast(1)] = 512
+    """Numbers per token of the decoder; a multiple of 4 and of `decoder_heads`."""
+    decoder_depth: Annotated[int, AtLeast(0)] = 8
+    """Blocks of the decoder."""
+    decoder_heads: Annotated[int, AtLeast(1)] = 16
+    """Heads of attention per block of the decoder."""
     norm_pix_loss: bool = True
     """Give every target patch zero mean and unit variance."""
     pool: Literal["class_token", "mean"] = "class_token"
@@ -33,6 +37,7 @@ class MAEConfig(ObjectiveConfig):
     rebuilds_patches: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for divisor in (4, self.decoder_heads):
             if self.decoder_width % divisor:
                 raise ValueError(f"decoder_width {self.decoder_width} is not a multiple of {divisor}")
@@ -69,6 +74,11 @@ class MAE(Objective):
         )
         self.to_pixels = nn.Linear(width, patch_size**2 * 3)
         self._init_weights()
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        *blocks, _ = self.decoder
+        return [*super().blocks, *blocks]
 
     def encode(self, batch: Batch, slots: Slots) -> Outputs:
         """The error of every patch: (B, N)."""

@@ -13,6 +13,7 @@ from vlp.core.config import StrictConfig
 from vlp.core.normalization import Normalization
 from vlp.core.registry import Registry
 from vlp.encoders import ImageEncoder, ImageEncoderConfig
+from vlp.encoders.blocks import Encoder
 from vlp.masking import MaskInputs, MaskStrategy, Slots, visible_slots
 from vlp.masking.strategy import uniform_noise
 from vlp.objectives.encode_in_parts import Outputs, encode_in_parts
@@ -54,6 +55,16 @@ class Objective(nn.Module, ABC):
     num_parts: int = 1
     """Parts in which a batch is encoded, one after another, to need less memory; no result depends on it."""
 
+    @property
+    def encoders(self) -> Mapping[str, Encoder]:
+        """What is made of blocks and may learn more slowly the nearer it is to the input, by attribute."""
+        return {"image_encoder": self.image_encoder}
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Every block that is trained: of the encoders, and of a decoder."""
+        return [block for encoder in self.encoders.values() for block in encoder.blocks]
+
     def forward(self, batch: Batch, *, progress: float, generator: Generator | None) -> Step:
         """The loss of one batch.
 
@@ -77,6 +88,11 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
         """What frozen-feature evaluations read, of whole images: (B, 3, H, W) -> (B, D)."""
+
+    def changing_buffers(self) -> list[Tensor]:
+        """Buffers that the forward pass changes, in place; what is not saved with the weights is constant."""
+        saved = self.state_dict()
+        return [buffer for name, buffer in self.named_buffers() if name in saved]
 
     def after_update(self) -> None:
         """Called after each optimizer step; for constraints such as a clamped logit scale."""
@@ -112,6 +128,11 @@ class ObjectiveConfig(ABC, StrictConfig):
     """Whether the captions go through a text encoder."""
     rebuilds_patches: ClassVar[bool] = False
     """Whether the hidden patches are what is learned, so that a mask has to hide some."""
+
+    @property
+    def needs_document_frequency(self) -> bool:
+        """Whether it is built with the counts of the captions of the training data."""
+        return False
 
     def check(self, image_encoder: ImageEncoderConfig, mask: MaskStrategy) -> None:
         """Raise a ValueError unless the objective can be trained with this encoder and mask."""

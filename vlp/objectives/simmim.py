@@ -96,6 +96,9 @@ class SimMIM(Objective):
             weights = hidden_share(masked, self.target.resolution)
         return Step(masked_mean(errors, weights), {})
 
+    def changing_buffers(self) -> list[Tensor]:
+        return []  # codes stay what they are
+
     def features(self, images: Tensor) -> Tensor:
         """Mean of the patches' states; the class token is not trained to hold anything."""
         return self.image_encoder(images)[:, 1:].mean(dim=1)

@@ -30,10 +30,15 @@ class SuperClassConfig(ObjectiveConfig):
     """Whether start-of-text, end-of-text and the padding, as id 0, are labels too, as released."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.idf != "none" and not self.loss.takes_idf:
             raise ValueError(f"idf must be none for the loss {self.loss.name}, which weighs all labels alike")
         if self.idf == "offline" and self.special_tokens == "keep":
             raise ValueError("special_tokens must be drop with offline idf: the table counts words only")
+
+    @property
+    def needs_document_frequency(self) -> bool:
+        return self.idf == "offline"
 
     def build(
         self, image_encoder: ImageEncoder, mask: MaskStrategy, *, vocabulary: Vocabulary
@@ -86,6 +91,9 @@ class SuperClass(Objective):
         if self.config.idf == "online" and self.training:
             self._count(labels)
         return Step(self.config.loss(self.classifier(features), labels, self.idf()), {})
+
+    def changing_buffers(self) -> list[Tensor]:
+        return [self.document_frequency, self.num_documents] if self.config.idf == "online" else []
 
     def features(self, images: Tensor) -> Tensor:
         return self._pool(self.image_encoder(images), None)

@@ -9,7 +9,7 @@ from vlp.core.normalization import Normalization, denormalize
 from vlp.encoders.patches import patchify, unpatchify
 from vlp.losses.reconstruction import hidden_patches
 from vlp.masking import Slots
-from vlp.masking.cluster import patch_moments
+from vlp.masking.similarity import patch_moments
 from vlp.objectives import Objective
 from vlp.objectives.mae import MAE
 from vlp.objectives.simmim import SimMIM

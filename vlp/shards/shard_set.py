@@ -76,7 +76,8 @@ class ShardSet:
         return int(self._ends[-1])
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_files": {}}  # an open file means nothing in another process
+        # An open file means nothing in another process, which reads the indexes that it needs.
+        return self.__dict__ | {"_files": {}, "_indexes": OrderedDict()}
 
     @property
     def is_remote(self) -> bool:

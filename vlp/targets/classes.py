@@ -4,12 +4,13 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vlp.core.config import AtLeast
 from vlp.core.normalization import Normalization, denormalize, normalize
 from vlp.core.registry import Registry
 from vlp.targets.target import RebuildTargetConfig, shrink
@@ -44,17 +45,13 @@ class ClassTargetConfig(RebuildTargetConfig):
 class CodedTargetConfig(ClassTargetConfig):
     """A target whose classes are the codes nearest to vectors; `vlp fit-codes` finds codes that fit."""
 
-    num_codes: int
+    num_codes: Annotated[int, AtLeast(2)]
     """K, classes."""
     codes: Path | None = None
     """.npy file of (num_codes, P) codes."""
 
     vector_size: ClassVar[int]
     """P, numbers per code."""
-
-    def __post_init__(self) -> None:
-        if self.num_codes < 2:
-            raise ValueError(f"num_codes must be at least 2, got {self.num_codes}")
 
     @abstractmethod
     def vectors(self, images: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """The bin of each channel's value (SimMIM, arXiv:2111.09886, section 3.4)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlp.core.config import Within
 from vlp.targets.classes import ClassTargetConfig
 from vlp.targets.target import REBUILD_TARGETS, RebuildTarget
 
@@ -16,12 +17,8 @@ class ColorBinTargetConfig(ClassTargetConfig):
     """The bin that each channel's value falls in."""
 
     name: Literal["color_bins"] = "color_bins"
-    num_bins: int = 8
+    num_bins: Annotated[int, Within(2, 256)] = 8
     """Equal parts of [0, 255]."""
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.num_bins <= 256:
-            raise ValueError(f"num_bins must be in [2, 256], got {self.num_bins}")
 
     def build(self, image_size: int) -> "ColorBinTarget":
         return ColorBinTarget(self, image_size)

@@ -4,11 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import AtLeast, StrictConfig
 from vlp.core.normalization import Normalization
 from vlp.core.registry import Registry
 
@@ -40,7 +41,7 @@ class RebuildTargetConfig(ABC, StrictConfig):
     """The settings of a target; `build` makes it."""
 
     name: str
-    resolution: int | None = None
+    resolution: Annotated[int, AtLeast(1)] | None = None
     """Side of the map that is rebuilt; None for the image's own, smaller ones are averages of its pixels."""
 
     def side(self, image_size: int) -> int:

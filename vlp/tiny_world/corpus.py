@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import StrictConfig, Within
 from vlp.tiny_world.captions import CLASS_TEMPLATES, describe, draw_captions
 from vlp.tiny_world.render import render
 from vlp.tiny_world.scene import CLASSES, Scene, alterations, draw_scene, draw_single
@@ -23,32 +23,18 @@ class TinyWorldConfig(StrictConfig):
 
     name: Literal["tiny_world"] = "tiny_world"
     seed: int = 0
-    num_train: int = 2000
-    """Training scenes, 1 to 1,000,000."""
-    num_heldout: int = 200
-    """Scenes for retrieval and composition, 1 to 20,000; none of them is a training scene."""
-    num_labelled_per_class: int = 20
-    """Labelled training images for each of the ten classes, 1 or more."""
-    num_test_per_class: int = 10
-    """Labelled test images for each of the ten classes, 1 or more."""
-    image_size: int = 64
-    """Pixels a side, 32 to 512."""
-    captions_per_image: int = 4
-    """1 to 16."""
-
-    def __post_init__(self) -> None:
-        ranges = {
-            "num_train": (1, 1_000_000),
-            "num_heldout": (1, 20_000),
-            "num_labelled_per_class": (1, 100_000),
-            "num_test_per_class": (1, 100_000),
-            "image_size": (32, 512),
-            "captions_per_image": (1, 16),
-        }
-        for key, (low, high) in ranges.items():
-            value = getattr(self, key)
-            if not low <= value <= high:
-                raise ValueError(f"{key} must be in [{low}, {high}], got {value}")
+    num_train: Annotated[int, Within(1, 1_000_000)] = 2000
+    """Training scenes."""
+    num_heldout: Annotated[int, Within(1, 20_000)] = 200
+    """Scenes for retrieval and composition; none of them is a training scene."""
+    num_labelled_per_class: Annotated[int, Within(1, 100_000)] = 20
+    """Labelled training images for each of the ten classes."""
+    num_test_per_class: Annotated[int, Within(1, 100_000)] = 10
+    """Labelled test images for each of the ten classes."""
+    image_size: Annotated[int, Within(32, 512)] = 64
+    """Pixels a side."""
+    captions_per_image: Annotated[int, Within(1, 16)] = 4
+    """Texts that describe each scene."""
 
 
 def write_corpus(config: TinyWorldConfig, folder: Path) -> None:

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import AtLeast, StrictConfig
 from vlp.core.registry import Registry
 from vlp.tokenizers.stop_words import drop_stop_words
 from vlp.tokenizers.token_rows import TokenRows, positions
@@ -116,14 +116,10 @@ class TokenizerConfig(ABC, StrictConfig):
 
     name: str
 
-    context_length: int = 77
+    context_length: Annotated[int, AtLeast(3)] = 77
     """Tokens of the longest caption, start- and end-of-text included; at least 3."""
     stop_words: Literal["keep", "drop"] = "keep"
     """Whether English stop words, such as `the` and `with`, are removed before a caption is tokenized."""
-
-    def __post_init__(self) -> None:
-        if self.context_length < 3:
-            raise ValueError(f"context_length must be at least 3, got {self.context_length}")
 
     @abstractmethod
     def build(self) -> Tokenizer:

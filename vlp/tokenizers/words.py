@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlp.core.config import AtLeast
 from vlp.core.registry import ByName
 from vlp.tokenizers.clip_bpe import VERSION, clean
 from vlp.tokenizers.lexicons import LEXICONS, Lemma, Lexicon, PluralLexicon
@@ -32,16 +33,10 @@ class WordsConfig(TokenizerConfig):
     word_counts: Path
     """Table `words.parquet` that `vlp docfreq` made, of whatever tokenizer."""
     lexicon: Annotated[Lexicon, ByName(LEXICONS)] = PluralLexicon()
-    min_count: int = 5
+    min_count: Annotated[int, AtLeast(1)] = 5
     """Occurrences in the corpus that a lemma needs to be a class."""
-    max_size: int = 40_000
+    max_size: Annotated[int, AtLeast(1)] = 40_000
     """Classes at most: the most frequent lemmas."""
-
-    def __post_init__(self) -> None:
-        TokenizerConfig.__post_init__(self)
-        for key in ("min_count", "max_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
 
     def build(self) -> "Words":
         return Words(self)

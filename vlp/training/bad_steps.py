@@ -3,12 +3,12 @@
 import math
 from dataclasses import asdict, dataclass, field
 from statistics import median
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import Above, AtLeast, StrictConfig
 from vlp.core.distributed import all_mean
 
 
@@ -18,22 +18,15 @@ class BadStepConfig(StrictConfig):
 
     action: Literal["stop", "skip"] = "stop"
     """`stop` ends the run; `skip` leaves weights and optimizer as they are and takes the next batch."""
-    spike: float | None = None
+    spike: Annotated[float, Above(1)] | None = None
     """Times the median of the last steps from which a loss or a gradient norm is a spike, such as 10; None
     lets any finite number pass."""
-    window: int = 100
+    window: Annotated[int, AtLeast(1)] = 100
     """Steps that the median is over; before so many were taken, nothing is a spike."""
-    max_in_a_row: int = 10
+    max_in_a_row: Annotated[int, AtLeast(1)] = 10
     """Steps that are skipped one after another before the run stops nevertheless."""
-    num_saved: int = 3
+    num_saved: Annotated[int, AtLeast(0)] = 3
     """Skipped steps that are saved for `vlp replay`, the first ones; each takes the room of a checkpoint."""
-
-    def __post_init__(self) -> None:
-        if self.spike is not None and self.spike <= 1:
-            raise ValueError(f"spike must be above 1, got {self.spike}")
-        for key, least in (("window", 1), ("max_in_a_row", 1), ("num_saved", 0)):
-            if getattr(self, key) < least:
-                raise ValueError(f"{key} must be at least {least}, got {getattr(self, key)}")
 
 
 class BadStepError(RuntimeError):

@@ -2,11 +2,12 @@
 
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import StrictConfig, Within
 from vlp.objectives import Objective
 
 
@@ -14,14 +15,10 @@ from vlp.objectives import Objective
 class EMAConfig(StrictConfig):
     """How the weights are averaged; the average is the model that is evaluated and exported."""
 
-    decay: float = 0.9999
+    decay: Annotated[float, Within(0, 1, "[)")] = 0.9999
     """Share of the old average that stays at each step; at first less, (1 + step) / (10 + step)."""
     chooses_masks: bool = False
     """Whether masks see attention and embeddings by the averaged weights, as in A-CLIP (arXiv:2212.08653)."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay must be in [0, 1), got {self.decay}")
 
 
 class EMA:
@@ -30,6 +27,8 @@ class EMA:
     def __init__(self, objective: Objective, config: EMAConfig) -> None:
         self.config = config
         self.objective = deepcopy(objective).eval().requires_grad_(False)
+        copies, buffers = self.objective.changing_buffers(), objective.changing_buffers()
+        self._buffers = list(zip(copies, buffers, strict=True))
         if config.chooses_masks:
             objective.look = self.objective.image_encoder.mask_inputs
 
@@ -39,5 +38,5 @@ class EMA:
         decay = min(self.config.decay, (1 + step) / (10 + step))
         averages, weights = (tuple(model.parameters()) for model in (self.objective, objective))
         get_ema_multi_avg_fn(decay)(averages, weights, step)
-        for copy, buffer in zip(self.objective.buffers(), objective.buffers(), strict=True):
+        for copy, buffer in self._buffers:
             copy.copy_(buffer)

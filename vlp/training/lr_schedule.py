@@ -3,9 +3,9 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import Above, AtLeast, StrictConfig, Within
 from vlp.core.registry import Registry
 
 LR_SCHEDULES = Registry()
@@ -16,15 +16,10 @@ class LRSchedule(ABC, StrictConfig):
     """A linear warmup, and what follows it."""
 
     name: str
-    warmup_steps: int = 2000
+    warmup_steps: Annotated[int, AtLeast(0)] = 2000
     """Optimizer steps of linear warmup."""
-    warmup_start: float | None = None
+    warmup_start: Annotated[float, AtLeast(0)] | None = None
     """Learning rate of the first step; None for the peak divided by `warmup_steps`, as in CLIP."""
-
-    def __post_init__(self) -> None:
-        for key in ("warmup_steps", "warmup_start"):
-            if (value := getattr(self, key)) is not None and value < 0:
-                raise ValueError(f"{key} must not be negative, got {value}")
 
     def __call__(self, step: float, *, peak: float, total_steps: int) -> float:
         """The learning rate of a step, 0 <= step < total_steps."""
@@ -44,12 +39,8 @@ class Cosine(LRSchedule):
     """Half a cosine from the peak to `min_lr`."""
 
     name: Literal["cosine"] = "cosine"
-    min_lr: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.min_lr < 0:
-            raise ValueError(f"min_lr must not be negative, got {self.min_lr}")
+    min_lr: Annotated[float, AtLeast(0)] = 0.0
+    """Learning rate of the end."""
 
     def after_warmup(self, step: float, *, peak: float, total_steps: int) -> float:
         progress = (step - self.warmup_steps) / (total_steps - self.warmup_steps)
@@ -64,14 +55,13 @@ class MultiStep(LRSchedule):
     name: Literal["multistep"] = "multistep"
     milestones: tuple[int, ...]
     """Steps from which the rate is lower, in order."""
-    factor: float = 0.1
+    factor: Annotated[float, Within(0, 1, "()")] = 0.1
+    """What the rate is multiplied by at each milestone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones must be steps in order, got {list(self.milestones)}")
-        if not 0 < self.factor < 1:
-            raise ValueError(f"factor must be in (0, 1), got {self.factor}")
 
     def after_warmup(self, step: float, *, peak: float, total_steps: int) -> float:
         return peak * self.factor ** sum(step >= milestone for milestone in self.milestones)
@@ -83,18 +73,12 @@ class Constant(LRSchedule):
     """The peak until the last `cooldown_steps`, which go down to `min_lr`."""
 
     name: Literal["constant"] = "constant"
-    cooldown_steps: int = 0
-    cooldown_power: float = 1.0
+    cooldown_steps: Annotated[int, AtLeast(0)] = 0
+    """Last steps, in which the rate goes down."""
+    cooldown_power: Annotated[float, Above(0)] = 1.0
     """1 goes down in a straight line, more fast at first."""
-    min_lr: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("cooldown_steps", "min_lr"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
-        if self.cooldown_power <= 0:
-            raise ValueError(f"cooldown_power must be above 0, got {self.cooldown_power}")
+    min_lr: Annotated[float, AtLeast(0)] = 0.0
+    """Learning rate of the end."""
 
     def after_warmup(self, step: float, *, peak: float, total_steps: int) -> float:
         left = total_steps - step

@@ -2,16 +2,17 @@
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import Above, AtLeast, StrictConfig, Within
 from vlp.core.registry import Registry
-from vlp.encoders.blocks import is_block
+from vlp.encoders.blocks import Encoder
+from vlp.objectives import Objective
 
 OPTIMIZERS = Registry()
 
@@ -21,28 +22,19 @@ class OptimizerConfig(ABC, StrictConfig):
     """What decays: matrices, but no vector or scalar such as a bias, a norm, a class token, a logit scale."""
 
     name: str
-    lr: float = 5e-4
+    lr: Annotated[float, Above(0)] = 5e-4
     """Peak learning rate, after warmup."""
-    lr_batch_size: int | None = None
+    lr_batch_size: Annotated[int, AtLeast(1)] | None = None
     """Batch size that the run's rates are meant for: at another, the peak and its schedule are scaled in
     proportion (arXiv:1706.02677), as MAE, SimMIM and FLIP do; None takes them as they are."""
-    weight_decay: float = 0.2
+    weight_decay: Annotated[float, AtLeast(0)] = 0.2
+    """Share of the rate by which each decayed weight shrinks at a step."""
     decayed: tuple[str, ...] = ()
     """Last names of vectors that decay nevertheless, such as `mask_token`."""
     undecayed: tuple[str, ...] = ()
     """Last names of matrices that do not, such as `relative_position_bias_table`."""
-    layer_decay: float = 1.0
+    layer_decay: Annotated[float, Within(0, 1, "(]")] = 1.0
     """Each layer of an encoder learns this many times as fast as the one above it; in (0, 1]."""
-
-    def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise ValueError(f"lr must be above 0, got {self.lr}")
-        if self.lr_batch_size is not None and self.lr_batch_size < 1:
-            raise ValueError(f"lr_batch_size must be at least 1, got {self.lr_batch_size}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay must be in (0, 1], got {self.layer_decay}")
 
     @abstractmethod
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer: ...
@@ -86,9 +78,9 @@ class LARSConfig(OptimizerConfig):
         return Lars(groups, lr=self.lr, momentum=momentum, trust_coeff=self.trust_coefficient)
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: Objective, config: OptimizerConfig) -> torch.optim.Optimizer:
     """The optimizer of all trained parameters; its groups have their share of the rate as `lr_scale`."""
-    scales = dict(learning_rate_scales(model, config.layer_decay))
+    scales = dict(learning_rate_scales(model.encoders, config.layer_decay))
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -102,17 +94,18 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     )
 
 
-def learning_rate_scales(model: nn.Module, layer_decay: float) -> Iterator[tuple[str, float]]:
+def learning_rate_scales(encoders: Mapping[str, Encoder], layer_decay: float) -> Iterator[tuple[str, float]]:
     """The share of the rate of each parameter of an encoder with L blocks (as BEiT, arXiv:2106.08254).
 
     The embeddings are layer 0, block i is layer i + 1, what follows the blocks is layer L + 1 and learns at
     the full rate, like all that is in no encoder.
+
+    Args:
+        encoders: by the first part of their parameters' names.
     """
-    for prefix in ("image_encoder", "text_encoder"):
-        encoder = getattr(model, prefix, None)
-        if encoder is None:
-            continue
-        blocks = [name for name, module in encoder.named_modules() if is_block(module)]
+    for prefix, encoder in encoders.items():
+        members = {id(block) for block in encoder.blocks}
+        blocks = [name for name, module in encoder.named_modules() if id(module) in members]
         layer = 0
         for name, _ in encoder.named_parameters():
             inside = next((i for i, block in enumerate(blocks) if name.startswith(f"{block}.")), None)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from vlp.core.batch import Batch
-from vlp.core.config import StrictConfig
+from vlp.core.config import Above, AtLeast, StrictConfig
 from vlp.core.distributed import all_mean, rank
 from vlp.core.registry import ByName
 from vlp.core.seeds import mix_seeds
@@ -32,12 +32,12 @@ class TrainingConfig(StrictConfig):
     """Optimizer steps; 0 keeps the untrained network, to compare with. Without `budget` 10,000."""
     budget: BudgetConfig | None = None
     """What decides the number of steps in place of `steps`."""
-    batch_size: int = 256
+    batch_size: Annotated[int, AtLeast(1)] = 256
     """Pairs per step, over all workers."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Number format of the forward pass; weights and optimizer stay in fp32. In fp16 the loss is scaled, and
     steps that overflow are left out until the scale fits; for GPUs without bf16."""
-    max_grad_norm: float | None = None
+    max_grad_norm: Annotated[float, Above(0)] | None = None
     """Gradients longer than this are scaled down; None leaves them."""
 
     ema: EMAConfig | None = None
@@ -60,16 +60,11 @@ class TuningConfig(StrictConfig):
     """Steps on whole images that follow the masked ones, to close the gap to evaluation (FLIP,
     arXiv:2212.00794, section 3); the optimizer's state is kept."""
 
-    steps: int
-    lr: float
+    steps: Annotated[int, AtLeast(1)]
+    """Optimizer steps on whole images."""
+    lr: Annotated[float, Above(0)]
     """Peak learning rate, after warmup."""
     lr_schedule: Annotated[LRSchedule, ByName(LR_SCHEDULES, default="cosine")] = Cosine(warmup_steps=0)
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
-        if self.lr <= 0:
-            raise ValueError(f"lr must be above 0, got {self.lr}")
 
 
 def forward(model: nn.Module, batch: Batch, config: TrainingConfig, *, step: int, seed: int) -> Step:

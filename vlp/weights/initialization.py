@@ -30,6 +30,7 @@ class InitFrom(StrictConfig):
     """What starts from them; `model` is everything that is trained, so the objective has to be the same."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.format == "timm" and self.part == "model":
             raise ValueError("part must be image_encoder where format is timm, got model")
 

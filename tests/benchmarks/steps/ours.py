@@ -45,7 +45,7 @@ class Training:
         if device == "cuda":
             # Every mask has its own shapes, and all of them share one process here.
             torch._dynamo.config.recompile_limit = 64
-            compile_blocks(objective)
+            compile_blocks(objective.blocks)
         else:
             prepare_cpu_training(objective)
         self.optimizer = build_optimizer(objective, optimizer)

@@ -19,11 +19,10 @@ from pipelines.checkpoints.checkpoint import CONFIG, MODEL, TRAINING
 from pipelines.checkpoints.store import find_damage, list_saved
 from pipelines.commands.main import main
 from pipelines.config.errors import ConfigError
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
-from pipelines.training.identity import run_mirror
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain, run_identity
 from tests.servers.object_store import ObjectStore, serving
 from tests.servers.ports import free_port
 from vlp.run import RunConfig
@@ -51,20 +50,29 @@ class Watched(Journal):
             self.watch(step)
 
 
-def train(run: RunConfig, output: Path, watch: Callable[[int], None] | None = None, **machine: Any) -> str:
+def train(
+    run: RunConfig,
+    output: Path,
+    watch: Callable[[int], None] | None = None,
+    *,
+    num_workers: int = 0,
+    **checkpoints: Any,
+) -> str:
     """Train, in this process unless `num_workers` is given; returns the digest of the weights."""
-    settings = {"num_workers": 0, "checkpoint_every_steps": 2, "keep_checkpoints": 3, "log_every_steps": 1}
+    machine = MachineConfig(
+        num_workers=num_workers,
+        log_every_steps=1,
+        checkpoints=CheckpointSettings(**{"every_steps": 2, "keep": 3} | checkpoints),
+    )
     folder = output.parent / f"journal-{output.name}"
     journal = Watched(folder, watch) if watch else Journal(folder)
     journal.begin(name=run.name, tags={})
-    return pretrain(run, output, machine=MachineConfig(**settings | machine), journal=journal)["digest"]
+    return pretrain(run, output, machine=machine, journal=journal)["digest"]
 
 
 def mirrored(run: RunConfig, mirror: Folder) -> Folder:
     """The folder of a run in a mirror."""
-    folder = run_mirror(run, MachineConfig(checkpoint_mirror=mirror))
-    assert folder is not None
-    return folder
+    return mirror / f"{run.name}-{run_identity(run)[:8]}"
 
 
 def steps(checkpoints: Path | Folder) -> list[int]:
@@ -93,7 +101,7 @@ def test_the_mirror_has_the_files_of_the_checkpoints(
     run: RunConfig, digest: str, object_store: ObjectStore, tmp_path: Path
 ) -> None:
     mirror = object_store.bucket()
-    assert train(run, tmp_path / "run", checkpoint_mirror=mirror, keep_checkpoints=2) == digest
+    assert train(run, tmp_path / "run", mirror=mirror, keep=2) == digest
     there = mirrored(run, mirror)
     assert there.folders() == {"step_0000004", "step_0000006"}
     for folder in (tmp_path / "run" / "checkpoints").glob("step_*"):
@@ -113,13 +121,13 @@ def test_a_new_machine_goes_on_where_the_old_one_was_lost(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     mirror = object_store.bucket()
-    train(run, tmp_path / "old", checkpoint_mirror=mirror)
+    train(run, tmp_path / "old", mirror=mirror)
     there = mirrored(run, mirror)
     for step in range(last + 2, 8, 2):
         there.delete_folder(f"step_{step:07d}")
     shutil.rmtree(tmp_path / "old")
     capsys.readouterr()
-    assert train(run, tmp_path / "new", checkpoint_mirror=mirror) == digest
+    assert train(run, tmp_path / "new", mirror=mirror) == digest
     said = capsys.readouterr().out
     assert f"took checkpoint step_{last:07d} from {there}\n" in said
     assert f"going on from the checkpoint after step {last}," in said
@@ -131,7 +139,7 @@ def test_a_ray_worker_copies_its_checkpoints_too(
     ray_cluster: None, run: RunConfig, digest: str, object_store: ObjectStore, tmp_path: Path
 ) -> None:
     mirror = object_store.bucket()
-    assert train(run, tmp_path / "run", checkpoint_mirror=mirror, num_workers=1) == digest
+    assert train(run, tmp_path / "run", mirror=mirror, num_workers=1) == digest
     assert steps(mirrored(run, mirror)) == [2, 4, 6]
 
 
@@ -146,7 +154,7 @@ def test_broken_checkpoints_of_the_mirror_are_passed_over_and_replaced(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     mirror = LocalFolder(tmp_path / "mirror")
-    train(run, tmp_path / "run", checkpoint_mirror=mirror)
+    train(run, tmp_path / "run", mirror=mirror)
     there = mirrored(run, mirror)
     newest = there / "step_0000006"
     if damage == "cut":
@@ -155,7 +163,7 @@ def test_broken_checkpoints_of_the_mirror_are_passed_over_and_replaced(
         newest.delete(file)
     shutil.rmtree(tmp_path / "run")
     capsys.readouterr()
-    assert train(run, tmp_path / "run", checkpoint_mirror=mirror) == digest
+    assert train(run, tmp_path / "run", mirror=mirror) == digest
     said = [line for line in capsys.readouterr().out.splitlines() if "is broken" in line]
     if (file, damage) == (MANIFEST, "lost"):  # as where copying it was cut
         assert not said
@@ -172,13 +180,13 @@ def test_the_newest_checkpoint_in_a_store_may_have_other_content(
 ) -> None:
     """Of the same size, as a checksum alone can tell."""
     mirror = object_store.bucket()
-    train(run, tmp_path / "run", checkpoint_mirror=mirror)
+    train(run, tmp_path / "run", mirror=mirror)
     newest = mirrored(run, mirror) / "step_0000006"
     content = bytearray(newest.read(MODEL))
     content[len(content) // 2] ^= 1
     newest.write(MODEL, bytes(content))
     shutil.rmtree(tmp_path / "run")
-    assert train(run, tmp_path / "run", checkpoint_mirror=mirror) == digest
+    assert train(run, tmp_path / "run", mirror=mirror) == digest
     said = capsys.readouterr().out
     assert "is broken: its model.pt has other content than was written; taking step_0000004\n" in said
     assert newest.read(MODEL) == (tmp_path / "run/checkpoints/step_0000006" / MODEL).read_bytes()
@@ -188,7 +196,7 @@ def test_a_mirror_of_broken_checkpoints_leaves_the_choice_to_its_user(
     run: RunConfig, digest: str, tmp_path: Path
 ) -> None:
     mirror = LocalFolder(tmp_path / "mirror")
-    train(run, tmp_path / "run", checkpoint_mirror=mirror)
+    train(run, tmp_path / "run", mirror=mirror)
     there = mirrored(run, mirror)
     for name in there.folders():
         (there / name).write(TRAINING, b"")
@@ -196,12 +204,12 @@ def test_a_mirror_of_broken_checkpoints_leaves_the_choice_to_its_user(
     with pytest.raises(
         ConfigError, match=r"3 checkpoints and all are broken \(step_0000006: its training"
     ) as e:
-        train(run, tmp_path / "run", checkpoint_mirror=mirror)
+        train(run, tmp_path / "run", mirror=mirror)
     assert str(there) in str(e.value)
     assert "\n" not in str(e.value)
     assert steps(there) == [2, 4, 6]
     shutil.rmtree(str(there))  # the remedy that the message names
-    assert train(run, tmp_path / "run", checkpoint_mirror=mirror) == digest
+    assert train(run, tmp_path / "run", mirror=mirror) == digest
 
 
 def test_whole_checkpoints_on_this_machine_go_before_those_of_the_mirror(
@@ -209,16 +217,16 @@ def test_whole_checkpoints_on_this_machine_go_before_those_of_the_mirror(
 ) -> None:
     """And those of the mirror before broken ones of this machine."""
     mirror = LocalFolder(tmp_path / "mirror")
-    train(run, tmp_path / "run", checkpoint_mirror=mirror)
+    train(run, tmp_path / "run", mirror=mirror)
     checkpoints = tmp_path / "run" / "checkpoints"
     for step in (4, 6):
         shutil.rmtree(checkpoints / f"step_{step:07d}")
     capsys.readouterr()
-    assert train(run, tmp_path / "run", checkpoint_mirror=mirror) == digest
+    assert train(run, tmp_path / "run", mirror=mirror) == digest
     assert "going on from the checkpoint after step 2," in capsys.readouterr().out
     for step in (2, 4, 6):
         (checkpoints / f"step_{step:07d}" / MODEL).write_bytes(b"")
-    assert train(run, tmp_path / "run", checkpoint_mirror=mirror) == digest
+    assert train(run, tmp_path / "run", mirror=mirror) == digest
     assert "took checkpoint step_0000006" in capsys.readouterr().out
 
 
@@ -227,13 +235,13 @@ def test_a_mirror_is_shared_by_runs_and_each_finds_its_own(
 ) -> None:
     mirror = LocalFolder(tmp_path / "mirror")
     other = tiny_run(**RUN, seed=7)
-    others = train(other, tmp_path / "other", checkpoint_mirror=mirror)
-    assert train(run, tmp_path / "run", checkpoint_mirror=mirror) == digest != others
+    others = train(other, tmp_path / "other", mirror=mirror)
+    assert train(run, tmp_path / "run", mirror=mirror) == digest != others
     shutil.rmtree(tmp_path / "other")
-    assert train(other, tmp_path / "other", checkpoint_mirror=mirror) == others
+    assert train(other, tmp_path / "other", mirror=mirror) == others
     shutil.copy(f"{mirrored(other, mirror)}/identity.json", f"{mirrored(run, mirror)}/identity.json")
     with pytest.raises(ConfigError, match="holds a run with other settings or data: seed was 7, now 0; "):
-        train(run, tmp_path / "new", checkpoint_mirror=mirror)
+        train(run, tmp_path / "new", mirror=mirror)
 
 
 def test_what_the_mirror_keeps_is_chosen_among_its_own_too(
@@ -241,12 +249,12 @@ def test_what_the_mirror_keeps_is_chosen_among_its_own_too(
 ) -> None:
     """A new machine has one checkpoint; the older one that is to stay is in the mirror alone."""
     mirror = LocalFolder(tmp_path / "mirror")
-    machine = {"checkpoint_mirror": mirror, "keep_checkpoints": 1, "keep_every_steps": 4}
-    train(run, tmp_path / "run", **machine)
+    settings = {"mirror": mirror, "keep": 1, "keep_every_steps": 4}
+    train(run, tmp_path / "run", **settings)
     there = mirrored(run, mirror)
     assert steps(there) == [4, 6]
     shutil.rmtree(tmp_path / "run")
-    assert train(run, tmp_path / "run", **machine) == digest
+    assert train(run, tmp_path / "run", **settings) == digest
     assert steps(tmp_path / "run" / "checkpoints") == [6]
     assert steps(there) == [4, 6]
 
@@ -264,14 +272,14 @@ def test_a_store_that_dies_stops_nothing_and_the_next_run_copies_the_rest(
                 wait_until(lambda: steps(there) == [2])
                 alive.close()
 
-        assert train(run, tmp_path / "run", die, checkpoint_mirror=mirror) == digest
+        assert train(run, tmp_path / "run", die, mirror=mirror) == digest
     said = [line for line in capsys.readouterr().out.splitlines() if "mirror: " in line]
     assert "the store does not answer" in said[0]
     assert said[0].endswith("; the next checkpoint is another try")
     assert said[-1].endswith(f"{there} is not complete: run the same command again, which copies the rest")
     with serving(os.environ, port) as store:
         store.bucket("mirror")
-        assert train(run, tmp_path / "run", checkpoint_mirror=mirror) == digest
+        assert train(run, tmp_path / "run", mirror=mirror) == digest
         assert steps(there) == [2, 4, 6]
     assert "mirror: " not in capsys.readouterr().out
 
@@ -312,8 +320,7 @@ def test_training_does_not_wait_for_a_slow_mirror_and_keeps_what_is_being_copied
             seen.extend(steps(checkpoints))
             mirror.gate.set()
 
-    machine = {"checkpoint_mirror": mirror, "keep_checkpoints": 1}
-    assert train(run, tmp_path / "run", look, **machine) == digest
+    assert train(run, tmp_path / "run", look, mirror=mirror, keep=1) == digest
     assert seen == [2, 4]
     assert steps(checkpoints) == steps(mirrored(run, mirror)) == [6]
 
@@ -328,13 +335,13 @@ def test_the_end_of_a_run_waits_for_its_mirror_for_a_while(
     monkeypatch.setattr(mirroring, "FINISH_SECONDS", 0.1)
     mirror = SlowFolder(tmp_path / "mirror", Event(), Event())
     try:
-        assert train(run, tmp_path / "run", checkpoint_mirror=mirror) == digest
+        assert train(run, tmp_path / "run", mirror=mirror) == digest
     finally:
         mirror.gate.set()
     said = capsys.readouterr().out
     assert "is not complete after 0.1 s: run the same command again, which copies the rest\n" in said
     monkeypatch.undo()
-    assert train(run, tmp_path / "run", checkpoint_mirror=mirror) == digest
+    assert train(run, tmp_path / "run", mirror=mirror) == digest
     assert steps(mirrored(run, mirror)) == [2, 4, 6]
 
 
@@ -346,10 +353,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 MISTAKES = {
-    "a scheme": ("ftp://host/x", "machine.checkpoint_mirror: nothing reads ftp:// folders"),
-    "no bucket": ("s3://nowhere/x", "machine.checkpoint_mirror: cannot write to s3://nowhere/x: there is no"),
+    "a scheme": ("ftp://host/x", "machine.checkpoints.mirror: nothing reads ftp:// folders"),
+    "no bucket": (
+        "s3://nowhere/x",
+        "machine.checkpoints.mirror: cannot write to s3://nowhere/x: there is no",
+    ),
     "no store": ("s3://x/y?endpoint_override=http://127.0.0.1:9", "the store does not answer; check"),
-    "a file": ("{folder}/run.yaml", "machine.checkpoint_mirror: cannot write to {folder}/run.yaml: "),
+    "a file": ("{folder}/run.yaml", "machine.checkpoints.mirror: cannot write to {folder}/run.yaml: "),
 }
 
 
@@ -361,7 +371,7 @@ def test_a_wrong_mirror_is_one_line_before_any_work(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", object_store.address)
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(to_dict(run)))
     mirror, line = (text.format(folder=tmp_path) for text in MISTAKES[kind])
-    result = CliRunner().invoke(main, ["pretrain", "run.yaml", f"machine.checkpoint_mirror={mirror}"])
+    result = CliRunner().invoke(main, ["pretrain", "run.yaml", f"machine.checkpoints.mirror={mirror}"])
     assert result.exit_code == 2, result.output
     assert line in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -21,9 +21,9 @@ from pipelines.checkpoints.store import (
     write_manifest,
 )
 from pipelines.config.errors import ConfigError
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
 
@@ -35,12 +35,13 @@ RUN = {
 }
 
 
-def train(run: RunConfig, output: Path, **machine: Any) -> str:
+def train(run: RunConfig, output: Path, **checkpoints: Any) -> str:
     """Train in this process; returns the digest of the weights."""
-    settings = {"num_workers": 0, "checkpoint_every_steps": 2, "keep_checkpoints": 3} | machine
+    settings = CheckpointSettings(**{"every_steps": 2, "keep": 3} | checkpoints)
     journal = Journal(output.parent / f"journal-{output.name}")
     journal.begin(name=run.name, tags={})
-    return pretrain(run, output, machine=MachineConfig(**settings), journal=journal)["digest"]
+    machine = MachineConfig(num_workers=0, checkpoints=settings)
+    return pretrain(run, output, machine=machine, journal=journal)["digest"]
 
 
 def cut(file: Path) -> None:
@@ -184,8 +185,8 @@ def test_what_is_kept_is_the_newest_the_best_and_every_so_many(
 def test_a_run_keeps_what_its_machine_asks_for(tiny_run: MakeRun, tiny_world: Path, tmp_path: Path) -> None:
     evaluation = {"classification": {"shapes": str(tiny_world / "classification")}, "every_steps": 1}
     run = tiny_run(training={"steps": 7}, optimizer={"lr": 0.05}, evaluation=evaluation)
-    machine = {"checkpoint_every_steps": 1, "keep_checkpoints": 1}
-    train(run, tmp_path / "all", **machine, track_checkpoints="all")
+    every = {"every_steps": 1, "keep": 1}
+    train(run, tmp_path / "all", **every, track="all")
     scores = {
         one.step: one.metrics["val/shapes/knn/acc1"] for one in list_saved(tmp_path / "all/checkpoints")
     }
@@ -193,16 +194,16 @@ def test_a_run_keeps_what_its_machine_asks_for(tiny_run: MakeRun, tiny_world: Pa
     best = max(scores, key=lambda step: (scores[step], step))
     for settings, expected in (
         ({}, {7}),
-        ({"keep_best_checkpoints": 1}, {best, 7}),
+        ({"keep_best": 1}, {best, 7}),
         ({"keep_every_steps": 3}, {3, 6, 7}),
-        ({"track_checkpoints": "best"}, {best, 7}),
+        ({"track": "best"}, {best, 7}),
     ):
         output = tmp_path / "-".join(settings or ["default"])
-        train(run, output, **machine | settings)
+        train(run, output, **every | settings)
         assert {one.step for one in list_saved(output / "checkpoints")} == expected
     tracked = [
         record.fields["folder"]
-        for record in Journal(tmp_path / "journal-track_checkpoints").read()
+        for record in Journal(tmp_path / "journal-track").read()
         if record.kind == "artifact" and record.fields["path"].endswith(MODEL)
     ]
     assert tracked == [f"checkpoints/step_{best:07d}"]

@@ -13,14 +13,15 @@ import pytest
 import torch
 import yaml
 
-from pipelines.checkpoints.checkpoint import Contents, TrainingState, build_objective, save_checkpoint
+from pipelines.checkpoints.checkpoint import Contents, TrainingState, save_checkpoint
 from pipelines.checkpoints.store import find_damage, list_saved, newest_whole
 from pipelines.checkpoints.writer import CheckpointWriter
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
 from pipelines.training.job import TrainJob
-from pipelines.training.pretrain import pretrain
+from pipelines.training.resolved import resolve
+from tests.pipelines.runs import pretrain, random_objective
 from tests.servers.disk import full_disk
 from vlp.run import RunConfig
 from vlp.training.optim import build_optimizer
@@ -30,13 +31,13 @@ TRAIN = """
 import sys
 from pathlib import Path
 from pipelines.checkpoints.checkpoint import read_run
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain
 
 journal = Journal(Path(sys.argv[2]) / "journal")
 journal.begin(name="killed", tags={})
-machine = MachineConfig(num_workers=0, checkpoint_every_steps=1)
+machine = MachineConfig(num_workers=0, checkpoints=CheckpointSettings(every_steps=1))
 pretrain(read_run(Path(sys.argv[1])), Path(sys.argv[2]), machine=machine, journal=journal)
 """
 
@@ -44,14 +45,14 @@ pretrain(read_run(Path(sys.argv[1])), Path(sys.argv[2]), machine=machine, journa
 @pytest.fixture
 def state(tiny_run: MakeRun) -> TrainingState:
     run = tiny_run()
-    objective = build_objective(run, document_frequency=None)
+    objective = random_objective(run)
     return TrainingState(objective, build_optimizer(objective, run.optimizer), None, run.mask, step=1)
 
 
 @pytest.fixture
 def job(tiny_run: MakeRun, tmp_path: Path) -> TrainJob:
-    machine = MachineConfig(num_workers=0, keep_checkpoints=2)
-    return TrainJob(tiny_run(), machine, tmp_path / "run", Journal(tmp_path))
+    machine = MachineConfig(num_workers=0, checkpoints=CheckpointSettings(keep=2))
+    return TrainJob(resolve(tiny_run(), machine), machine, tmp_path / "run", Journal(tmp_path))
 
 
 def change(state: TrainingState) -> None:
@@ -64,21 +65,24 @@ def change(state: TrainingState) -> None:
 
 def test_each_checkpoint_has_the_weights_of_its_step(state: TrainingState, job: TrainJob) -> None:
     expected = {}
-    with CheckpointWriter(job) as writer:
+    with CheckpointWriter(job.checkpoints, job.config) as writer:
         for _ in range(3):
             folder = job.output / "waited" / str(state.step)
             save_checkpoint(folder, Contents.of(job.config, state), metrics={"acc": state.step})
             expected[state.step] = (folder / "manifest.json").read_bytes()
             writer.save(state, {"acc": state.step})
             change(state)
-    kept = {one.step: (job.checkpoints / one.name / "manifest.json") for one in list_saved(job.checkpoints)}
+    kept = {
+        one.step: (job.checkpoints.folder / one.name / "manifest.json")
+        for one in list_saved(job.checkpoints.folder)
+    }
     assert list(kept) == [2, 3]
     assert all(file.read_bytes() == expected[step] for step, file in kept.items())
     assert all(find_damage(file.parent) is None for file in kept.values())
 
 
 def train(state: TrainingState, job: TrainJob, *, last: int) -> None:
-    with CheckpointWriter(job) as writer:
+    with CheckpointWriter(job.checkpoints, job.config) as writer:
         while state.step < last:
             change(state)
             writer.save(state, {})
@@ -89,16 +93,16 @@ def test_a_full_disk_ends_the_run_at_the_next_checkpoint_or_at_its_end(
     last: int, reached: int, state: TrainingState, job: TrainJob
 ) -> None:
     """And the checkpoint before stays."""
-    with CheckpointWriter(job) as writer:
+    with CheckpointWriter(job.checkpoints, job.config) as writer:
         writer.save(state, {})
     with full_disk(), pytest.raises((OSError, RuntimeError)):
         train(state, job, last=last)
     assert state.step == reached
-    assert newest_whole(job.checkpoints, "tiny") == job.checkpoints / "step_0000001"
+    assert newest_whole(job.checkpoints, "tiny") == job.checkpoints.folder / "step_0000001"
 
 
 def fail(state: TrainingState, job: TrainJob) -> None:
-    with CheckpointWriter(job) as writer:
+    with CheckpointWriter(job.checkpoints, job.config) as writer:
         writer.save(state, {})
         raise ZeroDivisionError
 

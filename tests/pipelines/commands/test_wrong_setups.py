@@ -52,13 +52,13 @@ MISTAKES: dict[str, tuple[tuple[str, ...], list[str], list[str]]] = {
     ),
     "more parts than pairs of the most workers": (
         ANYWHERE,
-        ["machine.batch_parts=5", "machine.num_workers=[1, 2]"],
-        ["machine.batch_parts is 5", "each of 2 workers has 4 of the 8 pairs", "to 4 at most"],
+        ["machine.memory.batch_parts=5", "machine.num_workers=[1, 2]"],
+        ["machine.memory.batch_parts is 5", "each of 2 workers has 4 of the 8 pairs", "to 4 at most"],
     ),
     "more parts than pairs": (
         ANYWHERE,
-        ["machine.batch_parts=5", "machine.num_workers=2"],
-        ["machine.batch_parts is 5", "each of 2 workers has 4 of the 8 pairs", "to 4 at most"],
+        ["machine.memory.batch_parts=5", "machine.num_workers=2"],
+        ["machine.memory.batch_parts is 5", "each of 2 workers has 4 of the 8 pairs", "to 4 at most"],
     ),
     "image no multiple of patch": (
         ANYWHERE,
@@ -87,8 +87,8 @@ MISTAKES: dict[str, tuple[tuple[str, ...], list[str], list[str]]] = {
     ),
     "best of nothing": (
         ANYWHERE,
-        ["machine.keep_best_checkpoints=2"],
-        ["machine.keep_best_checkpoints is 2", "set evaluation.every_steps"],
+        ["machine.checkpoints.keep_best=2"],
+        ["machine.checkpoints.keep_best is 2", "set evaluation.every_steps"],
     ),
     "validation beside a training without Ray": (
         ANYWHERE,
@@ -97,8 +97,8 @@ MISTAKES: dict[str, tuple[tuple[str, ...], list[str], list[str]]] = {
     ),
     "kept steps without a checkpoint": (
         ANYWHERE,
-        ["machine.keep_every_steps=150", "machine.checkpoint_every_steps=100"],
-        ["machine.keep_every_steps", "multiple of checkpoint_every_steps (100)", "150"],
+        ["machine.checkpoints.keep_every_steps=150", "machine.checkpoints.every_steps=100"],
+        ["machine.checkpoints.keep_every_steps", "multiple of every_steps (100)", "150"],
     ),
     "fewer samples than a batch": (
         ("pretrain", "run"),

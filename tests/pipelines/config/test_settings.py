@@ -12,7 +12,15 @@ import yaml
 from pipelines.commands.schemas import parse_any
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig, read_settings
-from pipelines.config.settings import Layers, build, flat_params, parse_overrides, read_layers, to_dict
+from pipelines.config.settings import (
+    Layers,
+    build,
+    flat_params,
+    leaves,
+    parse_overrides,
+    read_layers,
+    to_dict,
+)
 from pipelines.sweeps.sweep import SweepConfig
 from pipelines.workflow.plan import PipelineConfig, Plan
 from tests.paths import REPOSITORY
@@ -128,7 +136,10 @@ def test_every_sweep_searches_settings_of_a_run_of_its_pipeline(file: str) -> No
 def test_every_machine_file_holds_only_settings_of_the_machine(file: str) -> None:
     rest, machine = read_settings([file])
     assert rest.values == {}
-    assert flat_params(machine).items() >= yaml.safe_load(Path(file).read_text())["machine"].items()
+    assert (
+        flat_params(machine).items()
+        >= dict(leaves(yaml.safe_load(Path(file).read_text())["machine"])).items()
+    )
 
 
 MISTAKES = {
@@ -136,6 +147,17 @@ MISTAKES = {
     "mask.anchor_ration=0.1": ["command line", "mask.anchor_ration", "did you mean anchor_ratio?"],
     "objective.text_encoder.widht=64": ["objective.text_encoder.widht", "did you mean width?"],
     "machine.num_wrkers=2": ["command line", "machine.num_wrkers", "did you mean num_workers?"],
+    "machine.keep_checkpoints=2": ["machine.keep_checkpoints is no setting; did you mean checkpoints.keep?"],
+    "machine.keep_best_checkpoints=2": ["did you mean checkpoints.keep_best?"],
+    "machine.checkpoint_every_steps=2": ["did you mean checkpoints.every_steps?"],
+    "machine.keep_every_steps=2": ["did you mean checkpoints.keep_every_steps?"],
+    "machine.checkpoint_mirror=x": ["did you mean checkpoints.mirror?"],
+    "machine.track_checkpoints=all": ["did you mean checkpoints.track?"],
+    "machine.batch_parts=2": ["did you mean memory.batch_parts?"],
+    "machine.max_failures=2": ["did you mean recovery.max_failures?"],
+    "machine.memory.num_workers=2": ["machine.memory.num_workers", "did you mean machine.num_workers?"],
+    "training.min_mask_ratio=0.5": ["training.min_mask_ratio", "did you mean mask.min_mask_ratio?"],
+    "anchor_ratio=0.5": ["anchor_ratio is no setting; did you mean mask.anchor_ratio?"],
     "mask.name=clustre": ["mask.name", "'clustre'", "did you mean cluster?"],
     "image_encoder.name=swin": ["objective contrastive leaves hidden patches out", "such as vit"],
     "objective.name=xyz": ["objective.name", "'xyz'", "contrastive", "superclass"],
@@ -157,7 +179,7 @@ MISTAKES = {
     "machine.num_workers=[4, 2]": ["command line", "machine.num_workers", "such as [2, 8]; got [4, 2]"],
     "machine.num_workers=[0, 2]": ["command line", "machine.num_workers", "1 or more", "[0, 2]"],
     "machine.num_workers=[2]": ["command line", "machine.num_workers", "got [2]"],
-    "machine.resize_seconds=-1": ["command line", "machine.resize_seconds", "-1"],
+    "machine.recovery.resize_seconds=-1": ["command line", "machine.recovery.resize_seconds", "-1"],
     "training.steps=[1": ["command line", "training.steps", "[1"],
     "conf/run/clipp.yaml": ["conf/run/clipp.yaml", "did you mean conf/run/clip.yaml?"],
     "nowhere/x.yaml": ["no such file", "nowhere/x.yaml"],

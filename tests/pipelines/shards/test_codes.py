@@ -16,8 +16,8 @@ from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build
 from pipelines.shards.codes import FitCodesConfig, fit
 from pipelines.tracking.journal import Journal
-from pipelines.training.checks import check_run
-from pipelines.training.identity import run_identity
+from pipelines.training.resolved import resolve
+from tests.pipelines.runs import run_identity
 from vlp.data.transforms import decode, to_tensor
 from vlp.run import RunConfig
 from vlp.shards.shard_set import ShardSet
@@ -80,7 +80,7 @@ def test_the_command_ends_with_the_settings_that_use_its_codes(
     )
     target = SIMMIM["objective"]["target"] | {"codes": "out/palette.npy"}
     run = tiny_run(**SIMMIM | {"objective": {"name": "simmim", "target": target}})
-    assert len(check_run(run, MachineConfig())) == 24
+    assert len(resolve(run, MachineConfig()).shards) == 24
 
 
 def test_mistakes_are_found_before_the_work(shards: Path, tiny_run: MakeRun, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_mistakes_are_found_before_the_work(shards: Path, tiny_run: MakeRun, tmp
     with pytest.raises(
         ConfigError, match=r"objective\.target\.codes: no such file: .*no\.npy; make one with"
     ):
-        check_run(run, MachineConfig())
+        resolve(run, MachineConfig())
 
 
 def test_colours_under_another_normalization_are_refused(tiny_run: MakeRun) -> None:

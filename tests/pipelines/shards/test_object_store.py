@@ -22,8 +22,8 @@ from pipelines.ingest.download import DownloadConfig, download
 from pipelines.shards.docfreq import DocfreqConfig, docfreq
 from pipelines.shards.verify import verify
 from pipelines.tracking.journal import Journal
-from pipelines.training.checks import check_run
-from pipelines.training.pretrain import pretrain
+from pipelines.training.resolved import resolve
+from tests.pipelines.runs import pretrain
 from tests.servers.object_store import ObjectStore, serving
 from tests.servers.ports import free_port
 from vlp.run import RunConfig
@@ -313,9 +313,9 @@ def test_training_on_a_store_asks_for_a_cache_with_room(
         MachineConfig(cache=ShardCache(folder=tmp_path, gigabytes=room * largest)) for room in (1.5, 2)
     )
     with pytest.raises(ConfigError, match=r"is remote; set machine\.cache\.folder"):
-        check_run(full, MachineConfig())
+        resolve(full, MachineConfig())
     with pytest.raises(ConfigError, match=r"or set data\.shuffle=block"):
-        check_run(full, fitting)
+        resolve(full, fitting)
     with pytest.raises(ConfigError, match=r"or lower data\.shuffle_window"):
-        check_run(block, small)
-    assert len(check_run(block, fitting)) == 24
+        resolve(block, small)
+    assert len(resolve(block, fitting).shards) == 24

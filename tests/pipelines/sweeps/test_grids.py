@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Generator
 
-from pipelines.checkpoints.checkpoint import build_objective
 from pipelines.config.settings import Layers, build, read_layers, to_dict
 from pipelines.sweeps.sweep import SweepConfig
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
 from tests.paths import REPOSITORY
+from tests.pipelines.runs import random_objective
 from vlp.objectives import Batch
 from vlp.run import RunConfig
 
@@ -28,7 +28,7 @@ def test_every_point_of_a_grid_trains(file: Path, monkeypatch: pytest.MonkeyPatc
     for values in product(*(choice["grid_search"] for choice in sweep.space.values())):
         point = layers.set(dict(zip(sweep.space, values, strict=True)), "space")
         run = build(RunConfig, point)
-        model = build_objective(run, document_frequency=None)
+        model = random_objective(run)
         size = run.image_encoder.image_size
         images = torch.randn(2, 3, size, size, generator=Generator().manual_seed(0))
         batch = Batch(images, torch.zeros(2, 3, dtype=torch.int64), torch.full((2,), 3))

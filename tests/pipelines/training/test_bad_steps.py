@@ -15,11 +15,11 @@ from PIL import Image
 
 from pipelines.checkpoints.checkpoint import MODEL, TRAINING
 from pipelines.commands.main import main
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
 from pipelines.training.replay import replay
+from tests.pipelines.runs import pretrain
 from vlp.run import RunConfig
 from vlp.training.bad_steps import BadStepError
 
@@ -137,7 +137,7 @@ def test_a_skipped_step_changes_no_weight_no_average_no_count_and_no_optimizer(
 ) -> None:
     training = {"steps": 12, "ema": {"decay": 0.5}, "on_bad_step": SPIKE | {"action": "skip"}}
     run = tiny_run(**changes, training=training)
-    steps = train(run, tmp_path / "run", checkpoint_every_steps=1, keep_checkpoints=100)
+    steps = train(run, tmp_path / "run", checkpoints=CheckpointSettings(every_steps=1, keep=100))
     skipped = [steps[i]["train/skipped_steps"] for i in range(1, 13)]
     assert skipped[:2] == [0, 0]
     assert 1 <= skipped[-1] <= 9
@@ -159,7 +159,7 @@ def test_skipping_ends_where_it_does_not_help(tiny_run: MakeRun, tmp_path: Path)
 
 def test_a_resumed_run_skips_the_same_steps(tiny_run: MakeRun, tmp_path: Path) -> None:
     run = tiny_run(training={"steps": 8, "on_bad_step": SPIKE | {"action": "skip", "num_saved": 0}})
-    machine = {"checkpoint_every_steps": 2, "keep_checkpoints": 9}
+    machine = {"checkpoints": CheckpointSettings(every_steps=2, keep=9)}
     whole = train(run, tmp_path / "whole", **machine)
     assert 0 < whole[4]["train/skipped_steps"] < whole[8]["train/skipped_steps"]
     cut = tmp_path / "cut"
@@ -180,9 +180,9 @@ def test_a_run_that_stopped_goes_on_without_the_step(tiny_run: MakeRun, tmp_path
         return tiny_run(training={"steps": 6, "on_bad_step": SPIKE | {"action": action}})
 
     with pytest.raises(BadStepError, match=r"the median of the last 2 steps.* go on without the step"):
-        train(run("stop"), tmp_path / "stopped", checkpoint_every_steps=2)
+        train(run("stop"), tmp_path / "stopped", checkpoints=CheckpointSettings(every_steps=2))
     assert not (tmp_path / "stopped" / "manifest.json").exists()
-    train(run("skip"), tmp_path / "stopped", checkpoint_every_steps=2)
+    train(run("skip"), tmp_path / "stopped", checkpoints=CheckpointSettings(every_steps=2))
     train(run("skip"), tmp_path / "skipping")
     digests = [
         json.loads((tmp_path / name / "manifest.json").read_text())["digest"]

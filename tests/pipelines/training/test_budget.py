@@ -14,7 +14,7 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain
 from vlp.run import RunConfig
 
 MakeRun = Callable[..., RunConfig]

@@ -13,12 +13,12 @@ import pytest
 import torch
 import yaml
 
-from pipelines.checkpoints.checkpoint import MODEL, build_objective
+from pipelines.checkpoints.checkpoint import MODEL
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
 from tests.paths import REPOSITORY
+from tests.pipelines.runs import pretrain, random_objective
 from vlp.run import RunConfig
 
 STEPS, CHECKPOINT_EVERY = 300, 10
@@ -33,17 +33,18 @@ import ray
 from ray.cluster_utils import Cluster
 
 from pipelines.checkpoints.checkpoint import read_run
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import CheckpointSettings, MachineConfig, RecoverySettings
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain
 
 folder, num_workers = Path(sys.argv[1]), json.loads(sys.argv[2])
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
 nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
 machine = MachineConfig(
     num_workers=tuple(num_workers) if isinstance(num_workers, list) else num_workers,
-    resize_seconds=1, ray_address=cluster.address, checkpoint_every_steps=CHECKPOINT_EVERY, log_every_steps=1,
-    keep_checkpoints=100, max_failures=1,
+    ray_address=cluster.address, log_every_steps=1,
+    checkpoints=CheckpointSettings(every_steps=CHECKPOINT_EVERY, keep=100),
+    recovery=RecoverySettings(resize_seconds=1, max_failures=1),
 )
 journal = Journal(folder / "journal")
 journal.begin(name="run", tags={})
@@ -150,7 +151,7 @@ def test_an_elastic_run_that_loses_a_node_and_gets_another_ends_as_one_worker_al
     counts = train_through(SHRINK_AND_GROW, "[1, 2]", run, tmp_path / "stormy")
     assert [counts[0], *(b for a, b in pairwise(counts) if a != b)] == [2, 1, 2]
     train_calmly(run, tmp_path / "calm", 0)
-    start = row(build_objective(run, document_frequency=None).state_dict())
+    start = row(random_objective(run).state_dict())
     stormy, calm = weights(tmp_path / "stormy"), weights(tmp_path / "calm")
     assert (stormy - calm).norm() < 1e-3 * (calm - start).norm()
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from pipelines.checkpoints.checkpoint import MODEL
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain
 from vlp.run import RunConfig
 
 MakeRun = Callable[..., RunConfig]
 IN_THIS_PROCESS = MachineConfig(
-    num_workers=0, log_every_steps=1, checkpoint_every_steps=1, keep_checkpoints=99
+    num_workers=0, log_every_steps=1, checkpoints=CheckpointSettings(every_steps=1, keep=99)
 )
 
 

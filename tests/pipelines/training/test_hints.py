@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain
 from vlp.run import RunConfig
 
 MakeRun = Callable[..., RunConfig]

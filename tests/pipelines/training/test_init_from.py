@@ -16,10 +16,8 @@ from pipelines.checkpoints.checkpoint import MODEL, find_checkpoint, load_model
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
-from pipelines.training.checks import check_run
-from pipelines.training.identity import run_identity
-from pipelines.training.init_weights import fresh_objective
-from pipelines.training.pretrain import pretrain
+from pipelines.training.resolved import resolve
+from tests.pipelines.runs import fresh_objective, pretrain, run_identity
 from vlp.objectives.contrastive import Contrastive
 from vlp.run import RunConfig
 
@@ -238,7 +236,7 @@ def test_weights_that_do_not_fit_are_told_in_one_line_before_the_start(
     torch.save(state, tmp_path / "vit.pt")
     source = {"path": str(tmp_path / "vit.pt"), "format": "timm"}
     with pytest.raises(ConfigError) as raised:
-        check_run(tiny_run(init_from=source, image_encoder=PLAIN | changes), MACHINE)
+        resolve(tiny_run(init_from=source, image_encoder=PLAIN | changes), MACHINE)
     message = str(raised.value)
     assert message.startswith(f"init_from: {tmp_path / 'vit.pt'}")
     assert expected in message
@@ -253,7 +251,7 @@ def test_weights_that_are_not_there_are_named(tiny_run: MakeRun, tmp_path: Path)
         ({"path": str(tmp_path / "text.pt"), "format": "timm"}, "text.pt holds no weights: "),
     ):
         with pytest.raises(ConfigError, match=expected) as raised:
-            check_run(tiny_run(init_from=source, image_encoder=PLAIN), MACHINE)
+            resolve(tiny_run(init_from=source, image_encoder=PLAIN), MACHINE)
         assert "\n" not in str(raised.value)
     with pytest.raises(ConfigError, match=r"init_from\.part must be image_encoder where format is timm"):
         tiny_run(init_from={"path": "x.pt", "format": "timm", "part": "model"})

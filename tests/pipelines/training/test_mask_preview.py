@@ -10,7 +10,7 @@ import pytest
 from pipelines.checkpoints.checkpoint import CONFIG, read_run
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain
 from vlp.run import RunConfig
 
 RISING = {"start": 0.3, "end": 0.6}

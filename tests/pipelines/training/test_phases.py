@@ -10,17 +10,16 @@ import torch
 from pipelines.checkpoints.checkpoint import (
     TRAINING,
     TrainingState,
-    build_objective,
     find_checkpoint,
     load_model,
     read_run,
     restore_training,
 )
 from pipelines.config.errors import ConfigError
-from pipelines.config.machine import MachineConfig, read_settings
+from pipelines.config.machine import CheckpointSettings, MachineConfig, MemorySettings, read_settings
 from pipelines.config.settings import build
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain, random_objective
 from vlp.masking.cluster import ClusterMask
 from vlp.run import RunConfig
 from vlp.training.ema import EMA
@@ -93,7 +92,7 @@ def test_an_objective_that_needs_a_mask_cannot_be_tuned_without(tiny_run: MakeRu
 
 def test_the_threshold_is_searched_again_as_the_embeddings_move(tiny_run: MakeRun, tmp_path: Path) -> None:
     run = tiny_run(mask=MIX, training={"steps": 9}, optimizer={"lr": 0.05})
-    steps = train(run, tmp_path / "run", checkpoint_every_steps=4)
+    steps = train(run, tmp_path / "run", checkpoints=CheckpointSettings(every_steps=4))
     searched = [step for step, values in steps.items() if "calibration/threshold" in values]
     assert searched == [0, 3, 6]
     for step in searched:
@@ -134,7 +133,7 @@ def test_the_averaged_weights_are_the_model_and_the_trained_ones_go_on(
     name = "image_projection.weight"
     assert not torch.equal(model.state_dict()[name], trained[name])
 
-    objective = build_objective(run, document_frequency=None)
+    objective = random_objective(run)
     assert run.training.ema
     ema = EMA(objective, run.training.ema)
     state = TrainingState(objective, build_optimizer(objective, run.optimizer), ema, run.mask)
@@ -144,13 +143,13 @@ def test_the_averaged_weights_are_the_model_and_the_trained_ones_go_on(
     assert torch.equal(ema.objective.state_dict()[name], model.state_dict()[name])
 
 
-@pytest.mark.parametrize("machine", [{"batch_parts": 3}, {"checkpoint_activations": True}])
+@pytest.mark.parametrize("memory", [{"batch_parts": 3}, {"checkpoint_activations": True}])
 @pytest.mark.parametrize("objective", [{}, {"objective": {"name": "superclass"}}])
 def test_saving_memory_changes_no_result(
-    machine: dict[str, Any], objective: dict[str, Any], tiny_run: MakeRun, tmp_path: Path
+    memory: dict[str, Any], objective: dict[str, Any], tiny_run: MakeRun, tmp_path: Path
 ) -> None:
     plain = train(tiny_run(**objective), tmp_path / "plain")
-    saving = train(tiny_run(**objective), tmp_path / "saving", **machine)
+    saving = train(tiny_run(**objective), tmp_path / "saving", memory=MemorySettings(**memory))
     for step in (1, 2, 3):
         for key in ("train/loss", "train/grad_norm", "train/mask_ratio"):
             assert saving[step][key] == pytest.approx(plain[step][key], rel=1e-4)

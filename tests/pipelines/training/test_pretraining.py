@@ -15,20 +15,18 @@ from pipelines.checkpoints.checkpoint import (
     MODEL,
     Contents,
     TrainingState,
-    build_objective,
     find_checkpoint,
     load_model,
     save_checkpoint,
 )
 from pipelines.config.errors import ConfigError
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.evaluation.evaluate import EvaluateConfig, check_evaluation, evaluate, measure_checkpoint
 from pipelines.evaluation.measure import measure
 from pipelines.tracking.journal import Journal
-from pipelines.training.checks import check_run
-from pipelines.training.identity import run_identity
-from pipelines.training.pretrain import pretrain
+from pipelines.training.resolved import resolve
+from tests.pipelines.runs import pretrain, random_objective, run_identity
 from tests.servers.disk import full_disk
 from vlp.data.image_tables import read_images
 from vlp.data.loader import load_images
@@ -77,7 +75,7 @@ def test_a_run_of_no_steps_is_the_untrained_network(
     run = tiny_run(training={"steps": 0})
     train(run, tmp_path / "run")
     model, _ = load_model(find_checkpoint(tmp_path / "run"), torch.device("cpu"))
-    fresh = build_objective(run, document_frequency=None).state_dict()
+    fresh = random_objective(run).state_dict()
     assert all(torch.equal(weight, fresh[name]) for name, weight in model.state_dict().items())
     assert measure_checkpoint(find_checkpoint(tmp_path / "run"), evaluation)[1] == 0
 
@@ -87,7 +85,7 @@ def test_a_ray_worker_sees_the_same_batches_and_masks_as_this_process(
 ) -> None:
     """Equal to the bit: losses of every step, and weights."""
     run = tiny_run(mask={"name": "cluster", "anchor_ratio": 0.2, "threshold": 0.5})
-    machine = MachineConfig(num_workers=1, log_every_steps=1, checkpoint_every_steps=2)
+    machine = MachineConfig(num_workers=1, log_every_steps=1, checkpoints=CheckpointSettings(every_steps=2))
     here, there = train(run, tmp_path / "here"), train(run, tmp_path / "there", machine)
     assert losses(tmp_path / "here") == losses(tmp_path / "there")
     assert here["digest"] == there["digest"]
@@ -102,7 +100,8 @@ def test_a_loaded_model_embeds_as_the_one_that_was_saved(
     offline = {"objective": {"name": "superclass", "idf": "offline"}}
     for changes in ({}, SUPERCLASS, offline):
         run = tiny_run(seed=5, **changes)
-        objective = build_objective(run, document_frequency=torch.ones(49_408, dtype=torch.int64))
+        ones = DocumentFrequency(np.ones(49_408, dtype=np.int64), 0, run.tokenizer.build().identity)
+        objective = random_objective(run, ones)
         with torch.no_grad():  # fresh weights could be made again from the seed alone
             for weight in objective.parameters():
                 weight.add_(0.01)
@@ -132,7 +131,7 @@ def make_table(tmp_path: Path) -> Callable[[RunConfig], Path]:
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tiny_run: MakeRun, tmp_path: Path) -> None:
     run = tiny_run()
-    objective = build_objective(run, document_frequency=None)
+    objective = random_objective(run)
     optimizer = build_optimizer(objective, run.optimizer)
     first, second = (
         Contents.of(run, TrainingState(objective, optimizer, None, run.mask, step)) for step in (1, 2)
@@ -191,9 +190,7 @@ def test_the_evaluation_of_a_model_that_rebuilds_patches_has_a_picture_of_them(
 def test_what_is_measured_follows_from_the_objective_and_the_sets(
     tiny_run: MakeRun, evaluation: EvaluationConfig
 ) -> None:
-    contrastive, superclass = (
-        (build_objective(run, document_frequency=None), run) for run in (tiny_run(), tiny_run(**SUPERCLASS))
-    )
+    contrastive, superclass = ((random_objective(run), run) for run in (tiny_run(), tiny_run(**SUPERCLASS)))
     everything = measure(*contrastive, evaluation)
     pairs = {f"scenes/{direction}" for direction in ("image_to_text", "text_to_image")}
     assert kinds(everything) == pairs | {"shapes/knn", "shapes/few_shot", "shapes/zero_shot"}
@@ -213,7 +210,7 @@ def test_checkpoints_are_compared_by_a_metric_that_is_measured(
         (tiny_run(**SUPERCLASS, evaluation=during), "shapes/knn/acc1"),
     ):
         assert validation_metric(run) == f"val/{metric}"
-        assert metric in measure(build_objective(run, document_frequency=None), run, run.evaluation)
+        assert metric in measure(random_objective(run), run, run.evaluation)
     assert validation_metric(tiny_run(evaluation=to_dict(evaluation))) is None
     assert validation_metric(tiny_run(evaluation={"every_steps": 1})) is None
 
@@ -224,7 +221,7 @@ def kinds(metrics: dict[str, float]) -> set[str]:
 
 def test_every_set_has_the_metrics_that_it_has_alone(tiny_run: MakeRun, evaluation: EvaluationConfig) -> None:
     run = tiny_run()
-    objective = build_objective(run, document_frequency=None)
+    objective = random_objective(run)
     (folder,) = evaluation.classification.values()
     twice = EvaluationConfig(classification={"a": folder, "b": folder}, shots=(1, 2))
     metrics = measure(objective, run, twice)
@@ -239,7 +236,7 @@ def test_retrieval_is_measured_on_the_captions_of_each_image(
 ) -> None:
     """Recall@1 from a loop over one image and one caption at a time."""
     run = tiny_run()
-    objective = build_objective(run, document_frequency=None).eval()
+    objective = random_objective(run).eval()
     assert isinstance(objective, Contrastive)
     data = read_images(evaluation.retrieval["scenes"], "captions")
     tokenizer = run.tokenizer.build()
@@ -276,7 +273,10 @@ def test_what_cannot_work_is_found_before_training(
 ) -> None:
     offline = {"objective": {"name": "superclass", "idf": "offline"}}
     table = make_table(tiny_run())
-    assert len(check_run(tiny_run(**offline, data={"document_frequency": str(table)}), IN_THIS_PROCESS)) == 24
+    assert (
+        len(resolve(tiny_run(**offline, data={"document_frequency": str(table)}), IN_THIS_PROCESS).shards)
+        == 24
+    )
     mistakes = [
         (tiny_run(data={"shards": str(tmp_path)}), "is no folder of shards"),
         (tiny_run(training={"batch_size": 26}), "fewer than one batch"),

@@ -12,8 +12,7 @@ import pytest
 from pipelines.config.machine import MachineConfig, read_settings
 from pipelines.config.settings import absolute_paths
 from pipelines.tracking.journal import Journal
-from pipelines.training.identity import run_identity
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain, run_identity
 from vlp.run import RunConfig
 from vlp.shards.storage.cache import ShardCache
 

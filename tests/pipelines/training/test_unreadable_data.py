@@ -16,7 +16,7 @@ from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build, to_dict
 from pipelines.shards.codes import FitCodesConfig, fit
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain
 from vlp.run import RunConfig
 
 MakeRun = Callable[..., RunConfig]
@@ -80,7 +80,11 @@ def test_too_much_of_it_ends_workers_in_one_line_at_the_first_attempt(
     tiny_run: MakeRun, broken: Path, tmp_path: Path
 ) -> None:
     run = tiny_run(data={"shards": str(broken), "max_unreadable_share": 0.0})
-    overrides = ["machine.num_workers=2", "machine.max_failures=3", f"machine.storage={tmp_path / 'results'}"]
+    overrides = [
+        "machine.num_workers=2",
+        "machine.recovery.max_failures=3",
+        f"machine.storage={tmp_path / 'results'}",
+    ]
     command = [sys.executable, "-m", "pipelines", "pretrain", str(settings_file(run, tmp_path))]
     done = subprocess.run([*command, *overrides], capture_output=True, text=True)
     output = done.stdout + done.stderr

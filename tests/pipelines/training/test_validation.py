@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from pipelines.checkpoints.store import list_saved, record_metrics
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.tracking.journal import Journal
 from pipelines.training.job import TrainJob
-from pipelines.training.pretrain import pretrain
+from pipelines.training.resolved import resolve
 from pipelines.training.validation import BesideTraining
+from tests.pipelines.runs import pretrain
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
@@ -35,14 +36,16 @@ def run(tiny_run: MakeRun, tiny_world: Path, tmp_path: Path) -> RunConfig:
 
 def train(run: RunConfig, output: Path, **machine: Any) -> str:
     """Train with a checkpoint after every step; returns the digest of the weights."""
-    settings = {"num_workers": 1, "log_every_steps": 1, "checkpoint_every_steps": 1, "keep_checkpoints": 9}
+    checkpoints = CheckpointSettings(every_steps=1, keep=9)
+    settings = {"num_workers": 1, "log_every_steps": 1, "checkpoints": checkpoints}
     journal = journal_of(output)
     journal.begin(name=run.name, tags={})
     return pretrain(run, output, machine=MachineConfig(**settings | machine), journal=journal)["digest"]
 
 
 def job_of(run: RunConfig, output: Path) -> TrainJob:
-    return TrainJob(run, MachineConfig(validation_workers=1), output, journal_of(output))
+    machine = MachineConfig(validation_workers=1)
+    return TrainJob(resolve(run, machine), machine, output, journal_of(output))
 
 
 def journal_of(output: Path) -> Journal:
@@ -71,7 +74,7 @@ def test_training_goes_on_while_nothing_can_be_measured(
     train(run, here, num_workers=0)
     others = ray.remote(num_cpus=ray.cluster_resources()["CPU"] - 1)(threading.Event).remote()
     ray.get(others.is_set.remote())
-    settings = {"validation_workers": 2, "keep_checkpoints": 1}
+    settings = {"validation_workers": 2, "checkpoints": CheckpointSettings(every_steps=1, keep=1)}
     training = threading.Thread(target=train, args=(run, there), kwargs=settings)
     training.start()
     while not (there / "checkpoints" / "step_0000004" / MANIFEST).is_file():

@@ -41,7 +41,7 @@ PIPELINE = {
             "objective": {"embed_dim": 16, "text_encoder": {"width": 16, "depth": 1, "num_heads": 2}},
         }
     ],
-    "machine": {"num_workers": 2, "checkpoint_every_steps": 10, "log_every_steps": 5},
+    "machine": {"num_workers": 2, "checkpoints": {"every_steps": 10}, "log_every_steps": 5},
 }
 
 

@@ -10,9 +10,10 @@ from torch import Generator, Tensor
 
 from vlp.masking import MaskInputs
 from vlp.masking.calibration import QUANTILES, calibrate, recalibrate, search
-from vlp.masking.cluster import ClusterMask, compare_to_anchors
+from vlp.masking.cluster import ClusterMask
 from vlp.masking.random import RandomMask
 from vlp.masking.schedule import Schedule
+from vlp.masking.similarity import compare_to_anchors
 from vlp.masking.strategy import uniform_noise
 
 

@@ -10,8 +10,9 @@ from torch import Generator, Tensor
 from vlp.core.normalization import MEAN_STD
 from vlp.encoders.patches import patchify
 from vlp.masking import MaskInputs, visible_slots
-from vlp.masking.cluster import ClusterMask, compare_to_anchors, standardize_patches
+from vlp.masking.cluster import ClusterMask
 from vlp.masking.random import RandomMask
+from vlp.masking.similarity import compare_to_anchors, standardize_patches
 from vlp.masking.strategy import uniform_noise
 
 ANCHORS = torch.tensor([[3, 50, 97, 120, 150, 190]]).expand(4, -1)

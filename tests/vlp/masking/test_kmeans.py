@@ -8,8 +8,8 @@ from sklearn.cluster import KMeans
 from torch import Generator, Tensor
 
 from vlp.masking import MaskInputs
-from vlp.masking.cluster import standardize_patches
 from vlp.masking.kmeans import KMeansMask, lloyd
+from vlp.masking.similarity import standardize_patches
 
 
 @pytest.fixture

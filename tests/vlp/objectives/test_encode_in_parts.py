@@ -103,7 +103,7 @@ def test_parts_hold_little_for_the_backward_pass(batch: Batch) -> None:
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))
 def test_checkpointed_blocks_change_no_gradient_and_hold_less(objective: str, batch: Batch) -> None:
     plain, checkpointed = build(objective, RandomMask()), build(objective, RandomMask())
-    checkpoint_blocks(checkpointed)
+    checkpoint_blocks(checkpointed.blocks)
     held, before = held_bytes(checkpointed, batch), held_bytes(plain, batch)
     assert held < 0.7 * before
     torch.testing.assert_close(gradients(checkpointed, batch), gradients(plain, batch), rtol=0, atol=0)
@@ -115,8 +115,8 @@ def test_checkpointed_blocks_change_no_gradient_and_hold_less(objective: str, ba
 def test_compiled_blocks_change_no_gradient(objective: str, is_checkpointed: bool, batch: Batch) -> None:
     plain, compiled = build(objective, RandomMask()), build(objective, RandomMask())
     if is_checkpointed:
-        checkpoint_blocks(compiled)
-    compile_blocks(compiled, backend="aot_eager")
+        checkpoint_blocks(compiled.blocks)
+    compile_blocks(compiled.blocks, backend="aot_eager")
     names = list(plain.state_dict())
     torch.testing.assert_close(gradients(compiled, batch), gradients(plain, batch), rtol=1e-4, atol=1e-6)
     assert list(compiled.state_dict()) == names

@@ -128,7 +128,7 @@ def test_a_path_stays_a_path() -> None:
 
 UPLOADER = """
 import sys
-from vlp.data.folder import Folder
+from vlp.shards.storage.address import open_folder
 with open_folder(sys.argv[1]).writing("half") as stream:
     stream.write(b"x" * 300_000_000)
 """

@@ -99,7 +99,7 @@ def test_more_shards_than_a_process_may_have_open_files_can_be_read(tmp_path: Pa
     script = f"""
 import resource
 from pathlib import Path
-from vlp.data.shards import ShardSet
+from vlp.shards.shard_set import ShardSet
 shards = ShardSet(Path({str(tmp_path)!r}))
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 assert [shards.image_bytes(i % 110) for i in range(150)] == [bytes([i % 110]) * 10 for i in range(150)]

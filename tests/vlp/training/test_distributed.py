@@ -88,7 +88,7 @@ def run(objective: str, mask: str) -> list[dict[str, Any]]:
     model = build(objective, mask)
     if mask == IN_PARTS and world_size() > 1:
         model.num_parts = 3
-        checkpoint_blocks(model)
+        checkpoint_blocks(model.blocks)
     wrapped = nn.parallel.DistributedDataParallel(model) if world_size() > 1 else model
     records = []
     for step in range(NUM_STEPS):

@@ -1,5 +1,7 @@
 """The optimizers: their formulas, what decays, and which layers learn slowly."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 
@@ -29,8 +31,17 @@ def test_weights_and_positions_decay_but_no_bias_norm_class_token_or_logit_scale
     assert {names[name] for name in names if name not in undecayed} == {0.2}
 
 
+class Matrix(torch.nn.Linear):
+    """A model of nothing but one linear layer."""
+
+    encoders: ClassVar = {}
+
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+
+
 def test_one_update_is_adamws_formula() -> None:
-    model = torch.nn.Linear(2, 2)
+    model = Matrix()
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[2.0, 1.0], [0.0, 3.0]]))
         model.bias.fill_(2.0)
@@ -55,7 +66,7 @@ def test_an_impossible_setting_is_named(settings: dict[str, float]) -> None:
 
 
 def test_lars_takes_the_steps_of_mae_s_release() -> None:
-    model = torch.nn.Linear(2, 2)
+    model = Matrix()
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
         model.bias.copy_(torch.tensor([1.0, -1.0]))
@@ -77,7 +88,7 @@ def test_layers_learn_at_the_rates_of_mae_s_release() -> None:
     """The golden numbers of ViT-B with 0.65: embeddings, twelve blocks, and what follows them."""
     encoder = VisionTransformer(ViTConfig(image_size=16, patch_size=8, width=16, depth=12, num_heads=2))
     model = SuperClassConfig().build(encoder, NoMask(), vocabulary=Vocabulary(11, 6))
-    scales = dict(learning_rate_scales(model, 0.65))
+    scales = dict(learning_rate_scales(model.encoders, 0.65))
     for name in ("patch_embed.proj.weight", "class_token", "positions", "norm_pre.bias"):
         assert scales[f"image_encoder.{name}"] == pytest.approx(SCALES[0], rel=1e-5)
     for i in range(12):
@@ -93,18 +104,10 @@ def test_a_layer_never_learns_slower_than_the_one_below(encoder: str) -> None:
     sizes = {"swin": {"depths": (2, 2), "num_heads": (1, 2), "width": 8, "window_size": 2, "patch_size": 4}}
     small = {"width": 8, "depth": 3, "num_heads": 2, "patch_size": 4}
     config = IMAGE_ENCODERS[encoder](image_size=32, **sizes.get(encoder, small))
-    scales = [scale for _, scale in learning_rate_scales(Holder(config.build()), 0.5)]
+    scales = [scale for _, scale in learning_rate_scales({"image_encoder": config.build()}, 0.5)]
     depth = 4 if encoder == "swin" else 3
     assert scales == sorted(scales)
     assert set(scales) == {0.5**i for i in range(depth + 2)}
-
-
-class Holder(torch.nn.Module):
-    """A model of nothing but an image encoder."""
-
-    def __init__(self, image_encoder: torch.nn.Module) -> None:
-        super().__init__()
-        self.image_encoder = image_encoder
 
 
 def test_what_a_recipe_names_decays_against_the_rule() -> None:

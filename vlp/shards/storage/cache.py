@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pyarrow as pa
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import Above, StrictConfig
 from vlp.shards.storage.folder import Folder
 
 CHUNK_BYTES = 1 << 23  # of an object store, a request each
@@ -26,14 +27,13 @@ class ShardCache(StrictConfig):
 
     folder: Path
     """On a local disk; absolute, as workers run in folders of their own."""
-    gigabytes: float = 100.0
+    gigabytes: Annotated[float, Above(0)] = 100.0
     """Room for the copies."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.folder.is_absolute():
             raise ValueError(f"folder must be absolute, got {self.folder}")
-        if self.gigabytes <= 0:
-            raise ValueError(f"gigabytes must be above 0, got {self.gigabytes}")
 
     def open(self, source: Folder, name: str, sha256: str) -> pa.NativeFile:
         """The local copy of a shard, made now if there is none.

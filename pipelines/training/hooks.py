@@ -1,0 +1,29 @@
+"""What is done beside the steps of a training: every so many of them, before the first, after the last."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from pipelines.checkpoints.checkpoint import TrainingState
+from vlp.core.batch import Batch
+
+Metrics = dict[str, Tensor]
+"""Of one step on this worker, by name: () each."""
+
+
+class Hook(ABC):
+    """Does something after some steps; every worker has the same hooks, and calls them at the same steps."""
+
+    def start(self, state: TrainingState) -> None:  # noqa: B027 - most have nothing to do
+        """Before the first step of this process."""
+
+    @abstractmethod
+    def is_due(self, done: int) -> bool:
+        """Whether it is called after this many steps of the run."""
+
+    @abstractmethod
+    def __call__(self, state: TrainingState, batch: Batch, metrics: Metrics) -> None:
+        """After a step."""
+
+    def finish(self, state: TrainingState) -> None:  # noqa: B027 - as `start`
+        """After the last step."""

@@ -1,0 +1,146 @@
+"""A run with all that its settings name: checked, opened and hashed once, then handed on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+from pipelines.config.errors import blaming
+from pipelines.config.identity import file_sha256, fingerprint
+from pipelines.config.machine import MachineConfig
+from pipelines.config.settings import absolute_paths, merged, nested, to_dict
+from pipelines.evaluation.evaluate import check_evaluation
+from pipelines.shards.remote import check_cache
+from pipelines.training.checks import check_machine, check_num_samples, check_on_machine
+from pipelines.training.init_weights import InitialWeights, find_weights
+from vlp.data.loader import open_shards
+from vlp.objectives import Objective
+from vlp.run import RunConfig
+from vlp.shards.shard_set import ShardSet
+from vlp.tokenizers import Tokenizer
+from vlp.tokenizers.document_frequency import DocumentFrequency
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """What a run needs, ready to be used; it is sent to the workers as it is, but for its model."""
+
+    config: RunConfig
+    """Its paths are absolute."""
+    shards: ShardSet
+    settings: Mapping[str, Any]
+    """The settings that decide the result, with the content of files in place of their paths."""
+    tokenizer: Tokenizer
+    document_frequency: DocumentFrequency | None
+    weights: InitialWeights | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def identity(self) -> str:
+        """What decides the result, as 64 hex digits."""
+        return fingerprint(self.settings)
+
+    @property
+    def folder_name(self) -> str:
+        """A folder's name that only runs with this result have."""
+        return f"{self.config.name}-{self.identity[:8]}"
+
+    @property
+    def label(self) -> str:
+        """Begins every line that is said of the run."""
+        return f"pretrain {self.config.name}"
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The model before its first step, for this process to look at; who trains one builds one.
+
+        Raises:
+            ConfigError: as `build`.
+        """
+        return self.build()
+
+    def build(self) -> Objective:
+        """A model before its first step.
+
+        Raises:
+            ConfigError: the weights that it is to start from are those of another model.
+        """
+        objective = self.config.build(self.config.vocabulary(self.tokenizer, self.document_frequency))
+        if self.weights:
+            self.weights.set_in(objective)
+        return objective
+
+    def with_config(self, config: RunConfig) -> "ResolvedRun":
+        """The same run, of which more is known by now, such as a threshold."""
+        known = replace(self, config=config)
+        if "objective" in self.__dict__:  # it would be built alike
+            known.__dict__["objective"] = self.objective
+        return known
+
+    def without_model(self) -> "ResolvedRun":
+        """The same run, whose model takes no memory any more."""
+        return replace(self)
+
+
+def resolve(config: RunConfig, machine: MachineConfig) -> ResolvedRun:
+    """Look at everything that a run needs, so that nothing stops it after it has started.
+
+    Raises:
+        ConfigError: the first mistake.
+    """
+    check_on_machine(config, machine)
+    check_machine(machine)
+    with blaming("tokenizer: "):
+        tokenizer = config.tokenizer.build()
+    with blaming("data: "):
+        shards = open_shards(config.data)
+        table = _document_frequency(config, tokenizer)
+    check_num_samples(config, shards)
+    with blaming("objective."):
+        config.objective.check_files()
+    weights = find_weights(config.init_from) if config.init_from else None
+    settings = _result_settings(config, shards, tokenizer, weights)
+    run = ResolvedRun(absolute_paths(config), shards, settings, tokenizer, table, weights)
+    if weights:
+        _ = run.objective  # raises where they do not fit
+    check_evaluation(config.evaluation)
+    check_cache(config.data, shards, machine.cache)
+    return run
+
+
+def _document_frequency(config: RunConfig, tokenizer: Tokenizer) -> DocumentFrequency | None:
+    """The counts of `vlp docfreq`, where a run names some; a ValueError if it needs others."""
+    file = config.data.document_frequency
+    if file is None:
+        if config.objective.needs_document_frequency:
+            raise ValueError("objective.idf is offline: set data.document_frequency, made with `vlp docfreq`")
+        return None
+    table = DocumentFrequency.read(file)
+    if table.tokenizer != tokenizer.identity:
+        raise ValueError(
+            f"{file} counts the tokens of another tokenizer, or another context length "
+            f"({table.tokenizer}, the run's is {tokenizer.identity})"
+        )
+    return table
+
+
+def _result_settings(
+    config: RunConfig, shards: ShardSet, tokenizer: Tokenizer, weights: InitialWeights | None
+) -> dict[str, Any]:
+    """The settings that decide a run's result, with the content of its inputs in place of their paths."""
+    settings = to_dict(config)
+    settings["tokenizer"] = tokenizer.identity
+    settings["data"]["shards"] = shards.digest
+    settings["data"]["mix"] = config.data.shares
+    if table := config.data.document_frequency:
+        settings["data"]["document_frequency"] = file_sha256(table)
+    if weights:
+        settings["init_from"]["path"] = weights.sha256
+    for key, file in config.objective.files.items():
+        settings["objective"] = merged(settings["objective"], nested(key, file_sha256(file)))
+    del settings["evaluation"]  # measures the result, does not change it
+    for key in ("action", "max_in_a_row", "num_saved"):  # whether there is a result, not which
+        del settings["training"]["on_bad_step"][key]
+    return settings

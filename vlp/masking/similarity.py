@@ -1,0 +1,63 @@
+"""How much patches look like each other: by their pixels, by their embeddings, or by both."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlp.masking.strategy import MaskInputs
+
+
+class AnchorRows(NamedTuple):
+    """The rows of the similarity matrices that belong to the anchors."""
+
+    anchors: Tensor
+    """(B, A) int64."""
+    rgb: Tensor | None
+    """(B, A, N) cosine similarity of pixels; None where no alpha needs it."""
+    embedding: Tensor | None
+    """(B, A, N) cosine similarity of embedded patches; None where no alpha needs it."""
+
+    def nearest(self, alpha: float) -> Tensor:
+        """How much each patch looks like its image's nearest anchor: (B, N), infinite for the anchors."""
+        shares = ((1 - alpha, self.rgb), (alpha, self.embedding))
+        rows = sum(share * rows for share, rows in shares if share > 0 and rows is not None)
+        assert isinstance(rows, Tensor)
+        return rows.amax(dim=1).scatter(1, self.anchors, torch.inf)
+
+
+def compare_to_anchors(
+    inputs: MaskInputs, anchors: Tensor, *, alphas: Sequence[float], pixel_norm: bool
+) -> AnchorRows:
+    """Whatever similarities the mixes by these alphas are made of, for anchors (B, A)."""
+    rgb = None
+    if min(alphas) < 1:
+        pixels = standardize_patches(inputs.patches) if pixel_norm else inputs.patches
+        rgb = cosine_rows(pixels, anchors)
+    embedding = cosine_rows(inputs.tokens, anchors) if max(alphas) > 0 else None
+    return AnchorRows(anchors, rgb, embedding)
+
+
+def cosine_rows(features: Tensor, anchors: Tensor) -> Tensor:
+    """Cosine similarity of the anchors to every patch: (B, N, D), (B, A) -> (B, A, N).
+
+    Only the anchors' rows of the similarity matrix are computed, in float32 whatever the autocast.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        unit = F.normalize(features.float(), dim=2)
+        rows = unit.gather(1, anchors[:, :, None].expand(-1, -1, unit.shape[2]))
+        return rows @ unit.transpose(1, 2)
+
+
+def standardize_patches(patches: Tensor) -> Tensor:
+    """Zero mean and unit (unbiased) variance of each patch (section 3.2): (B, N, P) -> (B, N, P) float32."""
+    mean, deviation = patch_moments(patches)
+    return (patches.float() - mean) / deviation
+
+
+def patch_moments(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (unbiased) deviation of each patch: (B, N, P) -> (B, N, 1) float32 each."""
+    variance, mean = torch.var_mean(patches.float(), dim=-1, keepdim=True)
+    return mean, (variance + 1e-6).sqrt()
