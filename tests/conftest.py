@@ -18,37 +18,16 @@ os.environ |= {
 
 import pytest
 import torch
+from xdist.remote import Producer
+
+from tests.scheduling import ByFile
 
 torch.set_num_threads(1)
 
-USES_RAY = pytest.mark.xdist_group("ray")
 
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that use Ray run in one process, so that it starts once, and those of every other file in one too.
-
-    The longest group begins.
-    """
-    for item in items:
-        if "ray_cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(USES_RAY)
-        elif item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-    items.sort(key=lambda item: USES_RAY.mark not in item.iter_markers())
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item):
-    import sys
-
-    if (
-        "ray" in sys.modules
-        and sys.modules["ray"].is_initialized()
-        and USES_RAY.mark not in item.iter_markers()
-    ):
-        with open("/tmp/infra_ray_leak.log", "a") as f:
-            f.write(item.nodeid + chr(10))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """How tests are handed out to several processes."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

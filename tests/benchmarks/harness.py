@@ -1,8 +1,8 @@
 """What every benchmark shares: interleaved runs of ours and the peer's, their medians, and the table of both.
 
-A benchmark is a script of this folder that ends with `report(NAME, [compare(...), ...], folder)`. `make bench`
-runs all of them, one after another, and keeps what they report in results/; options make each so small that
-test_benchmarks.py runs it in seconds.
+A benchmark is a script of this folder that ends with `report(NAME, [compare(...), ...], folder)`. `make
+bench` runs all of them, one after another, and keeps what they report in results/; options make each so small
+that test_benchmarks.py runs it in seconds.
 """
 
 import argparse

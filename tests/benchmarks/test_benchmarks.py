@@ -21,7 +21,7 @@ SMALL = {
     "reconstruction_step": "--device cpu --batch-size 1 --runs 1",
     "start_up": "--images 128 --runs 1",
     "step": "--device cpu --size small large_batch --batch-size 4 --runs 1",
-    "superclass_loss": "--device cpu --runs 1",
+    "superclass_loss": "--device cpu --batch-size 8 --runs 1",
     "tokenization": "--captions 500 --runs 1",
 }
 

@@ -8,7 +8,6 @@ import pytest
 
 from pipelines.config.identity import fingerprint
 from pipelines.config.settings import Layers, build
-from tests.conftest import USES_RAY
 from vlp.run import RunConfig
 from vlp.shards.outcome import SUCCESS, StoredImage
 from vlp.shards.storage.local import LocalFolder
@@ -28,9 +27,7 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(2, marks=USES_RAY, id="ray"), pytest.param(0, id="local")]
-)
+@pytest.fixture(scope="module", params=[2, 0], ids=["ray", "local"])
 def data_workers(request: pytest.FixtureRequest) -> int:
     """`machine.data_workers` for actors of Ray, and for processes of this machine without it."""
     if request.param:
