@@ -26,11 +26,11 @@ ROOMS = {
     "vlp": [
         {"run"},
         {"pictures", "training"},
-        {"weights"},
-        {"objectives", "evaluation"},
-        {"data", "losses", "targets"},
+        {"weights", "evaluation"},
+        {"objectives"},
+        {"data", "losses", "targets", "tiny_world"},
         {"encoders", "shards", "tokenizers"},
-        {"masking", "metrics", "tiny_world"},
+        {"masking", "metrics"},
         {"core"},
     ],
 }

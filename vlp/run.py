@@ -44,7 +44,7 @@ class RunConfig(StrictConfig):
     """Weights of another model to start from; None draws them at random."""
     tuning: TuningConfig | None = None
     """Steps on whole images after the masked ones."""
-    evaluation: EvaluationConfig = EvaluationConfig()
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,13 +123,11 @@ class RunConfig(StrictConfig):
 
 
 def validation_metric(config: RunConfig) -> str | None:
-    """The metric by which checkpoints are compared, of the first set; None where none is measured."""
+    """The metric by which checkpoints are compared; None where none is measured while the run trains."""
     if config.evaluation.every_steps is None:
         return None
-    pairs, labelled = config.evaluation.retrieval, config.evaluation.classification
-    if pairs and config.objective.name == "contrastive":
-        return f"val/{next(iter(pairs))}/text_to_image/recall@1"
-    return f"val/{next(iter(labelled))}/knn/acc1" if labelled else None
+    metric = config.evaluation.main_metric(config.objective)
+    return None if metric is None else f"val/{metric}"
 
 
 def affordable_steps(run: RunConfig) -> int:

@@ -1,6 +1,5 @@
 """A training run on disk: everything that going on, or using the model, needs."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,13 +13,14 @@ import torch
 import yaml
 from torch.amp.grad_scaler import GradScaler
 
-from pipelines.checkpoints.store import aside, find_damage, write_manifest
+from pipelines.checkpoints.store import RunManifest, aside, find_damage, write_manifest
 from pipelines.config.errors import ConfigError
 from pipelines.config.settings import Layers, build, to_dict
 from vlp.masking import MaskStrategy
 from vlp.objectives import Objective
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
+from vlp.shards.storage.whole import writing_folder
 from vlp.training.bad_steps import StepHistory
 from vlp.training.ema import EMA
 from vlp.training.step import NO_SCALING
@@ -84,16 +84,12 @@ def save_checkpoint(
     Args:
         metrics: what was measured of the model, by which checkpoints are compared.
     """
-    temporary = folder.with_name(f"{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    torch.save(contents.model, temporary / MODEL)
-    torch.save(contents.training, temporary / TRAINING)
-    (temporary / CONFIG).write_text(yaml.safe_dump(to_dict(contents.config), sort_keys=False))
-    write_manifest(temporary, step=contents.training["step"], metrics=metrics)
-    for former in (folder, aside(folder)):
-        shutil.rmtree(former, ignore_errors=True)
-    temporary.rename(folder)
+    with writing_folder(folder) as written:
+        torch.save(contents.model, written / MODEL)
+        torch.save(contents.training, written / TRAINING)
+        (written / CONFIG).write_text(yaml.safe_dump(to_dict(contents.config), sort_keys=False))
+        write_manifest(written, step=contents.training["step"], metrics=metrics)
+    shutil.rmtree(aside(folder), ignore_errors=True)
 
 
 def restore_training(folder: Path, state: TrainingState) -> None:
@@ -139,9 +135,10 @@ def find_checkpoint(folder: Path) -> Path:
     Raises:
         ConfigError: it is neither, or a file is missing that loading the checkpoint needs.
     """
-    manifest = folder / MANIFEST
-    content = json.loads(manifest.read_text()) if manifest.is_file() else {}
-    checkpoint = folder / content.get("checkpoint", "")
+    try:
+        checkpoint = folder / RunManifest.read(folder).checkpoint
+    except (OSError, ValueError):
+        checkpoint = folder
     if not (checkpoint / MODEL).is_file():
         raise ConfigError(f"checkpoint: {folder} is neither a checkpoint nor a finished run: no {MODEL}")
     check_checkpoint(checkpoint)

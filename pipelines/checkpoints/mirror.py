@@ -15,7 +15,8 @@ from pipelines.checkpoints.store import (
 from pipelines.config.errors import ConfigError
 from vlp.shards.manifest import MANIFEST
 from vlp.shards.storage.address import open_folder
-from vlp.shards.storage.folder import WRITER, Folder, FolderError
+from vlp.shards.storage.folder import Folder, FolderError
+from vlp.shards.storage.whole import writing_folder
 
 CHUNK_BYTES = 1 << 23
 
@@ -28,10 +29,8 @@ def check_mirror(mirror: Folder | None) -> None:
     """
     if mirror is None:
         return
-    name = f"writable.{WRITER}.tmp"
     try:
-        mirror.write(name, b"vlp")
-        mirror.delete(name)
+        mirror.check_writable()
     except OSError as error:
         reason = str(error) if isinstance(error, FolderError) else f"{mirror}: {error.strerror}"
         raise ConfigError(
@@ -83,19 +82,15 @@ def restore(checkpoints: Path, mirror: Folder, *, label: str) -> None:
     for name in reversed(checkpoint_names(mirror)):
         if MANIFEST not in (mirror / name).names():
             continue  # it was not copied to its end
-        copy = _download(mirror / name, checkpoints / f"{name}.tmp")
-        if (damage := find_damage(copy)) is None:
+        if (damage := _take(mirror / name, checkpoints / name)) is None:
             for other, why in broken.items():
                 print(
                     f"[{label}] checkpoint {other} in {mirror} is broken: {why}; taking {name}",
                     flush=True,
                 )
                 (mirror / other).delete(MANIFEST)
-            shutil.rmtree(checkpoints / name, ignore_errors=True)
-            copy.rename(checkpoints / name)
             print(f"[{label}] took checkpoint {name} from {mirror}", flush=True)
             return
-        shutil.rmtree(copy)
         broken[name] = damage
     if broken:
         first, why = next(iter(broken.items()))
@@ -105,11 +100,19 @@ def restore(checkpoints: Path, mirror: Folder, *, label: str) -> None:
         )
 
 
-def _download(checkpoint: Folder, copy: Path) -> Path:
-    """Copy all files of a checkpoint to a folder of this machine."""
-    shutil.rmtree(copy, ignore_errors=True)
-    copy.mkdir(parents=True)
-    for name in checkpoint.names():
-        with checkpoint.fetched(name) as source, (copy / name).open("wb") as target:
-            shutil.copyfileobj(source, target, CHUNK_BYTES)
-    return copy
+class _BrokenError(Exception):
+    """What is wrong with a checkpoint that is being copied."""
+
+
+def _take(checkpoint: Folder, place: Path) -> str | None:
+    """Copy a checkpoint to its place on this machine, unless it is broken; then why."""
+    try:
+        with writing_folder(place) as copy:
+            for name in checkpoint.names():
+                with checkpoint.fetched(name) as source, (copy / name).open("wb") as target:
+                    shutil.copyfileobj(source, target, CHUNK_BYTES)
+            if damage := find_damage(copy):
+                raise _BrokenError(damage)
+    except _BrokenError as error:
+        return str(error)
+    return None

@@ -1,7 +1,6 @@
 """The checkpoints of a run on disk: which are whole, which one to go on from, and which are kept."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 from pipelines.config.errors import ConfigError
 from pipelines.config.identity import file_sha256
-from vlp.shards.manifest import MANIFEST
+from vlp.shards.manifest import MANIFEST, Manifest
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
 from vlp.shards.storage.local import LocalFolder
@@ -33,18 +32,26 @@ class Saved:
         return checkpoint_name(self.step)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunManifest(Manifest):
+    """The manifest of a finished run; its digest is that of the weights."""
+
+    checkpoint: str
+    """Folder of the last checkpoint, in that of the run."""
+    steps: int
+
+
 def checkpoint_name(step: int) -> str:
     """Name of the folder of a checkpoint."""
     return f"step_{step:07d}"
 
 
 def write_manifest(folder: Path, *, step: int, metrics: Mapping[str, float]) -> None:
-    """Enter size and checksum of every file of a checkpoint; written last, when all of them are on disk."""
-    files = {}
-    for file in sorted(folder.iterdir()):
-        with file.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        files[file.name] = {"size": file.stat().st_size, "sha256": file_sha256(file)}
+    """Enter size and checksum of every file of a checkpoint; written last."""
+    files = {
+        file.name: {"size": file.stat().st_size, "sha256": file_sha256(file)}
+        for file in sorted(folder.iterdir())
+    }
     LocalFolder(folder).write_json(MANIFEST, {"step": step, "metrics": dict(metrics), "files": files})
 
 

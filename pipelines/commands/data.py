@@ -42,14 +42,12 @@ def index_command(folder: Path, settings: tuple[str, ...]) -> None:
     for key in layers.values:
         raise ConfigError(f"{key} is no setting{nearest(key, ['machine'])}")
     manifest = index(folder, machine=machine)
-    for shard in manifest["shards"]:
-        if "problem" in shard:
-            click.echo(
-                f"{shard['name']}.tar: broken, {shard['successes']:,} samples read: {shard['problem']}"
-            )
-    others = {outcome: n for outcome, n in manifest["outcomes"].items() if outcome != SUCCESS}
+    for shard in manifest.shards:
+        if shard.problem:
+            click.echo(f"{shard.name}.tar: broken, {shard.successes:,} samples read: {shard.problem}")
+    others = {outcome: n for outcome, n in manifest.outcomes.items() if outcome != SUCCESS}
     counted = "".join(f", {n:,} {outcome}" for outcome, n in others.items())
-    click.echo(f"{manifest['num_samples']:,} samples in {len(manifest['shards']):,} tars{counted}: {folder}")
+    click.echo(f"{manifest.num_samples:,} samples in {len(manifest.shards):,} tars{counted}: {folder}")
 
 
 @data.command("verify")
@@ -94,9 +92,9 @@ def merge_command(folders: "tuple[Folder, ...]", output: Path) -> None:
     from pipelines.shards.merge import merge
 
     manifest = merge(folders, output)
-    repeated = f"{manifest['num_repeated_urls']:,} repeated URLs left out"
-    renamed = f"{manifest['num_repeated_keys']:,} repeated keys renamed"
-    click.echo(f"{manifest['num_samples']:,} samples, {repeated}, {renamed}: {output}")
+    repeated = f"{manifest.described['num_repeated_urls']:,} repeated URLs left out"
+    renamed = f"{manifest.described['num_repeated_keys']:,} repeated keys renamed"
+    click.echo(f"{manifest.num_samples:,} samples, {repeated}, {renamed}: {output}")
 
 
 @data.command("subset")
@@ -114,4 +112,4 @@ def subset_command(folder: "Folder", selection: tuple[str, ...], output: Path) -
     from pipelines.shards.subset import subset
 
     manifest = subset(folder, selection, output)
-    click.echo(f"{manifest['num_samples']:,} samples of {manifest['num_urls']:,} rows taken: {output}")
+    click.echo(f"{manifest.num_samples:,} samples of {manifest.num_urls:,} rows taken: {output}")

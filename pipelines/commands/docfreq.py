@@ -26,5 +26,5 @@ def docfreq(settings: tuple[str, ...], output: Path) -> None:
     manifest = standalone(
         "docfreq", partial(docfreq, config, machine=machine), output, settings=config, machine=machine
     )
-    counts = f"{manifest['num_distinct_tokens']:,} tokens in {manifest['num_documents']:,} captions"
+    counts = f"{manifest.num_distinct_tokens:,} tokens in {manifest.num_documents:,} captions"
     click.echo(f"{counts}: {output / TABLE}")

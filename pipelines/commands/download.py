@@ -31,4 +31,4 @@ def download(settings: tuple[str, ...], output: "Folder", retry_failed: bool, on
     plan(config, output)
     work = partial(download, config, machine=machine, retry=retry)
     manifest = standalone("download", work, output, settings=config, machine=machine)
-    click.echo(f"{manifest['num_samples']:,} of {manifest['num_urls']:,} URLs succeeded: {output}")
+    click.echo(f"{manifest.num_samples:,} of {manifest.num_urls:,} URLs succeeded: {output}")

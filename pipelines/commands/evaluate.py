@@ -11,22 +11,23 @@ from pipelines.commands.group import LOCAL, read, settings_command
 @settings_command("evaluate")
 @click.option("-o", "--output", type=LOCAL, help="Folder of the metrics.")
 def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
-    """Measure a checkpoint: retrieval, zero-shot classification, kNN, few-shot.
+    """Measure a checkpoint by every protocol that its objective and the given sets allow.
 
     Example: vlp evaluate checkpoint=results/pretrain/clip-1a2b3c4d evaluation.retrieval.dev=dev.parquet
     """
     layers, machine = read(settings)
-    from pipelines.checkpoints.checkpoint import find_checkpoint
+    from pipelines.checkpoints.checkpoint import CONFIG, find_checkpoint, read_run
     from pipelines.config.settings import build
-    from pipelines.evaluation.evaluate import EvaluateConfig, check_evaluation, evaluate
+    from pipelines.evaluation.evaluate import EvaluateConfig, check_evaluation, check_measured, evaluate
     from pipelines.tracking.session import standalone
 
     config = build(EvaluateConfig, layers)
     check_evaluation(config.evaluation)
     checkpoint = find_checkpoint(config.checkpoint)
+    check_measured(config.evaluation, read_run(checkpoint / CONFIG).objective)
     output = output or checkpoint.parent / "evaluation"
     manifest = standalone(
         "evaluate", partial(evaluate, config, machine=machine), output, settings=config, machine=machine
     )
-    for key, value in manifest["metrics"].items():
+    for key, value in manifest.metrics.items():
         click.echo(f"{key:32} {value:.4f}")

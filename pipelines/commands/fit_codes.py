@@ -24,5 +24,5 @@ def fit_codes(settings: tuple[str, ...], output: Path) -> None:
     manifest = standalone(
         "fit-codes", partial(fit, config, machine=machine), output, settings=config, machine=machine
     )
-    click.echo(f"mean squared distance to the nearest code: {manifest['mean_squared_distance']:.4g}")
+    click.echo(f"mean squared distance to the nearest code: {manifest.mean_squared_distance:.4g}")
     click.echo(f"use it: objective.target.name={config.target.name} objective.target.codes={output}")

@@ -28,4 +28,4 @@ def pretrain(settings: tuple[str, ...], output: Path | None) -> None:
     check_same_run(run, output)
     work, name = partial(pretrain, run, machine=machine), run.config.name
     manifest = standalone("pretrain", work, output, settings=run.config, machine=machine, title=name)
-    click.echo(f"checkpoint: {output / manifest['checkpoint']}")
+    click.echo(f"checkpoint: {output / manifest.checkpoint}")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from vlp.core.config import annotations_of
-from vlp.core.registry import ByName
+from vlp.core.registry import ByName, EachByName
 
 
 def configs_of(hint: Any, value: Any = None) -> list[Any]:
@@ -17,6 +17,8 @@ def configs_of(hint: Any, value: Any = None) -> list[Any]:
         if isinstance(marker, ByName):
             name = marker.name_of(value)
             return [marker.registry[name]] if name in list(marker.registry) else [*marker.registry.values()]
+        if isinstance(marker, EachByName):
+            return [marker.settings()]
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return [hint]
     return [config for argument in typing.get_args(hint) for config in configs_of(argument, value)]

@@ -11,6 +11,7 @@ import pydantic
 import yaml
 
 from pipelines.config.errors import ConfigError, explain, nearest
+from vlp.core.messages import one_line
 from vlp.shards.storage.folder import Folder
 
 Schema = TypeVar("Schema")
@@ -63,7 +64,7 @@ def read_yaml(file: Path) -> Any:
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{file} is no YAML: {one_line(error)}") from error
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:

@@ -3,36 +3,54 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Protocol
 
-import pyarrow.parquet as pq
 import pydantic
 
-from pipelines.config.errors import ConfigError
-from pipelines.config.identity import file_sha256, fingerprint
+from pipelines.config.errors import ConfigError, blaming
+from pipelines.config.identity import fingerprint
+from pipelines.corpus.parquet import ParquetCorpusConfig
 from pipelines.corpus.serve import FailureRates, ImageServer
 from vlp.core.config import StrictConfig, Within
 from vlp.evaluation.config import EvaluationConfig
-from vlp.shards.manifest import MANIFEST
-from vlp.shards.storage.local import LocalFolder
-from vlp.tiny_world import TinyWorldConfig, write_corpus
+from vlp.shards.manifest import Manifest
+from vlp.tiny_world import TinyWorldConfig
 
 URL_LIST = "urls.jsonl"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ParquetCorpusConfig(StrictConfig):
-    """Images with captions that lie in Parquet files with columns `image` and `captions`."""
+class Corpus(Protocol):
+    """Training images with captions, and sets to measure models on; what is made of it lies in a folder."""
 
-    name: Literal["parquet"] = "parquet"
-    path: Path
-    """Folder of the files."""
-    train: str = "train.parquet"
-    retrieval: str = "dev.parquet"
-    """Held-out pairs for image-text retrieval."""
+    @property
+    def num_train(self) -> int:
+        """Training images, before the download, which may lose some."""
+        ...
+
+    def check(self) -> None:
+        """Raise a ValueError that names the setting if something is missing of it."""
+
+    def write(self, folder: Path) -> None:
+        """Make what is not there already."""
+
+    def images(self, folder: Path) -> Path:
+        """What `ImageServer` serves: the training images."""
+        ...
+
+    def captions(self, folder: Path) -> dict[str, list[str]]:
+        """Captions of every training image, by the name under which it is served."""
+        ...
+
+    def evaluation_sets(self, folder: Path) -> dict[str, Any]:
+        """What models are measured on: kind of set -> name -> path, as in `EvaluationConfig`."""
+        ...
+
+    def identity(self) -> Any:
+        """What decides its content."""
 
 
 CorpusConfig = Annotated[TinyWorldConfig | ParquetCorpusConfig, pydantic.Field(discriminator="name")]
+"""The settings of a corpus, each of them a `Corpus`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,69 +63,51 @@ class ServeConfig(StrictConfig):
     failures: FailureRates = FailureRates()
 
 
-def make_corpus(config: CorpusConfig, serve: ServeConfig, folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class CorpusManifest(Manifest):
+    """The manifest of a corpus that is ready to be served."""
+
+    num_urls: int
+
+
+def make_corpus(corpus: Corpus, serve: ServeConfig, folder: Path) -> CorpusManifest:
     """Write what is served and the URL list of it; returns a manifest.
 
     Raises:
         ConfigError: the files of a Parquet corpus are missing.
     """
+    check_corpus(corpus)
+    corpus.write(folder)
     base = f"http://{serve.host}:{serve.port}"
-    if isinstance(config, TinyWorldConfig):
-        write_corpus(config, folder)
-        lines = (folder / "train" / "captions.jsonl").read_text().splitlines()
-        rows = [
-            {"url": f"{base}/{row['file']}", "caption": row["captions"]} for row in map(json.loads, lines)
-        ]
-    else:
-        check_corpus(config)
-        captions = pq.read_table(config.path / config.train, columns=["captions"])["captions"].to_pylist()
-        rows = [{"url": f"{base}/{i:06d}.jpg", "caption": texts} for i, texts in enumerate(captions)]
+    rows = [
+        {"url": f"{base}/{name}", "caption": captions} for name, captions in corpus.captions(folder).items()
+    ]
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / URL_LIST).write_text(content)
-    manifest = {"digest": fingerprint(_content(config, folder), base, serve.failures), "num_urls": len(rows)}
-    LocalFolder(folder).write_json(MANIFEST, manifest)
+    digest = fingerprint(corpus.identity(), base, serve.failures)
+    manifest = CorpusManifest(digest=digest, num_urls=len(rows))
+    manifest.write(folder)
     return manifest
 
 
-def check_corpus(config: CorpusConfig) -> None:
-    """Find missing files before any work starts."""
-    if isinstance(config, ParquetCorpusConfig):
-        for name in (config.train, config.retrieval):
-            try:
-                read_schema = pq.read_schema(config.path / name)
-            except FileNotFoundError as error:
-                raise ConfigError(f"corpus.path: no such file: {config.path / name}") from error
-            if not {"image", "captions"} <= set(read_schema.names):
-                raise ConfigError(f"corpus.path: {config.path / name} lacks the columns image and captions")
+def check_corpus(corpus: Corpus) -> None:
+    """Find missing files before any work starts.
+
+    Raises:
+        ConfigError: names the first.
+    """
+    with blaming("corpus."):
+        corpus.check()
 
 
-def num_train(config: CorpusConfig) -> int:
-    """Training samples of a corpus before the download, which may lose some."""
-    if isinstance(config, TinyWorldConfig):
-        return config.num_train
-    return pq.read_metadata(config.path / config.train).num_rows
-
-
-def serve_corpus(config: CorpusConfig, serve: ServeConfig, folder: Path) -> ImageServer:
+def serve_corpus(corpus: Corpus, serve: ServeConfig, folder: Path) -> ImageServer:
     """The server that the URL list of `make_corpus` points to."""
-    source = folder / "train" if isinstance(config, TinyWorldConfig) else config.path / config.train
     try:
-        return ImageServer(source, host=serve.host, port=serve.port, failures=serve.failures)
+        return ImageServer(corpus.images(folder), host=serve.host, port=serve.port, failures=serve.failures)
     except OSError as error:
         raise ConfigError(error.strerror) from error
 
 
-def corpus_evaluation(config: CorpusConfig, folder: Path) -> EvaluationConfig:
+def corpus_evaluation(corpus: Corpus, folder: Path) -> EvaluationConfig:
     """What a corpus is evaluated on, if nothing else is given."""
-    if isinstance(config, TinyWorldConfig):
-        return EvaluationConfig(
-            retrieval={config.name: folder / "retrieval.parquet"},
-            classification={config.name: folder / "classification"},
-        )
-    return EvaluationConfig(retrieval={"heldout": config.path / config.retrieval})
-
-
-def _content(config: CorpusConfig, folder: Path) -> Any:
-    if isinstance(config, TinyWorldConfig):
-        return config
-    return [file_sha256(config.path / name) for name in (config.train, config.retrieval)]
+    return EvaluationConfig(**corpus.evaluation_sets(folder))

@@ -4,23 +4,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from pipelines.checkpoints.checkpoint import find_checkpoint, load_model
+from pipelines.checkpoints.checkpoint import CONFIG, find_checkpoint, load_model, read_run
 from pipelines.compute.cluster import connect
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import ConfigError, blaming
 from pipelines.config.identity import file_digest, fingerprint
 from pipelines.config.machine import MachineConfig
-from pipelines.config.settings import absolute_paths
-from pipelines.evaluation.measure import draw_reconstructions, measure
+from pipelines.config.settings import absolute_paths, to_dict
 from pipelines.tracking.journal import Journal
 from vlp.core.config import StrictConfig
 from vlp.evaluation.config import EvaluationConfig
-from vlp.shards.manifest import MANIFEST
-from vlp.shards.storage.local import LocalFolder
+from vlp.evaluation.embedder import Embedder
+from vlp.evaluation.measure import measure
+from vlp.objectives import Objective, ObjectiveConfig
+from vlp.pictures.reconstructions import reconstructions
+from vlp.run import RunConfig
+from vlp.shards.manifest import MANIFEST, Manifest
+
+PICTURES = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,32 +35,35 @@ class EvaluateConfig(StrictConfig):
     evaluation: EvaluationConfig
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluationManifest(Manifest):
+    """The manifest of an evaluation; its digest is that of the metrics."""
+
+    step: int
+    """The checkpoint's."""
+    metrics: dict[str, float]
+    """By `set/metric`."""
+
+
 def evaluate(
     config: EvaluateConfig, output: Path, *, machine: MachineConfig, journal: Journal
-) -> dict[str, Any]:
+) -> EvaluationManifest:
     """Measure a checkpoint away from training; writes and returns the metrics."""
     checkpoint = find_checkpoint(config.checkpoint)
     check_evaluation(config.evaluation)
     connect(machine, min_cpus=1, min_gpus=int(machine.use_gpu))
-    import ray
-    from ray.exceptions import RayTaskError
-
-    task = ray.remote(num_cpus=1, num_gpus=int(machine.use_gpu))(measure_checkpoint)
     print(f"[evaluate] measuring {checkpoint}", flush=True)
-    try:
-        measured = ray.get(task.remote(checkpoint.absolute(), absolute_paths(config.evaluation)))
-    except RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, ConfigError) else error) from None
-    metrics, step, rebuilt = measured
+    for reason in config.evaluation.refusals(read_run(checkpoint / CONFIG).objective):
+        print(f"[evaluate] not measured: {reason}", flush=True)
+    metrics, step, rebuilt = _as_task(checkpoint, config.evaluation, use_gpu=machine.use_gpu)
     journal.metrics({f"val/{key}": value for key, value in metrics.items()}, step=step)
-    for name, files in set_files(config.evaluation).items():
-        digest, source = file_digest(files), str(files[0].absolute())
+    for data in config.evaluation.sets:
+        digest, source = file_digest(data.files), str(data.files[0].absolute())
         journal.dataset(
-            name=name, digest=digest, source=source, context="evaluation", profile={"sha256": digest}
+            name=data.key, digest=digest, source=source, context="evaluation", profile={"sha256": digest}
         )
-    manifest = {"digest": fingerprint(metrics), "step": step, "metrics": metrics}
-    output.mkdir(parents=True, exist_ok=True)
-    LocalFolder(output).write_json(MANIFEST, manifest)
+    manifest = EvaluationManifest(digest=fingerprint(metrics), step=step, metrics=metrics)
+    manifest.write(output)
     journal.artifact(output / MANIFEST, folder="evaluation")
     if rebuilt is not None:
         rebuilt.save(output / "reconstructions.png")
@@ -65,42 +71,35 @@ def evaluate(
     return manifest
 
 
-def set_files(evaluation: EvaluationConfig) -> dict[str, list[Path]]:
-    """Every file that an evaluation reads, by its set."""
-    pairs = {f"retrieval.{name}": [file] for name, file in evaluation.retrieval.items()}
-    labelled = {
-        f"classification.{name}": [folder / part for part in ("train.parquet", "test.parquet", "meta.json")]
-        for name, folder in evaluation.classification.items()
-    }
-    return pairs | labelled
-
-
 def evaluation_identity(evaluation: EvaluationConfig) -> dict[str, Any]:
-    """What decides the result of an evaluation: the content of its files, and its settings."""
+    """What decides the result of an evaluation: the content of its files, and its protocols."""
     return {
-        "files": {name: file_digest(files) for name, files in set_files(evaluation).items()},
-        "num_neighbours": evaluation.num_neighbours,
-        "shots": evaluation.shots,
+        "files": {data.key: file_digest(data.files) for data in evaluation.sets},
+        "protocols": {name: to_dict(protocol) for name, protocol in evaluation.given_protocols.items()},
     }
 
 
 def check_evaluation(evaluation: EvaluationConfig) -> None:
-    """Find missing files and columns before any work starts."""
-    for name, files in set_files(evaluation).items():
-        for file in files:
-            if not file.is_file():
-                raise ConfigError(f"evaluation.{name}: no such file: {file}")
-            if file.suffix != ".json":
-                _check_columns(name, file, "captions" if name.startswith("retrieval") else "label")
+    """Find what is missing of the sets before any work starts.
+
+    Raises:
+        ConfigError: the first mistake; names the set and the file.
+    """
+    for data in evaluation.sets:
+        with blaming(f"evaluation.{data.key}: "):
+            data.check()
 
 
-def _check_columns(name: str, file: Path, column: str) -> None:
-    try:
-        names = pq.read_schema(file).names
-    except pa.ArrowInvalid as error:
-        raise ConfigError(f"evaluation.{name}: {file} is no Parquet file") from error
-    if not {"image", column} <= set(names):
-        raise ConfigError(f"evaluation.{name}: {file} lacks the columns image and {column}")
+def check_measured(evaluation: EvaluationConfig, objective: ObjectiveConfig) -> None:
+    """Find out whether models of an objective have anything to be measured by.
+
+    Raises:
+        ConfigError: they do not; says why.
+    """
+    if not evaluation.measurements(objective):
+        kinds = "evaluation.retrieval.NAME or evaluation.classification.NAME"
+        reasons = evaluation.refusals(objective) or [f"no protocol has a set to read; set {kinds}"]
+        raise ConfigError(f"evaluation: nothing can be measured: {'; '.join(reasons)}")
 
 
 class Measured(NamedTuple):
@@ -119,6 +118,49 @@ def measure_checkpoint(checkpoint: Path, evaluation: EvaluationConfig) -> Measur
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     objective, run = load_model(checkpoint, device)
     step = torch.load(checkpoint / "training.pt", map_location="cpu", weights_only=True, mmap=True)["step"]
-    metrics = measure(objective, run, evaluation)
+    metrics = measure_model(objective, run, evaluation)
     progress = min(1.0, max(0, step - 1) / max(1, run.num_masked_steps))
     return Measured(metrics, step, draw_reconstructions(objective, run, evaluation, progress=progress))
+
+
+def measure_model(objective: Objective, run: RunConfig, evaluation: EvaluationConfig) -> dict[str, float]:
+    """Every metric that the objective allows and sets are given for, by `set/metric`."""
+    return measure(_embedder(objective, run), evaluation.measurements(run.objective))
+
+
+def draw_reconstructions(
+    objective: Objective, run: RunConfig, evaluation: EvaluationConfig, *, progress: float
+) -> Image.Image | None:
+    """What the objective rebuilds of the first images of the first set; None if it rebuilds no pictures."""
+    if not evaluation.sets:
+        return None
+    images = _embedder(objective, run).load(evaluation.sets[0].tables[0].first_images(PICTURES))
+    return reconstructions(
+        objective.eval(),
+        images,
+        normalization=run.data.normalization,
+        progress=progress,
+        generator=torch.Generator(images.device).manual_seed(run.seed),
+        image_scale=max(1, 128 // run.image_encoder.image_size),
+    )
+
+
+def _embedder(objective: Objective, run: RunConfig) -> Embedder:
+    return Embedder(
+        objective,
+        run.tokenizer.build(),
+        image_size=run.image_encoder.image_size,
+        normalization=run.data.normalization,
+    )
+
+
+def _as_task(checkpoint: Path, evaluation: EvaluationConfig, *, use_gpu: bool) -> Measured:
+    """`measure_checkpoint` where the cluster has room for it."""
+    import ray
+    from ray.exceptions import RayTaskError
+
+    task: Any = ray.remote(num_cpus=1, num_gpus=int(use_gpu))(measure_checkpoint)
+    try:
+        return ray.get(task.remote(checkpoint.absolute(), absolute_paths(evaluation)))
+    except RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, ConfigError) else error) from None

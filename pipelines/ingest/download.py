@@ -16,26 +16,24 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.compute.workers import open_workers
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import ConfigError, blaming
 from pipelines.config.identity import file_digest, fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.ingest.duplicates import drop, find_duplicates
 from pipelines.ingest.grouping import group_by_url
 from pipelines.ingest.local import read_image_folder, read_table_images
-from pipelines.ingest.lock import locked
+from pipelines.ingest.lock import download_lock
 from pipelines.ingest.monitor import Board, Monitor
-from pipelines.ingest.plan import Plan, add_retry, write_plan
+from pipelines.ingest.plan import ShardPlan, add_retry, write_plan
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.summary import write_summary
 from pipelines.ingest.url_list import Columns, read_url_list
 from pipelines.ingest.worker import IngestShard
 from pipelines.tracking.journal import Journal
-from vlp.shards.manifest import MANIFEST, read_manifest, set_digest
+from vlp.shards.contents import ShardsManifest, ShardStats, count_outcomes, read_all_stats
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
-from vlp.shards.storage.local import LocalFolder
-from vlp.shards.writing import count_outcomes, read_all_stats
 
 
 def download(
@@ -45,7 +43,7 @@ def download(
     machine: MachineConfig,
     journal: Journal,
     retry: Sequence[str] | None = None,
-) -> dict[str, Any]:
+) -> ShardsManifest:
     """Make the folder of shards; returns its manifest.
 
     Args:
@@ -65,7 +63,7 @@ def download(
         context="download",
         profile={"num_urls": current.num_urls, "identity": current.identity},
     )
-    with locked(output) as check_lock:
+    with download_lock(output) as check_lock:
         is_retry_cut = len(current.rounds) > 1 and current.missing(output)
         _make_shards(config, output, current, machine=machine, journal=journal, check_lock=check_lock)
         if retry is not None and not is_retry_cut:
@@ -77,13 +75,13 @@ def download(
         return _finish(output, current, journal)
 
 
-def plan(config: DownloadConfig, output: Path | Folder) -> Plan:
+def plan(config: DownloadConfig, output: Path | Folder) -> ShardPlan:
     """Divide the URL list into shards, unless that was done before."""
     output = open_folder(output)
     files = config.list_files()
     settings = {key: value for key, value in to_dict(config).items() if key not in config.MANNER}
     identity = fingerprint(file_digest(files), settings)
-    existing = Plan.read(output)
+    existing = ShardPlan.read(output)
     if existing is not None:
         if existing.identity != identity:
             raise ConfigError(
@@ -94,7 +92,7 @@ def plan(config: DownloadConfig, output: Path | Folder) -> Plan:
         raise ConfigError(f"{output} holds shards that no download made; choose another output folder")
     rows = group_by_url(_read_list(config, files), max_bytes=config.max_grouping_bytes)
     first = next(rows)  # after the whole list was read: what is wrong with it is known before the lock
-    with locked(output):
+    with download_lock(output):
         rows = itertools.chain([first], rows)
         return write_plan(rows, output, identity=identity, shard_size=config.number_sample_per_shard)
 
@@ -112,7 +110,7 @@ def _read_list(config: DownloadConfig, files: list[Path]) -> Iterator[pa.Table]:
 def _make_shards(
     config: DownloadConfig,
     output: Folder,
-    current: Plan,
+    current: ShardPlan,
     *,
     machine: MachineConfig,
     journal: Journal,
@@ -124,7 +122,7 @@ def _make_shards(
     if len(todo) < len(current.shards):
         done = len(current.shards) - len(todo)
         print(f"[download] {done:,} of {len(current.shards):,} shards are there already", flush=True)
-    made = read_all_stats(output, sorted(set(current.shards) - set(todo)))
+    made = _read_stats(output, sorted(set(current.shards) - set(todo)))
     workers = open_workers(machine)
     board = workers.share(Board, floor=config.min_success_rate, window=config.success_window)
     num_workers = min(workers.size, len(todo))
@@ -132,7 +130,7 @@ def _make_shards(
     monitor = Monitor(
         partial(board, "outcomes"),
         before=count_outcomes(made) - current.retried(output, todo),
-        num_requests=sum(stats["count"] for stats in made),
+        num_requests=sum(stats.count for stats in made),
         total=current.num_urls,
         journal=journal,
     )
@@ -158,7 +156,9 @@ class _DropDuplicates:
         return {"name": row["name"]}
 
 
-def _drop_duplicates(config: DownloadConfig, output: Folder, current: Plan, machine: MachineConfig) -> None:
+def _drop_duplicates(
+    config: DownloadConfig, output: Folder, current: ShardPlan, machine: MachineConfig
+) -> None:
     if config.drop_duplicates == "none":
         return
     near = config.near_duplicate_distance if config.drop_duplicates == "near" else None
@@ -172,25 +172,22 @@ def _drop_duplicates(config: DownloadConfig, output: Folder, current: Plan, mach
     print(f"[download] dropped {num_images:,} duplicates from {len(drops):,} shards", flush=True)
 
 
-def _finish(output: Folder, current: Plan, journal: Journal) -> dict[str, Any]:
-    shards = read_all_stats(output, current.shards)
+def _finish(output: Folder, current: ShardPlan, journal: Journal) -> ShardsManifest:
+    shards = _read_stats(output, current.shards)
     outcomes = count_outcomes(shards)
     assert outcomes.total() == current.num_urls, f"{outcomes.total()} outcomes of {current.num_urls} URLs"
-    is_here = isinstance(output, LocalFolder)
-    for file in write_summary(output.path if is_here else journal.folder, outcomes, shards):
+    for file in write_summary(output.local_path or journal.folder, outcomes, shards):
         journal.artifact(file, folder="download")  # is read when it is delivered, from this machine
-        if not is_here:
+        if output.local_path is None:
             output.write(file.name, file.read_bytes())
-    num_requests = sum(stats["count"] for stats in shards)
+    num_requests = sum(stats.count for stats in shards)
     journal.metrics({f"download/{k}": v for k, v in outcomes.items()}, step=num_requests)
-    manifest = {
-        "identity": current.identity,
-        "digest": set_digest(shards),
-        "num_urls": current.num_urls,
-        "num_samples": sum(stats["successes"] for stats in shards),
-        "outcomes": dict(sorted(outcomes.items())),
-        "shards": [{key: stats[key] for key in stats if key != "examples"} for stats in shards],
-    }
-    output.write_json(MANIFEST, manifest)
+    manifest = ShardsManifest.of(shards, identity=current.identity)
+    manifest.write(output)
     output.remove_temporary()
-    return read_manifest(output)
+    return manifest
+
+
+def _read_stats(output: Folder, names: Sequence[str]) -> list[ShardStats]:
+    with blaming():
+        return read_all_stats(output, names)

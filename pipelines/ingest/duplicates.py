@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.ingest.scratch import scratch_database
+from vlp.shards.contents import ShardStats
 from vlp.shards.outcome import DOWNLOADED, DUPLICATE, NEAR_DUPLICATE, SUCCESS, StoredImage
 from vlp.shards.storage.folder import Folder, LocalFile
-from vlp.shards.writing import Sample, read_stats, write_shard
+from vlp.shards.writing import Sample, write_shard
 
 Drops = dict[str, tuple[str, str]]
 """Key of an image to the outcome and message that it gets."""
@@ -94,15 +95,15 @@ def first_alike(hashes: np.ndarray, distance: int) -> np.ndarray:
     return first
 
 
-def drop(output: Folder, name: str, drops: Drops) -> dict[str, Any]:
+def drop(output: Folder, name: str, drops: Drops) -> ShardStats:
     """Write a shard again without some of its images; returns its counts.
 
     May be cut at any point and repeated: images are found by their names in the tar, which is replaced first.
     """
-    stats = read_stats(output, name)
+    stats = ShardStats.read(output, name)
     rows = output.table(f"{name}.parquet").to_pylist()
     with output.fetched(f"{name}.tar") as tar:
-        return write_shard(output, name, _samples(tar, rows, drops), retried=stats["retried"])
+        return write_shard(output, name, _samples(tar, rows, drops), retried=stats.retried)
 
 
 def _samples(tar: LocalFile, rows: list[dict[str, Any]], drops: Drops) -> Iterator[Sample]:

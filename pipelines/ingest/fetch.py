@@ -26,7 +26,7 @@ IDLE_SECONDS = 1.0  # after which `Fetcher.fetch` says that nothing has come
 
 
 @dataclass(frozen=True)
-class Request:
+class ImageRequest:
     """What is known of an image before it is there."""
 
     url: str
@@ -57,7 +57,7 @@ class Fetcher:
         self.robots = RobotsTxt(self.client, config.user_agent_token) if config.robots_txt == "obey" else None
 
     @contextmanager
-    def fetch(self, requests: Sequence[Request]) -> Iterator[Iterator[tuple[int, Download] | None]]:
+    def fetch(self, requests: Sequence[ImageRequest]) -> Iterator[Iterator[tuple[int, Download] | None]]:
         """Position and answer of every request, as they come; None when none has come for a second.
 
         Bodies count against `max_buffer_bytes` until `release` is called, which lets others be fetched.
@@ -88,7 +88,7 @@ class Fetcher:
 
     def _work(
         self,
-        requests: Sequence[Request],
+        requests: Sequence[ImageRequest],
         waiting: HostQueue,
         answers: "queue.SimpleQueue[tuple[int, Download] | BaseException]",
     ) -> None:
@@ -101,7 +101,7 @@ class Fetcher:
         except BaseException as error:  # raised again by whoever waits for the answers
             answers.put(error)
 
-    def _attempt(self, job: Job, request: Request, waiting: HostQueue) -> Download | None:
+    def _attempt(self, job: Job, request: ImageRequest, waiting: HostQueue) -> Download | None:
         """The outcome of a job, or None if it is tried again later."""
         if waiting.is_silent(job.host):
             return Download("timeout", NO_ANSWER, None)
@@ -129,7 +129,7 @@ class Fetcher:
         waiting.postpone(job, wait)
         return True
 
-    def _get(self, request: Request, total: float) -> bytes:
+    def _get(self, request: ImageRequest, total: float) -> bytes:
         clock = Clock(timeout=self.config.timeout, total=total)
         if self.robots is not None:
             self.robots.check(request.url, clock)
@@ -145,7 +145,7 @@ class Fetcher:
         if opts_out(headers, self.config.user_agent_token, self.config.disallowed_header_directives):
             raise Failure("opt_out", "disallowed by X-Robots-Tag")
 
-    def _verify(self, request: Request, content: bytes) -> None:
+    def _verify(self, request: ImageRequest, content: bytes) -> None:
         if self.config.verify_hash is None or not request.digest:
             return
         digest = hashlib.new(self.config.verify_hash[1], content).hexdigest()

@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from pipelines.config.errors import ConfigError, nearest
 from pipelines.ingest.failure import Download
-from pipelines.ingest.fetch import Request
+from pipelines.ingest.fetch import ImageRequest
 from pipelines.ingest.grouping import SCHEMA
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.tables import ARROW, ArrowCells, ParquetCells, column_names, open_cells, read_columns
 from pipelines.ingest.url_list import IMAGE_SUFFIXES, list_images
+from vlp.core.messages import one_line
 from vlp.shards.outcome import SUCCESS
 
 ROW = "#"
@@ -51,7 +52,7 @@ def read_table_images(
                 yield _table([f"{name}{ROW}{next(numbers)}" for _ in captions], captions)
         except (pa.ArrowException, OSError) as error:
             kind = "arrow" if file.suffix == ARROW else "parquet"
-            raise ConfigError(f"{file} is no {kind} file: {' '.join(str(error).split())}") from error
+            raise ConfigError(f"{file} is no {kind} file: {one_line(error)}") from error
 
 
 def _table(urls: list[str], captions: list[list[str]]) -> pa.Table:
@@ -68,7 +69,7 @@ class LocalImages:
         self._cells: tuple[str, ParquetCells | ArrowCells] | None = None
 
     @contextmanager
-    def fetch(self, requests: Sequence[Request]) -> Iterator[Iterator[tuple[int, Download] | None]]:
+    def fetch(self, requests: Sequence[ImageRequest]) -> Iterator[Iterator[tuple[int, Download] | None]]:
         """Position and content of every image."""
         yield ((i, self._download(request.url)) for i, request in enumerate(requests))
 

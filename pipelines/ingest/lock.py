@@ -6,18 +6,17 @@ it. If it changes, the owner lives; if it stays the same for a while, the owner 
 over. No clocks are compared.
 """
 
-import fcntl
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 from pipelines.config.errors import ConfigError
 from vlp.shards.storage.folder import Folder
-from vlp.shards.storage.local import LocalFolder
+from vlp.shards.storage.lock import locked_if_free
 
 PLACE, FILE = "plan", "lock"
 BEAT_SECONDS = 5.0
@@ -28,34 +27,32 @@ SETTLE_SECONDS = 1.0
 
 
 @contextmanager
-def locked(output: Folder) -> Iterator[Callable[[], None]]:
+def download_lock(output: Folder) -> Iterator[Callable[[], None]]:
     """Keep other downloads out of a folder; gives a function that raises if the lock was lost on the way.
 
     Raises:
         ConfigError: another download has the folder, or nothing can be written there.
     """
-    if isinstance(output, LocalFolder):
-        with _flocked(output.path):
-            yield lambda: None
-    else:
+    if output.local_path is None:
         with _Lease(output) as lease:
             yield lease.check
+    else:
+        with _locked_here(output.local_path):
+            yield lambda: None
 
 
 @contextmanager
-def _flocked(output: Path) -> Iterator[None]:
-    try:
-        (output / PLACE).mkdir(parents=True, exist_ok=True)
-        file = (output / PLACE / FILE).open("w")
-    except OSError as error:
-        raise ConfigError(
-            f"{output}: cannot write there ({error.strerror}); choose another folder"
-        ) from error
-    with file:
+def _locked_here(output: Path) -> Iterator[None]:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise _taken(output) from error
+            (output / PLACE).mkdir(parents=True, exist_ok=True)
+            is_free = held.enter_context(locked_if_free(output / PLACE / FILE))
+        except OSError as error:
+            raise ConfigError(
+                f"{output}: cannot write there ({error.strerror}); choose another folder"
+            ) from error
+        if not is_free:
+            raise _taken(output)
         yield
 
 

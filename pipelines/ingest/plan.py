@@ -11,16 +11,16 @@ import pyarrow as pa
 import pyarrow.feather
 
 from pipelines.config.errors import ConfigError, nearest
+from vlp.shards.contents import READERS, stats_file
 from vlp.shards.outcome import DOWNLOADED, MEANINGS, is_outcome
 from vlp.shards.storage.folder import Folder
-from vlp.shards.writing import READERS, stats_file
 
 FOLDER, FILE = "plan", "plan.json"
 ANY_OF = {"http_4xx": "http_4", "http_5xx": "http_5"}
 
 
 @dataclass(frozen=True)
-class Plan:
+class ShardPlan:
     """The shards of a folder, whether they are made yet or not."""
 
     identity: str
@@ -30,7 +30,7 @@ class Plan:
     """Number of shards after the first download, and after each retry."""
 
     @classmethod
-    def read(cls, output: Folder) -> "Plan | None":
+    def read(cls, output: Folder) -> "ShardPlan | None":
         """The plan of a folder, None if it has none yet."""
         folder = output / FOLDER
         if FILE not in folder.names():
@@ -63,11 +63,11 @@ def read_urls(output: Folder, name: str) -> list[dict[str, Any]]:
     return _read_plan(output, name).to_pylist()
 
 
-def write_plan(tables: Iterable[pa.Table], output: Folder, *, identity: str, shard_size: int) -> Plan:
+def write_plan(tables: Iterable[pa.Table], output: Folder, *, identity: str, shard_size: int) -> ShardPlan:
     """Divide URLs into shards; they come as `url`, `captions` and `digest`, part by part."""
     rows = (table.append_column("previous", pa.nulls(len(table), pa.string())) for table in tables)
     sizes = _write_shards(rows, output, first=0, shard_size=shard_size)
-    plan = Plan(identity, sum(sizes), [len(sizes)])
+    plan = ShardPlan(identity, sum(sizes), [len(sizes)])
     plan.write(output)
     return plan
 
@@ -86,7 +86,7 @@ def read_retry(only: str) -> list[str]:
     return names
 
 
-def add_retry(plan: Plan, output: Folder, *, only: Sequence[str], shard_size: int) -> Plan:
+def add_retry(plan: ShardPlan, output: Folder, *, only: Sequence[str], shard_size: int) -> ShardPlan:
     """A plan with a round of shards more: the URLs whose last outcome is one of `only`, or any failure.
 
     It stays as it is where nothing is to be tried again.
@@ -96,7 +96,7 @@ def add_retry(plan: Plan, output: Folder, *, only: Sequence[str], shard_size: in
     sizes = _write_shards(failed, output, first=plan.rounds[-1], shard_size=shard_size)
     if not sizes:
         return plan
-    plan = Plan(plan.identity, plan.num_urls, [*plan.rounds, plan.rounds[-1] + len(sizes)])
+    plan = ShardPlan(plan.identity, plan.num_urls, [*plan.rounds, plan.rounds[-1] + len(sizes)])
     plan.write(output)
     return plan
 
@@ -139,7 +139,7 @@ def _slices(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
     yield from rest
 
 
-def _last_outcomes(plan: Plan, output: Folder) -> Iterator[pa.Table]:
+def _last_outcomes(plan: ShardPlan, output: Folder) -> Iterator[pa.Table]:
     """The URLs of the plan in its order, with their last outcomes as `previous`."""
     rounds = [plan.shards[low:high] for low, high in itertools.pairwise([0, *plan.rounds])]
     retries = [_Outcomes(output, names) for names in rounds[1:]]

@@ -15,6 +15,7 @@ import numpy as np
 from pipelines.ingest.failure import Failure
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.transforms import ALBUMENTATIONS
+from vlp.core.messages import one_line
 
 REDUCED = {
     ("RGB", 2): cv2.IMREAD_REDUCED_COLOR_2,
@@ -66,7 +67,7 @@ class Resizer:
         """
         encoded, width, height, *_, error = self._resize(io.BytesIO(self._prepare(body, header)))
         if encoded is None:
-            raise Failure("decode", " ".join(str(error).split())[:200])
+            raise Failure("decode", one_line(error)[:200])
         return Resized(encoded, (width, height))
 
     def _prepare(self, body: bytes, header: Header) -> bytes:

@@ -2,24 +2,24 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
+from vlp.shards.contents import Examples, ShardStats
 from vlp.shards.outcome import SUCCESS, meaning
 from vlp.shards.writing import NUM_EXAMPLES
 
 TABLE, PICTURE = "outcomes.csv", "outcomes.png"
 
 
-def write_summary(folder: Path, outcomes: Counter[str], shards: Iterable[dict[str, Any]]) -> list[Path]:
+def write_summary(folder: Path, outcomes: Counter[str], shards: Iterable[ShardStats]) -> list[Path]:
     """Write `outcomes.csv` and `outcomes.png`; returns their paths."""
     _write_table(folder / TABLE, outcomes, _examples(shards))
     _draw(folder / PICTURE, outcomes)
     return [folder / TABLE, folder / PICTURE]
 
 
-def _write_table(path: Path, outcomes: Counter[str], examples: dict[str, list[dict[str, str]]]) -> None:
+def _write_table(path: Path, outcomes: Counter[str], examples: Examples) -> None:
     total = max(outcomes.total(), 1)
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -53,10 +53,10 @@ def _ranked(outcomes: Counter[str]) -> list[tuple[str, int]]:
     return sorted(outcomes.items(), key=lambda item: (item[0] != SUCCESS, -item[1], item[0]))
 
 
-def _examples(shards: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, str]]]:
-    examples: dict[str, list[dict[str, str]]] = {}
+def _examples(shards: Iterable[ShardStats]) -> Examples:
+    examples: dict[str, list[Mapping[str, str]]] = {}
     for stats in shards:
-        for outcome, found in stats["examples"].items():
+        for outcome, found in (stats.examples or {}).items():
             kept = examples.setdefault(outcome, [])
             kept.extend(found[: NUM_EXAMPLES - len(kept)])
     return examples

@@ -15,6 +15,7 @@ from pipelines.ingest.grouping import SCHEMA
 from pipelines.ingest.hugging_face import choose_split, find_splits
 from pipelines.ingest.json_lines import read_json_lines
 from pipelines.ingest.tables import column_names, read_columns
+from vlp.core.messages import one_line
 
 InputFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "arrow", "images"]
 
@@ -107,7 +108,7 @@ def _read(file: Path, input_format: InputFormat, columns: Columns) -> Iterator[p
                     raise ConfigError(f"{file} has several columns {column!r}; rename all but one")
             yield _uniform(table, columns)
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise ConfigError(f"{file} is no {kind} file: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{file} is no {kind} file: {one_line(error)}") from error
 
 
 def _parse(file: Path, kind: str, columns: Columns) -> Iterator[pa.Table]:

@@ -9,15 +9,16 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 from pipelines.ingest.failure import Download
-from pipelines.ingest.fetch import Fetcher, Request
+from pipelines.ingest.fetch import Fetcher, ImageRequest
 from pipelines.ingest.image import ImageStore
 from pipelines.ingest.isolated import IsolatedImageStore
 from pipelines.ingest.local import LocalImages
 from pipelines.ingest.plan import read_urls
 from pipelines.ingest.settings import DownloadConfig
+from vlp.shards.contents import ShardStats
 from vlp.shards.outcome import StoredImage
 from vlp.shards.storage.folder import Folder
-from vlp.shards.writing import Sample, Spool, stats_file, write_shard
+from vlp.shards.writing import Sample, Spool, write_shard
 
 REPORT_SECONDS = 1.0
 MAX_ATTEMPTS = 3
@@ -61,9 +62,9 @@ class IngestShard:
             stats = self._committed(row["name"]) or self.ingest(row["name"])
         except OSError as error:
             return {"stats": "", "failure": str(error)}
-        return {"stats": json.dumps(stats) if stats else "", "failure": ""}
+        return {"stats": json.dumps(stats.to_json()) if stats else "", "failure": ""}
 
-    def ingest(self, name: str) -> dict[str, Any] | None:
+    def ingest(self, name: str) -> ShardStats | None:
         """Make a shard; None if the download is stopped before its end. An OSError leaves nothing behind."""
         attempt = self.begin(name)
         if attempt > MAX_ATTEMPTS:
@@ -78,9 +79,9 @@ class IngestShard:
             retried = Counter(row["previous"] for row in rows if row["previous"])
             return write_shard(self.output, name, spool, retried=retried)
 
-    def _committed(self, name: str) -> dict[str, Any] | None:
+    def _committed(self, name: str) -> ShardStats | None:
         try:
-            return self.output.read_json(stats_file(name))
+            return ShardStats.read(self.output, name)
         except FileNotFoundError:
             return None
 
@@ -102,7 +103,7 @@ class IngestShard:
                 add(i, rows[i]["captions"], StoredImage("caption", "no caption has the length asked for"))
         asked = [i for i, texts in enumerate(captions) if texts]
         reported = time.monotonic()
-        with self.fetcher.fetch([Request(rows[i]["url"], rows[i]["digest"]) for i in asked]) as answers:
+        with self.fetcher.fetch([ImageRequest(rows[i]["url"], rows[i]["digest"]) for i in asked]) as answers:
             for answer in answers:
                 if answer is not None:
                     position, download = answer

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from vlp.core.config import AtLeast, StrictConfig
 from vlp.core.normalization import normalize
 from vlp.core.registry import ByName
 from vlp.data.loader import middle_squares
+from vlp.shards.manifest import Manifest
 from vlp.shards.shard_set import ShardSet
 from vlp.shards.storage.address import AnyFolder
+from vlp.shards.storage.whole import writing
 from vlp.targets.classes import CODED_TARGETS, CodedTargetConfig
 from vlp.targets.codes import fit_codes, nearest_codes
 from vlp.targets.color_clusters import ColorClusterTargetConfig
@@ -49,7 +51,16 @@ class FitCodesConfig(StrictConfig):
         self.target.side(self.image_size)
 
 
-def fit(config: FitCodesConfig, output: Path, *, machine: MachineConfig, journal: Journal) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class CodesManifest(Manifest):
+    """What is known of codes that were fitted."""
+
+    mean_squared_distance: float
+    """Of the vectors that were looked at to their nearest codes."""
+    num_vectors: int
+
+
+def fit(config: FitCodesConfig, output: Path, *, machine: MachineConfig, journal: Journal) -> CodesManifest:
     """Write the codes to an .npy file; returns a manifest.
 
     Raises:
@@ -65,7 +76,7 @@ def fit(config: FitCodesConfig, output: Path, *, machine: MachineConfig, journal
     except ValueError as error:
         raise ConfigError(f"num_images: {error}; raise it, or lower target.num_codes") from error
     output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("wb") as stream:
+    with writing(output) as stream:
         np.save(stream, codes.numpy())
     source = str(config.shards.absolute())
     journal.dataset(
@@ -79,11 +90,8 @@ def fit(config: FitCodesConfig, output: Path, *, machine: MachineConfig, journal
     error = (vectors - nearest).square().sum(dim=1).mean().item()
     journal.metrics({"codes/mean_squared_distance": error})
     journal.artifact(output, folder="codes")
-    return {
-        "digest": fingerprint(codes.tolist()),
-        "mean_squared_distance": error,
-        "num_vectors": len(vectors),
-    }
+    digest = fingerprint(codes.tolist())
+    return CodesManifest(digest=digest, mean_squared_distance=error, num_vectors=len(vectors))
 
 
 def _vectors(config: FitCodesConfig, shards: ShardSet, generator: Generator) -> Iterator[Tensor]:

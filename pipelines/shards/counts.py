@@ -4,8 +4,7 @@ Each file exists whole or not at all; what is there is not counted again.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlp.shards.outcome import SUCCESS
-from vlp.shards.storage.folder import WRITER, Folder
+from vlp.shards.storage.folder import Folder
+from vlp.shards.storage.whole import writing
 from vlp.tokenizers import Tokenizer, TokenizerConfig
 from vlp.tokenizers.document_frequency import DocumentFrequency, count_documents
 from vlp.tokenizers.words import count_words, write_word_counts
@@ -51,11 +51,15 @@ class CountShard:
         captions = _captions(self.shards.table(f"{row['name']}.parquet", ["status", "captions"]))
         words = words_file(self.folder, row["tar_sha256"])
         if not words.is_file():
-            _write_whole(words, partial(write_word_counts, _count_words(captions)))
+            counts = _count_words(captions)
+            with writing(words) as stream:
+                write_word_counts(counts, stream)
         for tokenizer in self.tokenizers:
             file = tokens_file(self.folder, row["tar_sha256"], tokenizer.identity)
             if not file.is_file():
-                _write_whole(file, partial(_write_tokens, _count_tokens(captions, tokenizer)))
+                frequency = _count_tokens(captions, tokenizer)
+                with writing(file) as stream:
+                    np.savez_compressed(stream, **vars(frequency))
         return row
 
 
@@ -81,15 +85,3 @@ def _count_tokens(captions: pa.Array, tokenizer: Tokenizer) -> DocumentFrequency
     for batch in _batches(captions):
         total += count_documents(batch, tokenizer)
     return total
-
-
-def _write_tokens(frequency: DocumentFrequency, file: Path) -> None:
-    with file.open("wb") as stream:
-        np.savez_compressed(stream, **vars(frequency))
-
-
-def _write_whole(file: Path, write: Callable[[Path], None]) -> None:
-    # A killed driver's actors live some seconds longer: no two processes may write one file.
-    temporary = file.with_name(f"{file.name}.{WRITER}.tmp")
-    write(temporary)
-    temporary.replace(file)

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.shards.reshard import Source
+from pipelines.shards.reshard import SourceFolder
+from vlp.core.markdown import markdown_table
 from vlp.pictures.distributions import Histogram, distributions
 from vlp.shards.outcome import SUCCESS
 from vlp.shards.storage.address import open_folder
@@ -66,49 +67,44 @@ def describe(folder: Path | Folder, output: Path | Folder) -> str:
     Raises:
         ConfigError: the folder of shards is not complete.
     """
-    source, seen = Source.open(folder), Seen()
+    source, seen = SourceFolder.open(folder), Seen()
     for name in source.shards:
         seen.add(source.index(name, COLUMNS))
     card, output = _card(source, seen), open_folder(output)
     with output.writing(PICTURE) as stream:
-        distributions(seen.histograms, source.manifest["outcomes"]).save(stream, "PNG")
+        distributions(seen.histograms, source.manifest.outcomes).save(stream, "PNG")
     output.write(CARD, card.encode())
     return card
 
 
-def _card(source: Source, seen: Seen) -> str:
+def _card(source: SourceFolder, seen: Seen) -> str:
     manifest = source.manifest
-    num_bytes = sum(shard["tar_bytes"] for shard in manifest["shards"])
+    num_bytes = sum(stats.tar_bytes for stats in manifest.shards)
     facts = {
-        "digest": manifest["digest"],
+        "digest": manifest.digest,
         "shards": f"{len(source.shards):,}",
-        "URLs": f"{manifest['num_urls']:,}",
-        "images": f"{manifest['num_samples']:,}",
+        "URLs": f"{manifest.num_urls:,}",
+        "images": f"{manifest.num_samples:,}",
         "captions": f"{int(seen.words.counts.sum()):,}",
         "tar files": f"{num_bytes / 2**30:,.2f} GiB",
         "images with the bytes of an earlier one": f"{seen.num_repeated_images():,}",
     }
-    quartiles = {
-        histogram.label: [f"{histogram.quantile(share):,}" for share in (0.05, 0.25, 0.5, 0.75, 0.95)]
+    quartiles = [
+        [histogram.label, *(f"{histogram.quantile(share):,}" for share in (0.05, 0.25, 0.5, 0.75, 0.95))]
         for histogram in seen.histograms
-    }
-    total = max(1, manifest["num_urls"])
-    outcomes = {
-        outcome: [f"{count:,}", f"{count / total:.2%}"]
-        for outcome, count in sorted(manifest["outcomes"].items(), key=lambda item: -item[1])
-    }
-    hosts = {host: [f"{count:,}"] for host, count in seen.hosts.most_common(HOSTS_SHOWN)}
+    ]
+    total = max(1, manifest.num_urls)
+    outcomes = [
+        [outcome, f"{count:,}", f"{count / total:.2%}"]
+        for outcome, count in sorted(manifest.outcomes.items(), key=lambda item: -item[1])
+    ]
+    hosts = [[host, f"{count:,}"] for host, count in seen.hosts.most_common(HOSTS_SHOWN)]
     parts = [
         f"# {source.folder.name}\n",
-        _table(["", ""], {name: [value] for name, value in facts.items()}),
+        markdown_table(["", ""], facts.items()),
         f"![Distributions]({PICTURE})\n",
-        _table(["quantile", "5 %", "25 %", "50 %", "75 %", "95 %"], quartiles),
-        _table(["outcome", "URLs", "share"], outcomes),
-        _table(["most frequent hosts", "images"], hosts),
+        markdown_table(["quantile", "5 %", "25 %", "50 %", "75 %", "95 %"], quartiles),
+        markdown_table(["outcome", "URLs", "share"], outcomes),
+        markdown_table(["most frequent hosts", "images"], hosts),
     ]
     return "\n".join(parts)
-
-
-def _table(header: list[str], rows: dict[str, list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([name, *values] for name, values in rows.items())]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -6,13 +6,13 @@ is added costs only itself. The words are the same for every tokenizer: the word
 vocabulary of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pipelines.compute.workers import open_workers
 from pipelines.config.errors import blaming
@@ -23,8 +23,10 @@ from pipelines.shards.counts import CountShard, read_tokens, tokens_file, words_
 from pipelines.tracking.journal import Journal
 from pipelines.tracking.terminal import Progress
 from vlp.core.config import StrictConfig, check_name
+from vlp.core.markdown import markdown_table
 from vlp.core.registry import ByName
-from vlp.shards.manifest import MANIFEST, read_manifest
+from vlp.shards.contents import ShardsManifest, ShardStats
+from vlp.shards.manifest import Manifest
 from vlp.shards.storage.address import AnyFolder, open_folder
 from vlp.shards.storage.folder import Folder
 from vlp.shards.storage.local import LocalFolder
@@ -75,23 +77,35 @@ class DocfreqConfig(StrictConfig):
         return built
 
 
+@dataclass(frozen=True, kw_only=True)
+class DocfreqManifest(Manifest):
+    """The manifest of a folder of frequency tables."""
+
+    tokenizer: str
+    """Identity of the tokenizer of the first table, which the next two counts are of, too."""
+    num_documents: int
+    num_distinct_tokens: int
+    tables: Mapping[str, str]
+    """File -> identity of its tokenizer."""
+
+
 def docfreq(
     config: DocfreqConfig, output: Path, *, machine: MachineConfig, journal: Journal
-) -> dict[str, Any]:
+) -> DocfreqManifest:
     """Write the tables, `words.parquet`, what is worth seeing of them and a manifest; returns the last."""
     shard_set = check_shards(config.shards)
     journal.dataset(
         name=config.shards.name,
-        digest=shard_set["digest"],
+        digest=shard_set.digest,
         source=str(config.shards.absolute()),
         context="docfreq",
-        profile={key: shard_set[key] for key in ("digest", "num_samples")},
+        profile={"digest": shard_set.digest, "num_samples": shard_set.num_samples},
     )
-    tokenizers, shards = config.build(), shard_set["shards"]
+    tokenizers, shards = config.build(), shard_set.shards
     parts = output / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     _count(config, [tokenizer.identity for tokenizer in tokenizers.values()], shards, parts, machine)
-    checksums = [shard["tar_sha256"] for shard in shards]
+    checksums = [stats.tar_sha256 for stats in shards]
     add_word_counts((words_file(parts, checksum) for checksum in checksums), output / WORDS)
     totals = {
         file: reduce(add, (read_tokens(tokens_file(parts, checksum, t.identity)) for checksum in checksums))
@@ -100,28 +114,29 @@ def docfreq(
     for file, total in totals.items():
         total.write(output / file, tokenizers[file])
     manifest = _summarize(totals, tokenizers, output)
-    journal.metrics({f"docfreq/{key}": manifest[key] for key in ("num_documents", "num_distinct_tokens")})
+    counts = {"num_documents": manifest.num_documents, "num_distinct_tokens": manifest.num_distinct_tokens}
+    journal.metrics({f"docfreq/{key}": count for key, count in counts.items()})
     for file in (*totals, WORDS, SUMMARY, PICTURE, HEAD_AND_TAIL):
         journal.artifact(output / file, folder="docfreq")
-    LocalFolder(output).write_json(MANIFEST, manifest)
+    manifest.write(output)
     LocalFolder(parts).remove_temporary()
     return manifest
 
 
-def check_shards(folder: Path | Folder) -> dict[str, Any]:
+def check_shards(folder: Path | Folder) -> ShardsManifest:
     """The manifest of a folder of shards.
 
     Raises:
         ConfigError: the folder holds no shards.
     """
     with blaming("shards: "):
-        return read_manifest(folder)
+        return ShardsManifest.read(folder)
 
 
 def _count(
     config: DocfreqConfig,
     identities: list[str],
-    shards: list[dict[str, Any]],
+    shards: Sequence[ShardStats],
     parts: Path,
     machine: MachineConfig,
 ) -> None:
@@ -132,10 +147,10 @@ def _count(
         files = [words_file(parts, checksum), *(tokens_file(parts, checksum, i) for i in identities)]
         return all(file.name in there for file in files)
 
-    todo = [shard for shard in shards if not is_counted(shard["tar_sha256"])]
+    todo = [stats for stats in shards if not is_counted(stats.tar_sha256)]
     if not todo:
         return
-    items = [{key: shard[key] for key in ("name", "tar_sha256")} for shard in todo]
+    items = [{"name": stats.name, "tar_sha256": stats.tar_sha256} for stats in todo]
     tokenizers = [absolute_paths(tokenizer) for tokenizer in config.tables.values()]
     arguments = (open_folder(config.shards).absolute(), tokenizers, parts.absolute())
     progress = Progress("docfreq", len(shards), "shards")
@@ -146,7 +161,7 @@ def _count(
 
 def _summarize(
     totals: Mapping[str, DocumentFrequency], tokenizers: Mapping[str, Tokenizer], output: Path
-) -> dict[str, Any]:
+) -> DocfreqManifest:
     """Write what is worth seeing of the tables; returns the manifest."""
     from vlp.pictures.rank_frequency import rank_frequency
 
@@ -160,23 +175,26 @@ def _summarize(
     (output / HEAD_AND_TAIL).write_text("\n".join(sections))
     contents = [(total.counts.tolist(), total.num_documents, total.tokenizer) for total in totals.values()]
     first = totals[TABLE]
-    return {
-        "digest": fingerprint(*contents),
-        "tokenizer": first.tokenizer,
-        "num_documents": first.num_documents,
-        "num_distinct_tokens": summaries[TABLE]["num_distinct_tokens"],
-        "tables": {file: total.tokenizer for file, total in totals.items()},
-    }
+    return DocfreqManifest(
+        digest=fingerprint(*contents),
+        tokenizer=first.tokenizer,
+        num_documents=first.num_documents,
+        num_distinct_tokens=summaries[TABLE]["num_distinct_tokens"],
+        tables={file: total.tokenizer for file, total in totals.items()},
+    )
 
 
 def _markdown(head: list[TokenRow], tail: list[TokenRow]) -> str:
-    def lines(rows: list[TokenRow]) -> list[str]:
-        tokens = [row.token.replace("|", "\\|") for row in rows]
-        return [
-            f"| {row.rank:,} | {token} | {row.document_frequency:,} | {row.share:.2%} | {row.idf:.2f} |"
-            for row, token in zip(rows, tokens, strict=True)
-        ]
+    header = ["rank", "token", "captions", "share", "idf"]
+    gap = [["...", "", "", "", ""]] if tail and tail[0].rank > head[-1].rank + 1 else []
+    return markdown_table(header, [*map(_cells, head), *gap, *map(_cells, tail)])
 
-    header = ["| rank | token | captions | share | idf |", "|---|---|---|---|---|"]
-    gap = ["| ... | | | | |"] if tail and tail[0].rank > head[-1].rank + 1 else []
-    return "\n".join([*header, *lines(head), *gap, *lines(tail)]) + "\n"
+
+def _cells(row: TokenRow) -> list[str]:
+    return [
+        f"{row.rank:,}",
+        row.token,
+        f"{row.document_frequency:,}",
+        f"{row.share:.2%}",
+        f"{row.idf:.2f}",
+    ]

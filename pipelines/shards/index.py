@@ -1,19 +1,20 @@
 """Tars that img2dataset or webdataset wrote to a folder of shards, without copying them."""
 
-import os
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from pipelines.compute.workers import open_workers
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.terminal import Progress
-from vlp.shards.indexing import index_shard, index_shards, list_tars, read_stats
+from vlp.core.messages import one_line
+from vlp.shards.contents import ShardsManifest
+from vlp.shards.indexing import index_shard, index_shards, indexed_stats, list_tars
+from vlp.shards.storage.address import open_folder
 
 
-def index(folder: Path, *, machine: MachineConfig) -> dict[str, Any]:
+def index(folder: Path, *, machine: MachineConfig) -> ShardsManifest:
     """Write an index beside every tar, and a manifest; returns the manifest.
 
     What is there already is not made again, so the same command goes on where it was.
@@ -24,13 +25,13 @@ def index(folder: Path, *, machine: MachineConfig) -> dict[str, Any]:
     """
     try:
         tars = list_tars(folder)
-        todo = [tar for tar in tars if read_stats(tar) is None]
+        todo = [tar for tar in tars if indexed_stats(tar) is None]
         if todo:
             _check_writable(folder)
             _index_tars(todo, machine, num_tars=len(tars))
         return index_shards(folder)
     except (ValueError, OSError) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        raise ConfigError(one_line(error)) from error
 
 
 class IndexTar:
@@ -56,10 +57,8 @@ def _index_tars(tars: list[Path], machine: MachineConfig, *, num_tars: int) -> N
 
 
 def _check_writable(folder: Path) -> None:
-    probe = folder / f"{uuid4().hex}.tmp"
     try:
-        os.close(os.open(probe, os.O_CREAT | os.O_EXCL))
-        probe.unlink()
+        open_folder(folder).check_writable()
     except OSError as error:
         raise ConfigError(
             f"{folder}: cannot write there ({error.strerror}), and the index lies beside the tars; "

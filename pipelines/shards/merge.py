@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines.config.errors import ConfigError
-from pipelines.shards.reshard import Source, check_absent, renumbered, shard_size, write_folder
+from pipelines.shards.reshard import SourceFolder, check_absent, renumbered, shard_size, write_shards
 from pipelines.tracking.terminal import Progress
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.outcome import SUCCESS
 from vlp.shards.storage.folder import Folder
 from vlp.shards.writing import Sample
@@ -26,7 +27,7 @@ class Overlap(NamedTuple):
     """Rows whose key is also that of an earlier row."""
 
 
-def merge(folders: Sequence[Path | Folder], output: Path) -> dict[str, Any]:
+def merge(folders: Sequence[Path | Folder], output: Path) -> ShardsManifest:
     """Write the folder; returns its manifest, with the counts of what occurred twice.
 
     All rows get fresh keys, as the numbering of every folder begins at 0; which folders they come from is in
@@ -38,20 +39,20 @@ def merge(folders: Sequence[Path | Folder], output: Path) -> dict[str, Any]:
     if len(folders) < 2:
         raise ConfigError("name at least two folders to merge")
     check_absent(output)
-    sources = [Source.open(folder) for folder in folders]
+    sources = [SourceFolder.open(folder) for folder in folders]
     overlap = find_overlap(sources)
     size = shard_size(sources)
-    return write_folder(
+    return write_shards(
         renumbered(_kept(sources, overlap.keep), size=size),
         output,
         size=size,
-        merged_from=[source.manifest["digest"] for source in sources],
+        merged_from=[source.manifest.digest for source in sources],
         num_repeated_urls=overlap.num_repeated_urls,
         num_repeated_keys=overlap.num_repeated_keys,
     )
 
 
-def find_overlap(sources: Sequence[Source]) -> Overlap:
+def find_overlap(sources: Sequence[SourceFolder]) -> Overlap:
     """Which rows to keep, over all shards of all folders in order."""
     columns = ["key", "url", "status"]
     index = pa.concat_tables(source.index(name, columns) for source in sources for name in source.shards)
@@ -68,7 +69,7 @@ def _codes(column: pa.ChunkedArray) -> np.ndarray:
     return column.cast(pa.large_string()).combine_chunks().dictionary_encode().indices.to_numpy()
 
 
-def _kept(sources: Sequence[Source], keep: np.ndarray) -> Iterator[Sample]:
+def _kept(sources: Sequence[SourceFolder], keep: np.ndarray) -> Iterator[Sample]:
     progress = Progress("merge", sum(len(source.shards) for source in sources), "shards")
     done = start = 0
     for source in sources:

@@ -6,7 +6,6 @@ from pipelines.config.errors import ConfigError
 from vlp.data.config import DataConfig
 from vlp.shards.shard_set import ShardSet
 from vlp.shards.storage.cache import ShardCache
-from vlp.shards.storage.local import LocalFolder
 
 
 def check_cache(config: DataConfig, shards: ShardSet, cache: ShardCache | None) -> None:
@@ -17,7 +16,7 @@ def check_cache(config: DataConfig, shards: ShardSet, cache: ShardCache | None) 
     """
     if not shards.is_remote:
         return
-    remote = next(folder for folder in shards.folders if not isinstance(folder, LocalFolder))
+    remote = next(folder for folder in shards.folders if folder.local_path is None)
     if cache is None:
         raise ConfigError(
             f"data.shards: {remote} is remote; set machine.cache.folder to a folder on a local disk, where "
@@ -37,7 +36,7 @@ def check_cache(config: DataConfig, shards: ShardSet, cache: ShardCache | None) 
 
 def num_bytes_needed(config: DataConfig, shards: ShardSet) -> float:
     """The size of the shards in use: all of them, or the current block of them and the next one."""
-    sizes = [[shard["tar_bytes"] for shard in manifest["shards"]] for manifest in shards.manifests]
+    sizes = [[stats.tar_bytes for stats in manifest.shards] for manifest in shards.manifests]
     if config.shuffle == "full":
         return sum(map(sum, sizes))
     return sum(sum(sorted(set_sizes)[-2 * config.shuffle_window :]) for set_sizes in sizes)

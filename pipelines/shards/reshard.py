@@ -4,10 +4,7 @@ A folder gets its name when it is complete, so one that was killed on the way le
 """
 
 import os
-import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,35 +14,35 @@ import pyarrow as pa
 
 from pipelines.config.errors import ConfigError
 from pipelines.config.identity import fingerprint
-from vlp.shards.manifest import MANIFEST, read_manifest, set_digest
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.outcome import SUCCESS, StoredImage
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
-from vlp.shards.storage.local import LocalFolder
+from vlp.shards.storage.whole import writing_folder
 from vlp.shards.writing import Sample, write_shard
 
 SHARD_DIGITS = 5
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFolder:
     """A folder of shards that is read."""
 
     folder: Folder
-    manifest: dict[str, Any] = field(repr=False)
+    manifest: ShardsManifest = field(repr=False)
 
     @classmethod
-    def open(cls, folder: Path | Folder) -> "Source":
+    def open(cls, folder: Path | Folder) -> "SourceFolder":
         """Raises a ConfigError if the folder is no complete folder of shards."""
         try:
-            return cls(open_folder(folder), read_manifest(folder))
+            return cls(open_folder(folder), ShardsManifest.read(folder))
         except ValueError as error:
             raise ConfigError(str(error)) from error
 
     @property
     def shards(self) -> list[str]:
         """Names of the shards, in order."""
-        return [shard["name"] for shard in self.manifest["shards"]]
+        return [stats.name for stats in self.manifest.shards]
 
     def index(self, shard: str, columns: list[str] | None = None) -> pa.Table:
         """One row per URL of a shard."""
@@ -61,13 +58,13 @@ class Source:
                 yield _sample(row, encoded)
 
 
-def shard_size(sources: Iterable[Source]) -> int:
+def shard_size(sources: Iterable[SourceFolder]) -> int:
     """The rows of the largest shard."""
-    return max((shard["count"] for source in sources for shard in source.manifest["shards"]), default=1)
+    return max((stats.count for source in sources for stats in source.manifest.shards), default=1)
 
 
-def write_folder(samples: Iterable[Sample], output: Path, *, size: int, **described: Any) -> dict[str, Any]:
-    """Write samples into shards of `size` rows, numbered from 0; returns the manifest.
+def write_shards(samples: Iterable[Sample], output: Path, *, size: int, **described: Any) -> ShardsManifest:
+    """Write samples into a folder of shards of `size` rows, numbered from 0; returns the manifest.
 
     Args:
         described: what else the manifest says, such as where the samples come from; also its identity.
@@ -75,23 +72,17 @@ def write_folder(samples: Iterable[Sample], output: Path, *, size: int, **descri
     Raises:
         ConfigError: the folder exists already, or there are no samples.
     """
-    with _appearing_whole(output) as folder:
+    check_absent(output)
+    with writing_folder(output) as folder:
         shards, left = [], iter(samples)
         while batch := list(islice(left, size)):
             shards.append(write_shard(folder, f"{len(shards):0{SHARD_DIGITS}d}", batch))
         if not shards:
             raise ConfigError("no row is selected")
-        outcomes = sum((Counter(shard["status_dict"]) for shard in shards), Counter())
-        manifest = {
-            "identity": fingerprint(described, size),
-            "digest": set_digest(shards),
-            "num_urls": sum(shard["count"] for shard in shards),
-            "num_samples": sum(shard["successes"] for shard in shards),
-            "outcomes": dict(sorted(outcomes.items())),
-            "shards": shards,
-        }
-        LocalFolder(folder).write_json(MANIFEST, manifest | described)
-    return manifest | described
+        manifest = ShardsManifest.of(shards, identity=fingerprint(described, size), described=described)
+        manifest.write(folder)
+        check_absent(output)  # it would be replaced
+    return manifest
 
 
 def check_absent(output: Path) -> None:
@@ -105,20 +96,6 @@ def renumbered(samples: Iterable[Sample], *, size: int) -> Iterator[Sample]:
     digits = len(str(size - 1))
     for number, sample in enumerate(samples):
         yield sample._replace(key=f"{number // size:0{SHARD_DIGITS}d}{number % size:0{digits}d}")
-
-
-@contextmanager
-def _appearing_whole(output: Path) -> Iterator[Path]:
-    """A folder beside `output` that takes its name at the end."""
-    check_absent(output)
-    folder = output.with_name(f"{output.name}.partial")
-    shutil.rmtree(folder, ignore_errors=True)  # what one that was killed left
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-        folder.rename(output)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sample(row: dict[str, Any], encoded: bytes | None) -> Sample:

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from pipelines.config.errors import ConfigError, nearest
 from pipelines.config.identity import fingerprint
-from pipelines.shards.reshard import Source, check_absent, shard_size, write_folder
+from pipelines.shards.reshard import SourceFolder, check_absent, shard_size, write_shards
 from pipelines.tracking.terminal import Progress
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.index_schema import INDEX_SCHEMA
 from vlp.shards.storage.folder import Folder
 from vlp.shards.writing import Sample
@@ -60,7 +61,7 @@ class Selection:
         return index.filter(pa.array([key in self.keys for key in index["key"].to_pylist()], pa.bool_()))
 
 
-def subset(folder: Path | Folder, texts: Sequence[str], output: Path) -> dict[str, Any]:
+def subset(folder: Path | Folder, texts: Sequence[str], output: Path) -> ShardsManifest:
     """Write the folder; returns its manifest. Samples keep their keys, so they are found in the old one.
 
     Raises:
@@ -68,13 +69,13 @@ def subset(folder: Path | Folder, texts: Sequence[str], output: Path) -> dict[st
     """
     selection = Selection.parse(texts)
     check_absent(output)
-    source = Source.open(folder)
+    source = SourceFolder.open(folder)
     comparisons = [text for text in texts if not text.startswith("keys=")]
-    described: dict[str, Any] = {"subset_of": source.manifest["digest"], "selected_by": comparisons}
+    described: dict[str, Any] = {"subset_of": source.manifest.digest, "selected_by": comparisons}
     if selection.keys is not None:
         described["keys"] = fingerprint(sorted(selection.keys))
         described["num_keys_listed"] = len(selection.keys)
-    return write_folder(_samples(source, selection), output, size=shard_size([source]), **described)
+    return write_shards(_samples(source, selection), output, size=shard_size([source]), **described)
 
 
 def read_keys(file: Path) -> list[str]:
@@ -106,7 +107,7 @@ def _comparison(text: str) -> pc.Expression:
     return OPERATORS[sign](pc.field(column), scalar)
 
 
-def _samples(source: Source, selection: Selection) -> Iterator[Sample]:
+def _samples(source: SourceFolder, selection: Selection) -> Iterator[Sample]:
     progress = Progress("subset", len(source.shards), "shards")
     for done, name in enumerate(source.shards, start=1):
         yield from source.samples(name, selection.rows(source.index(name)))

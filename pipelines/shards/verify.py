@@ -4,19 +4,24 @@ import hashlib
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from pipelines.config.errors import ConfigError
-from vlp.shards.manifest import MANIFEST, set_digest
+from vlp.core.messages import one_line
+from vlp.shards.contents import ShardsManifest, ShardStats, committed_shards
+from vlp.shards.manifest import MANIFEST
 from vlp.shards.outcome import SUCCESS
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder, FolderError, LocalFile
 from vlp.shards.tar_samples import IMAGES, split_name
+
+Content = TypeVar("Content")
 
 SHOWN = 5  # problems of one kind per shard; a torn tar would fill pages
 
@@ -31,37 +36,37 @@ def verify(folder: Path | Folder) -> Iterator[str]:
     names = folder.names()
     if not names:
         raise ConfigError(f"no such folder: {folder} (or it is empty)")
-    manifest = _read_json(folder, MANIFEST)
+    manifest = _read(ShardsManifest.read, folder)
     if manifest is None:
         yield f"{MANIFEST}: missing or no JSON; the folder is not complete"
-        found = [_read_json(folder, name) for name in sorted(names) if name.endswith("_stats.json")]
-        shards = [content for content in found if content is not None]
+        found = [_read(ShardStats.read, folder, name) for name in committed_shards(names)]
+        shards = [stats for stats in found if stats is not None]
     else:
-        shards = manifest["shards"]
+        shards = list(manifest.shards)
         yield from _check_totals(manifest)
-    yield from _strangers(names, {shard["name"] for shard in shards})
+    yield from _strangers(names, {stats.name for stats in shards})
     with ThreadPool(min(8, os.cpu_count() or 1)) as pool:  # hashing is done outside of Python's lock
-        for problems in pool.imap(lambda shard: list(check_shard(folder, shard)), shards):
+        for problems in pool.imap(lambda stats: list(check_shard(folder, stats)), shards):
             yield from problems
     yield from _repeated_keys(folder, shards)
 
 
-def check_shard(folder: Folder, stats: Mapping[str, Any]) -> Iterator[str]:
+def check_shard(folder: Folder, stats: ShardStats) -> Iterator[str]:
     """The problems of one shard, given its entry in the manifest."""
-    name = stats["name"]
-    committed = _read_json(folder, f"{name}_stats.json")
-    if committed is None or _counts(committed) != _counts(stats):
+    name = stats.name
+    committed = _read(ShardStats.read, folder, name)
+    if committed is None or replace(committed, examples=stats.examples) != stats:
         yield f"{name}_stats.json: missing, or not what {MANIFEST} says"
     rows = None
     try:
         index = folder.table(f"{name}.parquet")
         rows = index.select(["key", "caption", "status", "image_offset", "image_size"]).to_pylist()
     except (OSError, pa.ArrowInvalid, KeyError) as error:
-        yield f"{name}.parquet: cannot be read: {_one_line(error)}"
+        yield f"{name}.parquet: cannot be read: {one_line(error)}"
     else:
         outcomes = Counter(row["status"] for row in rows)
-        if outcomes != stats["status_dict"] or len(rows) != stats["count"]:
-            yield f"{name}.parquet: holds {dict(outcomes)}, but {name}_stats.json says {stats['status_dict']}"
+        if outcomes != stats.status_dict or len(rows) != stats.count:
+            yield f"{name}.parquet: holds {dict(outcomes)}, but {name}_stats.json says {stats.status_dict}"
     try:
         with folder.fetched(f"{name}.tar") as tar:
             yield from _check_tar(tar, stats)
@@ -71,15 +76,11 @@ def check_shard(folder: Folder, stats: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name}.tar: missing"
 
 
-def _counts(stats: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in stats.items() if key != "examples"}  # `vlp download` counts without
-
-
-def _check_tar(tar: LocalFile, stats: Mapping[str, Any]) -> Iterator[str]:
-    name, num_bytes = stats["name"], os.fstat(tar.fileno()).st_size
-    if num_bytes != stats["tar_bytes"]:
-        yield f"{name}.tar: {num_bytes:,} bytes, {stats['tar_bytes']:,} expected"
-    elif hashlib.file_digest(tar, "sha256").hexdigest() != stats["tar_sha256"]:
+def _check_tar(tar: LocalFile, stats: ShardStats) -> Iterator[str]:
+    name, num_bytes = stats.name, os.fstat(tar.fileno()).st_size
+    if num_bytes != stats.tar_bytes:
+        yield f"{name}.tar: {num_bytes:,} bytes, {stats.tar_bytes:,} expected"
+    elif hashlib.file_digest(tar, "sha256").hexdigest() != stats.tar_sha256:
         yield f"{name}.tar: its checksum is not that of {name}_stats.json"
 
 
@@ -94,7 +95,7 @@ def _compare(name: str, rows: list[dict[str, Any]], file: LocalFile) -> Iterator
                     found = members.get(row["key"], {})
                     yield from (f"{name}.tar: {problem}" for problem in _compare_sample(row, found, tar))
     except (tarfile.TarError, EOFError) as error:
-        yield f"{name}.tar: is torn: {_one_line(error)}"
+        yield f"{name}.tar: is torn: {one_line(error)}"
         return
     expected = {row["key"] for row in rows}
     yield from (f"{name}.tar: {key} is not in the index" for key in members if key not in expected)
@@ -128,21 +129,12 @@ def _compare_sample(
         yield f"{key}.txt is not the caption of the index"
 
 
-def _check_totals(manifest: Mapping[str, Any]) -> Iterator[str]:
-    shards = manifest["shards"]
-    outcomes = Counter[str]()
-    for shard in shards:
-        outcomes.update(shard["status_dict"])
-        outcomes.subtract(shard.get("retried", {}))  # what URLs that were tried again had been before
-    expected = {
-        "num_urls": outcomes.total(),
-        "num_samples": sum(shard["successes"] for shard in shards),
-        "outcomes": dict(+outcomes),
-        "digest": set_digest(shards),
-    }
-    for key, value in expected.items():
-        if manifest.get(key) != value:
-            yield f"{MANIFEST}: {key} is {manifest.get(key)}, its shards make {value}"
+def _check_totals(manifest: ShardsManifest) -> Iterator[str]:
+    expected = ShardsManifest.of(manifest.shards)
+    said, made = manifest.to_json(), expected.to_json()
+    for key in ("num_urls", "num_samples", "outcomes", "digest"):
+        if said[key] != made[key]:
+            yield f"{MANIFEST}: {key} is {said[key]}, its shards make {made[key]}"
 
 
 def _strangers(files: set[str], shards: set[str]) -> Iterator[str]:
@@ -154,8 +146,8 @@ def _strangers(files: set[str], shards: set[str]) -> Iterator[str]:
             yield f"{file}: left by a writer that was killed"
 
 
-def _repeated_keys(folder: Folder, shards: list[dict[str, Any]]) -> Iterator[str]:
-    columns = [_column(folder, f"{shard['name']}.parquet", "key") for shard in shards]
+def _repeated_keys(folder: Folder, shards: list[ShardStats]) -> Iterator[str]:
+    columns = [_column(folder, f"{stats.name}.parquet", "key") for stats in shards]
     keys = pa.chunked_array(columns, pa.large_string()).value_counts()
     repeated = [entry["values"].as_py() for entry in keys if entry["counts"].as_py() > 1] if len(keys) else []
     if repeated:
@@ -177,14 +169,11 @@ def _first(problems: Iterator[str], name: str) -> Iterator[str]:
             yield f"{name}: more such problems"
 
 
-def _read_json(folder: Folder, name: str) -> Any:
+def _read(read: Callable[..., Content], *arguments: Any) -> Content | None:
+    """What a file says; None if it is missing or broken. A store that refuses is no fault of the folder."""
     try:
-        return folder.read_json(name)
+        return read(*arguments)
     except FolderError:
         raise
     except (OSError, ValueError):
         return None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -1,17 +1,18 @@
 """A background thread that delivers the journals of runs while the pipeline works on."""
 
-import fcntl
 import os
 import threading
 import time
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, Self
 
-from pipelines.tracking.journal import FILE_NAME, Journal, Progress
+from pipelines.tracking.journal import FILE_NAME, Delivered, Journal
 from pipelines.tracking.server import ARTIFACTS_NAME
 from pipelines.tracking.terminal import warn
+from vlp.core.messages import one_line
+from vlp.shards.storage.lock import locked_if_free
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import Run
@@ -82,7 +83,7 @@ class Delivery:
         return sorted(found)
 
     def _waiting(self, folder: Path, *, limit: int | None = None) -> int:
-        offset = Progress.load(folder, self.tracking_uri).offset
+        offset = Delivered.load(folder, self.tracking_uri).offset
         return sum(1 for _ in islice(Journal(folder).read(offset), limit))
 
     def _work(self) -> None:
@@ -90,23 +91,26 @@ class Delivery:
             if self._stop.wait(0.1):
                 return
         self._wake.wait(self.first_after_seconds)
+        while not self._stop.is_set():
+            with locked_if_free(self.root / ".delivery.lock") as is_my_turn:
+                if is_my_turn:
+                    return self._deliver()
+            self._stop.wait(self.poll_seconds)
+
+    def _deliver(self) -> None:
         from pipelines.tracking.store import Run, Store  # in this thread, because loading mlflow takes 1.5 s
 
         store, runs = Store(self.tracking_uri, self.experiment), dict[Path, Run]()
         delay = self.poll_seconds
-        with (self.root / ".delivery.lock").open("w") as lock:
-            while not _is_locked(lock):
-                if self._stop.wait(self.poll_seconds):
-                    return
-            while not self._stop.is_set():
-                self._rescan(runs, lambda folder: Run(Journal(folder), store, runs))
-                has_more, failure = self._pass(runs)
-                self._report(failure)
-                if has_more and not failure:
-                    continue
-                delay = min(2 * delay, LONGEST_BACKOFF_SECONDS) if failure else self.poll_seconds
-                self._wake.wait(delay)
-                self._wake.clear()
+        while not self._stop.is_set():
+            self._rescan(runs, lambda folder: Run(Journal(folder), store, runs))
+            has_more, failure = self._pass(runs)
+            self._report(failure)
+            if has_more and not failure:
+                continue
+            delay = min(2 * delay, LONGEST_BACKOFF_SECONDS) if failure else self.poll_seconds
+            self._wake.wait(delay)
+            self._wake.clear()
 
     def _rescan(self, runs: "dict[Path, Run]", new_run: "Callable[[Path], Run]") -> None:
         """Look for new journals and forget removed ones, in at most a twentieth of the thread's time."""
@@ -129,18 +133,10 @@ class Delivery:
             try:
                 has_more |= run.deliver()
             except Exception as error:  # whatever it is, the records stay in the journal and are tried again
-                failure = failure or f"{folder.name}: {' '.join(str(error).split())[:300]}"
+                failure = failure or f"{folder.name}: {one_line(error)[:300]}"
         return has_more, failure
 
     def _report(self, failure: str) -> None:
         if failure and not self._failing:
             warn(f"cannot deliver to {self.tracking_uri} now, records wait in {self.root} ({failure})")
         self._failing = bool(failure)
-
-
-def _is_locked(lock: TextIO) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

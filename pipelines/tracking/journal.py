@@ -1,7 +1,7 @@
 """Everything a run wants tracked, appended to a JSON-lines file in the run's own folder.
 
-Writing needs no tracking server and no import beyond the standard library, so training workers only ever
-append here; `pipelines.tracking.store` delivers the records later. A record counts once its newline is
+Writing needs no tracking server and nothing but the standard library, so training workers only ever append
+here; `pipelines.tracking.store` delivers the records later. A record counts once its newline is
 written, so a process may be killed at any point.
 """
 
@@ -16,8 +16,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from vlp.shards.storage.whole import writing
+
 FILE_NAME = "journal.jsonl"
-PROGRESS_NAME = "delivered.json"
+DELIVERED_NAME = "delivered.json"
 
 
 class Record(NamedTuple):
@@ -136,7 +138,7 @@ class Journal:
 
 
 @dataclass
-class Progress:
+class Delivered:
     """How far a journal has been delivered to the tracking server at `uri`; kept beside the journal."""
 
     uri: str
@@ -148,19 +150,18 @@ class Progress:
     """By metric: the last step delivered."""
 
     @classmethod
-    def load(cls, folder: Path, uri: str) -> "Progress":
+    def load(cls, folder: Path, uri: str) -> "Delivered":
         """What was saved here; nothing, if that was for another server or a power failure damaged it."""
         try:
-            saved = cls(**json.loads((folder / PROGRESS_NAME).read_text()))
+            saved = cls(**json.loads((folder / DELIVERED_NAME).read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return cls(uri)  # delivering twice changes nothing
         return saved if saved.uri == uri else cls(uri)
 
     def save(self, folder: Path) -> None:
         """Replace what was saved, as a whole or not at all."""
-        partial = folder / f"{PROGRESS_NAME}.tmp"
-        partial.write_text(json.dumps(asdict(self)))
-        partial.replace(folder / PROGRESS_NAME)
+        with writing(folder / DELIVERED_NAME) as stream:
+            stream.write(json.dumps(asdict(self)).encode())
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What surrounds a command's work: its record, delivered to MLflow while it runs."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
@@ -9,15 +9,19 @@ from pipelines.config.settings import flat_params
 from pipelines.tracking.delivery import Delivery
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
+from vlp.shards.manifest import Manifest
 from vlp.shards.storage.folder import Folder
 
 FIRST_DELIVERY_SECONDS = 20.0  # loading MLflow would hold up what starts meanwhile: Ray, the first step
 
+Made = TypeVar("Made", bound=Manifest)
+MadeByWork = TypeVar("MadeByWork", bound=Manifest, covariant=True)
 
-class Work(Protocol):
-    """Makes a stage's output in a folder, and returns a manifest with its `digest`."""
 
-    def __call__(self, output: Any, *, journal: Journal) -> dict[str, Any]: ...
+class Work(Protocol[MadeByWork]):
+    """Makes a stage's output in a folder, and returns its manifest."""
+
+    def __call__(self, output: Any, *, journal: Journal) -> MadeByWork: ...
 
 
 def tracked(machine: MachineConfig, *, experiment: str) -> Delivery:
@@ -32,8 +36,14 @@ def tracked(machine: MachineConfig, *, experiment: str) -> Delivery:
 
 
 def standalone(
-    stage: str, work: Work, output: Path | Folder, *, settings: Any, machine: MachineConfig, title: str = ""
-) -> dict[str, Any]:
+    stage: str,
+    work: Work[Made],
+    output: Path | Folder,
+    *,
+    settings: Any,
+    machine: MachineConfig,
+    title: str = "",
+) -> Made:
     """Do one stage outside of a pipeline, tracked as a run of the experiment `vlp`; returns its manifest.
 
     Args:

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from pipelines.tracking.journal import FILE_NAME, Journal, Progress, Record
+from pipelines.tracking.journal import DELIVERED_NAME, FILE_NAME, Delivered, Journal, Record
 from pipelines.tracking.server import artifacts_path, database_path
 from pipelines.tracking.terminal import warn
+from vlp.core.messages import one_line
+from vlp.shards.storage.whole import delete_unfinished
 
 # mlflow reads these when it is imported. Trying again is the delivery thread's part.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -82,7 +84,8 @@ class Run:
         self.journal = journal
         self.store = store
         self.runs = runs
-        self.progress = Progress.load(journal.folder, store.uri)
+        delete_unfinished(journal.folder, DELIVERED_NAME)
+        self.delivered = Delivered.load(journal.folder, store.uri)
         self._is_checked = False
         self._skipped: list[str] = []
         self._reported: set[str] = set()
@@ -93,10 +96,10 @@ class Run:
         A run whose parent is not there yet waits. What MLflow rejects for good is skipped with a warning. Any
         other error is raised, and the records are delivered by the next call.
         """
-        is_new = not self.progress.run_id
-        if next(self.journal.read(self.progress.offset), None) is None or not self._open():
+        is_new = not self.delivered.run_id
+        if next(self.journal.read(self.delivered.offset), None) is None or not self._open():
             return False
-        window = list(islice(self.journal.read(self.progress.offset), WINDOW_RECORDS))
+        window = list(islice(self.journal.read(self.delivered.offset), WINDOW_RECORDS))
         try:
             for kind, group in groupby(window, key=lambda record: record.kind):
                 if kind in ("metrics", "params", "tags"):
@@ -127,19 +130,19 @@ class Run:
                     return False
             else:
                 self._skip("the parent run", f"there is no journal in {parent}")
-        self.progress.run_id = self.store.open_run(begin, tags)
-        self.progress.save(self.journal.folder)
+        self.delivered.run_id = self.store.open_run(begin, tags)
+        self.delivered.save(self.journal.folder)
         return True
 
     def id(self) -> str:
         """The run's id on the server; empty before it has one."""
-        if not self._is_checked and self.progress.run_id and not self.store.has_run(self.progress.run_id):
-            self.progress = Progress(self.store.uri)  # the server was emptied: begin anew
+        if not self._is_checked and self.delivered.run_id and not self.store.has_run(self.delivered.run_id):
+            self.delivered = Delivered(self.store.uri)  # the server was emptied: begin anew
         self._is_checked = True
-        return self.progress.run_id
+        return self.delivered.run_id
 
     def _log_records(self, kind: str, records: Sequence[Record]) -> None:
-        last_step = dict(self.progress.last_step)
+        last_step = dict(self.delivered.last_step)
         if kind == "metrics":
             items = _metrics(records, last_step)
         else:
@@ -153,7 +156,7 @@ class Run:
     def _log(self, kind: str, items: Sequence[Any]) -> None:
         """One request; what the server rejects is halved until the culprits are found."""
         try:
-            self.store.client.log_batch(self.progress.run_id, synchronous=True, **{kind: items})
+            self.store.client.log_batch(self.delivered.run_id, synchronous=True, **{kind: items})
         except MlflowException as error:
             if not _is_rejection(error):
                 raise
@@ -172,10 +175,10 @@ class Run:
             if not _is_rejection(error):
                 raise
             self._skip(record.kind, str(error))
-        self._advance(record, self.progress.last_step)
+        self._advance(record, self.delivered.last_step)
 
     def _send_unchecked(self, record: Record) -> None:
-        client, run_id, fields = self.store.client, self.progress.run_id, record.fields
+        client, run_id, fields = self.store.client, self.delivered.run_id, record.fields
         match record.kind:
             case "resumed":
                 client.update_run(run_id, status="RUNNING")
@@ -191,11 +194,11 @@ class Run:
                 self._skip("line", "a writer was killed in the middle of the line")
 
     def _advance(self, record: Record, last_step: dict[str, int]) -> None:
-        self.progress = replace(self.progress, offset=record.end, last_step=last_step)
-        self.progress.save(self.journal.folder)
+        self.delivered = replace(self.delivered, offset=record.end, last_step=last_step)
+        self.delivered.save(self.journal.folder)
 
     def _skip(self, what: str, reason: str, count: int = 1) -> None:
-        self._skipped += [f"{what}: {' '.join(reason.split())[:300]}"] * count
+        self._skipped += [f"{what}: {one_line(reason)[:300]}"] * count
 
     def _report(self) -> None:
         if self._skipped and self._skipped[0] not in self._reported:

@@ -1,7 +1,7 @@
 """Bad steps of a run: said in one line, and saved with all that `vlp replay` needs to run them again."""
 
 import json
-import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from vlp.core.distributed import all_sum, is_main, rank, world_size
 from vlp.core.normalization import Normalization, denormalize
 from vlp.data.loader import Source, TrainingPairs
 from vlp.data.order import Order
-from vlp.masking import Slots
 from vlp.pictures.pairs import pair_sheet
 from vlp.run import RunConfig
+from vlp.shards.storage.whole import unfinished, writing_folder
 from vlp.training.bad_steps import BadStepConfig, BadStepError
 from vlp.training.step import choose_visible
 
@@ -72,36 +72,32 @@ class BadSteps:
 
     def _save(self, state: TrainingState, batch: Batch, finding: Finding) -> Path:
         """Write the folder of a step, each worker its part."""
-        config, step = self.config, state.step
-        folder = self.output / FOLDER / f"step_{step + 1:07d}"
-        temporary = folder.with_name(f"{folder.name}.tmp")
+        folder = self.output / FOLDER / f"step_{state.step + 1:07d}"
+        with writing_folder(folder) if is_main() else nullcontext():
+            _wait(batch.images.device)
+            self._save_part(unfinished(folder), state, batch, finding)
+            _wait(batch.images.device)  # for the other workers' parts
         if is_main():
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+            for name in (STEP, PICTURE):
+                self.journal.artifact(folder / name, folder=f"{FOLDER}/{folder.name}")
         _wait(batch.images.device)
+        return folder
+
+    def _save_part(self, folder: Path, state: TrainingState, batch: Batch, finding: Finding) -> None:
+        """Write what this worker knows of a step."""
+        config, step = self.config, state.step
         slots = choose_visible(state.objective, batch, config.resolved_training, step=step, seed=config.seed)
         share = range(rank() * len(batch.images), (rank() + 1) * len(batch.images))
         sources = [self.pairs.source(draw) for draw in self.order.draws(step, share)]
         part = {"batch": batch._asdict(), "slots": slots._asdict(), "loss": finding.loss.detach()}
         # The pixels that the loader read, and not the fourfold size of the numbers they became.
         part["batch"]["images"] = to_pixels(batch.images, config.data.normalization)
-        torch.save(part, temporary / f"batch_{rank()}.pt")
-        (temporary / f"sources_{rank()}.json").write_text(
-            json.dumps([s._asdict() for s in sources], indent=1)
-        )
+        torch.save(part, folder / f"batch_{rank()}.pt")
+        (folder / f"sources_{rank()}.json").write_text(json.dumps([s._asdict() for s in sources], indent=1))
         if is_main():
-            self._save_once(temporary, state, finding)
-            _draw(part["batch"]["images"], slots, sources, num_patches=config.image_encoder.num_patches).save(
-                temporary / PICTURE
-            )
-        _wait(batch.images.device)  # for the other workers' parts
-        if is_main():
-            shutil.rmtree(folder, ignore_errors=True)
-            temporary.rename(folder)
-            for name in (STEP, PICTURE):
-                self.journal.artifact(folder / name, folder=f"{FOLDER}/{folder.name}")
-        _wait(batch.images.device)
-        return folder
+            self._save_once(folder, state, finding)
+            masked = slots.masked(config.image_encoder.num_patches)
+            _draw(part["batch"]["images"], masked, sources).save(folder / PICTURE)
 
     def _save_once(self, folder: Path, state: TrainingState, finding: Finding) -> None:
         config = replace(self.config, mask=state.mask)
@@ -135,11 +131,7 @@ def to_pixels(images: Tensor, normalization: Normalization) -> Tensor:
     return (denormalize(images, normalization) * 255).round().byte()
 
 
-def _draw(pixels: Tensor, slots: Slots, sources: list[Source], *, num_patches: int) -> Any:
-    keep_indices, is_padding = slots
-    hidden = torch.zeros_like(keep_indices, dtype=torch.bool) if is_padding is None else is_padding
-    masked = torch.ones(len(pixels), num_patches, dtype=torch.bool, device=pixels.device)
-    masked = masked.scatter(1, keep_indices, hidden)
+def _draw(pixels: Tensor, masked: Tensor, sources: list[Source]) -> Any:
     captions = [f"{source.key}: {source.caption}" for source in sources[:MAX_PICTURES]]
     return pair_sheet(pixels[:MAX_PICTURES] / 255, masked[:MAX_PICTURES], captions)
 

@@ -36,9 +36,8 @@ def _hidden(mask: MaskStrategy, inputs: MaskInputs, *, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(mix_seeds(seed, 0))
     masked = mask(inputs, generator=generator)
     noise = None if mask.is_exact else uniform_noise(inputs, generator)
-    keep_indices, is_padding = visible_slots(masked, mask.num_visible(inputs.num_patches), noise)
-    is_hidden = torch.zeros_like(keep_indices, dtype=torch.bool) if is_padding is None else is_padding
-    return torch.ones_like(masked).scatter(1, keep_indices, is_hidden)
+    slots = visible_slots(masked, mask.num_visible(inputs.num_patches), noise)
+    return slots.masked(inputs.num_patches)
 
 
 def _inputs(images: Tensor, run: ResolvedRun) -> MaskInputs:

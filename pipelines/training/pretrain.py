@@ -11,7 +11,7 @@ import yaml
 
 from pipelines.checkpoints.checkpoint import CONFIG, MODEL
 from pipelines.checkpoints.mirror import restore
-from pipelines.checkpoints.store import list_saved, newest_whole, ranked
+from pipelines.checkpoints.store import RunManifest, list_saved, newest_whole, ranked
 from pipelines.compute.cluster import connect_for_training
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import to_dict
@@ -24,8 +24,6 @@ from pipelines.training.pace import at_known_pace
 from pipelines.training.resolved import ResolvedRun
 from pipelines.training.workers import run_workers
 from vlp.run import validation_metric
-from vlp.shards.manifest import MANIFEST
-from vlp.shards.storage.local import LocalFolder
 
 
 def pretrain(
@@ -35,7 +33,7 @@ def pretrain(
     machine: MachineConfig,
     journal: Journal,
     callbacks: Sequence[Any] = (),
-) -> dict[str, Any]:
+) -> RunManifest:
     """Train one run, or go on where it was; writes and returns its manifest.
 
     Args:
@@ -55,12 +53,12 @@ def pretrain(
     _journal_inputs(job)
     checkpoint = run_workers(replace(job, run=job.run.without_model()), callbacks)
     _journal_checkpoints(job, checkpoint)
-    manifest = {
-        "digest": weights_digest(checkpoint),
-        "checkpoint": str(checkpoint.relative_to(job.output)),
-        "steps": job.config.num_steps,
-    }
-    LocalFolder(job.output).write_json(MANIFEST, manifest)
+    manifest = RunManifest(
+        digest=weights_digest(checkpoint),
+        checkpoint=str(checkpoint.relative_to(job.output)),
+        steps=job.config.num_steps,
+    )
+    manifest.write(job.output)
     return manifest
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from pipelines.checkpoints.checkpoint import TrainingState
 from pipelines.checkpoints.store import list_saved, record_metrics
-from pipelines.evaluation.evaluate import measure_checkpoint
-from pipelines.evaluation.measure import measure
+from pipelines.evaluation.evaluate import measure_checkpoint, measure_model
 from pipelines.training.job import TrainJob
 from vlp.core.distributed import is_main
 from vlp.evaluation.config import EvaluationConfig
@@ -50,7 +49,7 @@ class OnTrainingWorker(Validation):
         self.job = job
 
     def measure(self, state: TrainingState) -> dict[str, float]:
-        scores = measure(state.model, self.job.config, self.job.config.evaluation)
+        scores = measure_model(state.model, self.job.config, self.job.config.evaluation)
         metrics = _named(scores)
         self.job.journal.metrics(metrics, step=state.step)
         return metrics

@@ -8,14 +8,15 @@ import yaml
 
 from pipelines.checkpoints.checkpoint import CONFIG, read_run
 from pipelines.checkpoints.mirror import check_mirror
+from pipelines.checkpoints.store import RunManifest
 from pipelines.compute.cluster import check_gpus_here, connect_for_training
 from pipelines.config.identity import file_digest, fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import flat_params, to_dict
-from pipelines.corpus.corpus import URL_LIST, corpus_evaluation, make_corpus, serve_corpus
-from pipelines.evaluation.evaluate import EvaluateConfig, evaluate, evaluation_identity
+from pipelines.corpus.corpus import URL_LIST, CorpusManifest, corpus_evaluation, make_corpus, serve_corpus
+from pipelines.evaluation.evaluate import EvaluateConfig, EvaluationManifest, evaluate, evaluation_identity
 from pipelines.ingest.download import DownloadConfig, download
-from pipelines.shards.docfreq import docfreq
+from pipelines.shards.docfreq import DocfreqManifest, docfreq
 from pipelines.tracking.environment import environment_lock, environment_tags
 from pipelines.tracking.journal import Journal, ending
 from pipelines.training.checks import named
@@ -23,10 +24,11 @@ from pipelines.training.mask_preview import preview_masks
 from pipelines.training.pretrain import pretrain
 from pipelines.training.resolved import ResolvedRun, resolve
 from pipelines.workflow.plan import PipelineConfig, Plan, check_before_data
-from pipelines.workflow.report import Row, write_report
+from pipelines.workflow.report import ReportManifest, Row, write_report
 from pipelines.workflow.stages import Done, Stages
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
+from vlp.shards.contents import ShardsManifest
 
 
 def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Journal) -> list[Row]:
@@ -54,8 +56,8 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
         finished = [read_run(done.folder / CONFIG) for done in trained]
         rows = [Row.of(*parts) for parts in zip(finished, trained, measured, strict=True)]
         masks = {run.name: run.mask for run in finished}
-        picture = preview_masks(runs[0], masks)
-        stages.run("report", partial(write_report, rows, picture), settings=config, identity=[rows, masks])
+        report = partial(write_report, rows, preview_masks(runs[0], masks))
+        stages.run("report", report, ReportManifest, settings=config, identity=[rows, masks])
     return rows
 
 
@@ -65,7 +67,9 @@ def pipeline_journal(config: PipelineConfig, machine: MachineConfig) -> Journal:
     return Journal((machine.storage / "journals" / config.name / label).absolute())
 
 
-def prepare_data(plan: Plan, stages: Stages, machine: MachineConfig) -> tuple[EvaluationConfig, Done, Path]:
+def prepare_data(
+    plan: Plan, stages: Stages, machine: MachineConfig
+) -> tuple[EvaluationConfig, Done[ShardsManifest], Path]:
     """The stages before training: what to evaluate on, the shards, and the folder of frequency tables."""
     evaluation, shards = _download(plan, stages, machine)
     return evaluation, shards, _docfreq(plan, shards, stages, machine)
@@ -81,7 +85,9 @@ def _begin(config: PipelineConfig, folder: Path, journal: Journal) -> None:
     journal.params(flat_params(config))
 
 
-def _download(plan: Plan, stages: Stages, machine: MachineConfig) -> tuple[EvaluationConfig, Done]:
+def _download(
+    plan: Plan, stages: Stages, machine: MachineConfig
+) -> tuple[EvaluationConfig, Done[ShardsManifest]]:
     """Make the corpus if there is one, and serve it while it is downloaded."""
     corpus, serve = plan.config.corpus, plan.config.serve
     if corpus is None:
@@ -93,17 +99,19 @@ def _download(plan: Plan, stages: Stages, machine: MachineConfig) -> tuple[Evalu
         made = stages.run(
             "corpus",
             lambda output, journal: make_corpus(corpus, serve, output),
+            CorpusManifest,
             settings=corpus,
             identity=[corpus, serve],
         )
         config, urls = plan.download(made.folder / URL_LIST), made.digest
         evaluation = corpus_evaluation(corpus, made.folder)
 
-        def work(output: Path, *, journal: Journal) -> dict[str, Any]:
+        def work(output: Path, *, journal: Journal) -> ShardsManifest:
             with serve_corpus(corpus, serve, made.folder):
                 return download(config, output, machine=machine, journal=journal)
 
-    shards = stages.run("download", work, settings=config, identity=[urls, _without_url_list(config)])
+    identity = [urls, _without_url_list(config)]
+    shards = stages.run("download", work, ShardsManifest, settings=config, identity=identity)
     return plan.config.evaluation or evaluation, shards
 
 
@@ -111,21 +119,23 @@ def _without_url_list(config: DownloadConfig) -> dict[str, Any]:
     return {key: value for key, value in to_dict(config).items() if key != "url_list"}
 
 
-def _docfreq(plan: Plan, shards: Done, stages: Stages, machine: MachineConfig) -> Path:
+def _docfreq(plan: Plan, shards: Done[ShardsManifest], stages: Stages, machine: MachineConfig) -> Path:
     config = plan.docfreq(shards.folder)
     done = stages.run(
         "docfreq",
         partial(docfreq, config, machine=machine),
+        DocfreqManifest,
         settings=config,
         identity=[shards.digest, config.tables],
     )
     return done.folder
 
 
-def _pretrain(run: ResolvedRun, stages: Stages, machine: MachineConfig) -> Done:
+def _pretrain(run: ResolvedRun, stages: Stages, machine: MachineConfig) -> Done[RunManifest]:
     return stages.run(
         f"pretrain/{run.config.name}",
         partial(pretrain, run, machine=machine),
+        RunManifest,
         title=run.config.name,
         settings=run.config,
         identity=run.identity,
@@ -133,16 +143,20 @@ def _pretrain(run: ResolvedRun, stages: Stages, machine: MachineConfig) -> Done:
 
 
 def _evaluate(
-    run: ResolvedRun, trained: Done, evaluation: EvaluationConfig, stages: Stages, machine: MachineConfig
-) -> Done:
+    run: ResolvedRun,
+    trained: Done[RunManifest],
+    evaluation: EvaluationConfig,
+    stages: Stages,
+    machine: MachineConfig,
+) -> Done[EvaluationManifest]:
     """Measure a trained run; its numbers also go to the run's own record, beside its training."""
     config = EvaluateConfig(checkpoint=trained.folder, evaluation=evaluation)
 
-    def work(output: Path, *, journal: Journal) -> dict[str, Any]:
+    def work(output: Path, *, journal: Journal) -> EvaluationManifest:
         manifest = evaluate(config, output, machine=machine, journal=journal)
         trained.journal.begin(name=run.config.name, tags={})
         trained.journal.metrics(
-            {f"val/{key}": value for key, value in manifest["metrics"].items()}, step=manifest["step"]
+            {f"val/{key}": value for key, value in manifest.metrics.items()}, step=manifest.step
         )
         trained.journal.end("FINISHED")
         return manifest
@@ -150,6 +164,7 @@ def _evaluate(
     return stages.run(
         f"evaluate/{run.config.name}",
         work,
+        EvaluationManifest,
         title=f"evaluate {run.config.name}",
         settings=config,
         identity=[trained.digest, evaluation_identity(evaluation)],

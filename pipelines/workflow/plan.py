@@ -7,7 +7,7 @@ from typing import Any
 from pipelines.config.errors import ConfigError, blaming, nearest
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, Schema, build, read_yaml
-from pipelines.corpus.corpus import CorpusConfig, ServeConfig, check_corpus, num_train
+from pipelines.corpus.corpus import CorpusConfig, ServeConfig, check_corpus
 from pipelines.evaluation.evaluate import check_evaluation
 from pipelines.ingest.download import DownloadConfig
 from pipelines.shards.docfreq import DocfreqConfig
@@ -132,7 +132,7 @@ def check_before_data(plan: Plan, machine: MachineConfig) -> None:
         ConfigError: the first mistake; names its run.
     """
     corpus = plan.config.corpus
-    num_samples = None if corpus is None else num_train(corpus)
+    num_samples = None if corpus is None else corpus.num_train
     for run in plan.runs(LATER, LATER):
         with named(run):
             check_on_machine(run, machine)

@@ -5,30 +5,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.checkpoints.store import RunManifest
 from pipelines.config.identity import fingerprint
+from pipelines.evaluation.evaluate import EvaluationManifest
 from pipelines.tracking.journal import Journal
 from pipelines.workflow.stages import Done
+from vlp.core.markdown import markdown_table
+from vlp.evaluation import EVALUATIONS
 from vlp.pictures.curves import metric_bars
 from vlp.run import RunConfig
-from vlp.shards.storage.local import LocalFolder
-
-COLUMNS = {
-    "text_to_image/recall@1": "T->I R@1",
-    "text_to_image/recall@5": "T->I R@5",
-    "image_to_text/recall@1": "I->T R@1",
-    "image_to_text/recall@5": "I->T R@5",
-    "zero_shot/acc1": "zero-shot",
-    "knn/acc1": "kNN",
-    "few_shot/10/acc1": "10-shot",
-}
-"""Metric of a set -> its heading; shares from 0 to 1."""
+from vlp.shards.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -43,15 +35,15 @@ class Row:
     """Steps times the median time of one: independent of pauses and restarts."""
 
     @classmethod
-    def of(cls, run: RunConfig, trained: Done, measured: Done) -> "Row":
+    def of(cls, run: RunConfig, trained: Done[RunManifest], measured: Done[EvaluationManifest]) -> "Row":
         """The row of a run that was trained and measured."""
         times = [
             record.fields["metrics"]["train/batch_time"]
             for record in trained.journal.read()
             if record.kind == "metrics" and "train/batch_time" in record.fields["metrics"]
         ]
-        seconds = trained.manifest["steps"] * median(times) if times else 0.0
-        return cls(run.name, run.objective.name, run.mask.name, measured.manifest["metrics"], seconds)
+        seconds = trained.manifest.steps * median(times) if times else 0.0
+        return cls(run.name, run.objective.name, run.mask.name, measured.manifest.metrics, seconds)
 
 
 def relative_time(row: Row, rows: Sequence[Row]) -> float:
@@ -61,9 +53,14 @@ def relative_time(row: Row, rows: Sequence[Row]) -> float:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReportManifest(Manifest):
+    """The manifest of a report."""
+
+
 def write_report(
     rows: Sequence[Row], masks: Image.Image, output: Path, *, journal: Journal
-) -> dict[str, Any]:
+) -> ReportManifest:
     """Write the table as JSON, Markdown and a picture, and the methods' masks; returns a manifest."""
     headings = _headings(rows)
     masks.save(output / "masks.png")
@@ -79,8 +76,8 @@ def write_report(
     for row in rows:
         journal.metrics({f"{row.method}/{key}": value for key, value in row.metrics.items()})
         journal.metrics({f"{row.method}/relative_time": relative_time(row, rows)})
-    manifest = {"digest": fingerprint([asdict(row) for row in rows])}
-    LocalFolder(output).write_json("manifest.json", manifest)
+    manifest = ReportManifest(digest=fingerprint([asdict(row) for row in rows]))
+    manifest.write(output)
     return manifest
 
 
@@ -98,8 +95,7 @@ def print_table(rows: Sequence[Row]) -> None:
 
 def _markdown(rows: Sequence[Row]) -> str:
     header, *body = _cells(rows)
-    lines = [header, ["---"] * len(header), *body]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return markdown_table(header, body)
 
 
 def _cells(rows: Sequence[Row]) -> list[list[str]]:
@@ -115,8 +111,15 @@ def _cells(rows: Sequence[Row]) -> list[list[str]]:
 
 def _headings(rows: Sequence[Row]) -> dict[str, str]:
     """Metrics that the table shows, with their headings; a set that is the only one is not named."""
-    keys = dict.fromkeys(key for row in rows for key in row.metrics)
-    sets = dict.fromkeys(key.partition("/")[0] for key in keys)
-    shown = [(name, metric) for name in sets for metric in COLUMNS if f"{name}/{metric}" in keys]
-    prefixes = {name: f"{name} " if len(sets) > 1 else "" for name in sets}
-    return {f"{name}/{metric}": prefixes[name] + COLUMNS[metric] for name, metric in shown}
+    sets: dict[str, dict[str, None]] = {}
+    for name, _, metric in (key.partition("/") for row in rows for key in row.metrics):
+        sets.setdefault(name, {})[metric] = None
+    # What images and texts share, then what images give alone.
+    protocols = sorted(EVALUATIONS.values(), key=lambda protocol: not protocol.needs_text)
+    headings = {}
+    for name, metrics in sets.items():
+        prefix = f"{name} " if len(sets) > 1 else ""
+        for protocol in protocols:
+            columns = protocol.columns(metrics).items()
+            headings |= {f"{name}/{metric}": f"{prefix}{heading}" for metric, heading in columns}
+    return headings

@@ -1,33 +1,32 @@
 """The steps of a pipeline, each in a folder named for its settings and inputs: done once, resumed if cut."""
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
+from pipelines.config.errors import blaming
 from pipelines.config.identity import fingerprint
 from pipelines.config.settings import flat_params
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
-from pipelines.tracking.session import Work
-from vlp.shards.storage.local import LocalFolder
+from pipelines.tracking.session import Made, Work
 
 DONE = "done.json"
 
 
 @dataclass(frozen=True)
-class Done:
+class Done(Generic[Made]):
     """A finished stage."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Made
     journal: Journal
 
     @property
     def digest(self) -> str:
         """Identity of the stage's output; what depends on it is done again when it changes."""
-        return self.manifest["digest"]
+        return self.manifest.digest
 
 
 @dataclass(frozen=True)
@@ -37,20 +36,27 @@ class Stages:
     folder: Path
     journal: Journal
 
-    def run(self, name: str, work: Work, *, settings: Any, identity: Any, title: str = "") -> Done:
+    def run(
+        self, name: str, work: Work[Made], makes: type[Made], *, settings: Any, identity: Any, title: str = ""
+    ) -> Done[Made]:
         """Do a stage unless it was done; one that was interrupted goes on in the same folder.
 
         Args:
+            makes: class of its manifest.
             settings: dataclass that is tracked as the stage's parameters.
             identity: what decides the result: the settings, with digests in place of the inputs' paths.
             title: name of the tracked run, if not the stage's.
+
+        Raises:
+            ConfigError: what the stage said of its output can no longer be read.
         """
         label = f"{name}-{fingerprint(name, identity)[:8]}"
         folder = self.folder / label
         journal = Journal(self.journal.folder / label)
         if (folder / DONE).is_file():
             print(f"[{name}] unchanged: {folder}", flush=True)
-            return Done(folder, json.loads((folder / DONE).read_text()), journal)
+            with blaming():
+                return Done(folder, makes.read(folder, DONE), journal)
         journal.begin(
             name=title or name, parent=self.journal.folder, tags=environment_tags() | {"stage": name}
         )
@@ -62,6 +68,6 @@ class Stages:
             manifest = work(folder, journal=journal)
             seconds = time.monotonic() - start
             journal.metrics({"seconds": seconds})
-        LocalFolder(folder).write_json(DONE, manifest)
+        manifest.write(folder, DONE)
         print(f"[{name}] done in {seconds:.0f} s", flush=True)
         return Done(folder, manifest, journal)

@@ -25,9 +25,9 @@ from vlp.core.normalization import MEAN_STD
 from vlp.data.config import DataConfig
 from vlp.data.loader import Collate, TrainingPairs, data_order
 from vlp.data.order import rank_batches
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.outcome import StoredImage
 from vlp.shards.shard_set import ShardSet
-from vlp.shards.storage.local import LocalFolder
 from vlp.shards.writing import Sample, write_shard
 
 WIDTH, HEIGHT = 470, 400
@@ -134,7 +134,7 @@ def write_shards(folder: Path, photographs: list[bytes], num_images: int) -> Non
             stored = StoredImage("success", None, stream.getvalue(), image.size, image.size, "")
             samples.append(Sample(f"{i:09d}", "https://x.org", ["a photo"], stored))
         shards.append(write_shard(folder, f"{start // SHARD_SIZE:05d}", samples))
-    LocalFolder(folder).write_json("manifest.json", {"digest": "", "shards": shards})
+    ShardsManifest.of(shards).write(folder)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python tests/benchmarks/memory.py [--urls 1000000] [--images 2000] [--samples 10
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,8 @@ def ingest(folder: Path, url: str, num_images: int) -> None:
 
 def write_shards(folder: Path, image: bytes, num_shards: int) -> None:
     """A folder of shards whose tars are links to one file."""
+    from vlp.shards.contents import ShardsManifest
     from vlp.shards.outcome import StoredImage
-    from vlp.shards.storage.local import LocalFolder
     from vlp.shards.writing import Sample, write_shard
 
     folder.mkdir()
@@ -76,8 +77,7 @@ def write_shards(folder: Path, image: bytes, num_shards: int) -> None:
     for shard in range(1, num_shards):
         for suffix in (".tar", ".parquet"):
             os.link(folder / f"00000{suffix}", folder / f"{shard:05d}{suffix}")
-    shards = [stats | {"name": f"{shard:05d}"} for shard in range(num_shards)]
-    LocalFolder(folder).write_json("manifest.json", {"digest": "", "shards": shards})
+    ShardsManifest.of(replace(stats, name=f"{shard:05d}") for shard in range(num_shards)).write(folder)
 
 
 def load(folder: Path) -> None:

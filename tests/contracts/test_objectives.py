@@ -167,10 +167,10 @@ def test_longer_padding_of_the_captions_changes_no_loss(
     torch.testing.assert_close(*losses, atol=1e-5, rtol=1e-5)
 
 
-def whole(model: Objective, images: Tensor) -> dict[str, Tensor]:
+def whole(model: Objective, images: Tensor, *, encodes_text: bool) -> dict[str, Tensor]:
     outputs = {"features": model.features(images)}
-    if encode_image := getattr(model, "encode_image", None):
-        outputs["embeddings"] = encode_image(images)
+    if encodes_text:
+        outputs["embeddings"] = model.encode_image(images)
     return outputs
 
 
@@ -178,10 +178,43 @@ def whole(model: Objective, images: Tensor) -> dict[str, Tensor]:
 def test_whole_images_are_never_masked_in_training_either(
     objective: str, mask: MaskStrategy, batch: Batch
 ) -> None:
-    expected = whole(build(objective, RandomMask(mask_ratio=0.25)).eval(), batch.images)
+    encodes_text = OBJECTIVES[objective].encodes_text
+    former = build(objective, RandomMask(mask_ratio=0.25)).eval()
+    expected = whole(former, batch.images, encodes_text=encodes_text)
     model = build(objective, mask).train()
-    for name, found in whole(model, batch.images).items():
+    for name, found in whole(model, batch.images, encodes_text=encodes_text).items():
         assert torch.equal(found, expected[name])
+
+
+@torch.no_grad()
+def test_images_are_compared_with_texts_by_the_objectives_that_say_so(
+    objective: str, mask: MaskStrategy, batch: Batch
+) -> None:
+    model = build(objective, mask).eval()
+    if not OBJECTIVES[objective].encodes_text:
+        with pytest.raises(NotImplementedError, match=type(model).__name__):
+            model.encode_image(batch.images)
+        with pytest.raises(NotImplementedError, match=type(model).__name__):
+            model.encode_text(batch.tokens, batch.lengths)
+        return
+    images, texts = model.encode_image(batch.images), model.encode_text(batch.tokens, batch.lengths)
+    assert images.shape == texts.shape
+    assert torch.equal(model.project(model.features(batch.images)), images)
+    for embeddings in (images, texts):
+        torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(len(embeddings)))
+
+
+@torch.no_grad()
+def test_objectives_that_rebuild_patches_show_whole_images(
+    objective: str, mask: MaskStrategy, batch: Batch
+) -> None:
+    model = build(objective, mask).eval()
+    slots = model.choose_visible(batch.images, progress=0.0, generator=Generator().manual_seed(0))
+    rebuilt = model.rebuild(batch.images, slots)
+    assert (rebuilt is not None) == OBJECTIVES[objective].rebuilds_patches
+    if rebuilt is not None:
+        assert rebuilt.shape == batch.images.shape
+        assert rebuilt.isfinite().all()
 
 
 def test_a_run_that_was_saved_and_resumed_is_bit_equal_to_one_that_was_not(

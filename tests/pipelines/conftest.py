@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.config.identity import fingerprint
 from pipelines.config.settings import Layers, build
 from vlp.run import RunConfig
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.outcome import SUCCESS, StoredImage
-from vlp.shards.storage.local import LocalFolder
 from vlp.shards.writing import Sample, write_shard
 from vlp.tiny_world import TinyWorldConfig, write_corpus
 
@@ -54,9 +53,7 @@ def make_shards(tiny_world: Path) -> MakeShards:
             write_shard(folder, f"{start // 10:05d}", samples[start : start + 10])
             for start in range(0, len(samples), 10)
         ]
-        digest = fingerprint([stats["tar_sha256"] for stats in shards])
-        counts = {"num_urls": len(samples), "num_samples": len(samples), "outcomes": {SUCCESS: len(samples)}}
-        LocalFolder(folder).write_json("manifest.json", {"digest": digest, **counts, "shards": shards})
+        ShardsManifest.of(shards).write(folder)
         return folder
 
     return make

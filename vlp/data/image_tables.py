@@ -4,25 +4,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 
 @dataclass(frozen=True)
-class LabelledImages:
-    """Encoded images, each with what is known about it."""
+class ImageTable:
+    """A Parquet file with a column `image` of encoded images, and another of what is known about them."""
 
-    images: list[bytes]
-    labels: list[Any]
-    """Class indices, or lists of captions."""
+    file: Path
+    column: str
+    """The other column: class indices, or lists of captions."""
 
+    def check(self) -> None:
+        """Raise a ValueError that names the file unless it has both columns."""
+        if not self.file.is_file():
+            raise ValueError(f"no such file: {self.file}")
+        try:
+            names = pq.read_schema(self.file).names
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{self.file} is not a Parquet file") from error
+        if not {"image", self.column} <= set(names):
+            raise ValueError(
+                f"{self.file} lacks the columns image and {self.column}; it has {', '.join(names)}"
+            )
 
-def read_images(file: Path, column: str) -> LabelledImages:
-    """A Parquet file with a column `image` of encoded images and `column` beside it."""
-    if not file.is_file():
-        raise ValueError(f"no such file: {file}")
-    schema = pq.read_schema(file)
-    missing = {"image", column} - set(schema.names)
-    if missing:
-        raise ValueError(f"{file} has no column {sorted(missing)[0]!r}; it has {', '.join(schema.names)}")
-    table = pq.read_table(file, columns=["image", column])
-    return LabelledImages(table["image"].to_pylist(), table[column].to_pylist())
+    def images(self) -> list[bytes]:
+        """Every image."""
+        return pq.read_table(self.file, columns=["image"])["image"].to_pylist()
+
+    def first_images(self, count: int) -> list[bytes]:
+        """As many images from the beginning, or all where there are fewer."""
+        with pq.ParquetFile(self.file) as file:
+            batches = file.iter_batches(batch_size=count, columns=["image"])
+            return next((batch["image"].to_pylist() for batch in batches), [])
+
+    def labels(self) -> list[Any]:
+        """What is known about every image."""
+        return pq.read_table(self.file, columns=[self.column])[self.column].to_pylist()

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vlp.core.batch import Batch
+from vlp.core.messages import one_line
 from vlp.core.normalization import Normalization, normalize
 from vlp.data.augmentation import augment, draw_augmentation
 from vlp.data.config import DataConfig
@@ -110,7 +111,7 @@ class TrainingPairs(Dataset[Pair]):
         return substitutes(draw, seed=self.seed, shard=shard, folder=folder)
 
     def _describe(self, draw: Draw, error: Exception) -> Unreadable:
-        return Unreadable(*self.shards.describe(draw.index), " ".join(str(error).split()))
+        return Unreadable(*self.shards.describe(draw.index), one_line(error))
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def middle_squares(
             squares.append(to_tensor(center_crop(image, image_size)))
         except (ValueError, OSError) as error:
             shard, key = shards.describe(index)
-            problem = f"the last is {key} in {shard}: {' '.join(str(error).split())}"
+            problem = f"the last is {key} in {shard}: {one_line(error)}"
         if len(squares) == count:
             break
     if not squares:

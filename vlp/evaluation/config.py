@@ -1,33 +1,87 @@
-"""What a model is measured on."""
+"""What a model is measured on, and how."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 from vlp.core.config import AtLeast, StrictConfig
+from vlp.core.registry import EachByName
+from vlp.evaluation.evaluation import EVALUATIONS, Evaluation
+from vlp.evaluation.sets import CaptionedImages, EvaluationSet, LabelledImages
+from vlp.objectives import ObjectiveConfig
+
+Protocols = Annotated[Mapping[str, Evaluation[Any] | None], EachByName(EVALUATIONS)]
+
+
+class Measurement(NamedTuple):
+    """One protocol on one set."""
+
+    data: EvaluationSet
+    protocol: Evaluation[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(StrictConfig):
-    """What a model is measured on; what is not given is not measured."""
+    """What a model is measured on, and how; what is not given is not measured."""
 
     retrieval: Mapping[str, Path] = field(default_factory=dict)
     """Set's name, the first part of its metrics -> Parquet file with columns `image` and `captions`."""
     classification: Mapping[str, Path] = field(default_factory=dict)
     """Set's name -> folder of train.parquet and test.parquet (`image`, `label`), and meta.json (`classes`,
     `templates`)."""
+    protocols: Protocols = field(default_factory=EachByName(EVALUATIONS).defaults)
+    """Protocol -> its settings; null leaves it out. Each measures on the sets that it reads, models that have
+    what it needs."""
     every_steps: Annotated[int, AtLeast(1)] | None = None
     """Also measure during training, this often; None measures only the finished model."""
-    num_neighbours: Annotated[int, AtLeast(1)] = 20
-    """k of the kNN classifier."""
-    shots: tuple[Annotated[int, AtLeast(1)], ...] = (10,)
-    """Labelled images per class of the few-shot classifier, one or more numbers; () for none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("retrieval", "classification"):
-            for name in getattr(self, key):
-                if not re.fullmatch(r"\w[\w-]*", name):
-                    raise ValueError(f"{key} must be by names of letters, digits, _ and -, got {name!r}")
+        for data in self.sets:
+            if not re.fullmatch(r"\w[\w-]*", data.name):
+                raise ValueError(
+                    f"{data.kind} must be by names of letters, digits, _ and -, got {data.name!r}"
+                )
+
+    @property
+    def sets(self) -> list[EvaluationSet]:
+        """Everything that models are measured on."""
+        return [
+            *(CaptionedImages(name, file) for name, file in self.retrieval.items()),
+            *(LabelledImages(name, folder) for name, folder in self.classification.items()),
+        ]
+
+    @property
+    def given_protocols(self) -> dict[str, Evaluation[Any]]:
+        """The protocols that are not left out."""
+        return {name: protocol for name, protocol in self.protocols.items() if protocol is not None}
+
+    def measurements(self, objective: ObjectiveConfig) -> list[Measurement]:
+        """What is measured of the models of an objective."""
+        return [one for one in self._all() if _refusal(one.protocol, objective) is None]
+
+    def refusals(self, objective: ObjectiveConfig) -> list[str]:
+        """Why the models of an objective are not measured by some of the protocols: a line for each."""
+        lines = (_refusal(one.protocol, objective) for one in self._all())
+        return list(dict.fromkeys(line for line in lines if line is not None))
+
+    def main_metric(self, objective: ObjectiveConfig) -> str | None:
+        """The metric by which checkpoints are compared: of the first set and protocol that have one."""
+        names = ((one.data.name, one.protocol.main_metric) for one in self.measurements(objective))
+        return next((f"{data}/{metric}" for data, metric in names if metric is not None), None)
+
+    def _all(self) -> Iterator[Measurement]:
+        for data in self.sets:
+            for protocol in self.given_protocols.values():
+                if data.kind == protocol.reads.kind:
+                    yield Measurement(data, protocol)
+
+
+def _refusal(protocol: Evaluation[Any], objective: ObjectiveConfig) -> str | None:
+    try:
+        protocol.check(objective)
+    except ValueError as error:
+        return str(error)
+    return None

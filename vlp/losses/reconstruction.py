@@ -1,18 +1,9 @@
-"""What the objectives share that rebuild hidden patches."""
+"""The error of what is rebuilt, over hidden patches alone."""
 
 import torch
 from torch import Tensor
 
 from vlp.core.distributed import all_sum, world_size
-from vlp.masking import Slots
-
-
-def hidden_patches(slots: Slots, num_patches: int) -> Tensor:
-    """What the encoder does not see, patches cut away included: V slots -> (B, N) bool."""
-    keep_indices, is_padding = slots
-    masked = torch.ones(len(keep_indices), num_patches, dtype=torch.bool, device=keep_indices.device)
-    is_hidden = torch.zeros_like(keep_indices, dtype=torch.bool) if is_padding is None else is_padding
-    return masked.scatter(1, keep_indices, is_hidden)
 
 
 def masked_mean(errors: Tensor, weights: Tensor) -> Tensor:

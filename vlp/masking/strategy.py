@@ -180,6 +180,13 @@ class Slots(NamedTuple):
     is_padding: Tensor | None
     """(B, V) bool, True for a slot that no visible patch filled; None where every slot is filled."""
 
+    def masked(self, num_patches: int) -> Tensor:
+        """What the encoder does not see of so many patches, those cut away included: (B, N) bool."""
+        keep_indices, is_padding = self
+        hidden = torch.ones(len(keep_indices), num_patches, dtype=torch.bool, device=keep_indices.device)
+        is_hidden = torch.zeros_like(keep_indices, dtype=torch.bool) if is_padding is None else is_padding
+        return hidden.scatter(1, keep_indices, is_hidden)
+
 
 def uniform_noise(inputs: MaskInputs, generator: Generator | None, count: int | None = None) -> Tensor:
     """Numbers in [0, 1) for each image, as many as it has patches unless a count is given: (B, N).

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from vlp.metrics.outcomes import Answers
+
 BIAS = 100.0
 """The constant feature: so large that its weight, the bias, is hardly regularized."""
 SEEDS = (0, 1, 2)
@@ -68,7 +70,7 @@ def draw_shots(labels: Tensor, shots: int, *, seed: int) -> Tensor:
     return by_class[place < shots]
 
 
-def few_shot_metrics(
+def few_shot_outcomes(
     train_features: Tensor,
     train_labels: Tensor,
     test_features: Tensor,
@@ -76,8 +78,8 @@ def few_shot_metrics(
     *,
     shots: int = 10,
     num_classes: int,
-) -> dict[str, float]:
-    """Mean accuracy in [0, 1] over three choices of the labelled images, and its standard deviation.
+) -> Answers:
+    """Whether each test image gets its class, in three trials with other choices of the labelled images.
 
     Args:
         train_features: (train, D), of which the labelled images are drawn.
@@ -87,14 +89,9 @@ def few_shot_metrics(
         shots: labelled images per class.
         num_classes: K.
     """
-    accuracies = []
+    right = []
     for seed in SEEDS:
         chosen = draw_shots(train_labels, shots, seed=seed)
         model = fit_least_squares(train_features[chosen], train_labels[chosen], num_classes=num_classes)
-        is_right = model(test_features).argmax(dim=1) == test_labels
-        accuracies.append(is_right.double().mean())
-    accuracy = torch.stack(accuracies)
-    return {
-        f"few_shot/{shots}/acc1": accuracy.mean().item(),
-        f"few_shot/{shots}/acc1_std": accuracy.std(correction=0).item(),
-    }
+        right.append(model(test_features).argmax(dim=1) == test_labels)
+    return Answers(torch.stack(right))

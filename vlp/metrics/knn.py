@@ -1,7 +1,10 @@
 """Weighted k-nearest-neighbour classification of frozen features, as in DINO (arXiv:2104.14294)."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from vlp.metrics.outcomes import Answers
 
 CHUNK_SIZE = 256  # test images compared at once: 1.3 GB of similarities to ImageNet's training set
 
@@ -25,7 +28,7 @@ def knn_votes(
     return votes.scatter_add(1, train_labels[indices], ((nearest - 1) / temperature).exp())
 
 
-def knn_metrics(
+def knn_outcomes(
     train_features: Tensor,
     train_labels: Tensor,
     test_features: Tensor,
@@ -34,8 +37,8 @@ def knn_metrics(
     k: int = 20,
     temperature: float = 0.07,
     num_classes: int,
-) -> dict[str, float]:
-    """Share of test images in [0, 1] whose class has the most votes.
+) -> Answers:
+    """Whether the class of each test image has the most votes.
 
     Args:
         train_features: (train, D), of any length: they are normalised here.
@@ -46,10 +49,10 @@ def knn_metrics(
         temperature: of the votes; lower lets nearer neighbours count for more.
         num_classes: K.
     """
-    right = 0
+    right = []
     for features, labels in zip(test_features.split(CHUNK_SIZE), test_labels.split(CHUNK_SIZE), strict=True):
         votes = knn_votes(
             train_features, train_labels, features, k=k, temperature=temperature, num_classes=num_classes
         )
-        right += int((votes.argmax(dim=1) == labels).sum())
-    return {"knn/acc1": right / len(test_labels)}
+        right.append(votes.argmax(dim=1) == labels)
+    return Answers(torch.cat(right)[None])

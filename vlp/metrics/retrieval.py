@@ -1,7 +1,9 @@
-"""Image-text retrieval, scored by recall@k and the median rank of the best match."""
+"""Image-text retrieval: the rank of the best match."""
 
 import torch
 from torch import Tensor
+
+from vlp.metrics.outcomes import MatchRanks
 
 
 def match_ranks(
@@ -32,10 +34,10 @@ def match_ranks(
     return torch.cat(ranks)
 
 
-def retrieval_metrics(
+def retrieval_outcomes(
     image_embeddings: Tensor, text_embeddings: Tensor, image_of_text: Tensor, *, chunk_size: int = 1024
-) -> dict[str, float]:
-    """Recall@1/5/10 in [0, 1] and median rank, from 1, in both directions.
+) -> dict[str, MatchRanks]:
+    """Ranks of both directions, `image_to_text` and `text_to_image`.
 
     An image is found by any of its captions.
 
@@ -58,8 +60,4 @@ def retrieval_metrics(
             text_embeddings, image_embeddings, image_of_text, images, chunk_size=chunk_size
         ),
     }
-    metrics: dict[str, float] = {}
-    for direction, rank in ranks.items():
-        metrics |= {f"{direction}/recall@{k}": (rank <= k).double().mean().item() for k in (1, 5, 10)}
-        metrics[f"{direction}/median_rank"] = rank.double().quantile(0.5).item()
-    return metrics
+    return {direction: MatchRanks(rank) for direction, rank in ranks.items()}

@@ -6,7 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlp.metrics.outcomes import ClassRanks
 from vlp.metrics.retrieval import match_ranks
+
+
+def check_templates(templates: Sequence[str]) -> None:
+    """Raise a ValueError unless every template has a place for the class name."""
+    for template in templates:
+        if "{}" not in template:
+            raise ValueError(f"a template needs {{}} where the class name goes, got {template!r}")
 
 
 def class_embeddings(
@@ -19,9 +27,7 @@ def class_embeddings(
         classes: K class names.
         templates: prompts with `{}` where the class name goes, such as `a photo of a {}.`
     """
-    for template in templates:
-        if "{}" not in template:
-            raise ValueError(f"a template needs {{}} where the class name goes, got {template!r}")
+    check_templates(templates)
     means = []
     for name in classes:
         prompts = encode_text([template.replace("{}", name) for template in templates])
@@ -29,13 +35,10 @@ def class_embeddings(
     return F.normalize(torch.stack(means), dim=1)
 
 
-def zero_shot_metrics(
+def zero_shot_outcomes(
     image_embeddings: Tensor, labels: Tensor, class_embeddings: Tensor, *, chunk_size: int = 1024
-) -> dict[str, float]:
-    """Accuracies in [0, 1]; a class as similar as the right one counts as preferred to it.
-
-    `zero_shot/acc5` is reported only where there are more than five classes. The mean per-class recall is
-    over the classes that have images.
+) -> ClassRanks:
+    """The rank of each image's class; a class as similar as the right one counts as preferred to it.
 
     Args:
         image_embeddings: (I, E), unit length.
@@ -45,11 +48,5 @@ def zero_shot_metrics(
     """
     K = len(class_embeddings)
     classes = torch.arange(K, device=labels.device)
-    rank = match_ranks(image_embeddings, class_embeddings, labels, classes, chunk_size=chunk_size)
-    is_right = (rank <= 1).double()
-    images_of_class = labels.bincount(minlength=K)
-    recall = is_right.new_zeros(K).index_add(0, labels, is_right) / images_of_class
-    metrics = {"zero_shot/acc1": is_right.mean().item()}
-    if K > 5:
-        metrics["zero_shot/acc5"] = (rank <= 5).double().mean().item()
-    return metrics | {"zero_shot/mean_per_class_recall": recall[images_of_class > 0].mean().item()}
+    ranks = match_ranks(image_embeddings, class_embeddings, labels, classes, chunk_size=chunk_size)
+    return ClassRanks(ranks, labels, K)

@@ -93,16 +93,10 @@ class Contrastive(Objective):
     def features(self, images: Tensor) -> Tensor:
         return self.image_encoder(images)[:, 0]
 
-    def encode_image(self, images: Tensor) -> Tensor:
-        """Unit-length embeddings of whole images: (B, 3, H, W) -> (B, E)."""
-        return self.project(self.features(images))
-
     def encode_text(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Unit-length embeddings of captions: (B, T), (B,) -> (B, E)."""
         return F.normalize(self.text_projection(self.text_encoder(tokens, lengths)), dim=-1)
 
     def project(self, features: Tensor) -> Tensor:
-        """Unit-length embeddings of images whose features are known: (B, D) -> (B, E)."""
         return F.normalize(self.image_projection(features), dim=-1)
 
 

@@ -31,11 +31,13 @@ def encode_in_parts(
     parts = []
     for first in range(0, len(batch.images), size):
         rows = slice(first, first + size)
-        part: Outputs = checkpoint(encode, take(batch, rows), take(slots, rows), use_reentrant=False)  # pyright: ignore[reportAssignmentType]
+        part: Outputs = checkpoint(
+            encode, take_rows(batch, rows), take_rows(slots, rows), use_reentrant=False
+        )  # pyright: ignore[reportAssignmentType]
         parts.append(part)
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
-def take(values: Rows, rows: slice) -> Rows:
+def take_rows(values: Rows, rows: slice) -> Rows:
     """The same rows of every tensor."""
     return type(values)(*(None if x is None else x[rows] for x in values))  # pyright: ignore[reportArgumentType]

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from vlp.core.config import AtLeast
 from vlp.encoders import ImageEncoder
-from vlp.encoders.patches import patchify, sincos_positions
-from vlp.losses.reconstruction import hidden_patches, masked_mean
+from vlp.encoders.patches import patchify, sincos_positions, unpatchify
+from vlp.losses.reconstruction import masked_mean
 from vlp.masking import MaskStrategy, Slots
-from vlp.masking.similarity import standardize_patches
+from vlp.masking.similarity import patch_moments, standardize_patches
 from vlp.objectives.encode_in_parts import Outputs
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
 
@@ -87,11 +87,22 @@ class MAE(Objective):
 
     def loss(self, outputs: Outputs, batch: Batch, slots: Slots) -> Step:
         (errors,) = outputs
-        return Step(masked_mean(errors, hidden_patches(slots, errors.shape[1])), {})
+        return Step(masked_mean(errors, slots.masked(errors.shape[1])), {})
 
     def features(self, images: Tensor) -> Tensor:
         states = self.image_encoder(images)
         return states[:, 0] if self.config.pool == "class_token" else states[:, 1:].mean(dim=1)
+
+    @torch.no_grad()
+    def rebuild(self, images: Tensor, slots: Slots) -> Tensor:
+        """Predictions of normalized patches are undone by each patch's true mean and deviation, which the
+        model never sees."""
+        predictions = self.decode(self.image_encoder(images, slots), slots).float()
+        patch_size = self.image_encoder.config.patch_size
+        if self.config.norm_pix_loss:
+            mean, deviation = patch_moments(patchify(images, patch_size))
+            predictions = predictions * deviation + mean
+        return unpatchify(predictions, patch_size)
 
     def decode(self, states: Tensor, slots: Slots) -> Tensor:
         """Rebuild every patch from the encoder's states: (B, 1 + V, D) -> (B, N, P)."""

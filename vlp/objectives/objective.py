@@ -94,6 +94,28 @@ class Objective(nn.Module, ABC):
         saved = self.state_dict()
         return [buffer for name, buffer in self.named_buffers() if name in saved]
 
+    def project(self, features: Tensor) -> Tensor:
+        """Unit-length embeddings of images whose features are known: (B, D) -> (B, E).
+
+        This, `encode_image` and `encode_text` are for objectives whose settings say `encodes_text`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not compare images with texts")
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Unit-length embeddings of whole images: (B, 3, H, W) -> (B, E)."""
+        return self.project(self.features(images))
+
+    def encode_text(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Unit-length embeddings of captions: (B, T), (B,) -> (B, E)."""
+        raise NotImplementedError(f"{type(self).__name__} does not encode texts")
+
+    def rebuild(self, images: Tensor, slots: Slots) -> Tensor | None:
+        """Whole images as they are predicted from their visible patches, normalized: (B, 3, H, W) twice.
+
+        None for an objective that predicts no colours.
+        """
+        return None
+
     def after_update(self) -> None:
         """Called after each optimizer step; for constraints such as a clamped logit scale."""
 
@@ -125,7 +147,7 @@ class ObjectiveConfig(ABC, StrictConfig):
     drops_patches: ClassVar[bool] = True
     """Whether hidden patches are left out of the encoder's input; if not, a mask token takes their places."""
     encodes_text: ClassVar[bool] = False
-    """Whether the captions go through a text encoder."""
+    """Whether captions go through a text encoder, and are compared with images."""
     rebuilds_patches: ClassVar[bool] = False
     """Whether the hidden patches are what is learned, so that a mask has to hide some."""
 

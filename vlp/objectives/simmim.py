@@ -13,7 +13,7 @@ from vlp.core.config import naming
 from vlp.core.normalization import Normalization
 from vlp.core.registry import ByName
 from vlp.encoders import ImageEncoder, ImageEncoderConfig
-from vlp.losses.reconstruction import hidden_patches, masked_mean
+from vlp.losses.reconstruction import masked_mean
 from vlp.masking import MaskStrategy, Slots
 from vlp.objectives.encode_in_parts import Outputs
 from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
@@ -85,14 +85,14 @@ class SimMIM(Objective):
 
     def encode(self, batch: Batch, slots: Slots) -> Outputs:
         """The error of every place of the target: (B, S, S)."""
-        masked = hidden_patches(slots, self.image_encoder.config.num_patches)
+        masked = slots.masked(self.image_encoder.config.num_patches)
         return (self.target.errors(self.predict(batch.images, masked), batch.images),)
 
     def loss(self, outputs: Outputs, batch: Batch, slots: Slots) -> Step:
         (errors,) = outputs
         weights = torch.ones_like(errors)
         if self.config.loss_on == "hidden":
-            masked = hidden_patches(slots, self.image_encoder.config.num_patches)
+            masked = slots.masked(self.image_encoder.config.num_patches)
             weights = hidden_share(masked, self.target.resolution)
         return Step(masked_mean(errors, weights), {})
 
@@ -102,6 +102,13 @@ class SimMIM(Objective):
     def features(self, images: Tensor) -> Tensor:
         """Mean of the patches' states; the class token is not trained to hold anything."""
         return self.image_encoder(images)[:, 1:].mean(dim=1)
+
+    @torch.no_grad()
+    def rebuild(self, images: Tensor, slots: Slots) -> Tensor | None:
+        """Maps of a lower resolution are enlarged; None for a target that is no colours."""
+        hidden = slots.masked(self.image_encoder.config.num_patches)
+        pixels = self.target.pixels(self.predict(images, hidden))
+        return None if pixels is None else F.interpolate(pixels, size=images.shape[-1], mode="nearest")
 
     def predict(self, images: Tensor, masked: Tensor) -> Tensor:
         """The whole map, of images with hidden patches: (B, 3, H, W), (B, N) -> (B, C, S, S)."""

@@ -2,23 +2,24 @@
 
 import hashlib
 import json
-import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlp.shards.contents import ShardsManifest, ShardStats, stats_file
 from vlp.shards.index_schema import INDEX_SCHEMA
-from vlp.shards.manifest import MANIFEST, set_digest
+from vlp.shards.manifest import MANIFEST
 from vlp.shards.outcome import SUCCESS
+from vlp.shards.storage.local import LocalFolder
+from vlp.shards.storage.whole import delete_unfinished, writing
 from vlp.shards.tar_samples import BROKEN_TAR, NO_IMAGE, TarSamples, read_samples
 
 OURS = {b"made_by": b"vlp"}
 """Metadata of an index that nobody else wrote parts of."""
-TEMPORARY = "[0-9a-f]" * 8 + ".tmp"
 MISSING = (BROKEN_TAR, NO_IMAGE)
 """What becomes of a success that the tar does not hold."""
 RECOUNTED = ("captions", "status", "image_offset", "image_size", "shard")
@@ -39,7 +40,7 @@ def list_tars(folder: Path) -> list[Path]:
     return tars
 
 
-def index_shards(folder: Path) -> dict[str, Any]:
+def index_shards(folder: Path) -> ShardsManifest:
     """Write an index of every tar of a folder, and the manifest, last; returns the manifest.
 
     A shard whose index is there already is not read again, so work that was interrupted goes on.
@@ -47,30 +48,17 @@ def index_shards(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: there is no tar, or a Parquet file beside one is about other samples.
     """
-    shards = [index_shard(tar) for tar in list_tars(folder)]
-    for kind in ("*.parquet", "*_stats.json", MANIFEST):
-        for leftover in folder.glob(f"{kind}.{TEMPORARY}"):  # of a process that was killed
-            leftover.unlink()
-    # `vlp download` keeps some URLs of each outcome with the counts, but not in the manifest.
-    shards = [{key: value for key, value in stats.items() if key != "examples"} for stats in shards]
-    existing = _read_json(folder / MANIFEST)
-    if existing.get("shards") == shards:
-        return existing
-    outcomes = sum((Counter(stats["status_dict"]) for stats in shards), Counter[str]())
-    digest = set_digest(shards)
-    manifest = {
-        "identity": digest,
-        "digest": digest,
-        "num_urls": sum(stats["count"] for stats in shards),
-        "num_samples": sum(stats["successes"] for stats in shards),
-        "outcomes": dict(sorted(outcomes.items())),
-        "shards": shards,
-    }
-    _write_json(folder / MANIFEST, manifest)
+    manifest = ShardsManifest.of(index_shard(tar) for tar in list_tars(folder))
+    for pattern in ("*.parquet", stats_file("*"), MANIFEST):
+        delete_unfinished(folder, pattern)
+    existing = _read_manifest(folder)
+    if existing is not None and existing.shards == manifest.shards:
+        return existing  # it may be of a download, which knows more
+    manifest.write(folder)
     return manifest
 
 
-def index_shard(tar: Path) -> dict[str, Any]:
+def index_shard(tar: Path) -> ShardStats:
     """Write the index of one shard, then its counts and checksum, which are returned.
 
     Columns of a Parquet file of that name, and counts of a _stats.json, such as img2dataset writes, are kept.
@@ -79,39 +67,38 @@ def index_shard(tar: Path) -> dict[str, Any]:
     Raises:
         ValueError: a Parquet file of that name is about other samples.
     """
-    if stats := read_stats(tar):
+    if stats := indexed_stats(tar):
         return stats
     with tar.open("rb") as stream:
         checksum = hashlib.file_digest(stream, "sha256").hexdigest()
     samples = read_samples(tar)
     table = _make_index(tar, samples, checksum)
-    _write_whole(tar.with_suffix(".parquet"), lambda file: pq.write_table(table, file))
+    with writing(tar.with_suffix(".parquet")) as stream:
+        pq.write_table(table, stream)
     outcomes = Counter(table["status"].to_pylist())
-    stats = {
+    counts = {
         "name": tar.stem,
         "count": len(table),
         "successes": outcomes[SUCCESS],
         "status_dict": dict(sorted(outcomes.items())),
         "tar_sha256": checksum,
         "tar_bytes": tar.stat().st_size,
+        "problem": samples.problem,
     }
-    stats |= {"problem": samples.problem} if samples.problem else {}
-    file = _stats_file(tar)
-    before = {key: value for key, value in _read_json(file).items() if key != "problem"}
-    _write_json(file, before | stats)
-    return before | stats
+    stats = ShardStats.from_json(_read_json(tar.with_name(stats_file(tar.stem))) | counts)
+    stats.write(LocalFolder(tar.parent))
+    return stats
 
 
-def read_stats(tar: Path) -> dict[str, Any] | None:
+def indexed_stats(tar: Path) -> ShardStats | None:
     """The counts of a shard whose index is there; None if it has to be made."""
-    index, stats = tar.with_suffix(".parquet"), _read_json(_stats_file(tar))
-    if stats.get("tar_bytes") != tar.stat().st_size or not index.is_file():
-        return None
     try:
-        columns = pq.read_schema(index).names
-    except pa.ArrowException:  # named where the index is made
+        stats = ShardStats.read(LocalFolder(tar.parent), tar.stem)
+        columns = pq.read_schema(tar.with_suffix(".parquet")).names
+    except (OSError, ValueError, pa.ArrowException):  # what is broken is named where the index is made
         return None
-    return stats if set(INDEX_SCHEMA.names) <= set(columns) else None
+    is_indexed = stats.tar_bytes == tar.stat().st_size and set(INDEX_SCHEMA.names) <= set(columns)
+    return stats if is_indexed else None
 
 
 def _make_index(tar: Path, samples: TarSamples, checksum: str) -> pa.Table:
@@ -167,8 +154,11 @@ def _read_foreign(index: Path) -> pa.Table | None:
         raise ValueError(f"{index} is no Parquet file; move it elsewhere to index the tar") from error
 
 
-def _stats_file(tar: Path) -> Path:
-    return tar.with_name(f"{tar.stem}_stats.json")
+def _read_manifest(folder: Path) -> ShardsManifest | None:
+    try:
+        return ShardsManifest.read(folder)
+    except ValueError:
+        return None
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -177,16 +167,3 @@ def _read_json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _write_json(file: Path, content: Any) -> None:
-    _write_whole(file, lambda temporary: temporary.write_text(json.dumps(content, indent=1)))
-
-
-def _write_whole(file: Path, write: Callable[[Path], Any]) -> None:
-    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)

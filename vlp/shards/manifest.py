@@ -1,10 +1,8 @@
-"""What a folder of shards says of itself: its shards, their counts and checksums."""
+"""What a folder says of its content: one JSON file, written last, so a folder without it is not complete."""
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
@@ -12,23 +10,38 @@ from vlp.shards.storage.folder import Folder
 MANIFEST = "manifest.json"
 
 
-def read_manifest(folder: Path | Folder) -> dict[str, Any]:
-    """What a folder of shards holds; a ValueError names what to do where there is none."""
-    folder = open_folder(folder)
-    if MANIFEST not in folder.names():
-        raise ValueError(
-            f"{folder} is no folder of shards: it has no {MANIFEST}; make one with `vlp download`, "
-            "or with `vlp data index` of tars that are there"
-        )
-    try:
-        manifest = folder.read_json(MANIFEST)
-        _ = [(shard["name"], shard["successes"]) for shard in manifest["shards"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / MANIFEST} is broken; delete it and run `vlp download` again") from error
-    return manifest
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The part that every content has; each kind has a class of its own."""
 
+    digest: str
+    """Identity of the content: what is made of it is made again when it changes."""
 
-def set_digest(shards: Sequence[Mapping[str, Any]]) -> str:
-    """Identity of the content of a set, given the counts of its shards: SHA-256 over their checksums."""
-    checksums = [shard["tar_sha256"] for shard in shards]
-    return hashlib.sha256(json.dumps([checksums]).encode()).hexdigest()
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the file."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Any) -> Self:
+        """The inverse; a KeyError, TypeError or AttributeError where `to_json` gave no such thing."""
+        return cls(**content)
+
+    def write(self, folder: Path | Folder, name: str = MANIFEST) -> None:
+        """Say that a folder is complete."""
+        open_folder(folder).write_json(name, self.to_json())
+
+    @classmethod
+    def read(cls, folder: Path | Folder, name: str = MANIFEST) -> Self:
+        """What a folder holds.
+
+        Raises:
+            FileNotFoundError: it is not complete.
+            ValueError: the file is broken; one line that names it and the remedy.
+        """
+        place = open_folder(folder)
+        try:
+            return cls.from_json(place.read_json(name))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{place / name} is broken; delete it and run the command that made it again"
+            ) from error

@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vlp.shards.manifest import MANIFEST, read_manifest
+from vlp.shards.contents import ShardsManifest
+from vlp.shards.manifest import MANIFEST
 from vlp.shards.outcome import SUCCESS
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.cache import ShardCache
 from vlp.shards.storage.folder import Folder
-from vlp.shards.storage.local import LocalFolder
 
 INDEX_COLUMNS = ["key", "status", "captions", "image_offset", "image_size"]
 MAX_OPEN_FILES = 64  # large corpora have more shards than a process may have open files (often 1,024)
@@ -54,7 +54,7 @@ class ShardSet:
         self, *folders: Path | Folder, cache: ShardCache | None = None, max_indexes: int | None = None
     ) -> None:
         self.folders = [open_folder(folder) for folder in folders]
-        self.manifests = [read_manifest(folder) for folder in self.folders]
+        self.manifests = [ShardsManifest.read(folder) for folder in self.folders]
         for folder, sizes in zip(self.folders, self.shard_sizes, strict=True):
             if not sum(sizes):
                 raise ValueError(
@@ -65,9 +65,9 @@ class ShardSet:
         self._shards = [
             (folder, shard)
             for folder, manifest in zip(self.folders, self.manifests, strict=True)
-            for shard in manifest["shards"]
+            for shard in manifest.shards
         ]
-        self._ends = np.cumsum([shard["successes"] for _, shard in self._shards])
+        self._ends = np.cumsum([shard.successes for _, shard in self._shards])
         self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
         self._files: dict[int, pa.NativeFile] = {}
         self._uncached: set[int] = set()
@@ -82,24 +82,27 @@ class ShardSet:
     @property
     def is_remote(self) -> bool:
         """Whether any of it is read over the network."""
-        return not all(isinstance(folder, LocalFolder) for folder in self.folders)
+        return any(folder.local_path is None for folder in self.folders)
 
     @property
     def digest(self) -> str:
         """Identity of the content: the same for the same shards, wherever they lie."""
-        return "+".join(manifest["digest"] for manifest in self.manifests)
+        return "+".join(manifest.digest for manifest in self.manifests)
 
     @property
     def profile(self) -> dict[str, Any]:
         """The digest, and what became of the URLs."""
-        outcomes = sum((Counter(manifest["outcomes"]) for manifest in self.manifests), Counter[str]())
-        counts = {key: sum(m[key] for m in self.manifests) for key in ("num_samples", "num_urls")}
+        outcomes = sum((Counter(manifest.outcomes) for manifest in self.manifests), Counter[str]())
+        counts = {
+            "num_samples": sum(manifest.num_samples for manifest in self.manifests),
+            "num_urls": sum(manifest.num_urls for manifest in self.manifests),
+        }
         return {"digest": self.digest, **counts, "outcomes": dict(sorted(outcomes.items()))}
 
     @property
     def shard_sizes(self) -> list[list[int]]:
         """The number of samples of every shard of each folder."""
-        return [[shard["successes"] for shard in manifest["shards"]] for manifest in self.manifests]
+        return [[shard.successes for shard in manifest.shards] for manifest in self.manifests]
 
     def image_bytes(self, index: int) -> bytes:
         """The encoded image of one sample."""
@@ -142,7 +145,7 @@ class ShardSet:
     def describe(self, index: int) -> tuple[str, str]:
         """The file of the shard of a sample, and its key there, as far as the index can be read."""
         shard, row = self._find(index)
-        folder, name = self._shards[shard][0], self._shards[shard][1]["name"]
+        folder, name = self._shards[shard][0], self._shards[shard][1].name
         try:
             key = self._index(shard).keys[row].as_py()
         except (ValueError, OSError):
@@ -165,9 +168,9 @@ class ShardSet:
             self._indexes.move_to_end(shard)
             return self._indexes[shard]
         folder, stats = self._shards[shard]
-        table = _successes(folder.table(f"{stats['name']}.parquet", INDEX_COLUMNS))
-        if len(table) != stats["successes"]:
-            raise ValueError(f"the index has {len(table)} samples and {MANIFEST} {stats['successes']}")
+        table = _successes(folder.table(f"{stats.name}.parquet", INDEX_COLUMNS))
+        if len(table) != stats.successes:
+            raise ValueError(f"the index has {len(table)} samples and {MANIFEST} {stats.successes}")
         if self.max_indexes is not None and len(self._indexes) >= self.max_indexes:
             self._indexes.popitem(last=False)
         self._indexes[shard] = ShardIndex(
@@ -188,11 +191,11 @@ class ShardSet:
 
     def _open(self, shard: int) -> pa.NativeFile:
         folder, stats = self._shards[shard]
-        tar = f"{stats['name']}.tar"
+        tar = f"{stats.name}.tar"
         if self.cache is None or shard in self._uncached:
             return folder.open(tar)
         try:
-            return self.cache.open(folder, tar, stats["tar_sha256"])
+            return self.cache.open(folder, tar, stats.tar_sha256)
         except ValueError as error:  # a cache changes no result: without it, the shard would be read, too
             warnings.warn(f"{folder / tar}: {error}; it is read where it lies", stacklevel=2)
             self._uncached.add(shard)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from vlp.core.messages import one_line
 from vlp.shards.outcome import SUCCESS
 
 MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
@@ -63,7 +64,7 @@ def _read_members(stream: Any, rows: dict[str, dict[str, Any]]) -> str | None:
             # Python's reader takes a damaged header for the end.
             return f"no member at byte {archive.offset:,}" if stream.read(512).strip(b"\0") else None
     except (tarfile.TarError, OSError) as error:
-        return " ".join(str(error).split())
+        return one_line(error)
 
 
 def _add_member(

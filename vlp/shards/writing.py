@@ -5,14 +5,13 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlp.shards.contents import ShardStats
 from vlp.shards.index_schema import INDEX_SCHEMA
 from vlp.shards.outcome import RESIZE_FAILURES, SUCCESS, StoredImage
 from vlp.shards.storage.address import open_folder
@@ -20,7 +19,6 @@ from vlp.shards.storage.folder import Folder
 from vlp.shards.tar import TarWriter
 
 NUM_EXAMPLES = 3
-READERS = 16  # at a time, of small files that may be far away
 
 
 class Sample(NamedTuple):
@@ -63,7 +61,7 @@ class Spool:
 
 def write_shard(
     folder: Path | Folder, name: str, samples: Iterable[Sample], *, retried: Mapping[str, int] | None = None
-) -> dict[str, Any]:
+) -> ShardStats:
     """Write `name`.tar, .parquet and _stats.json, in this order; the last one commits the shard.
 
     The bytes depend on the samples alone, which are in the order of their keys. `retried` counts the
@@ -76,47 +74,21 @@ def write_shard(
         contents = {"tar_sha256": hashlib.file_digest(tar, "sha256").hexdigest(), "tar_bytes": tar.tell()}
     with folder.writing(f"{name}.parquet") as index:
         pq.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA), index)
-    stats = _count(name, rows, retried or {}) | contents
-    folder.write_json(stats_file(name), stats)
+    stats = ShardStats(name=name, retried=dict(sorted((retried or {}).items())), **_count(rows), **contents)
+    stats.write(folder)
     return stats
 
 
-def stats_file(name: str) -> str:
-    """The file that commits a shard."""
-    return f"{name}_stats.json"
-
-
-def count_outcomes(shards: Iterable[dict[str, Any]]) -> Counter[str]:
-    """How many URLs ended how; one that was tried again counts by its last outcome."""
-    outcomes = Counter[str]()
-    for stats in shards:
-        outcomes.update(stats["status_dict"])
-        outcomes.subtract(stats["retried"])
-    return +outcomes
-
-
-def read_stats(folder: Folder, name: str) -> dict[str, Any]:
-    """The counts of a committed shard."""
-    return folder.read_json(stats_file(name))
-
-
-def read_all_stats(folder: Folder, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The counts of committed shards."""
-    with ThreadPool(READERS) as pool:
-        return pool.map(partial(read_stats, folder), names)
-
-
-def _count(name: str, rows: Sequence[dict[str, Any]], retried: Mapping[str, int]) -> dict[str, Any]:
+def _count(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The counts of a shard, without those of its tar."""
     outcomes = Counter(row["status"] for row in rows)
     failed_to_resize = sum(outcomes[outcome] for outcome in RESIZE_FAILURES)
     return {
-        "name": name,
         "count": len(rows),
         "successes": outcomes[SUCCESS],
         "failed_to_download": len(rows) - outcomes[SUCCESS] - failed_to_resize,
         "failed_to_resize": failed_to_resize,
         "status_dict": dict(sorted(outcomes.items())),
-        "retried": dict(sorted(retried.items())),
         "examples": _examples(rows),
     }
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlp.core.config import StrictConfig, Within
+from vlp.shards.storage.whole import writing, writing_folder
 from vlp.tiny_world.captions import CLASS_TEMPLATES, describe, draw_captions
 from vlp.tiny_world.render import render
 from vlp.tiny_world.scene import CLASSES, Scene, alterations, draw_scene, draw_single
@@ -36,13 +37,44 @@ class TinyWorldConfig(StrictConfig):
     captions_per_image: Annotated[int, Within(1, 16)] = 4
     """Texts that describe each scene."""
 
+    def check(self) -> None:
+        """Nothing can be missing of what is generated."""
+
+    def write(self, folder: Path) -> None:
+        """Make all files of the corpus."""
+        write_corpus(self, folder)
+
+    def images(self, folder: Path) -> Path:
+        """Folder of the training images, once the corpus is written."""
+        return folder / "train"
+
+    def captions(self, folder: Path) -> dict[str, list[str]]:
+        """Captions of every training image by its name in `images`, once the corpus is written."""
+        lines = (folder / "train" / "captions.jsonl").read_text().splitlines()
+        return {row["file"]: row["captions"] for row in map(json.loads, lines)}
+
+    def evaluation_sets(self, folder: Path) -> dict[str, dict[str, Path]]:
+        """Sets that models are measured on, by their kind and name, once the corpus is written."""
+        return {
+            "retrieval": {self.name: folder / "retrieval.parquet"},
+            "classification": {self.name: folder / "classification"},
+        }
+
+    def identity(self) -> Any:
+        """What decides every byte."""
+        return self
+
 
 def write_corpus(config: TinyWorldConfig, folder: Path) -> None:
     """Write train/, retrieval.parquet, classification/ and composition.jsonl into a folder."""
-    _write_training(config, folder / "train")
-    _write_retrieval(config, folder / "retrieval.parquet")
-    _write_classification(config, folder / "classification")
-    _write_jsonl(folder / "composition.jsonl", _composition(config))
+    with writing_folder(folder / "train") as train:
+        _write_training(config, train)
+    with writing(folder / "retrieval.parquet") as stream:
+        pq.write_table(_retrieval(config), stream)
+    with writing_folder(folder / "classification") as classification:
+        _write_classification(config, classification)
+    with writing(folder / "composition.jsonl") as stream:
+        stream.write(_json_lines(_composition(config)))
 
 
 def draw_split(config: TinyWorldConfig, split: Literal["train", "heldout"]) -> Iterator[tuple[Scene, Random]]:
@@ -65,18 +97,18 @@ def _write_training(config: TinyWorldConfig, folder: Path) -> None:
     rows = []
     for index, (scene, rng) in enumerate(draw_split(config, "train")):
         file = f"{index:06d}.jpg"
-        _write(folder / file, _jpeg(scene, rng, config))
+        (folder / file).write_bytes(_jpeg(scene, rng, config))
         rows.append({"file": file, "captions": draw_captions(scene, rng, count=config.captions_per_image)})
-    _write_jsonl(folder / "captions.jsonl", rows)
+    (folder / "captions.jsonl").write_bytes(_json_lines(rows))
 
 
-def _write_retrieval(config: TinyWorldConfig, path: Path) -> None:
+def _retrieval(config: TinyWorldConfig) -> pa.Table:
     images, captions = [], []
     for scene, rng in draw_split(config, "heldout"):
         images.append(_jpeg(scene, rng, config))
         captions.append(draw_captions(scene, rng, count=config.captions_per_image))
-    columns = {"image": pa.array(images, pa.binary()), "captions": pa.array(captions, pa.list_(pa.string()))}
-    _write_parquet(path, columns)
+    texts = pa.array(captions, pa.list_(pa.string()))
+    return pa.table({"image": pa.array(images, pa.binary()), "captions": texts})
 
 
 def _write_classification(config: TinyWorldConfig, folder: Path) -> None:
@@ -88,11 +120,11 @@ def _write_classification(config: TinyWorldConfig, folder: Path) -> None:
             color, shape = CLASSES[label]
             images.append(_jpeg(draw_single(rng, shape=shape, color=color), rng, config))
             labels.append(label)
-        columns = {"image": pa.array(images, pa.binary()), "label": pa.array(labels, pa.int32())}
-        _write_parquet(folder / f"{split}.parquet", columns)
+        table = pa.table({"image": pa.array(images, pa.binary()), "label": pa.array(labels, pa.int32())})
+        pq.write_table(table, folder / f"{split}.parquet")
     classes = [f"{color} {shape}" for color, shape in CLASSES]
     meta = {"name": config.name, "classes": classes, "templates": CLASS_TEMPLATES}
-    _write(folder / "meta.json", (json.dumps(meta, indent=2) + "\n").encode())
+    (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
 
 
 def _composition(config: TinyWorldConfig) -> Iterator[dict[str, Any]]:
@@ -114,18 +146,5 @@ def _jpeg(scene: Scene, rng: Random, config: TinyWorldConfig) -> bytes:
     return buffer.getvalue()
 
 
-def _write_parquet(path: Path, columns: dict[str, pa.Array]) -> None:
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer)
-    _write(path, buffer.getvalue())
-
-
-def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    _write(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_bytes(content)
-    partial.replace(path)
+def _json_lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -95,7 +95,7 @@ def count_words(captions: Iterable[str]) -> Counter[str]:
     return totals
 
 
-def write_word_counts(counts: Mapping[str, int], file: Path) -> None:
+def write_word_counts(counts: Mapping[str, int], file: Path | BinaryIO) -> None:
     """Save as Parquet: `word`, `count`, most frequent first, equals by the alphabet."""
     numbers = pa.array(counts.values(), pa.int64())
     _write(pa.table({"word": pa.array(counts.keys(), pa.string()), "count": numbers}), file)
@@ -133,5 +133,5 @@ def _add(tables: list[pa.Table]) -> pa.Table:
     return added.select(["word", "count_sum"]).rename_columns(["word", "count"])
 
 
-def _write(counts: pa.Table, file: Path) -> None:
+def _write(counts: pa.Table, file: Path | BinaryIO) -> None:
     pq.write_table(counts.sort_by([("count", "descending"), ("word", "ascending")]), file)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.tracking.journal import Journal
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.outcome import SUCCESS, StoredImage
-from vlp.shards.storage.local import LocalFolder
 from vlp.shards.writing import Sample, write_shard
 from vlp.tiny_world import TinyWorldConfig, write_corpus
 
@@ -50,8 +50,7 @@ def write_shards(folder: Path, num_images: int) -> Path:
         write_shard(shards, f"{start // SHARD_SIZE:05d}", samples[start : start + SHARD_SIZE])
         for start in range(0, num_images, SHARD_SIZE)
     ]
-    counts = {"num_urls": num_images, "num_samples": num_images, "outcomes": {SUCCESS: NUM_IMAGES}}
-    LocalFolder(shards).write_json("manifest.json", {"digest": "", **counts, "shards": stats})
+    ShardsManifest.of(stats).write(shards)
     return shards
 
 

@@ -67,7 +67,7 @@ def train(
     folder = output.parent / f"journal-{output.name}"
     journal = Watched(folder, watch) if watch else Journal(folder)
     journal.begin(name=run.name, tags={})
-    return pretrain(run, output, machine=machine, journal=journal)["digest"]
+    return pretrain(run, output, machine=machine, journal=journal).digest
 
 
 def mirrored(run: RunConfig, mirror: Folder) -> Folder:

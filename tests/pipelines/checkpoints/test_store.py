@@ -41,7 +41,7 @@ def train(run: RunConfig, output: Path, **checkpoints: Any) -> str:
     journal = Journal(output.parent / f"journal-{output.name}")
     journal.begin(name=run.name, tags={})
     machine = MachineConfig(num_workers=0, checkpoints=settings)
-    return pretrain(run, output, machine=machine, journal=journal)["digest"]
+    return pretrain(run, output, machine=machine, journal=journal).digest
 
 
 def cut(file: Path) -> None:

@@ -132,7 +132,7 @@ def test_a_run_that_is_killed_while_it_writes_goes_on_from_the_checkpoint_before
         journal = Journal(tmp_path / "journal")
         journal.begin(name=run.name, tags={})
         manifest = pretrain(run, output, machine=MachineConfig(num_workers=0), journal=journal)
-        digests.append(manifest["digest"])
+        digests.append(manifest.digest)
     assert digests[0] == digests[1]
 
 

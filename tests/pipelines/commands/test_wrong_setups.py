@@ -175,7 +175,9 @@ def test_other_settings_do_not_go_on_with_a_run(
     former = json.loads((tmp_path / "out" / "identity.json").read_text())["data"]["shards"]
     digests = f"data.shards was {former}, now {ShardSet(other).digest}"
     assert digests in refusal(*command, f"data.shards={other}")
-    again = CliRunner().invoke(main, [*command, "machine.log_every_steps=1", "evaluation.shots=[5]"])
+    again = CliRunner().invoke(
+        main, [*command, "machine.log_every_steps=1", "evaluation.protocols.few_shot.shots=[5]"]
+    )
     assert again.exit_code == 0, again.output
 
 

@@ -146,12 +146,12 @@ def test_what_each_filter_drops_has_an_outcome_of_its_own(
     small = run(tmp_path / "urls.jsonl", tmp_path / "small", **lengths, min_image_size=1000)
     asked = [name for i, name in enumerate(names) if i % 2 == 0 and i % 3 == 0]
     fine = sum(failure_of(f"/{name}", RATES) is None for name in asked)
-    assert small["outcomes"]["caption"] == len(names) - len(asked)
-    assert small["outcomes"]["too_small"] == fine > 0
-    stats = small["shards"]
-    assert sum(shard["failed_to_resize"] for shard in stats) >= fine
+    assert small.outcomes["caption"] == len(names) - len(asked)
+    assert small.outcomes["too_small"] == fine > 0
+    stats = small.shards
+    assert sum(shard.failed_to_resize for shard in stats) >= fine
     for shard in stats:
-        assert shard["successes"] + shard["failed_to_download"] + shard["failed_to_resize"] == shard["count"]
+        assert shard.successes + shard.failed_to_download + shard.failed_to_resize == shard.count
 
 
 MISTAKES = {

@@ -142,8 +142,8 @@ def test_the_first_of_a_kind_stays(
     expected = {"success": len(set(first)), "duplicate": num_equal}
     if kind == "near":
         expected["near_duplicate"] = len(FILES) - num_equal - expected["success"]
-    assert manifest["outcomes"] == expected
-    assert manifest["num_urls"] == len(FILES)
+    assert manifest.outcomes == expected
+    assert manifest.num_urls == len(FILES)
     for file in (tmp_path / "shards").glob("*.parquet"):
         for row in pq.read_table(file).to_pylist():
             if row["status"] != "success":

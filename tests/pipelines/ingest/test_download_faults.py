@@ -16,7 +16,7 @@ from pipelines.config.machine import MachineConfig
 from pipelines.corpus.failures import FailureRates
 from pipelines.corpus.serve import ImageServer
 from pipelines.ingest.download import DownloadConfig, download, plan
-from pipelines.ingest.lock import locked
+from pipelines.ingest.lock import download_lock
 from pipelines.ingest.worker import IngestShard
 from pipelines.tracking.journal import Journal
 from tests.servers.ports import free_port
@@ -115,14 +115,17 @@ def test_of_two_downloads_into_one_folder_the_second_is_refused(
     run: Run, config: DownloadConfig, tmp_path: Path
 ) -> None:
     output = tmp_path / "shards"
-    with locked(open_folder(output)):
+    with download_lock(open_folder(output)):
         for attempt in (plan, run):
             with pytest.raises(ConfigError, match="another download writes there"):
                 attempt(config, output)
         assert digests(output) == {}
     run(config, output)
     before = digests(output)
-    with locked(open_folder(output)), pytest.raises(ConfigError, match="another download writes there"):
+    with (
+        download_lock(open_folder(output)),
+        pytest.raises(ConfigError, match="another download writes there"),
+    ):
         run(config, output)
     assert digests(output) == before
 
@@ -146,7 +149,7 @@ def test_too_few_successes_stop_the_download_with_their_reasons(
     assert "\n" not in str(e.value)
     assert len(list((tmp_path / "shards").glob("*_stats.json"))) < 10
     manifest = run(DownloadConfig(**settings), tmp_path / "shards")
-    assert manifest["outcomes"] == {"http_404": 200}
+    assert manifest.outcomes == {"http_404": 200}
 
 
 def test_a_shard_that_is_stopped_is_not_written(config: DownloadConfig, tmp_path: Path) -> None:

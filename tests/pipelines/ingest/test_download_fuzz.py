@@ -1,10 +1,7 @@
 """No bytes, URL, list or caption stops a download: each ends in an outcome, or in one line beforehand."""
 
 import io
-import json
 import random
-import tarfile
-import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +20,7 @@ from pipelines.ingest.image import ImageStore
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.url_list import Columns, read_url_list
 from pipelines.ingest.web_address import parse_url
-from vlp.shards.outcome import StoredImage, is_outcome
-from vlp.shards.writing import Sample, write_shard
+from vlp.shards.outcome import is_outcome
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
@@ -226,35 +222,3 @@ def test_parquet_columns_of_other_types_are_read_or_refused_in_one_line(values: 
         pq.write_table(pa.table(texts), tmp_path / "urls.parquet")
         rows = read(tmp_path / "urls.parquet")
         assert "\n" not in rows if isinstance(rows, str) else all(isinstance(row["url"], str) for row in rows)
-
-
-def one_caption_per_script() -> list[str]:
-    """Letters of every script that Unicode names, each with control and format characters in between."""
-    by_script: dict[str, list[str]] = {}
-    for code in range(32, 0x1F000):
-        name = unicodedata.name(chr(code), "")
-        if name and unicodedata.category(chr(code))[0] in "LMN":
-            by_script.setdefault(name.split()[0], []).append(chr(code))
-    controls = [chr(code) for code in [*range(32), 127, 0x85, 0x200B, 0x202E, 0x2028, 0xFEFF, 0x1F600]]
-    rng = random.Random(0)
-    return [
-        "".join(rng.sample(some, min(len(some), 8)) + rng.sample(controls, 4)) for some in by_script.values()
-    ]
-
-
-def test_captions_of_every_script_come_back_as_they_were(tmp_path: Path) -> None:
-    captions = one_caption_per_script()
-    assert len(captions) > 150
-    samples = [
-        Sample(f"{i:09d}", f"http://a/{i}", [caption, ""], StoredImage("success", None, b"x" * i))
-        for i, caption in enumerate(captions)
-    ]
-    write_shard(tmp_path, "00000", samples)
-    stored = pq.read_table(tmp_path / "00000.parquet")["captions"].to_pylist()
-    assert stored == [[caption, ""] for caption in captions]
-    with tarfile.open(tmp_path / "00000.tar") as tar:
-        for i, caption in enumerate(captions):
-            text, record = (tar.extractfile(f"{i:09d}.{kind}") for kind in ("txt", "json"))
-            assert text is not None
-            assert record is not None
-            assert text.read().decode() == caption == json.load(record)["caption"]

@@ -16,7 +16,7 @@ import pytest
 from img2dataset.downloader import compute_key, is_disallowed
 from PIL import Image
 
-from pipelines.ingest.fetch import Fetcher, Request
+from pipelines.ingest.fetch import Fetcher, ImageRequest
 from pipelines.ingest.host_queue import HostQueue, Job
 from pipelines.ingest.robots import opts_out
 from pipelines.ingest.settings import DownloadConfig
@@ -96,7 +96,7 @@ def ask(urls: list[str], *, num_fetchers: int = 1, **settings: Any) -> list[str]
     """Outcomes, in the order of the URLs."""
     given = {"url_list": Path("unused"), "allowed_networks": ("127.0.0.0/8",), "thread_count": 32} | settings
     fetcher = Fetcher(DownloadConfig(**given), num_fetchers=num_fetchers)
-    with fetcher.fetch([Request(url) for url in urls]) as answers:
+    with fetcher.fetch([ImageRequest(url) for url in urls]) as answers:
         found = dict(answer for answer in answers if answer is not None)
     return [found[i].outcome for i in range(len(urls))]
 

@@ -14,7 +14,7 @@ from pipelines.config.machine import MachineConfig
 from pipelines.corpus.failures import FailureRates, failure_of
 from pipelines.corpus.serve import ImageServer
 from pipelines.ingest.download import DownloadConfig, download
-from pipelines.ingest.plan import Plan, read_retry
+from pipelines.ingest.plan import ShardPlan, read_retry
 from pipelines.tracking.journal import Journal
 from tests.servers.ports import free_port
 from vlp.shards.shard_set import ShardSet
@@ -66,12 +66,12 @@ def test_only_what_is_asked_for_is_tried_again_and_every_url_counts_once(
     failures = Counter(failure_of(f"/{name}", RATES) or "success" for name in names)
     assert len(failures) == 3
     first, _ = run(RATES)
-    assert first["outcomes"] == failures
+    assert first.outcomes == failures
     stored = digests(tmp_path / "shards", "0000*")
 
     second, requests = run(retry=["http_5xx"])
     assert requests == {"ok": failures["http_500"]}
-    assert second["outcomes"] == {
+    assert second.outcomes == {
         "success": failures["success"] + failures["http_500"],
         "http_404": failures["http_404"],
     }
@@ -79,8 +79,8 @@ def test_only_what_is_asked_for_is_tried_again_and_every_url_counts_once(
 
     third, requests = run(retry=[])
     assert requests == {"ok": failures["http_404"]}
-    assert third["outcomes"] == {"success": len(names)}
-    assert third["num_urls"] == third["num_samples"] == len(names)
+    assert third.outcomes == {"success": len(names)}
+    assert third.num_urls == third.num_samples == len(names)
 
     shards = ShardSet(tmp_path / "shards")
     assert sorted(shards.captions(i)[0] for i in range(len(shards))) == names
@@ -99,22 +99,22 @@ def test_what_fails_once_more_counts_by_its_last_outcome(run: Any, names: list[s
     manifest, requests = run(FailureRates(html=1.0), retry=[])
     failed = [name for name in names if failure_of(f"/{name}", RATES)]
     assert requests == {"html": len(failed)}
-    assert manifest["outcomes"] == {"success": len(names) - len(failed), "not_an_image": len(failed)}
+    assert manifest.outcomes == {"success": len(names) - len(failed), "not_an_image": len(failed)}
     manifest, _ = run(retry=["not_an_image"])
-    assert manifest["outcomes"] == {"success": len(names)}
+    assert manifest.outcomes == {"success": len(names)}
 
 
 def test_a_retry_that_was_cut_is_finished_and_not_begun_anew(run: Any, tmp_path: Path) -> None:
     run(RATES)
     expected, _ = run(retry=["http_404"])
     complete = digests(tmp_path / "shards", "*")
-    rounds = Plan.read(open_folder(tmp_path / "shards"))
+    rounds = ShardPlan.read(open_folder(tmp_path / "shards"))
     (tmp_path / "shards" / "manifest.json").unlink()
     (tmp_path / "shards" / "00003_stats.json").unlink()
     again, _ = run(retry=["http_404"])
     assert again == expected
     assert digests(tmp_path / "shards", "*") == complete
-    assert Plan.read(open_folder(tmp_path / "shards")) == rounds
+    assert ShardPlan.read(open_folder(tmp_path / "shards")) == rounds
 
 
 @pytest.mark.parametrize("only", ["timeouts", "success", "duplicate", "http_200", "dns,tiemout"])

@@ -22,7 +22,7 @@ from PIL import Image
 from pipelines.corpus.failures import FailureRates
 from pipelines.corpus.serve import ImageServer
 from pipelines.ingest.failure import Download
-from pipelines.ingest.fetch import Fetcher, Request
+from pipelines.ingest.fetch import Fetcher, ImageRequest
 from pipelines.ingest.image import ImageStore
 from pipelines.ingest.settings import DownloadConfig
 from vlp.shards.outcome import StoredImage, is_outcome, meaning
@@ -118,7 +118,7 @@ def ask_all(urls: list[str], **options: Any) -> list[StoredImage]:
     config = DownloadConfig(**(SETTINGS | options))
     fetcher, store = Fetcher(config), ImageStore(config)
     stored: dict[int, StoredImage] = {}
-    with fetcher.fetch([Request(url) for url in urls]) as answers:
+    with fetcher.fetch([ImageRequest(url) for url in urls]) as answers:
         for answer in answers:
             if answer is not None:
                 stored[answer[0]] = store(answer[1])
@@ -281,7 +281,7 @@ def test_bodies_wait_until_others_are_released(server: CountingServer) -> None:
     config = DownloadConfig(**SETTINGS, max_body_bytes=len(IMAGE), max_buffer_bytes=room, thread_count=16)
     fetcher = Fetcher(config)
     held: list[Download] = []
-    with fetcher.fetch([Request(f"{server.url}/image")] * 20) as answers:
+    with fetcher.fetch([ImageRequest(f"{server.url}/image")] * 20) as answers:
         for answer in answers:
             if answer is not None:
                 held.append(answer[1])
@@ -343,7 +343,7 @@ def test_another_image_than_the_list_was_made_of_is_not_stored(
     fetcher = Fetcher(DownloadConfig(**SETTINGS, verify_hash=("digest", algorithm)))
     right = HASHES[algorithm](IMAGE).hexdigest()
     digests = [right, right.upper(), right[::-1], "no digest", "", None]
-    with fetcher.fetch([Request(f"{server.url}/image", digest) for digest in digests]) as answers:
+    with fetcher.fetch([ImageRequest(f"{server.url}/image", digest) for digest in digests]) as answers:
         found = dict(answer for answer in answers if answer is not None)
     outcomes = [found[i].outcome for i in range(len(digests))]
     assert outcomes == ["success", "success", "hash_mismatch", "hash_mismatch", "success", "success"]

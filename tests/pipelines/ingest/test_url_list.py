@@ -12,8 +12,8 @@ import pytest
 
 from pipelines.config.errors import ConfigError
 from pipelines.ingest.grouping import SCHEMA, group_by_url
-from pipelines.ingest.lock import locked
-from pipelines.ingest.plan import Plan, read_urls, write_plan
+from pipelines.ingest.lock import download_lock
+from pipelines.ingest.plan import ShardPlan, read_urls, write_plan
 from pipelines.ingest.url_list import Columns, InputFormat, list_files, read_url_list
 from vlp.shards.storage.address import open_folder
 
@@ -135,10 +135,10 @@ def test_a_plan_holds_every_url_once_in_order_and_nothing_of_an_unfinished_plan(
     rows = [(str(i), "x") for i in range(10)]
     file = write(tmp_path / "urls.csv", rows)
     table = read_url_list([file], Columns(url="url", caption="caption"), input_format="auto")
-    with locked(open_folder(tmp_path)):
+    with download_lock(open_folder(tmp_path)):
         (tmp_path / "plan" / "00007.arrow").write_bytes(b"of a longer list, before it was killed")
         plan = write_plan(table, open_folder(tmp_path), identity="x", shard_size=4)
-    assert plan == Plan.read(open_folder(tmp_path))
+    assert plan == ShardPlan.read(open_folder(tmp_path))
     assert plan.shards == ["00000", "00001", "00002"] == plan.missing(open_folder(tmp_path))
     assert plan.num_urls == 10
     parts = [read_urls(open_folder(tmp_path), name) for name in plan.shards]

@@ -8,9 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipelines.commands.main import main
-from pipelines.config.identity import fingerprint
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.outcome import SUCCESS, StoredImage
-from vlp.shards.storage.local import LocalFolder
 from vlp.shards.writing import Sample, write_shard
 
 ROWS = 7
@@ -35,16 +34,7 @@ def write_folder(
             make_sample(start + i, url, failing(url)) for i, url in enumerate(urls[start : start + ROWS])
         ]
         shards.append(write_shard(folder, f"{start // ROWS:05d}", samples))
-    successes, count = (sum(shard[key] for shard in shards) for key in ("successes", "count"))
-    outcomes = {"http_404": count - successes, SUCCESS: successes}
-    manifest = {
-        "num_urls": count,
-        "num_samples": successes,
-        "outcomes": {k: n for k, n in outcomes.items() if n},
-    }
-    digest = fingerprint([shard["tar_sha256"] for shard in shards])
-    counts = [{key: value for key, value in shard.items() if key != "examples"} for shard in shards]
-    LocalFolder(folder).write_json("manifest.json", manifest | {"digest": digest, "shards": counts})
+    ShardsManifest.of(shards).write(folder)
     return folder
 
 

@@ -44,8 +44,8 @@ def test_a_palette_is_near_the_pixels_of_the_shards(shards: Path, tmp_path: Path
     colors = pixels.permute(0, 2, 3, 1).reshape(-1, 3).double() / 127.5 - 1
     distance = torch.cdist(colors, torch.from_numpy(codes).double()).amin(dim=1).square().mean().item()
     assert codes.shape == (16, 3)
-    assert manifest["num_vectors"] == 24 * 128
-    assert distance == pytest.approx(manifest["mean_squared_distance"], rel=0.15)
+    assert manifest.num_vectors == 24 * 128
+    assert distance == pytest.approx(manifest.mean_squared_distance, rel=0.15)
     oracle = KMeans(16, n_init=1, random_state=0).fit(colors.numpy())
     assert distance < 1.15 * oracle.inertia_ / len(colors)
 

@@ -136,7 +136,7 @@ def test_several_tokenizers_are_counted_at_once_and_one_that_is_added_alone(
         table = DocumentFrequency.read(tmp_path / "out" / f"document_frequency{name}.parquet")
         expected = count_documents([text for texts in CAPTIONS for text in texts], config.build())
         assert table.counts.tolist() == expected.counts.tolist()
-        assert table.tokenizer == manifest["tables"][f"document_frequency{name}.parquet"]
+        assert table.tokenizer == manifest.tables[f"document_frequency{name}.parquet"]
     again = count(shards, tmp_path / "at_once", more_tokenizers=more)
     assert again == manifest
 

@@ -103,7 +103,7 @@ def check_all_commands(folder: Path, vlp: Any, tmp_path: Path, tiny_run: Callabl
     counted = docfreq(
         DocfreqConfig(shards=folder), tmp_path / "frequencies", machine=MachineConfig(), journal=journal
     )
-    assert counted["num_documents"] == sum(len(texts) for _, texts in contents(folder))
+    assert counted.num_documents == sum(len(texts) for _, texts in contents(folder))
     config = tiny_run().data
     pairs = TrainingPairs(open_shards(config), config, image_size=32, seed=0)
     assert all(not pairs[Draw(i, 0)].unreadable for i in range(len(shards)))
@@ -213,11 +213,11 @@ def test_a_tar_that_was_repaired_is_indexed_again(plain: Path) -> None:
     tar = plain / "train-001.tar"
     content = tar.read_bytes()
     tar.write_bytes(content[:3000])
-    assert index(plain, machine=MachineConfig())["outcomes"]["broken_tar"] == 1
+    assert index(plain, machine=MachineConfig()).outcomes["broken_tar"] == 1
     tar.write_bytes(content)
     manifest = index(plain, machine=MachineConfig())
-    assert manifest["outcomes"] == {"success": 12}
-    assert "problem" not in manifest["shards"][1]
+    assert manifest.outcomes == {"success": 12}
+    assert manifest.shards[1].problem is None
     assert list(verify(plain)) == []
 
 

@@ -133,15 +133,15 @@ def test_failures_are_tried_again_and_duplicates_dropped_as_in_a_folder(
         here, there = (run(folder, drop_duplicates="exact", **settings) for folder in folders)
         assert here == there
         assert digests(folders[0]) == digests(folders[1])
-    assert there["outcomes"] == {"success": 24, "duplicate": 3}
-    assert len(there["shards"]) > 3
+    assert there.outcomes == {"success": 24, "duplicate": 3}
+    assert len(there.shards) > 3
 
 
 def test_two_downloads_do_not_meet_in_one_folder_and_a_dead_one_keeps_nobody_out(
     run: Callable[..., dict[str, Any]], object_store: ObjectStore
 ) -> None:
     remote = object_store.bucket()
-    with lock.locked(remote), pytest.raises(ConfigError, match="another download writes there"):
+    with lock.download_lock(remote), pytest.raises(ConfigError, match="another download writes there"):
         run(remote)
     assert remote.names() == set()
     (remote / "plan").write_json("lock", {"owner": "killed", "beat": 3})
@@ -151,7 +151,7 @@ def test_two_downloads_do_not_meet_in_one_folder_and_a_dead_one_keeps_nobody_out
 
 def test_who_lost_the_lock_is_told(object_store: ObjectStore) -> None:
     remote = object_store.bucket()
-    with lock.locked(remote) as check:
+    with lock.download_lock(remote) as check:
         check()
         (remote / "plan").write_json("lock", {"owner": "another", "beat": 0})
         time.sleep(1)
@@ -165,7 +165,7 @@ def test_of_those_who_come_at_the_same_time_one_gets_the_lock(object_store: Obje
 
     def enter(number: int) -> None:
         try:
-            with lock.locked(remote):
+            with lock.download_lock(remote):
                 entered.append(number)
                 is_over.wait()
         except ConfigError:
@@ -218,7 +218,7 @@ def test_a_run_has_the_weights_that_it_has_on_a_folder_and_the_cache_its_bound(
         config = tiny_run(data=data, training={"steps": 7, "batch_size": 8})
         journal = Journal(tmp_path / f"journal-{name}")
         journal.begin(name="run", tags={})
-        digests.append(pretrain(config, tmp_path / name, machine=machine, journal=journal)["digest"])
+        digests.append(pretrain(config, tmp_path / name, machine=machine, journal=journal).digest)
     assert digests[0] == digests[1]
     kept = [file.stat().st_size for file in (tmp_path / "cache").glob("*.tar")]
     assert len(kept) in (1, 2)

@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.shards.merge import merge
 from pipelines.shards.verify import verify
-from vlp.shards.manifest import read_manifest
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.outcome import SUCCESS
 from vlp.shards.shard_set import ShardSet
 
@@ -20,7 +20,8 @@ from vlp.shards.shard_set import ShardSet
 def contents(folder: Path) -> dict[str, tuple[bytes, list[str]]]:
     """Image and captions of every sample by its URL, read as training reads them."""
     shards = ShardSet(folder)
-    tables = [pq.read_table(folder / f"{shard['name']}.parquet") for shard in read_manifest(folder)["shards"]]
+    names = [stats.name for stats in ShardsManifest.read(folder).shards]
+    tables = [pq.read_table(folder / f"{name}.parquet") for name in names]
     rows = [row for table in tables for row in table.to_pylist() if row["status"] == SUCCESS]
     return {row["url"]: (shards.image_bytes(i), shards.captions(i)) for i, row in enumerate(rows)}
 
@@ -41,7 +42,7 @@ def test_merged_folders_hold_every_image_once_under_fresh_keys(
     manifest = json.loads((tmp_path / "all/manifest.json").read_text())
     assert (manifest["num_urls"], manifest["num_repeated_urls"], manifest["num_repeated_keys"]) == (39, 5, 19)
     assert "5 repeated URLs left out, 19 repeated keys renamed" in result.stdout
-    assert not (tmp_path / "all.partial").exists()
+    assert not (tmp_path / "all.tmp").exists()
 
 
 def test_a_url_that_failed_in_one_folder_is_taken_from_the_other(
@@ -78,7 +79,7 @@ def test_a_killed_merge_leaves_nothing_that_looks_whole(tmp_path: Path, write: A
     process.kill()
     process.join()
     assert not (tmp_path / "all").exists()
-    assert list((tmp_path / "all.partial").glob("*.tar"))
+    assert list((tmp_path / "all.tmp").glob("*.tar"))
     assert not list(tmp_path.glob("all*/manifest.json"))
     merge(folders, tmp_path / "all")
     assert list(verify(tmp_path / "all")) == []

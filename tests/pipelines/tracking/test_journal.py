@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.tracking.journal import FILE_NAME, PROGRESS_NAME, Journal, Progress
+from pipelines.tracking.journal import DELIVERED_NAME, FILE_NAME, Delivered, Journal
 
 
 @pytest.fixture
@@ -110,16 +110,16 @@ def test_a_tree_of_runs_may_move(tmp_path: Path):
     assert moved.locate(artifact.fields["path"]) == moved.folder / "mask.png"
 
 
-def test_progress_counts_for_one_server_only(tmp_path: Path):
-    progress = Progress("http://a", run_id="1", offset=10, last_step={"loss": 3})
-    progress.save(tmp_path)
-    assert Progress.load(tmp_path, "http://a") == progress
-    assert Progress.load(tmp_path, "http://b") == Progress("http://b")
+def test_what_is_delivered_counts_for_one_server_only(tmp_path: Path):
+    delivered = Delivered("http://a", run_id="1", offset=10, last_step={"loss": 3})
+    delivered.save(tmp_path)
+    assert Delivered.load(tmp_path, "http://a") == delivered
+    assert Delivered.load(tmp_path, "http://b") == Delivered("http://b")
 
 
-def test_damaged_progress_is_none(tmp_path: Path):
-    (tmp_path / PROGRESS_NAME).write_text("")
-    assert Progress.load(tmp_path, "http://a") == Progress("http://a")
+def test_a_damaged_note_of_what_is_delivered_is_none(tmp_path: Path):
+    (tmp_path / DELIVERED_NAME).write_text("")
+    assert Delivered.load(tmp_path, "http://a") == Delivered("http://a")
 
 
 def test_writing_needs_neither_mlflow_nor_ray():

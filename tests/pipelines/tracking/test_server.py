@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.config.errors import ConfigError
 from pipelines.tracking.delivery import Delivery
-from pipelines.tracking.journal import Journal, Progress
+from pipelines.tracking.journal import Delivered, Journal
 from pipelines.tracking.server import ui
 from pipelines.tracking.store import MlflowClient
 from tests.paths import REPOSITORY
@@ -84,11 +84,11 @@ def test_a_server_that_dies_neither_stops_the_writer_nor_loses_a_metric(tmp_path
     wait_for(servers[0], port)
     with Delivery(tmp_path, tracking_uri=address, experiment="tests", poll_seconds=0.1) as delivery:
         slowest = write(journal, range(150))
-        assert Progress.load(journal.folder, address).offset > 0
+        assert Delivered.load(journal.folder, address).offset > 0
         os.killpg(servers[0].pid, signal.SIGKILL)
         servers[0].wait()
         slowest = max(slowest, write(journal, range(150, 300)))
-        assert Progress.load(journal.folder, address).offset < growing.stat().st_size
+        assert Delivered.load(journal.folder, address).offset < growing.stat().st_size
         servers.append(start_server(database, port))
         wait_for(servers[1], port)
         assert delivery.flush(20) == 0

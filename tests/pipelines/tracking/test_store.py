@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.tracking.delivery import Delivery
-from pipelines.tracking.journal import PROGRESS_NAME, Journal, Progress
+from pipelines.tracking.journal import DELIVERED_NAME, Delivered, Journal
 from pipelines.tracking.store import MlflowClient, entities
 from tests.paths import REPOSITORY
 
@@ -160,7 +160,7 @@ def test_delivering_again_changes_nothing(tmp_path: Path, uri: str):
     for step in range(300):
         journal.metrics({"loss": step, "bad": float("nan")}, step=step)
     deliver(tmp_path, uri)
-    (journal.folder / PROGRESS_NAME).unlink()
+    (journal.folder / DELIVERED_NAME).unlink()
     deliver(tmp_path, uri)
     run = runs(uri)["a"]
     assert history(uri, run, "loss") == [(step, step) for step in range(300)]
@@ -176,12 +176,12 @@ def test_a_killed_delivery_is_continued_exactly_once(tmp_path: Path, uri: str):
         f"with Delivery(Path(sys.argv[1]), tracking_uri=sys.argv[2], experiment={EXPERIMENT!r}): pass"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), uri], cwd=REPOSITORY)
-    while Progress.load(journal.folder, uri).offset == 0:
+    while Delivered.load(journal.folder, uri).offset == 0:
         assert process.poll() is None
         time.sleep(0.005)
     process.kill()
     process.wait()
-    assert any(journal.read(Progress.load(journal.folder, uri).offset))
+    assert any(journal.read(Delivered.load(journal.folder, uri).offset))
     deliver(tmp_path, uri)
     assert history(uri, runs(uri)["a"], "loss") == [(step, step) for step in range(6000)]
 

@@ -118,7 +118,7 @@ def test_a_run_of_a_budget_is_the_one_of_its_steps(tiny_run: MakeRun, tmp_path: 
         journal = Journal(tmp_path / f"journal-{name}")
         journal.begin(name=run.name, tags={})
         machine = MachineConfig(num_workers=0)
-        digests.append(pretrain(run, tmp_path / name, machine=machine, journal=journal)["digest"])
+        digests.append(pretrain(run, tmp_path / name, machine=machine, journal=journal).digest)
         assert read_run(find_checkpoint(tmp_path / name) / "config.yaml") == run
     assert digests[0] == digests[1]
 
@@ -136,11 +136,11 @@ def test_a_budget_of_seconds_is_of_steps_once_their_pace_was_measured(
     budget = read_run(find_checkpoint(output) / "config.yaml").training.budget
     assert budget is not None
     assert budget.seconds_per_step is not None
-    assert first["steps"] == int(0.3 / budget.seconds_per_step)
-    assert f"training.budget.seconds 0.3 pays for {first['steps']:,} steps" in said
+    assert first.steps == int(0.3 / budget.seconds_per_step)
+    assert f"training.budget.seconds 0.3 pays for {first.steps:,} steps" in said
     records = [record.fields for record in journal.read() if record.kind == "metrics"]
     steps = [fields["step"] for fields in records if "train/batch_time" in fields["metrics"]]
-    assert steps == list(range(1, first["steps"] + 1))
+    assert steps == list(range(1, first.steps + 1))
     assert not (output / "pace").exists()
 
     again = pretrain(run, output, machine=machine, journal=journal)
@@ -149,7 +149,7 @@ def test_a_budget_of_seconds_is_of_steps_once_their_pace_was_measured(
     known = tiny_run(**paid({"seconds": 0.3, "seconds_per_step": budget.seconds_per_step}), mask=mask)
     Journal(tmp_path / "other").begin(name=run.name, tags={})
     other = pretrain(known, tmp_path / "known", machine=machine, journal=Journal(tmp_path / "other"))
-    assert other["digest"] == first["digest"]
+    assert other.digest == first.digest
 
 
 def test_what_a_budget_of_seconds_pays_for_is_not_known_from_its_settings(

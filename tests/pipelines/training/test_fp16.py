@@ -22,7 +22,7 @@ IN_THIS_PROCESS = MachineConfig(
 def train(run: RunConfig, output: Path) -> str:
     journal = Journal(output.parent / f"journal-{output.name}")
     journal.begin(name=run.name, tags={})
-    return pretrain(run, output, machine=IN_THIS_PROCESS, journal=journal)["digest"]
+    return pretrain(run, output, machine=IN_THIS_PROCESS, journal=journal).digest
 
 
 def test_a_step_that_overflows_changes_nothing_but_the_scale(tiny_run: MakeRun, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_a_run_goes_on_from_the_weights_of_another_one_with_a_new_optimizer(
         assert torch.equal(start.features(images), model.features(images))
     second, manifest = train(run, tmp_path / "clip")
     assert torch.load(second / "training.pt", weights_only=True)["step"] == 4
-    assert train(run, tmp_path / "clip")[1]["digest"] == manifest["digest"]
+    assert train(run, tmp_path / "clip")[1].digest == manifest.digest
     third = tiny_run(init_from={"path": str(second), "part": "model"})
     trained = torch.load(second / MODEL, weights_only=True)
     assert all(

@@ -38,7 +38,7 @@ def test_a_run_trains_with_the_mask_and_shows_it(
 ) -> None:
     run = tiny_run(mask=MASKS[mask])
     manifest = train(run, tmp_path)
-    assert manifest["digest"]
+    assert manifest.digest
     assert (tmp_path / "masks.png").is_file()
     (folder, *_) = sorted((tmp_path / "checkpoints").glob("step_*"))
     saved = read_run(folder / CONFIG).mask

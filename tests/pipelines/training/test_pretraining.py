@@ -22,15 +22,21 @@ from pipelines.checkpoints.checkpoint import (
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.config.settings import to_dict
-from pipelines.evaluation.evaluate import EvaluateConfig, check_evaluation, evaluate, measure_checkpoint
-from pipelines.evaluation.measure import measure
+from pipelines.evaluation.evaluate import (
+    EvaluateConfig,
+    check_evaluation,
+    evaluate,
+    measure_checkpoint,
+    measure_model,
+)
 from pipelines.tracking.journal import Journal
 from pipelines.training.resolved import resolve
 from tests.pipelines.runs import pretrain, random_objective, run_identity
 from tests.servers.disk import full_disk
-from vlp.data.image_tables import read_images
+from vlp.data.image_tables import ImageTable
 from vlp.data.loader import load_images
 from vlp.evaluation.config import EvaluationConfig
+from vlp.evaluation.few_shot import FewShot
 from vlp.objectives.contrastive import Contrastive
 from vlp.run import RunConfig, validation_metric
 from vlp.tokenizers.document_frequency import DocumentFrequency
@@ -65,7 +71,7 @@ def test_the_seed_decides_the_weights(tiny_run: MakeRun, tmp_path: Path) -> None
     first, again, other = (
         train(tiny_run(seed=seed), tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
-    assert first["digest"] == again["digest"] != other["digest"]
+    assert first.digest == again.digest != other.digest
     assert losses(tmp_path / "a") == losses(tmp_path / "b") != losses(tmp_path / "c")
 
 
@@ -88,7 +94,7 @@ def test_a_ray_worker_sees_the_same_batches_and_masks_as_this_process(
     machine = MachineConfig(num_workers=1, log_every_steps=1, checkpoints=CheckpointSettings(every_steps=2))
     here, there = train(run, tmp_path / "here"), train(run, tmp_path / "there", machine)
     assert losses(tmp_path / "here") == losses(tmp_path / "there")
-    assert here["digest"] == there["digest"]
+    assert here.digest == there.digest
     checkpoints = sorted(path.name for path in (tmp_path / "there" / "checkpoints").glob("step_*"))
     assert checkpoints == ["step_0000002", "step_0000003"]
 
@@ -158,7 +164,7 @@ def test_a_finished_run_is_evaluated_by_its_last_checkpoint(
     during = to_dict(evaluation) | {"every_steps": 3}
     manifest = train(tiny_run(evaluation=during), tmp_path / "run")
     checkpoint = find_checkpoint(tmp_path / "run")
-    assert checkpoint == tmp_path / "run" / manifest["checkpoint"]
+    assert checkpoint == tmp_path / "run" / manifest.checkpoint
     metrics, step, rebuilt = measure_checkpoint(checkpoint, evaluation)
     assert rebuilt is None
     assert step == 3
@@ -179,7 +185,7 @@ def test_the_evaluation_of_a_model_that_rebuilds_patches_has_a_picture_of_them(
     journal.begin(name="evaluate", tags={})
     config = EvaluateConfig(checkpoint=tmp_path / "run", evaluation=evaluation)
     manifest = evaluate(config, tmp_path / "out", machine=IN_THIS_PROCESS, journal=journal)
-    assert kinds(manifest["metrics"]) == {"shapes/knn", "shapes/few_shot"}
+    assert kinds(manifest.metrics) == {"shapes/knn", "shapes/few_shot"}
     assert Image.open(tmp_path / "out" / "reconstructions.png").size > (4 * 128, 6 * 128)
     artifacts = [
         (r.fields["folder"], Path(r.fields["path"]).name) for r in journal.read() if r.kind == "artifact"
@@ -191,12 +197,12 @@ def test_what_is_measured_follows_from_the_objective_and_the_sets(
     tiny_run: MakeRun, evaluation: EvaluationConfig
 ) -> None:
     contrastive, superclass = ((random_objective(run), run) for run in (tiny_run(), tiny_run(**SUPERCLASS)))
-    everything = measure(*contrastive, evaluation)
+    everything = measure_model(*contrastive, evaluation)
     pairs = {f"scenes/{direction}" for direction in ("image_to_text", "text_to_image")}
     assert kinds(everything) == pairs | {"shapes/knn", "shapes/few_shot", "shapes/zero_shot"}
-    assert kinds(measure(*superclass, evaluation)) == {"shapes/knn", "shapes/few_shot"}
-    assert kinds(measure(*contrastive, EvaluationConfig(retrieval=evaluation.retrieval))) == pairs
-    assert measure(*superclass, EvaluationConfig(retrieval=evaluation.retrieval)) == {}
+    assert kinds(measure_model(*superclass, evaluation)) == {"shapes/knn", "shapes/few_shot"}
+    assert kinds(measure_model(*contrastive, EvaluationConfig(retrieval=evaluation.retrieval))) == pairs
+    assert measure_model(*superclass, EvaluationConfig(retrieval=evaluation.retrieval)) == {}
 
 
 def test_checkpoints_are_compared_by_a_metric_that_is_measured(
@@ -210,7 +216,7 @@ def test_checkpoints_are_compared_by_a_metric_that_is_measured(
         (tiny_run(**SUPERCLASS, evaluation=during), "shapes/knn/acc1"),
     ):
         assert validation_metric(run) == f"val/{metric}"
-        assert metric in measure(random_objective(run), run, run.evaluation)
+        assert metric in measure_model(random_objective(run), run, run.evaluation)
     assert validation_metric(tiny_run(evaluation=to_dict(evaluation))) is None
     assert validation_metric(tiny_run(evaluation={"every_steps": 1})) is None
 
@@ -223,12 +229,13 @@ def test_every_set_has_the_metrics_that_it_has_alone(tiny_run: MakeRun, evaluati
     run = tiny_run()
     objective = random_objective(run)
     (folder,) = evaluation.classification.values()
-    twice = EvaluationConfig(classification={"a": folder, "b": folder}, shots=(1, 2))
-    metrics = measure(objective, run, twice)
+    protocols = {**evaluation.protocols, "few_shot": FewShot(shots=(1, 2))}
+    twice = EvaluationConfig(classification={"a": folder, "b": folder}, protocols=protocols)
+    metrics = measure_model(objective, run, twice)
     assert kinds(metrics) == {f"{name}/{kind}" for name in "ab" for kind in ("knn", "few_shot", "zero_shot")}
     assert {"a/few_shot/1/acc1", "a/few_shot/2/acc1_std"} < set(metrics)
     assert all(metrics[f"b{key[1:]}"] == value for key, value in metrics.items() if key.startswith("a/"))
-    assert measure(objective, run, evaluation)["shapes/knn/acc1"] == metrics["a/knn/acc1"]
+    assert measure_model(objective, run, evaluation)["shapes/knn/acc1"] == metrics["a/knn/acc1"]
 
 
 def test_retrieval_is_measured_on_the_captions_of_each_image(
@@ -238,20 +245,20 @@ def test_retrieval_is_measured_on_the_captions_of_each_image(
     run = tiny_run()
     objective = random_objective(run).eval()
     assert isinstance(objective, Contrastive)
-    data = read_images(evaluation.retrieval["scenes"], "captions")
+    data = ImageTable(evaluation.retrieval["scenes"], "captions")
     tokenizer = run.tokenizer.build()
     with torch.inference_mode():
         images = [
             objective.encode_image(load_images([b], image_size=32, normalization="clip"))[0]
-            for b in data.images
+            for b in data.images()
         ]
         texts = [
             (i, objective.encode_text(*tokenizer.encode([t]))[0])
-            for i, ts in enumerate(data.labels)
+            for i, ts in enumerate(data.labels())
             for t in ts
         ]
     found = [max(range(len(images)), key=lambda j: float(images[j] @ text)) == i for i, text in texts]
-    metrics = measure(objective, run, EvaluationConfig(retrieval=evaluation.retrieval))
+    metrics = measure_model(objective, run, EvaluationConfig(retrieval=evaluation.retrieval))
     assert metrics["scenes/text_to_image/recall@1"] == pytest.approx(sum(found) / len(found))
 
 
@@ -299,7 +306,7 @@ def test_evaluation_sets_that_cannot_be_read_are_named(tiny_world: Path, tmp_pat
     with pytest.raises(ConfigError, match="lacks the columns image and captions"):
         check_evaluation(EvaluationConfig(retrieval={"x": labelled}))
     (tmp_path / "text.parquet").write_text("x")
-    with pytest.raises(ConfigError, match="is no Parquet file"):
+    with pytest.raises(ConfigError, match="is not a Parquet file"):
         check_evaluation(EvaluationConfig(retrieval={"x": tmp_path / "text.parquet"}))
     with pytest.raises(ConfigError, match="no such file"):
         check_evaluation(EvaluationConfig(classification={"x": tmp_path}))

@@ -47,7 +47,7 @@ def test_processes_that_load_and_a_cache_change_no_result(run: RunConfig, tmp_pa
         journal = Journal(tmp_path / f"journal-{name}")
         journal.begin(name=run.name, tags={})
         machine = MachineConfig(num_workers=0, log_every_steps=1, **settings)
-        digests.append(pretrain(run, tmp_path / name, machine=machine, journal=journal)["digest"])
+        digests.append(pretrain(run, tmp_path / name, machine=machine, journal=journal).digest)
     assert digests[0] == digests[1]
     assert list((tmp_path / "cache").glob("*.tar"))
 

@@ -52,11 +52,11 @@ def test_what_looks_at_images_before_the_training_passes_broken_ones_over(
     journal = Journal(tmp_path / "journal")
     journal.begin(name=run.name, tags={})
     manifest = pretrain(run, tmp_path / "run", machine=MachineConfig(num_workers=0), journal=journal)
-    assert manifest["steps"] == 3
+    assert manifest.steps == 3
     settings = {"shards": str(broken), "image_size": 32, "target": {"name": "color_clusters", "num_codes": 4}}
     config = build(FitCodesConfig, Layers().add(settings, "test"))
     manifest = fit(config, tmp_path / "palette.npy", machine=MachineConfig(), journal=journal)
-    assert manifest["num_vectors"] == 21 * config.vectors_per_image
+    assert manifest.num_vectors == 21 * config.vectors_per_image
 
 
 @pytest.mark.parametrize("damage", ["some images", "all tars"])

@@ -40,7 +40,7 @@ def train(run: RunConfig, output: Path, **machine: Any) -> str:
     settings = {"num_workers": 1, "log_every_steps": 1, "checkpoints": checkpoints}
     journal = journal_of(output)
     journal.begin(name=run.name, tags={})
-    return pretrain(run, output, machine=MachineConfig(**settings | machine), journal=journal)["digest"]
+    return pretrain(run, output, machine=MachineConfig(**settings | machine), journal=journal).digest
 
 
 def job_of(run: RunConfig, output: Path) -> TrainJob:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipelines.tracking.journal import Journal
-from pipelines.workflow.report import Row, print_table, relative_time, write_report
+from pipelines.workflow.report import ReportManifest, Row, print_table, relative_time, write_report
 
 CLIP = {
     "coco/text_to_image/recall@1": 0.5,
@@ -26,7 +26,7 @@ def test_every_set_has_its_columns(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
     journal.begin(name="x", tags={})
     manifest = write_report(ROWS, Image.new("RGB", (8, 8)), tmp_path, journal=journal)
-    assert json.loads((tmp_path / "manifest.json").read_text()) == manifest
+    assert ReportManifest.read(tmp_path) == manifest
     assert (tmp_path / "report.md").read_text().splitlines() == [
         "| method | objective | mask | cifar10 zero-shot | cifar10 kNN | pets kNN | coco T->I R@1 | time |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -2,17 +2,22 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipelines.tracking.journal import Journal
 from pipelines.workflow.stages import Stages
+from vlp.shards.manifest import Manifest
 
 
 @dataclass(frozen=True)
 class Settings:
     value: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted(Manifest):
+    calls: int
 
 
 class Work:
@@ -22,13 +27,13 @@ class Work:
         self.calls: list[Path] = []
         self.failures, self.error = failures, error
 
-    def __call__(self, output: Path, *, journal: Journal) -> dict[str, Any]:
+    def __call__(self, output: Path, *, journal: Journal) -> Counted:
         self.calls.append(output)
         (output / f"call_{len(self.calls)}").touch()
         journal.metrics({"calls": len(self.calls)})
         if len(self.calls) <= self.failures:
             raise self.error("injected")
-        return {"digest": "d", "calls": len(self.calls)}
+        return Counted(digest="d", calls=len(self.calls))
 
 
 @pytest.fixture
@@ -46,8 +51,8 @@ def story(journal: Journal) -> list[str]:
 
 def test_an_unchanged_stage_is_not_run_again(stages: Stages) -> None:
     work = Work()
-    first = stages.run("a", work, settings=Settings(), identity="x")
-    again = stages.run("a", work, settings=Settings(), identity="x")
+    first = stages.run("a", work, Counted, settings=Settings(), identity="x")
+    again = stages.run("a", work, Counted, settings=Settings(), identity="x")
     assert len(work.calls) == 1
     assert again == first
     assert story(again.journal) == ["begin", "FINISHED"]
@@ -59,32 +64,32 @@ def test_a_stage_that_was_cut_goes_on_in_its_folder_and_its_record(
 ) -> None:
     work = Work(failures=1, error=error)
     with pytest.raises(error, match="injected"):
-        stages.run("a", work, settings=Settings(), identity="x")
-    done = stages.run("a", work, settings=Settings(), identity="x")
+        stages.run("a", work, Counted, settings=Settings(), identity="x")
+    done = stages.run("a", work, Counted, settings=Settings(), identity="x")
     assert work.calls[0] == work.calls[1] == done.folder
     assert {"call_1", "call_2"} <= {file.name for file in done.folder.iterdir()}
     assert story(done.journal) == ["begin", status, "resumed", "FINISHED"]
-    assert done.manifest["calls"] == 2
+    assert done.manifest.calls == 2
 
 
 def test_another_identity_or_name_is_another_folder_and_the_old_one_stays(stages: Stages) -> None:
     work = Work()
     names = [("a", "x"), ("a", "y"), ("b", "x"), ("a", {"k": 1}), ("a", {"k": 2})]
-    folders = [stages.run(name, work, settings=Settings(), identity=i).folder for name, i in names]
+    folders = [stages.run(name, work, Counted, settings=Settings(), identity=i).folder for name, i in names]
     assert len(set(folders)) == len(names)
-    stages.run("a", work, settings=Settings(), identity="x")
+    stages.run("a", work, Counted, settings=Settings(), identity="x")
     assert len(work.calls) == len(names)
 
 
 def test_settings_that_change_no_result_are_no_reason_to_run_again(stages: Stages) -> None:
     work = Work()
     for value in (1, 2):
-        stages.run("a", work, settings=Settings(value), identity="x")
+        stages.run("a", work, Counted, settings=Settings(value), identity="x")
     assert len(work.calls) == 1
 
 
 def test_a_stage_is_recorded_within_its_pipeline(stages: Stages) -> None:
-    done = stages.run("a", Work(), settings=Settings(7), identity="x", title="shown")
+    done = stages.run("a", Work(), Counted, settings=Settings(7), identity="x", title="shown")
     begin = done.journal.first("begin")
     params = done.journal.first("params")
     assert begin is not None

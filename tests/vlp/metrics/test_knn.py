@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from vlp.metrics.knn import knn_metrics
+from vlp.metrics.knn import knn_outcomes
 
 
 def clusters(num_images, centres, seed):
@@ -24,8 +24,9 @@ def test_equals_scikit_learn(k, temperature):
         k, weights=lambda distance: np.exp((1 - distance) / temperature), metric="cosine"
     )
     expected = oracle.fit(train.numpy(), train_labels.numpy()).score(test.numpy(), test_labels.numpy())
-    metrics = knn_metrics(train, train_labels, test, test_labels, k=k, temperature=temperature, num_classes=6)
-    assert metrics == pytest.approx({"knn/acc1": expected})
+    parts = (train, train_labels, test, test_labels)
+    outcomes = knn_outcomes(*parts, k=k, temperature=temperature, num_classes=6)
+    assert outcomes.metrics() == pytest.approx({"acc1": expected})
     assert 0.3 < expected < 0.95
 
 
@@ -34,12 +35,12 @@ def test_near_neighbours_outvote_many_far_ones():
     train = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
     labels = torch.tensor([0, 1, 1, 1])
     query = (torch.tensor([[5.0, 0.0]]), torch.tensor([0]))
-    assert knn_metrics(train, labels, *query, k=4, num_classes=2) == {"knn/acc1": 1.0}
-    assert knn_metrics(train, labels, *query, k=4, temperature=10, num_classes=2) == {"knn/acc1": 0.0}
+    assert knn_outcomes(train, labels, *query, k=4, num_classes=2).metrics() == {"acc1": 1.0}
+    assert knn_outcomes(train, labels, *query, k=4, temperature=10, num_classes=2).metrics() == {"acc1": 0.0}
 
 
 def test_small_temperature_does_not_overflow():
     features, labels = torch.eye(3), torch.arange(3)
-    assert knn_metrics(features, labels, features, labels, temperature=1e-3, num_classes=3) == {
-        "knn/acc1": 1.0
+    assert knn_outcomes(features, labels, features, labels, temperature=1e-3, num_classes=3).metrics() == {
+        "acc1": 1.0
     }

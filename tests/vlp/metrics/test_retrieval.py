@@ -5,7 +5,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vlp.metrics.retrieval import retrieval_metrics
+from vlp.metrics.outcomes import named_metrics
+from vlp.metrics.retrieval import retrieval_outcomes
+
+
+def retrieval_metrics(*pairs, **settings):
+    return named_metrics(retrieval_outcomes(*pairs, **settings))
 
 
 def random_pairs(num_images=40, captions_per_image=5, noise=1.5, seed=0):

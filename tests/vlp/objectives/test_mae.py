@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 
 from vlp.encoders.patches import patchify, sincos_positions, unpatchify
 from vlp.encoders.vit import ViTConfig
-from vlp.losses.reconstruction import hidden_patches, masked_mean
+from vlp.losses.reconstruction import masked_mean
 from vlp.masking import MaskStrategy, Slots, visible_slots
 from vlp.masking.cluster import ClusterMask
 from vlp.masking.none import NoMask
@@ -64,7 +64,7 @@ def test_the_visible_patches_are_those_with_the_least_noise() -> None:
     masked = hide_highest(noise, RandomMask(mask_ratio=0.75).num_visible(16))
     slots = visible_slots(masked, 4)
     assert slots.keep_indices.tolist() == [[1, 6, 7, 11], [7, 10, 11, 15]]
-    assert torch.equal(hidden_patches(slots, 16), masked)
+    assert torch.equal(slots.masked(16), masked)
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,9 @@ def test_patches_that_were_cut_away_are_rebuilt_too() -> None:
     keep = torch.tensor([[0, 3, 5], [1, 2, 4]])
     padding = torch.tensor([[False, False, True], [False, False, False]])
     expected = [[False, True, True, False, True, True], [True, False, False, True, False, True]]
-    assert hidden_patches(Slots(keep, padding), 6).tolist() == expected
+    assert Slots(keep, padding).masked(6).tolist() == expected
     expected[0][5] = False
-    assert hidden_patches(Slots(keep, None), 6).tolist() == expected
+    assert Slots(keep, None).masked(6).tolist() == expected
 
 
 @pytest.mark.parametrize("mask", [NoMask(), RandomMask(mask_ratio=0.0)])

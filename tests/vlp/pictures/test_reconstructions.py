@@ -19,7 +19,7 @@ from vlp.objectives import Objective, Vocabulary
 from vlp.objectives.contrastive import ContrastiveConfig
 from vlp.objectives.mae import MAE, MAEConfig
 from vlp.objectives.simmim import SimMIMConfig
-from vlp.pictures.reconstructions import by_pixel, rebuild, reconstructions
+from vlp.pictures.reconstructions import by_pixel, reconstructions
 from vlp.targets.color_bins import ColorBinTargetConfig
 from vlp.targets.pixels import PixelTargetConfig
 from vlp.targets.tokens import TokenTargetConfig
@@ -55,7 +55,7 @@ def test_a_perfect_mae_rebuilds_the_image_itself(images: Tensor, norm_pix_loss: 
 
     model.to_pixels = Perfect()  # pyright: ignore[reportAttributeAccessIssue]
     slots = visible_slots(torch.arange(16).expand(3, -1) >= 8, 8)
-    found = rebuild(model, images, slots)
+    found = model.rebuild(images, slots)
     assert found is not None
     torch.testing.assert_close(found, images, atol=1e-5, rtol=1e-5)
 
@@ -65,7 +65,7 @@ def test_a_perfect_mae_rebuilds_the_image_itself(images: Tensor, norm_pix_loss: 
 def test_simmims_predictions_are_enlarged_to_the_image(images: Tensor, resolution: int) -> None:
     model = build(SimMIMConfig(target=PixelTargetConfig(resolution=resolution)))
     masked = torch.arange(16).expand(3, -1) >= 8
-    found = rebuild(model, images, visible_slots(masked, 8))
+    found = model.rebuild(images, visible_slots(masked, 8))
     assert found is not None
     cell = 32 // resolution
     assert torch.equal(found[:, :, ::cell, ::cell], model.predict(images, masked))
@@ -99,7 +99,7 @@ def test_a_sheet_has_four_columns_and_the_pasted_one_keeps_what_is_visible(name:
     )
     assert sheet is not None
     slots = model.choose_visible(images, progress=0.0, generator=Generator().manual_seed(1))
-    rebuilt = rebuild(model, images, slots)
+    rebuilt = model.rebuild(images, slots)
     assert rebuilt is not None
     size = model.image_encoder.config.patch_size
     patches, predicted = patchify(images, size), patchify(rebuilt, size)

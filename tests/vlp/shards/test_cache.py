@@ -94,8 +94,8 @@ def test_a_relative_folder_is_refused() -> None:
 READER = """
 import hashlib, sys
 from pathlib import Path
-from vlp.shards.storage.cache import ShardCache
 from vlp.shards.storage.address import open_folder
+from vlp.shards.storage.cache import ShardCache
 cache = ShardCache(folder=Path(sys.argv[1]), gigabytes=float(sys.argv[2]))
 for turn in range(int(sys.argv[4])):
     for tar in sorted(Path(sys.argv[3]).glob("*.tar"))[::1 if turn % 2 else -1]:

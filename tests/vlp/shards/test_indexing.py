@@ -34,9 +34,9 @@ def samples(folder: Path) -> list[tuple[bytes, list[str]]]:
 def test_the_tars_alone_give_back_every_sample(tars: Path, shards) -> None:
     manifest = index_shards(tars)
     assert samples(tars) == list(zip(shards.images, shards.captions, strict=True))
-    assert manifest["num_samples"] == 16
+    assert manifest.num_samples == 16
     checksums = json.loads((shards.folder / "manifest.json").read_text())["shards"]
-    assert manifest["digest"] == fingerprint([stats["tar_sha256"] for stats in checksums])
+    assert manifest.digest == fingerprint([stats["tar_sha256"] for stats in checksums])
     assert pq.read_table(tars / "00000.parquet")["captions"].to_pylist() == shards.captions[:6]
 
 
@@ -66,7 +66,7 @@ def test_webdatasets_own_shards_are_read(tmp_path: Path) -> None:
         writer.write({"__key__": "b/004", "jpg": b"no image", "txt": "a bird"})
     manifest = index_shards(tmp_path)
     assert samples(tmp_path) == [(png, ["a cat"]), (jpeg, ["größer"]), (webp, ["a dog"])]
-    assert manifest["outcomes"] == {"no_caption": 1, "no_image": 1, "not_an_image": 1, "success": 3}
+    assert manifest.outcomes == {"no_caption": 1, "no_image": 1, "not_an_image": 1, "success": 3}
     rows = pq.read_table(tmp_path / "train-0.parquet").to_pylist()
     assert all((row["width"], row["height"], len(row["sha256"])) == (30, 20, 64) for row in rows[:3])
     assert rows[1]["url"] == "http://x/1"
@@ -84,7 +84,7 @@ def test_the_columns_of_img2datasets_index_are_kept(tars: Path, shards) -> None:
     before = {file.name: pq.read_table(file) for file in tars.glob("*.parquet")}
     manifest = index_shards(tars)
     assert samples(tars) == list(zip(shards.images, shards.captions, strict=True))
-    assert manifest["outcomes"] == {"failed_to_download": 7, "success": 16}
+    assert manifest.outcomes == {"failed_to_download": 7, "success": 16}
     for name, table in before.items():
         assert pq.read_table(tars / name).select(table.column_names).equals(table)
 
@@ -95,7 +95,7 @@ def test_an_index_that_was_damaged_is_named(tars: Path) -> None:
     with pytest.raises(ValueError, match=r"00003\.parquet is no Parquet file; move it elsewhere"):
         index_shards(tars)
     (tars / "00003.parquet").unlink()
-    assert index_shards(tars)["num_samples"] == 16
+    assert index_shards(tars).num_samples == 16
 
 
 def test_a_parquet_file_about_other_samples_is_not_touched(tars: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_tar_that_breaks_off_is_indexed_up_to_there(tars: Path, shards, length
     file = tars / "00000.tar"
     file.write_bytes(file.read_bytes()[:length])
     manifest = index_shards(tars)
-    assert [shard["name"] for shard in manifest["shards"] if "problem" in shard] == ["00000"]
+    assert [stats.name for stats in manifest.shards if stats.problem] == ["00000"]
     whole = list(zip(shards.images, shards.captions, strict=True))
     assert [sample for sample in samples(tars) if sample in whole] == samples(tars)
 
@@ -128,8 +128,8 @@ def test_a_damaged_tar_is_indexed_as_far_as_it_makes_sense(tars: Path, shards, s
     file.write_bytes(content.tobytes())
     manifest = index_shards(tars)
     found = samples(tars)
-    assert len(found) == manifest["num_samples"]
-    others = sum(stats["successes"] for stats in manifest["shards"] if stats["name"] != "00003")
+    assert len(found) == manifest.num_samples
+    others = sum(stats.successes for stats in manifest.shards if stats.name != "00003")
     assert found[:others] == list(zip(shards.images, shards.captions, strict=True))[:others]
 
 

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
-from vlp.data.image_tables import read_images
+from vlp.data.image_tables import ImageTable
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.outcome import StoredImage
 from vlp.shards.shard_set import ShardSet
 from vlp.shards.writing import Sample, write_shard
@@ -82,7 +83,7 @@ def test_a_folder_without_a_manifest_names_what_makes_one(tmp_path: Path) -> Non
 def test_a_folder_without_a_sample_says_so(tmp_path: Path, num_shards: int) -> None:
     failure = Sample("000000000", "https://x.org/1.jpg", ["a"], StoredImage("http_404", "Not Found"))
     stats = [write_shard(tmp_path, f"{i:05d}", [failure]) for i in range(num_shards)]
-    (tmp_path / "manifest.json").write_text(json.dumps({"digest": "d", "shards": stats}))
+    ShardsManifest.of(stats).write(tmp_path)
     with pytest.raises(ValueError, match="holds no sample"):
         ShardSet(tmp_path)
 
@@ -95,7 +96,7 @@ def test_more_shards_than_a_process_may_have_open_files_can_be_read(tmp_path: Pa
         stats.append(
             write_shard(tmp_path, f"{i:05d}", [Sample(f"{i:05d}0000", "https://x.org", ["a"], image)])
         )
-    (tmp_path / "manifest.json").write_text(json.dumps({"digest": "d", "shards": stats}))
+    ShardsManifest.of(stats).write(tmp_path)
     script = f"""
 import resource
 from pathlib import Path
@@ -112,13 +113,14 @@ def test_labelled_images_are_read_with_the_column_beside_them(tmp_path: Path) ->
     table = pa.table({"image": [b"a", b"b"], "label": [3, 1], "captions": [["x"], ["y", "z"]]})
     pq.write_table(table, tmp_path / "images.parquet")
     for column, expected in (("label", [3, 1]), ("captions", [["x"], ["y", "z"]])):
-        read = read_images(tmp_path / "images.parquet", column)
-        assert (read.images, read.labels) == ([b"a", b"b"], expected)
+        read = ImageTable(tmp_path / "images.parquet", column)
+        assert (read.images(), read.labels()) == ([b"a", b"b"], expected)
+        assert [read.first_images(count) for count in (1, 5)] == [[b"a"], [b"a", b"b"]]
 
 
 def test_a_missing_file_or_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere\.parquet"):
-        read_images(tmp_path / "nowhere.parquet", "label")
+        ImageTable(tmp_path / "nowhere.parquet", "label").check()
     pq.write_table(pa.table({"image": [b"a"]}), tmp_path / "images.parquet")
-    with pytest.raises(ValueError, match=r"'label'.*it has image"):
-        read_images(tmp_path / "images.parquet", "label")
+    with pytest.raises(ValueError, match=r"columns image and label; it has image$"):
+        ImageTable(tmp_path / "images.parquet", "label").check()

@@ -1,11 +1,10 @@
 """A bounded local copy of shards that lie in a slow or remote folder, for all processes of a machine."""
 
-import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from io import BufferedRandom
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +12,14 @@ import pyarrow as pa
 
 from vlp.core.config import Above, StrictConfig
 from vlp.shards.storage.folder import Folder
+from vlp.shards.storage.lock import locked, locked_if_free
+from vlp.shards.storage.whole import delete_unfinished, sync, writing
 
 CHUNK_BYTES = 1 << 23  # of an object store, a request each
+
+
+class NoRoomError(Exception):
+    """A copy does not fit beside those that are being made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,58 +56,62 @@ class ShardCache(StrictConfig):
                 os.utime(copy)
                 return pa.OSFile(str(copy))
             except FileNotFoundError:
-                if self._make_room(copy.with_suffix(".tmp"), source.size(name)):
-                    return self._copy(source, name, copy)
+                delete_unfinished(self.folder, copy.name)  # of a killed process: the lock was free
+            try:
+                return self._copy(source, name, copy)
+            except NoRoomError:
                 return source.open(name)
 
     def _copy(self, source: Folder, name: str, copy: Path) -> pa.NativeFile:
-        temporary = copy.with_suffix(".tmp")
         digest = hashlib.sha256()
-        with source.open(name) as reader, temporary.open("r+b") as writer:
-            while chunk := reader.read(CHUNK_BYTES):
-                digest.update(chunk)
-                writer.write(chunk)
-            writer.flush()
-            os.fsync(writer.fileno())
-        with self._locked("room"):
-            if digest.hexdigest() != copy.stem:
-                temporary.unlink()
-                raise ValueError("the tar is not the one that was written: its checksum differs")
-            temporary.replace(copy)
+        with ExitStack() as until_open:
+            with source.open(name) as reader, writing(copy) as writer:
+                self._take_room(writer, reader.size())
+                while chunk := reader.read(CHUNK_BYTES):
+                    digest.update(chunk)
+                    writer.write(chunk)
+                if digest.hexdigest() != copy.stem:
+                    raise ValueError("the tar is not the one that was written: its checksum differs")
+                sync(writer)  # before others have to wait
+                until_open.enter_context(self._locked("room"))
             return pa.OSFile(str(copy))
 
-    def _make_room(self, temporary: Path, num_bytes: int) -> bool:
-        """Delete the oldest copies until one more fits, and take its place; False if it does not fit."""
+    def _take_room(self, writer: BufferedRandom, num_bytes: int) -> None:
+        """Delete the oldest copies until one more fits, and give the file that is written its size."""
         with self._locked("room"):
-            temporary.unlink(missing_ok=True)  # what a killed process left
-            for file in self.folder.glob("*.tmp"):
+            for file in self._unfinished():
                 self._delete_abandoned(file)
             copies = {file: file.stat() for file in self.folder.glob("*.tar")}
-            free = self.gigabytes * 1e9 - num_bytes - sum(f.stat().st_size for f in self.folder.glob("*.tmp"))
+            free = self.gigabytes * 1e9 - num_bytes - sum(map(_size, self._unfinished()))
             if free < 0:
-                return False
+                raise NoRoomError
             used = sum(stat.st_size for stat in copies.values())
             for file in sorted(copies, key=lambda file: copies[file].st_mtime):
                 if used <= free:
                     break
                 file.unlink()
                 used -= copies[file].st_size
-            with temporary.open("wb") as stream:
-                stream.truncate(num_bytes)
-            return True
+            writer.truncate(num_bytes)
+
+    def _unfinished(self) -> list[Path]:
+        return list(self.folder.glob("*.tmp"))
 
     def _delete_abandoned(self, file: Path) -> None:
         """Delete an unfinished copy if the process that made it is dead: its lock is free."""
-        with (self.folder / f"{file.stem}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return
-            file.unlink(missing_ok=True)
+        with locked_if_free(self._lock(file.name.partition(".")[0])) as is_free:
+            if is_free:
+                file.unlink(missing_ok=True)
 
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        """Hold a lock that the system releases when its process dies."""
-        with (self.folder / f"{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def _locked(self, name: str) -> AbstractContextManager[None]:
+        return locked(self._lock(name))
+
+    def _lock(self, name: str) -> Path:
+        return self.folder / f"{name}.lock"
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file that its owner may delete at any time."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,12 +1,11 @@
 """Folders of files, on this machine or in an object store, with the few verbs that shards need.
 
-What is written appears whole or not at all: on this machine as a temporary file that is made durable and
-renamed, in an object store by one upload, of which nothing is visible before its end.
+What is written appears whole or not at all: on this machine as `whole.py` has it, in an object store by one
+upload, of which nothing is visible before its end.
 """
 
 import json
 import mmap
-import uuid
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from io import BufferedRandom, BufferedReader
@@ -15,9 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-WRITER = uuid.uuid4().hex[:8]
-"""In the names of this process's temporary files: a killed driver's actors live some seconds longer, and no
-two processes may write one file."""
+from vlp.shards.storage.whole import temporary_name
 
 LocalFile = BufferedReader | BufferedRandom
 
@@ -54,6 +51,11 @@ class Folder(ABC):
     @abstractmethod
     def name(self) -> str:
         """The last part of the address."""
+
+    @property
+    @abstractmethod
+    def local_path(self) -> Path | None:
+        """The folder in the file system of this machine; None if it lies elsewhere."""
 
     @abstractmethod
     def absolute(self, start: Path | None = None) -> "Folder":
@@ -114,6 +116,12 @@ class Folder(ABC):
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file."""
         self.write(name, json.dumps(content, indent=1).encode())
+
+    def check_writable(self) -> None:
+        """Raise an OSError unless files can be written there."""
+        name = temporary_name("writable")
+        self.write(name, b"vlp")
+        self.delete(name)
 
     def remove_temporary(self) -> None:
         """Delete what writers that were killed left behind."""

@@ -4,15 +4,15 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from io import BufferedRandom
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlp.shards.storage.folder import WRITER, Folder, LocalFile
+from vlp.shards.storage.folder import Folder, LocalFile
+from vlp.shards.storage.whole import writing
 
 
 class LocalFolder(Folder):
@@ -30,6 +30,10 @@ class LocalFolder(Folder):
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def local_path(self) -> Path:
+        return self.path
 
     def absolute(self, start: Path | None = None) -> "LocalFolder":
         return LocalFolder((start or Path.cwd()) / self.path)
@@ -64,19 +68,9 @@ class LocalFolder(Folder):
     def scratch(self) -> BufferedRandom:
         return tempfile.TemporaryFile(dir=self.path)
 
-    @contextmanager
-    def writing(self, name: str) -> Iterator[BufferedRandom]:
+    def writing(self, name: str) -> AbstractContextManager[BufferedRandom]:
         self.path.mkdir(parents=True, exist_ok=True)
-        temporary = self.path / f"{name}.{WRITER}.tmp"
-        try:
-            with temporary.open("w+b") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(self.path / name)
-        except BaseException:
-            temporary.unlink(missing_ok=True)  # a full disk needs the space
-            raise
+        return writing(self.path / name)
 
     def write(self, name: str, content: bytes | mmap.mmap) -> None:
         with self.writing(name) as stream:

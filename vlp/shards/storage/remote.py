@@ -22,7 +22,9 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from vlp.shards.storage.folder import WRITER, Folder, FolderError
+from vlp.core.messages import one_line
+from vlp.shards.storage.folder import Folder, FolderError
+from vlp.shards.storage.whole import temporary_name
 
 CHUNK_BYTES = 1 << 23  # a request each: small ones wait more than they read
 OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss")
@@ -73,6 +75,10 @@ class RemoteFolder(Folder):
     @property
     def name(self) -> str:
         return self.uri.partition("?")[0].rstrip("/").rpartition("/")[2]
+
+    @property
+    def local_path(self) -> None:
+        return None
 
     def absolute(self, start: Path | None = None) -> "RemoteFolder":
         return self
@@ -152,8 +158,9 @@ class RemoteFolder(Folder):
                 _write(filesystem, file, content)
             else:
                 filesystem.create_dir(path, recursive=True)
-                _write(filesystem, f"{file}.{WRITER}.tmp", content)
-                filesystem.move(f"{file}.{WRITER}.tmp", file)
+                temporary = f"{path}/{temporary_name(name)}"
+                _write(filesystem, temporary, content)
+                filesystem.move(temporary, file)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -173,7 +180,7 @@ def _write(filesystem: pyarrow.fs.FileSystem, file: str, content: bytes | mmap.m
 
 def _remedy(message: str) -> str:
     found = (remedy for pattern, remedy in REMEDIES.items() if re.search(pattern, message))
-    return next(found, " ".join(message.split())[:300])
+    return next(found, one_line(message)[:300])
 
 
 @lru_cache(maxsize=64)

@@ -1,5 +1,4 @@
 import io
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.outcome import StoredImage
 from vlp.shards.writing import Sample, write_shard
 
@@ -24,19 +24,6 @@ def jpeg(seed: int) -> bytes:
     noise = rng.integers(0, 256, (50 + seed, 80, 3), dtype=np.uint8)
     Image.fromarray(noise).save(stream, "JPEG")
     return stream.getvalue()
-
-
-def write_manifest(folder: Path, shards: list[dict]) -> None:
-    """The keys that `vlp download` writes."""
-    manifest = {
-        "identity": "identity",
-        "digest": "digest",
-        "num_urls": sum(stats["count"] for stats in shards),
-        "num_samples": sum(stats["successes"] for stats in shards),
-        "outcomes": {},
-        "shards": shards,
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.fixture(scope="session")
@@ -58,5 +45,5 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
                 captions.append(texts)
             samples.append(Sample(f"{shard:05d}{i:04d}", f"https://x.org/{seed}.jpg", texts, stored))
         stats.append(write_shard(folder, f"{shard:05d}", samples))
-    write_manifest(folder, stats)
+    ShardsManifest.of(stats).write(folder)
     return Shards(folder, images, captions)

@@ -1,0 +1,84 @@
+"""What holds for every registered protocol of evaluation."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from vlp.encoders.text import TextConfig
+from vlp.encoders.vit import ViTConfig
+from vlp.evaluation import EVALUATIONS
+from vlp.evaluation.config import EvaluationConfig
+from vlp.evaluation.embedder import Embedder
+from vlp.evaluation.measure import measure
+from vlp.masking.none import NoMask
+from vlp.objectives import Vocabulary
+from vlp.objectives.contrastive import ContrastiveConfig
+from vlp.objectives.mae import MAEConfig
+from vlp.tiny_world import TinyWorldConfig
+from vlp.tokenizers.clip_bpe import ClipBPEConfig
+
+CONTRASTIVE = ContrastiveConfig(embed_dim=8, text_encoder=TextConfig(width=8, depth=1, num_heads=1))
+CORPUS = TinyWorldConfig(
+    num_train=1, num_heldout=6, num_labelled_per_class=2, num_test_per_class=2, image_size=32
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    CORPUS.write(folder)
+    return folder
+
+
+@pytest.fixture(params=sorted(EVALUATIONS))
+def config(request: pytest.FixtureRequest, folder: Path) -> EvaluationConfig:
+    """One protocol alone, with its defaults, on the sample corpus."""
+    sets = CORPUS.evaluation_sets(folder)
+    return EvaluationConfig(
+        retrieval=sets["retrieval"],
+        classification=sets["classification"],
+        protocols={request.param: EVALUATIONS[request.param]()},
+    )
+
+
+@pytest.fixture
+def model() -> Embedder:
+    torch.manual_seed(0)
+    tokenizer = ClipBPEConfig(context_length=16).build()
+    encoder = ViTConfig(image_size=32, patch_size=8, width=16, depth=1, num_heads=2).build()
+    vocabulary = Vocabulary(tokenizer.vocab_size, 16)
+    objective = CONTRASTIVE.build(encoder, NoMask(), vocabulary=vocabulary)
+    return Embedder(objective, tokenizer, image_size=32, normalization="clip")
+
+
+def test_what_a_protocol_shows_and_compares_by_is_measured(config: EvaluationConfig, model: Embedder) -> None:
+    (protocol,) = config.given_protocols.values()
+    metrics = measure(model, config.measurements(CONTRASTIVE))
+    of_set = [key.removeprefix("tiny_world/") for key in metrics]
+    shown = protocol.columns(of_set)
+    assert shown
+    assert set(shown) <= set(of_set)
+    assert all(0 <= metrics[f"tiny_world/{metric}"] <= 1 for metric in shown)
+    assert protocol.main_metric is None or f"tiny_world/{protocol.main_metric}" in metrics
+    assert protocol.columns(["of/another"]) == {}
+
+
+def test_a_model_is_left_as_it_was_and_measured_alike_again(
+    config: EvaluationConfig, model: Embedder
+) -> None:
+    before = {name: tensor.clone() for name, tensor in model.objective.state_dict().items()}
+    state = torch.get_rng_state()
+    first = measure(model, config.measurements(CONTRASTIVE))
+    assert model.objective.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], x) for name, x in model.objective.state_dict().items())
+    assert measure(model, config.measurements(CONTRASTIVE)) == first
+
+
+def test_a_protocol_of_texts_refuses_models_without_them_in_one_line(config: EvaluationConfig) -> None:
+    (protocol,) = config.given_protocols.values()
+    lines = config.refusals(MAEConfig())
+    assert bool(lines) == protocol.needs_text == (not config.measurements(MAEConfig()))
+    for line in lines:
+        assert line == f"{protocol.name} needs a text encoder, and objective mae has none"

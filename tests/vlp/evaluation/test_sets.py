@@ -1,0 +1,66 @@
+"""A set that cannot be measured on is told before any work, by the file at fault."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from vlp.evaluation.sets import CaptionedImages, LabelledImages
+from vlp.tiny_world import TinyWorldConfig
+
+CORPUS = TinyWorldConfig(
+    num_train=1, num_heldout=2, num_labelled_per_class=1, num_test_per_class=1, image_size=32
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    CORPUS.write(tmp_path)
+    return tmp_path
+
+
+def test_whole_sets_pass_and_name_their_files(folder: Path) -> None:
+    pairs = CaptionedImages("a", folder / "retrieval.parquet")
+    labelled = LabelledImages("b", folder / "classification")
+    for data in (pairs, labelled):
+        data.check()
+    assert (pairs.key, labelled.key) == ("retrieval.a", "classification.b")
+    assert pairs.files == [folder / "retrieval.parquet"]
+    assert sorted(labelled.files) == sorted((folder / "classification").iterdir())
+
+
+@pytest.mark.parametrize("missing", ["train.parquet", "test.parquet", "meta.json"])
+def test_a_missing_file_is_named(folder: Path, missing: str) -> None:
+    (folder / "classification" / missing).unlink()
+    with pytest.raises(ValueError, match=rf"^no such file: .*{missing}$"):
+        LabelledImages("x", folder / "classification").check()
+
+
+@pytest.mark.parametrize(
+    ("meta", "message"),
+    [
+        ('{"classes": ["a"], "templates": ["a photo"]}', "got 'a photo'"),
+        ('{"names": ["a"]}', r"meta\.json does not name the classes"),
+        ('["a"]', r"meta\.json does not name the classes"),
+        ("classes: [a]", r"meta\.json is not JSON: "),
+    ],
+)
+def test_a_description_that_says_too_little_is_named(folder: Path, meta: str, message: str) -> None:
+    (folder / "classification" / "meta.json").write_text(meta)
+    with pytest.raises(ValueError, match=message):
+        LabelledImages("x", folder / "classification").check()
+
+
+def test_classes_without_templates_get_the_usual_one(folder: Path) -> None:
+    (folder / "classification" / "meta.json").write_text('{"classes": ["a"]}')
+    data = LabelledImages("x", folder / "classification")
+    data.check()
+    assert data.templates == ["a photo of a {}."]
+
+
+def test_a_file_of_another_kind_is_named(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"lacks the columns image and captions; it has image, label$"):
+        CaptionedImages("x", folder / "classification" / "train.parquet").check()
+    shutil.copy(folder / "composition.jsonl", folder / "x.parquet")
+    with pytest.raises(ValueError, match=r"x\.parquet is not a Parquet file"):
+        CaptionedImages("x", folder / "x.parquet").check()

@@ -1,0 +1,64 @@
+"""What protocols ask of a trained model: images and texts to vectors."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from vlp.core.normalization import Normalization
+from vlp.data.image_tables import ImageTable
+from vlp.data.loader import load_images
+from vlp.objectives import Objective
+from vlp.tokenizers import Tokenizer
+
+BATCH_SIZE = 128
+
+
+class Embedder:
+    """Encodes whole images and texts, batch by batch; features of a table are computed once."""
+
+    def __init__(
+        self, objective: Objective, tokenizer: Tokenizer, *, image_size: int, normalization: Normalization
+    ) -> None:
+        self.objective, self.tokenizer = objective, tokenizer
+        self.image_size = image_size
+        self.normalization: Normalization = normalization
+        self._features: dict[ImageTable, Tensor] = {}
+
+    def load(self, images: Sequence[bytes]) -> Tensor:
+        """Encoded images as the model takes them, on its device: (B, 3, H, W)."""
+        loaded = load_images(images, image_size=self.image_size, normalization=self.normalization)
+        return loaded.to(self._device)
+
+    def features(self, table: ImageTable) -> Tensor:
+        """What frozen-feature protocols read of every image: (I, D), on the CPU."""
+        if table not in self._features:
+            self._features[table] = self._encode(self.objective.features, table)
+        return self._features[table]
+
+    def embed_images(self, table: ImageTable) -> Tensor:
+        """Unit-length embeddings of every image: (I, E), on the CPU."""
+        return self._encode(self.objective.encode_image, table)
+
+    # Not in inference mode: a protocol that trains differentiates functions of what it is given.
+    @torch.no_grad()
+    def project(self, features: Tensor) -> Tensor:
+        """Unit-length embeddings of images whose features are known: (I, D) -> (I, E), on the CPU."""
+        return self.objective.project(features.to(self._device)).cpu()
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Unit-length embeddings of texts: (C, E), on the CPU."""
+        parts = (texts[start : start + BATCH_SIZE] for start in range(0, len(texts), BATCH_SIZE))
+        batches = ([x.to(self._device) for x in self.tokenizer.encode(part)] for part in parts)
+        return torch.cat([self.objective.encode_text(*batch).cpu() for batch in batches])
+
+    @torch.no_grad()
+    def _encode(self, encode: Callable[[Tensor], Tensor], table: ImageTable) -> Tensor:
+        images = table.images()
+        parts = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
+        return torch.cat([encode(self.load(part)).cpu() for part in parts])
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.objective.parameters()).device

@@ -1,0 +1,53 @@
+"""What a protocol of evaluation is: how a trained model is measured on a set."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+from vlp.core.config import StrictConfig
+from vlp.core.registry import Registry
+from vlp.evaluation.embedder import Embedder
+from vlp.evaluation.sets import EvaluationSet
+from vlp.metrics.outcomes import Outcomes
+from vlp.objectives import ObjectiveConfig
+
+EVALUATIONS = Registry()
+Set = TypeVar("Set", bound=EvaluationSet)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(ABC, StrictConfig, Generic[Set]):
+    """One way of measuring models on sets of one kind; its fields are the settings that decide the result."""
+
+    name: ClassVar[str]
+    """The key of its settings under `evaluation.protocols`."""
+    reads: ClassVar[type[EvaluationSet]]
+    """The sets that it measures on."""
+    needs_text: ClassVar[bool] = False
+    """Whether it compares images with texts."""
+    headings: ClassVar[Mapping[str, str]] = {}
+    """Metrics that a table of results shows, in the order of its columns, each with its heading."""
+
+    @property
+    def main_metric(self) -> str | None:
+        """The metric by which checkpoints are compared, higher is better; None for none."""
+        return None
+
+    def check(self, objective: ObjectiveConfig) -> None:
+        """Raise a ValueError, of one line, unless models of this objective can be measured so."""
+        if self.needs_text and not objective.encodes_text:
+            raise ValueError(f"{self.name} needs a text encoder, and objective {objective.name} has none")
+
+    @abstractmethod
+    def measure(self, model: Embedder, data: Set) -> Mapping[str, Outcomes]:
+        """What becomes of every item of a set, by the first part of the names of its metrics.
+
+        Args:
+            model: in evaluation mode.
+        """
+
+    @classmethod
+    def columns(cls, metrics: Collection[str]) -> Mapping[str, str]:
+        """The columns of a table that some metrics of a set fill: `headings`, of those that are there."""
+        return {metric: heading for metric, heading in cls.headings.items() if metric in metrics}

@@ -1,0 +1,116 @@
+"""What models are measured on: named sets of images, each of one kind."""
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from vlp.data.image_tables import ImageTable
+from vlp.metrics.zero_shot import check_templates
+
+
+@dataclass(frozen=True)
+class EvaluationSet(ABC):
+    """Images, and what is known about them, by which models are measured."""
+
+    kind: ClassVar[str]
+    """The key of such sets under `evaluation`."""
+    name: str
+    """The first part of the names of its metrics."""
+    path: Path
+
+    @property
+    def key(self) -> str:
+        """Where it is set, under `evaluation`."""
+        return f"{self.kind}.{self.name}"
+
+    @property
+    @abstractmethod
+    def tables(self) -> tuple[ImageTable, ...]:
+        """Its images; those of the first are the ones to look at."""
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that it is made of."""
+        return [table.file for table in self.tables]
+
+    def check(self) -> None:
+        """Raise a ValueError that names the file unless all of it is there."""
+        for table in self.tables:
+            table.check()
+
+
+@dataclass(frozen=True)
+class CaptionedImages(EvaluationSet):
+    """Images with their captions: a Parquet file with the columns `image` and `captions`."""
+
+    kind = "retrieval"
+
+    @property
+    def tables(self) -> tuple[ImageTable, ...]:
+        return (self.images,)
+
+    @property
+    def images(self) -> ImageTable:
+        """Images, each with a list of captions."""
+        return ImageTable(self.path, "captions")
+
+
+@dataclass(frozen=True)
+class LabelledImages(EvaluationSet):
+    """Images with their classes, for training and for testing.
+
+    A folder of train.parquet and test.parquet with the columns `image` and `label`, and of meta.json with
+    `classes`, their names, and `templates`, prompts with `{}` where the name goes.
+    """
+
+    kind = "classification"
+
+    @property
+    def tables(self) -> tuple[ImageTable, ...]:
+        return self.test, self.train
+
+    @property
+    def train(self) -> ImageTable:
+        """Images to learn from, each with the index of its class."""
+        return ImageTable(self.path / "train.parquet", "label")
+
+    @property
+    def test(self) -> ImageTable:
+        """Images to be classified, each with the index of its class."""
+        return ImageTable(self.path / "test.parquet", "label")
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the K classes, in the order of their indices."""
+        return self._meta["classes"]
+
+    @property
+    def templates(self) -> list[str]:
+        """Prompts, with `{}` where the name of a class goes."""
+        return self._meta.get("templates", ["a photo of a {}."])
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.train.file, self.test.file, self._meta_file]
+
+    def check(self) -> None:
+        super().check()
+        if not self._meta_file.is_file():
+            raise ValueError(f"no such file: {self._meta_file}")
+        if not isinstance(self._meta, dict) or not self._meta.get("classes"):
+            raise ValueError(f"{self._meta_file} does not name the classes of the set under `classes`")
+        check_templates(self.templates)
+
+    @property
+    def _meta_file(self) -> Path:
+        return self.path / "meta.json"
+
+    @cached_property
+    def _meta(self) -> Any:
+        try:
+            return json.loads(self._meta_file.read_text())
+        except ValueError as error:
+            raise ValueError(f"{self._meta_file} is not JSON: {error}") from error
