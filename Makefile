@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := uv==0.13.8
-BENCHMARKS := $(filter-out %/harness.py %/image_server.py,$(wildcard tests/benchmarks/*.py))
+BENCHMARKS := $(filter-out %/harness.py %/image_server.py %/test_benchmarks.py,$(wildcard tests/benchmarks/*.py))
 
 .PHONY: demo test test-all lint bench bench-gpu ui lock clean
 
@@ -34,16 +34,16 @@ bench-gpu: $(VENV)/ready
 ui: $(VENV)/ready
 	$(BIN)/vlp ui
 
-# Bytecode is compiled once: Ray starts many processes, and each would compile every module again.
+# Bytecode is compiled once: Ray starts many processes, and each would compile every module again. uv passes over
+# files of packages that this Python cannot read; ours have to compile.
 $(VENV)/ready: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "vlp needs Python 3.11 or 3.12; name one with: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "vlp needs Python 3.11, 3.12 or 3.13; name one with: make PYTHON=python3.12 ...")'
 	@echo "[setup] installing the pinned packages into $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(UV)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
-	@echo "[setup] compiling bytecode"
-	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib vlp pipelines || true
+	$(BIN)/python -m compileall -q vlp pipelines
 	@touch $@
 
 lock: $(VENV)/ready

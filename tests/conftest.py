@@ -18,16 +18,22 @@ os.environ |= {
 
 import pytest
 import torch
+from xdist.remote import Producer
+
+from tests.scheduling import ByFile
 
 torch.set_num_threads(1)
 
-REAL_DATA = SHARED_DATA
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """How tests are handed out to several processes."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
 def flickr8k() -> Path:
     """Folder of real photographs and captions; tests that need it are skipped where it is absent."""
-    folder = (REAL_DATA / "flickr8k").resolve()
+    folder = (SHARED_DATA / "flickr8k").resolve()
     if not folder.is_dir():
         pytest.skip("needs the Flickr8k photographs")
     return folder

@@ -15,7 +15,7 @@ from statistics import median
 
 import torch
 from harness import REPOSITORY, Result, report, seconds
-from steps.arguments import parse
+from steps.arguments import per_device, step_options
 
 from pipelines.checkpoints.checkpoint import TrainingState
 from pipelines.checkpoints.store import CheckpointPlace, Retention
@@ -92,11 +92,12 @@ class Training:
 
 def main() -> None:
     """Measure and report."""
-    arguments = next(parse(__doc__, sizes=list(SIZES)))
+    arguments = next(per_device(step_options(__doc__, sizes=list(SIZES))))
     torch.set_num_threads(arguments.threads)
     for name in arguments.size:
         with tempfile.TemporaryDirectory() as folder:
-            report(f"{NAME}_{name}", [measure(SIZES[name], Path(folder), runs=arguments.runs)])
+            result = measure(SIZES[name], Path(folder), runs=arguments.runs)
+            report(f"{NAME}_{name}", [result], arguments.results)
 
 
 def measure(size: Size, folder: Path, *, runs: int) -> Result:

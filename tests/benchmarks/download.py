@@ -8,7 +8,6 @@ empty folder and with two processes; without Ray there is one per core. Two rate
 request that the server sees to the last shard on disk, and of the whole command, start-up included.
 """
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -24,7 +23,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from harness import Result, report
+from harness import Result, command_line, report
 from image_server import ImageServer, serve
 
 SHARD_SIZE, THREADS, PROCESSES = 500, 32, 2
@@ -160,7 +159,7 @@ def results(name: str, ours: list[Run], peers: list[Run]) -> list[Result]:
 
 def main() -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__)
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
@@ -168,7 +167,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, serve(images) as server:
         rows = {"url": [server.url + path for path in images], "caption": ["a picture"] * len(images)}
         pq.write_table(pa.table(rows), Path(name) / "urls.parquet")
-        report("download", compare(Path(name), server, arguments.rounds))
+        report("download", compare(Path(name), server, arguments.rounds), arguments.results)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """A download of 100,000 URLs that is killed when half of them are stored, and started again.
 
-    python tests/benchmarks/download_restart.py [--urls 100000]
+    python tests/benchmarks/download_restart.py [--urls 100000] [--shard-size 1000]
 
 The figure is the time from the command to its first new request, with Ray and without. A shard is stored
 whole or not at all, so no URL of a stored shard is asked for again; those of the shards that were being made
 are, and are counted.
 """
 
-import argparse
 import os
 import signal
 import subprocess
@@ -15,23 +14,35 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from harness import Result, report
+from harness import Result, command_line, report
 from image_server import ImageServer, serve
 
-SHARD_SIZE = 1000
+
+class Urls(NamedTuple):
+    """How many there are, in shards of how many."""
+
+    count: int
+    per_shard: int
+
+    def write(self, file: Path, site: str) -> None:
+        """The list; a path begins with the name of its shard."""
+        paths = [f"{i // self.per_shard:05d}/{i % self.per_shard}.jpg" for i in range(self.count)]
+        table = {"url": [f"{site}/{path}" for path in paths], "caption": ["a picture"] * self.count}
+        pq.write_table(pa.table(table), file)
 
 
-def start(folder: Path, data_workers: int) -> subprocess.Popen[bytes]:
-    """`vlp download` as a process group of its own."""
+def start(folder: Path, urls: Urls, data_workers: int) -> subprocess.Popen[bytes]:
+    """`vlp download` as a process."""
     settings = {
         "url_list": folder / "urls.parquet",
         "image_size": 32,
-        "number_sample_per_shard": SHARD_SIZE,
+        "number_sample_per_shard": urls.per_shard,
         "allowed_networks": "[127.0.0.0/8]",
         "machine.data_workers": data_workers,
         "machine.storage": folder / "results",
@@ -39,7 +50,7 @@ def start(folder: Path, data_workers: int) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
         "-m",
-        "pipelines.commands.main",
+        "pipelines",
         "download",
         *(f"{k}={v}" for k, v in settings.items()),
     ]
@@ -64,10 +75,10 @@ def wait_for_quiet(server: ImageServer) -> None:
         time.sleep(3)
 
 
-def measure(folder: Path, server: ImageServer, num_urls: int, data_workers: int) -> list[Result]:
+def measure(folder: Path, server: ImageServer, urls: Urls, data_workers: int) -> list[Result]:
     """Kill at half, start again, and look at what the server saw."""
-    driver = start(folder, data_workers)
-    while len(stored(folder)) < num_urls // SHARD_SIZE // 2:
+    driver = start(folder, urls, data_workers)
+    while len(stored(folder)) < urls.count // urls.per_shard // 2:
         time.sleep(0.05)
         if driver.poll() is not None:
             raise RuntimeError((folder / "log.txt").read_text())
@@ -77,12 +88,12 @@ def measure(folder: Path, server: ImageServer, num_urls: int, data_workers: int)
     before = {f"/{int(name):05d}/" for name in stored(folder)}
     server.reset()
     started = time.time()
-    if start(folder, data_workers).wait():
+    if start(folder, urls, data_workers).wait():
         raise RuntimeError((folder / "log.txt").read_text())
     status = server.status()
     again = [path for path in status.repeated if path[:7] in before]
     mode = "with Ray" if data_workers else "without Ray"
-    note = f"{len(before) * SHARD_SIZE:,} URLs were stored, {len(again)} of them asked for again"
+    note = f"{len(before) * urls.per_shard:,} URLs were stored, {len(again)} of them asked for again"
     return [
         Result(
             what=f"restart to the first new request, {mode}",
@@ -100,22 +111,22 @@ def measure(folder: Path, server: ImageServer, num_urls: int, data_workers: int)
 
 def main() -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--urls", type=int, default=100_000)
-    num_urls = parser.parse_args().urls
+    parser = command_line(__doc__)
+    parser.add_argument("--urls", type=int, default=100_000, help="how many")
+    parser.add_argument("--shard-size", type=int, default=1000, help="of how many URLs")
+    arguments = parser.parse_args()
+    urls = Urls(arguments.urls, arguments.shard_size)
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     image = cv2.imencode(".jpg", pixels)[1].tobytes()
-    results = [result for workers in (2, 0) for result in restart(image, num_urls, data_workers=workers)]
-    report("download_restart", results)
+    results = [result for workers in (2, 0) for result in restart(image, urls, data_workers=workers)]
+    report("download_restart", results, arguments.results)
 
 
-def restart(image: bytes, num_urls: int, *, data_workers: int) -> list[Result]:
+def restart(image: bytes, urls: Urls, *, data_workers: int) -> list[Result]:
     """All of it in a folder of its own, from a server of its own."""
     with tempfile.TemporaryDirectory() as name, serve({"*": image}) as server:
-        urls = [f"{server.url}/{i // SHARD_SIZE:05d}/{i % SHARD_SIZE}.jpg" for i in range(num_urls)]
-        table = pa.table({"url": urls, "caption": ["a picture"] * num_urls})
-        pq.write_table(table, Path(name) / "urls.parquet")
-        return measure(Path(name), server, num_urls, data_workers)
+        urls.write(Path(name) / "urls.parquet", server.url)
+        return measure(Path(name), server, urls, data_workers)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """What every benchmark shares: interleaved runs of ours and the peer's, their medians, and the table of both.
 
-A benchmark is a script of this folder that ends with `report(NAME, [compare(...), ...])`; `make bench` runs
-all of them, one after another, and keeps what they report in results/.
+A benchmark is a script of this folder that ends with `report(NAME, [compare(...), ...], folder)`. `make
+bench` runs all of them, one after another, and keeps what they report in results/; options make each so small
+that test_benchmarks.py runs it in seconds.
 """
 
+import argparse
 import json
 import multiprocessing
 import os
@@ -114,8 +116,18 @@ def in_fresh_process(work: Callable[..., Any], *arguments: Any) -> Usage:
         return pool.apply(_measure, (work, arguments))
 
 
-def report(name: str, results: Sequence[Result]) -> None:
-    """Print a table, and write results/`name`.json and .md with the machine's description."""
+def command_line(description: str | None) -> argparse.ArgumentParser:
+    """What every benchmark can be told: where its tables go."""
+    first_line = (description or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(
+        description=first_line, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="of the tables")
+    return parser
+
+
+def report(name: str, results: Sequence[Result], folder: Path) -> None:
+    """Print a table, and write `name`.json and .md to a folder, with the machine's description."""
     content = {"name": name, "machine": machine(), "results": [result.summary() for result in results]}
     rows = [_row(result) for result in content["results"]]
     header = ("", "unit", "ours", "peer", "ratio", "compared with")
@@ -123,12 +135,12 @@ def report(name: str, results: Sequence[Result]) -> None:
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 140).print(table)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     lines = [header, ("---",) * len(header), *rows]
     described = ", ".join(f"{key} {value}" for key, value in content["machine"].items())
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    (RESULTS / f"{name}.md").write_text(f"{text}\n\nMedians; {described}.\n")
+    (folder / f"{name}.md").write_text(f"{text}\n\nMedians; {described}.\n")
 
 
 def skip(name: str, reason: str) -> None:

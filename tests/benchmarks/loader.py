@@ -1,9 +1,8 @@
 """Training images per second of a core's time, by this loader and by open_clip's chain, side by side.
 
-python tests/benchmarks/loader.py [PARQUET]    PARQUET has a column `image`; by default COCO photographs
+python tests/benchmarks/loader.py [PARQUET] [--count 4000]    PARQUET has a column `image`; by default COCO
 """
 
-import argparse
 import io
 import tempfile
 import time
@@ -17,12 +16,11 @@ import open_clip
 import pyarrow.parquet as pq
 import torch
 import webdataset as wds
-from harness import compare, report, skip
+from harness import REAL_DATA, command_line, compare, report, skip
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tests.paths import SHARED_DATA
 from vlp.core.normalization import MEAN_STD
 from vlp.data.config import DataConfig
 from vlp.data.loader import Collate, TrainingPairs, data_order
@@ -33,8 +31,8 @@ from vlp.shards.shard_set import ShardSet
 from vlp.shards.writing import Sample, write_shard
 
 WIDTH, HEIGHT = 470, 400
-NUM_IMAGES, SHARD_SIZE, BATCH_SIZE, IMAGE_SIZE = 4000, 500, 100, 224
-COCO = SHARED_DATA / "coco_mini" / "val2017_subset.parquet"
+SHARD_SIZE, BATCH_SIZE, IMAGE_SIZE = 500, 100, 224
+COCO = REAL_DATA / "coco_mini" / "val2017_subset.parquet"
 
 
 class NoTokens:
@@ -46,8 +44,9 @@ class NoTokens:
 
 def main() -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("images", type=Path, nargs="?", default=COCO)
+    parser.add_argument("--count", type=int, default=4000, help="images of an epoch")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     if not arguments.images.is_file():
@@ -57,18 +56,19 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_shards(folder, pq.read_table(arguments.images)["image"].to_pylist())
-        chains = ours(folder), theirs(folder)
+        photographs = pq.read_table(arguments.images)["image"].to_pylist()
+        write_shards(folder, photographs, arguments.count)
+        chains = ours(folder, arguments.count), theirs(folder)
         result = compare(
             f"JPEG of {WIDTH} x {HEIGHT} to RandomResizedCrop({IMAGE_SIZE}), per core",
             *(partial(exhaust, chain) for chain in chains),
-            amount=NUM_IMAGES,
+            amount=arguments.count,
             unit="images/s",
             peer_name="open_clip's chain",
             runs=arguments.rounds,
             clock=time.process_time,
         )
-    report("loader", [result])
+    report("loader", [result], arguments.results)
 
 
 def exhaust(chain: Callable[[], Iterable]) -> None:
@@ -77,14 +77,14 @@ def exhaust(chain: Callable[[], Iterable]) -> None:
         pass
 
 
-def ours(folder: Path) -> Callable[[], Iterator]:
+def ours(folder: Path, num_images: int) -> Callable[[], Iterator]:
     """Batches of bytes, as they leave the loader's processes: they are normalized on the device."""
     pairs = TrainingPairs(
         ShardSet(folder), DataConfig(shards=folder, crop_scale=(0.9, 1.0)), image_size=IMAGE_SIZE, seed=0
     )
 
     def batches() -> Iterator:
-        steps = range(NUM_IMAGES // BATCH_SIZE)
+        steps = range(num_images // BATCH_SIZE)
         draws = rank_batches(
             data_order(pairs.shards, pairs.config, seed=0, batch_size=BATCH_SIZE),
             steps=steps,
@@ -116,24 +116,24 @@ def theirs(folder: Path) -> Callable[[], Iterator]:
     return lambda: (images for images, _ in loader)
 
 
-def write_shards(folder: Path, photographs: list[bytes]) -> None:
+def write_shards(folder: Path, photographs: list[bytes], num_images: int) -> None:
     """Images of four photographs each: they have the detail of photographs of their size."""
     fitted = [
         ImageOps.fit(Image.open(io.BytesIO(p)).convert("RGB"), (WIDTH // 2, HEIGHT // 2)) for p in photographs
     ]
     rng = np.random.default_rng(0)
     shards = []
-    for shard in range(NUM_IMAGES // SHARD_SIZE):
+    for start in range(0, num_images, SHARD_SIZE):
         samples = []
-        for i in range(SHARD_SIZE):
+        for i in range(start, min(start + SHARD_SIZE, num_images)):
             image = Image.new("RGB", (WIDTH, HEIGHT))
             for k, photograph in enumerate(rng.integers(len(fitted), size=4)):
                 image.paste(fitted[photograph], (k % 2 * WIDTH // 2, k // 2 * HEIGHT // 2))
             stream = io.BytesIO()
             image.save(stream, "JPEG", quality=90)
             stored = StoredImage("success", None, stream.getvalue(), image.size, image.size, "")
-            samples.append(Sample(f"{shard:05d}{i:04d}", "https://x.org", ["a photo"], stored))
-        shards.append(write_shard(folder, f"{shard:05d}", samples))
+            samples.append(Sample(f"{i:09d}", "https://x.org", ["a photo"], stored))
+        shards.append(write_shard(folder, f"{start // SHARD_SIZE:05d}", samples))
     ShardsManifest.of(shards).write(folder)
 
 

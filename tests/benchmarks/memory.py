@@ -1,6 +1,6 @@
 """Peak memory of a list, of a download and of a loader, and of ones ten times as large.
 
-python tests/benchmarks/memory.py
+python tests/benchmarks/memory.py [--urls 1000000] [--images 2000] [--samples 10000]
 """
 
 import os
@@ -12,13 +12,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from harness import Result, in_fresh_process, report
+from harness import Result, command_line, in_fresh_process, report
 from image_server import serve
 
 from vlp.shards.storage.address import open_folder
 
 TIMES_LARGER = 10
-NUM_URLS, NUM_IMAGES, NUM_SHARDS, SHARD_SIZE = 1_000_000, 2_000, 20, 500
+SHARD_SIZE = 500
 LOCAL = ("127.0.0.0/8",)
 
 
@@ -30,7 +30,8 @@ def write_list(file: Path, num_urls: int) -> None:
     schema = pa.schema({"url": pa.string(), "caption": pa.string()})
     with pq.ParquetWriter(file, schema) as writer:
         for start in range(0, 2 * num_urls, 100_000):
-            urls = [f"http://pictures.example/{i % num_urls}.jpg" for i in range(start, start + 100_000)]
+            rows = range(start, min(start + 100_000, 2 * num_urls))
+            urls = [f"http://pictures.example/{i % num_urls}.jpg" for i in rows]
             writer.write_table(pa.table({"url": urls, "caption": [f"a caption of {url}" for url in urls]}))
 
 
@@ -102,24 +103,28 @@ def compare(what: str, work: Callable[..., Any], small: Sequence[Any], large: Se
 
 def main() -> None:
     """Measure and report."""
+    parser = command_line(__doc__)
+    parser.add_argument("--urls", type=int, default=1_000_000, help="of the smaller list")
+    parser.add_argument("--images", type=int, default=2_000, help="of the smaller download")
+    parser.add_argument("--samples", type=int, default=10_000, help="of the smaller data set")
+    sizes = parser.parse_args()
     pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     photograph = cv2.imencode(".jpg", cv2.GaussianBlur(pixels, (7, 7), 2))[1].tobytes()
     small = cv2.imencode(".jpg", pixels[:64, :64])[1].tobytes()
     with tempfile.TemporaryDirectory() as name, serve({"*": photograph}) as server:
         folder, results = Path(name), []
         both = (1, TIMES_LARGER)
-        lists = [(folder / f"{times}.parquet", times * NUM_URLS) for times in both]
+        lists = [(folder / f"{times}.parquet", times * sizes.urls) for times in both]
         for file, num_urls in lists:
             in_fresh_process(write_list, file, num_urls)
-        results.append(compare(f"plan of {NUM_URLS:,} URLs in two rows each", plan_list, *lists))
-        downloads = [(folder, server.url, times * NUM_IMAGES) for times in both]
-        results.append(compare(f"download of {NUM_IMAGES:,} images by one actor", ingest, *downloads))
+        results.append(compare(f"plan of {sizes.urls:,} URLs in two rows each", plan_list, *lists))
+        downloads = [(folder, server.url, times * sizes.images) for times in both]
+        results.append(compare(f"download of {sizes.images:,} images by one actor", ingest, *downloads))
         sets = [(folder / f"shards-{times}",) for times in both]
         for times, (shards,) in zip(both, sets, strict=True):
-            write_shards(shards, small, times * NUM_SHARDS)
-        num_samples = NUM_SHARDS * SHARD_SIZE
-        results.append(compare(f"loader, {num_samples:,} samples shuffled by blocks", load, *sets))
-        report("memory", results)
+            write_shards(shards, small, times * sizes.samples // SHARD_SIZE)
+        results.append(compare(f"loader, {sizes.samples:,} samples shuffled by blocks", load, *sets))
+        report("memory", results, sizes.results)
 
 
 if __name__ == "__main__":

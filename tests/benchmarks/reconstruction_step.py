@@ -8,7 +8,7 @@ import argparse
 
 from harness import Result, flickr8k_captions, report, skip
 from steps import hugging_face, ours
-from steps.arguments import parse, suffix
+from steps.arguments import per_device, step_options, suffix
 from steps.side import Side, in_turns
 from steps.sizes import REBUILD_BATCH_SIZE
 
@@ -20,7 +20,9 @@ METHODS = {
 
 
 def main() -> None:
-    devices = list(parse(__doc__))
+    parser = step_options(__doc__)
+    parser.add_argument("--batch-size", type=int, help="instead of the device's usual one")
+    devices = list(per_device(parser))
     if flickr8k_captions() is None:
         skip(NAME, "it needs the photographs of Flickr8k")
         return
@@ -30,11 +32,11 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace) -> None:
     """On one device."""
-    batch, results = REBUILD_BATCH_SIZE[arguments.device], []
+    batch, results = arguments.batch_size or REBUILD_BATCH_SIZE[arguments.device], []
     for method, (model, our_build, peer_build, peer_name) in METHODS.items():
         builds = {"our": our_build, "peer": peer_build}
         sides = {
-            name: Side(build, arguments.device, device=arguments.device, threads=arguments.threads)
+            name: Side(build, arguments.device, batch, device=arguments.device, threads=arguments.threads)
             for name, build in builds.items()
         }
         turns = in_turns(sides, runs=arguments.runs, repetitions=arguments.repetitions)
@@ -58,7 +60,7 @@ def measure(arguments: argparse.Namespace) -> None:
                 note=arguments.note,
             ),
         ]
-    report(NAME + suffix(arguments), results)
+    report(NAME + suffix(arguments), results, arguments.results)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ A small model on the sample corpus, its shards written before; the first turn fi
 and is not counted. Where the time goes is read from the run's journal, which notes when each thing was done.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -15,8 +14,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from harness import Result, report
-from runs.laptop_run import arguments, run_journal, step_times, write_shards
+from harness import Result, command_line, report
+from runs.laptop_run import NUM_IMAGES, arguments, run_journal, step_times, write_shards
 
 KINDS = {"num_workers 0, in this process": 0, "num_workers 2, with Ray": 2}
 
@@ -55,13 +54,14 @@ def start(shards: Path, folder: Path, num_workers: int) -> StartUp:
 
 def main() -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__)
     parser.add_argument("--runs", type=int, default=5)
-    runs = parser.parse_args().runs
+    parser.add_argument("--images", type=int, default=NUM_IMAGES, help="of the data set")
+    options = parser.parse_args()
     found: dict[str, list[StartUp]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory() as name:
-        shards = write_shards(Path(name))
-        for turn in range(runs + 1):
+        shards = write_shards(Path(name), options.images)
+        for turn in range(options.runs + 1):
             for kind, num_workers in KINDS.items():
                 found[kind].append(start(shards, Path(name) / f"{turn}-{num_workers}", num_workers))
                 print(kind, found[kind][-1], flush=True)
@@ -71,7 +71,7 @@ def main() -> None:
             ("checked", "inputs recorded", "first step done"), zip(*starts[1:], strict=True), strict=True
         ):
             results.append(Result(what=f"{kind}: {what}", unit="s", ours=seconds))
-    report("start_up", results)
+    report("start_up", results, options.results)
 
 
 if __name__ == "__main__":

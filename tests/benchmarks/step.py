@@ -7,13 +7,14 @@ On every device that is there: in float32 on the CPU; in bfloat16 on a GPU, both
 """
 
 import argparse
+from dataclasses import replace
 from functools import partial
 
 from harness import Result, flickr8k_captions, report, skip
 from steps import open_clip_steps, ours
-from steps.arguments import parse, suffix
+from steps.arguments import per_device, step_options, suffix
 from steps.side import Side, Turns, in_turns
-from steps.sizes import LARGE_BATCH, SIZES, Size
+from steps.sizes import SIZES, Size
 
 NAME = "step"
 OURS, SUPERCLASS, PEER = "our", "superclass", "open_clip"
@@ -21,25 +22,29 @@ MASKED = ("FLIP 0.5", "cluster RGB 0.5", "FLIP_Attn")
 
 
 def main() -> None:
-    devices = list(parse(__doc__, sizes=list(SIZES)))
+    parser = step_options(__doc__, sizes=list(SIZES))
+    parser.add_argument("--batch-size", type=int, help="instead of each size's usual one")
+    devices = list(per_device(parser))
     if flickr8k_captions() is None:
         skip(NAME, "it needs the photographs and captions of Flickr8k")
         return
     for arguments, name in ((device, size) for device in devices for size in device.size):
         size = SIZES[name]
+        if arguments.batch_size is not None:
+            size = replace(size, batch_size={arguments.device: arguments.batch_size})
         turns, batch = measure(size, arguments), size.batch_size[arguments.device]
         label = f"{size.name}, batch {batch}"
         results = against_our_clip(turns, label, arguments.note)
-        if size is not LARGE_BATCH:
+        if size.has_peer:
             results = against_open_clip(turns, batch, label, arguments.note) + results
-        report(f"{NAME}_{name}{suffix(arguments)}", results)
+        report(f"{NAME}_{name}{suffix(arguments)}", results, arguments.results)
 
 
 def measure(size: Size, arguments: argparse.Namespace) -> dict[str, Turns]:
     """All steps of one size, in turns."""
     device, threads = arguments.device, arguments.threads
     builds = {OURS: ours.clip_and_masked}
-    if size is not LARGE_BATCH:
+    if size.has_peer:
         builds |= {SUPERCLASS: ours.superclass, PEER: open_clip_steps.clip}
     sides = {
         name: Side(build, size, device, device=device, threads=threads) for name, build in builds.items()

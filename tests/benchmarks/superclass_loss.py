@@ -1,6 +1,6 @@
 """SuperClass's loss with its gradient, against the loss over a dense K-hot target.
 
-python tests/benchmarks/superclass_loss.py [--device cpu cuda] [--runs 5]    float32, real captions
+python tests/benchmarks/superclass_loss.py [--device cpu cuda] [--batch-size 256] [--runs 5]    float32
 """
 
 import argparse
@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 from harness import Result, flickr8k_captions, report, skip
-from steps.arguments import parse, suffix
+from steps.arguments import per_device, step_options, suffix
 from steps.side import Side, Steps, in_turns
 from torch import Generator, Tensor
 
@@ -19,12 +19,13 @@ from vlp.tokenizers.clip_bpe import ClipBPEConfig
 from vlp.training.cpu import keep_freed_memory
 
 NAME = "superclass_loss"
-BATCH_SIZE, NUM_CLASSES = 256, 49_408
-LOGITS_MIB = BATCH_SIZE * NUM_CLASSES * 4 / 2**20
+NUM_CLASSES = 49_408
 
 
 def main() -> None:
-    devices = list(parse(__doc__))
+    parser = step_options(__doc__)
+    parser.add_argument("--batch-size", type=int, default=256)
+    devices = list(per_device(parser))
     if flickr8k_captions() is None:
         skip(NAME, "it needs the captions of Flickr8k")
         return
@@ -34,26 +35,28 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace) -> None:
     """On one device."""
-    device, peer_name = arguments.device, "a dense K-hot target"
+    device, batch_size, peer_name = arguments.device, arguments.batch_size, "a dense K-hot target"
     builds = {"worker": as_in_a_worker, "sparse": sparse, "dense": dense}
     sides = {
-        name: Side(build, device, device=device, threads=arguments.threads) for name, build in builds.items()
+        name: Side(build, device, batch_size, device=device, threads=arguments.threads)
+        for name, build in builds.items()
     }
     turns = in_turns(sides, runs=arguments.runs, repetitions=5)
-    what = f"softmax loss and gradient, {BATCH_SIZE} x {NUM_CLASSES:,}"
-    dense_rates = turns["dense loss"].rates(BATCH_SIZE)
+    what = f"softmax loss and gradient, {batch_size} x {NUM_CLASSES:,}"
+    dense_rates = turns["dense loss"].rates(batch_size)
     rates = [
         Result(
             what=name,
             unit="images/s",
-            ours=turns[f"{side} loss"].rates(BATCH_SIZE),
+            ours=turns[f"{side} loss"].rates(batch_size),
             peer=dense_rates,
             peer_name=peer_name,
         )
         for side, name in (("sparse", what), ("worker", f"{what}, freed memory kept as in a worker"))
     ]
+    logits_mib = batch_size * NUM_CLASSES * 4 / 2**20
     above = {
-        side: (turns[f"{side} loss"].peak_mib - turns[f"{side} rest"].peak_mib) / LOGITS_MIB
+        side: (turns[f"{side} loss"].peak_mib - turns[f"{side} rest"].peak_mib) / logits_mib
         for side in ("sparse", "dense")
     }
     memory = Result(
@@ -63,24 +66,24 @@ def measure(arguments: argparse.Namespace) -> None:
         peer=[above["dense"]],
         peer_name=peer_name,
     )
-    report(NAME + suffix(arguments), [*rates, memory])
+    report(NAME + suffix(arguments), [*rates, memory], arguments.results)
 
 
-def as_in_a_worker(device: str) -> Steps:
+def as_in_a_worker(device: str, batch_size: int) -> Steps:
     """Our loss, in a process that is set up as a training worker."""
     if device == "cpu":
         keep_freed_memory()
-    return sparse(device)
+    return sparse(device, batch_size)
 
 
-def sparse(device: str) -> Steps:
+def sparse(device: str, batch_size: int) -> Steps:
     """Our loss."""
-    return _steps(softmax_loss, device)
+    return _steps(softmax_loss, device, batch_size)
 
 
-def dense(device: str) -> Steps:
+def dense(device: str, batch_size: int) -> Steps:
     """The same loss by the formula."""
-    return _steps(dense_loss, device)
+    return _steps(dense_loss, device, batch_size)
 
 
 def dense_loss(logits: Tensor, labels: Labels, idf: Tensor) -> Tensor:
@@ -90,13 +93,13 @@ def dense_loss(logits: Tensor, labels: Labels, idf: Tensor) -> Tensor:
     return -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
 
-def _steps(loss: Callable[[Tensor, Labels, Tensor], Tensor], device: str) -> Steps:
+def _steps(loss: Callable[[Tensor, Labels, Tensor], Tensor], device: str, batch_size: int) -> Steps:
     captions, tokenizer = flickr8k_captions(), ClipBPEConfig().build()
     assert captions is not None
     special = torch.tensor(tokenizer.special_tokens)
-    labels = caption_labels(*tokenizer.encode(captions[: 5 * BATCH_SIZE : 5]), special_tokens=special)
+    labels = caption_labels(*tokenizer.encode(captions[: 5 * batch_size : 5]), special_tokens=special)
     generator = Generator().manual_seed(0)
-    logits = torch.randn(BATCH_SIZE, NUM_CLASSES, generator=generator).to(device).requires_grad_()
+    logits = torch.randn(batch_size, NUM_CLASSES, generator=generator).to(device).requires_grad_()
     idf = torch.rand(NUM_CLASSES, generator=generator).to(device)
     labels = Labels(*(x.to(device) for x in labels))
     return {"rest": lambda: None, "loss": partial(_with_gradient, loss, logits, labels, idf)}

@@ -30,10 +30,10 @@ def arguments(shards: Path, output: Path, **changes: Any) -> list[str]:
     return [*map(str, files), *(f"{key}={value}" for key, value in settings.items()), "-o", str(output)]
 
 
-def write_shards(folder: Path) -> Path:
+def write_shards(folder: Path, num_images: int) -> Path:
     """The sample corpus as shards; returns their folder."""
     corpus, shards = folder / "corpus", folder / "shards"
-    write_corpus(TinyWorldConfig(num_train=NUM_IMAGES, image_size=IMAGE_SIZE), corpus)
+    write_corpus(TinyWorldConfig(num_train=num_images, image_size=IMAGE_SIZE), corpus)
     shards.mkdir()
     rows = [json.loads(line) for line in (corpus / "train" / "captions.jsonl").read_text().splitlines()]
     size = (IMAGE_SIZE, IMAGE_SIZE)
@@ -48,7 +48,7 @@ def write_shards(folder: Path) -> Path:
     ]
     stats = [
         write_shard(shards, f"{start // SHARD_SIZE:05d}", samples[start : start + SHARD_SIZE])
-        for start in range(0, NUM_IMAGES, SHARD_SIZE)
+        for start in range(0, num_images, SHARD_SIZE)
     ]
     ShardsManifest.of(stats).write(shards)
     return shards

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 from steps.side import Steps
-from steps.sizes import REBUILD_BATCH_SIZE, photographs
+from steps.sizes import photographs
 from torch import Tensor
 from transformers import SwinConfig, SwinForMaskedImageModeling, ViTMAEConfig, ViTMAEForPreTraining
 
 
-def mae(device: str) -> Steps:
+def mae(device: str, batch_size: int) -> Steps:
     """MAE ViT-B/16; the model draws the masks."""
     model = ViTMAEForPreTraining(ViTMAEConfig(norm_pix_loss=True, layer_norm_eps=1e-6))
-    images = _images(224, device)
+    images = _images(batch_size, 224, device)
     data = cycle([{"pixel_values": part} for part in images])
     optimizer = torch.optim.AdamW(
         model.to(device).train().parameters(), lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05
@@ -24,7 +24,7 @@ def mae(device: str) -> Steps:
     return {"MAE": partial(_step, model, _called(model, device), optimizer, data, device, None)}
 
 
-def simmim(device: str) -> Steps:
+def simmim(device: str, batch_size: int) -> Steps:
     """SimMIM Swin-B at 192 pixels; the masks are drawn beforehand, as a loader does."""
     config = SwinConfig(
         image_size=192,
@@ -36,7 +36,7 @@ def simmim(device: str) -> Steps:
         encoder_stride=32,
     )
     model = SwinForMaskedImageModeling(config)
-    images = _images(192, device)
+    images = _images(batch_size, 192, device)
     data = cycle([{"pixel_values": part, "bool_masked_pos": _cells(part)} for part in images])
     optimizer = torch.optim.AdamW(model.to(device).train().parameters(), lr=8e-4, weight_decay=0.05)
     return {"SimMIM": partial(_step, model, _called(model, device), optimizer, data, device, 5.0)}
@@ -63,9 +63,9 @@ def _called(model: torch.nn.Module, device: str) -> Any:
     return torch.compile(model) if device == "cuda" else model
 
 
-def _images(image_size: int, device: str) -> list[Tensor]:
+def _images(batch_size: int, image_size: int, device: str) -> list[Tensor]:
     torch.manual_seed(0)
-    parts = photographs(REBUILD_BATCH_SIZE[device], image_size, "imagenet")
+    parts = photographs(batch_size, image_size, "imagenet")
     return [part.to(device) for part in parts]
 
 

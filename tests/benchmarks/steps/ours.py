@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from steps.side import Steps
-from steps.sizes import REBUILD_BATCH_SIZE, Size, batches, photographs
-from torch import Generator
+from steps.sizes import Size, batches, photographs
+from torch import Generator, Tensor
 
 from vlp.core.batch import Batch
 from vlp.encoders import ImageEncoderConfig
@@ -88,20 +88,22 @@ def superclass(size: Size, device: str) -> Steps:
     return {"SuperClass": partial(training.step, cycle(batches(size, device)), NoMask())}
 
 
-def mae(device: str) -> Steps:
+def mae(device: str, batch_size: int) -> Steps:
     """The step of conf/run/mae.yaml."""
     encoder = ViTConfig(positions="sincos", pre_norm=False, norm_eps=1e-6)
     mask = RandomMask(mask_ratio=0.75)
     optimizer = AdamWConfig(lr=2.4e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.05)
-    return {"MAE": _reconstruction(MAEConfig(), encoder, mask, optimizer, device, max_grad_norm=None)}
+    images = _on(device, photographs(batch_size, encoder.image_size, "imagenet"))
+    return {"MAE": _reconstruction(MAEConfig(), encoder, mask, optimizer, images, max_grad_norm=None)}
 
 
-def simmim(device: str) -> Steps:
+def simmim(device: str, batch_size: int) -> Steps:
     """The step of conf/run/simmim.yaml."""
     encoder = SwinConfig(image_size=192, window_size=6)
     mask = GridMask(mask_ratio=0.6, cell_size=8)
     optimizer = AdamWConfig(lr=8e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05)
-    return {"SimMIM": _reconstruction(SimMIMConfig(), encoder, mask, optimizer, device, max_grad_norm=5.0)}
+    images = _on(device, photographs(batch_size, encoder.image_size, "imagenet"))
+    return {"SimMIM": _reconstruction(SimMIMConfig(), encoder, mask, optimizer, images, max_grad_norm=5.0)}
 
 
 def _reconstruction(
@@ -109,17 +111,20 @@ def _reconstruction(
     encoder: ImageEncoderConfig,
     mask: MaskStrategy,
     optimizer: OptimizerConfig,
-    device: str,
+    images: list[Tensor],
     *,
     max_grad_norm: float | None,
 ) -> Callable[[], None]:
     torch.manual_seed(0)
     model = objective.build(encoder.build(), mask, vocabulary=Vocabulary(2, 2))
-    training = Training(model, optimizer, device=device, max_grad_norm=max_grad_norm)
-    images = photographs(REBUILD_BATCH_SIZE[device], encoder.image_size, "imagenet")
-    no_text = torch.zeros(len(images[0]), 2, dtype=torch.int64)
-    data = [Batch(*(x.to(device) for x in (part, no_text, no_text[:, 0]))) for part in images]
+    training = Training(model, optimizer, device=images[0].device.type, max_grad_norm=max_grad_norm)
+    no_text = torch.zeros(len(images[0]), 2, dtype=torch.int64, device=images[0].device)
+    data = [Batch(part, no_text, no_text[:, 0]) for part in images]
     return partial(training.step, cycle(data), mask)
+
+
+def _on(device: str, images: list[Tensor]) -> list[Tensor]:
+    return [part.to(device) for part in images]
 
 
 def _training(objective: ObjectiveConfig, size: Size, device: str) -> Training:

@@ -30,6 +30,8 @@ class Size:
     embed_dim: int
     batch_size: dict[str, int]
     """By device; on a GPU large enough to fill one."""
+    has_peer: bool = True
+    """Whether open_clip's step is measured too."""
 
 
 VIT_B16 = Size(
@@ -52,7 +54,7 @@ SMALL = Size(
     embed_dim=192,
     batch_size={"cpu": 128, "cuda": 1024},
 )
-LARGE_BATCH = replace(VIT_B16, batch_size=VIT_B16.batch_size | {"cpu": 32})
+LARGE_BATCH = replace(VIT_B16, batch_size=VIT_B16.batch_size | {"cpu": 32}, has_peer=False)
 """What every step costs whatever its batch, such as AdamW's update, is less of it."""
 SIZES = {"vit_b16": VIT_B16, "small": SMALL, "large_batch": LARGE_BATCH}
 
