@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pyarrow.parquet as pq
-import pydantic
 
 from pipelines.config.errors import ConfigError
 from pipelines.config.identity import file_sha256, fingerprint
 from pipelines.corpus.serve import FailureRates, ImageServer
 from vlp.core.config import StrictConfig, Within
+from vlp.core.registry import ByName, Registry
 from vlp.evaluation.config import EvaluationConfig
 from vlp.shards.manifest import MANIFEST
 from vlp.shards.storage.local import LocalFolder
@@ -20,6 +20,11 @@ from vlp.tiny_world import TinyWorldConfig, write_corpus
 URL_LIST = "urls.jsonl"
 
 
+CORPORA = Registry()
+CORPORA.register(TinyWorldConfig)
+
+
+@CORPORA.register
 @dataclass(frozen=True, kw_only=True)
 class ParquetCorpusConfig(StrictConfig):
     """Images with captions that lie in Parquet files with columns `image` and `captions`."""
@@ -32,7 +37,7 @@ class ParquetCorpusConfig(StrictConfig):
     """Held-out pairs for image-text retrieval."""
 
 
-CorpusConfig = Annotated[TinyWorldConfig | ParquetCorpusConfig, pydantic.Field(discriminator="name")]
+CorpusConfig = Annotated[TinyWorldConfig | ParquetCorpusConfig, ByName(CORPORA)]
 
 
 @dataclass(frozen=True, kw_only=True)

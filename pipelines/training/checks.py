@@ -29,6 +29,7 @@ def check_run(config: RunConfig, machine: MachineConfig) -> ShardSet:
     check_mirror(machine.checkpoints.mirror)
     with blaming():
         config.check_files()
+    check_length(config)
     with blaming("data: "):
         shards = open_shards(config.data)
         _check_document_frequency(config)
@@ -83,6 +84,16 @@ def check_on_machine(config: RunConfig, machine: MachineConfig) -> None:
             f"{config.name} trains; set evaluation.every_steps and a set of evaluation, or "
             "machine.checkpoints.keep_best to 0"
         )
+
+
+def check_length(config: RunConfig) -> None:
+    """Whether the length of a run pays for a step; builds its model where the length is of FLOPs.
+
+    Raises:
+        ConfigError: it does not; names the key.
+    """
+    with blaming():
+        config.check_length()
 
 
 def _uneven(batch_size: int, counts: WorkerCounts) -> str:

@@ -38,7 +38,7 @@ ENVIRONMENT = {
 def settings(steps: int) -> dict[str, Any]:
     """Of the run that both sides train."""
     every = {"log_every_steps": WARM_UP_STEPS // 2, "checkpoints.every_steps": steps}
-    return {"training.steps": steps} | {f"machine.{key}": value for key, value in every.items()}
+    return {"training.length.steps": steps} | {f"machine.{key}": value for key, value in every.items()}
 
 
 def execute(*command: Any) -> None:

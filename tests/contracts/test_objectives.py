@@ -16,6 +16,7 @@ from vlp.masking.kmeans import KMeansMask
 from vlp.masking.none import NoMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import OBJECTIVES, Batch, Objective, Vocabulary
+from vlp.training.length import LengthConfig
 from vlp.training.optim import AdamWConfig, build_optimizer
 from vlp.training.step import TrainingConfig, backward, build_scaler, forward, has_overflowed, update
 
@@ -69,7 +70,7 @@ def batch() -> Batch:
 
 
 def step(model: Objective, batch: Batch, number: int = 0):
-    return forward(model, batch, TrainingConfig(steps=1000), step=number, seed=0)
+    return forward(model, batch, TrainingConfig(length=LengthConfig(steps=1000)), step=number, seed=0)
 
 
 @pytest.mark.parametrize(("objective", "mask"), REFUSED)
@@ -108,7 +109,7 @@ def test_scaled_fp16_gives_nearly_the_gradient_of_fp32(
 ) -> None:
     gradients = []
     for precision in ("fp32", "fp16"):
-        config = TrainingConfig(steps=1000, precision=precision)
+        config = TrainingConfig(length=LengthConfig(steps=1000), precision=precision)
         scaler, overflows = build_scaler(config, torch.device("cpu")), True
         while overflows:
             model = build(objective, mask).train()

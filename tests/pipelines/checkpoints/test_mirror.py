@@ -35,7 +35,7 @@ MakeRun = Callable[..., RunConfig]
 # All that a run has to remember: averaged weights, and a threshold that follows them.
 RUN = {
     "mask": {"name": "cluster", "feature": "mix", "anchor_ratio": 0.2, "min_mask_ratio": 0.2},
-    "training": {"steps": 6, "ema": {"decay": 0.5, "chooses_masks": True}},
+    "training": {"length": {"steps": 6}, "ema": {"decay": 0.5, "chooses_masks": True}},
 }
 
 

@@ -31,7 +31,7 @@ MakeRun = Callable[..., RunConfig]
 # All that a run has to remember: averaged weights, and a threshold that follows them.
 RUN = {
     "mask": {"name": "cluster", "feature": "mix", "anchor_ratio": 0.2, "min_mask_ratio": 0.2},
-    "training": {"steps": 6, "ema": {"decay": 0.5, "chooses_masks": True}},
+    "training": {"length": {"steps": 6}, "ema": {"decay": 0.5, "chooses_masks": True}},
 }
 
 
@@ -184,7 +184,7 @@ def test_what_is_kept_is_the_newest_the_best_and_every_so_many(
 
 def test_a_run_keeps_what_its_machine_asks_for(tiny_run: MakeRun, tiny_world: Path, tmp_path: Path) -> None:
     evaluation = {"classification": {"shapes": str(tiny_world / "classification")}, "every_steps": 1}
-    run = tiny_run(training={"steps": 7}, optimizer={"lr": 0.05}, evaluation=evaluation)
+    run = tiny_run(training={"length": {"steps": 7}}, optimizer={"lr": 0.05}, evaluation=evaluation)
     every = {"every_steps": 1, "keep": 1}
     train(run, tmp_path / "all", **every, track="all")
     scores = {

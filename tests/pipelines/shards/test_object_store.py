@@ -215,7 +215,7 @@ def test_a_run_has_the_weights_that_it_has_on_a_folder_and_the_cache_its_bound(
         ),
     ):
         data = {"shards": str(folder), "shuffle": "block", "shuffle_window": 1}
-        config = tiny_run(data=data, training={"steps": 7, "batch_size": 8})
+        config = tiny_run(data=data, training={"length": {"steps": 7}, "batch_size": 8})
         journal = Journal(tmp_path / f"journal-{name}")
         journal.begin(name="run", tags={})
         digests.append(pretrain(config, tmp_path / name, machine=machine, journal=journal)["digest"])
@@ -232,7 +232,9 @@ def test_runs_and_trials_share_one_copy_of_a_shard(
     remote = stored(shards, object_store)
     cache = ShardCache(folder=tmp_path / "cache", gigabytes=1)
     for seed in (0, 1):
-        config = tiny_run(data={"shards": str(remote)}, seed=seed, training={"steps": 6, "batch_size": 8})
+        config = tiny_run(
+            data={"shards": str(remote)}, seed=seed, training={"length": {"steps": 6}, "batch_size": 8}
+        )
         machine = MachineConfig(num_workers=0, cache=cache)
         journal = Journal(tmp_path / f"journal-{seed}")
         journal.begin(name="run", tags={})

@@ -92,7 +92,7 @@ def test_an_objective_that_needs_a_mask_cannot_be_tuned_without(tiny_run: MakeRu
 
 
 def test_the_threshold_is_searched_again_as_the_embeddings_move(tiny_run: MakeRun, tmp_path: Path) -> None:
-    run = tiny_run(mask=MIX, training={"steps": 9}, optimizer={"lr": 0.05})
+    run = tiny_run(mask=MIX, training={"length": {"steps": 9}}, optimizer={"lr": 0.05})
     steps = train(run, tmp_path / "run", checkpoints=CheckpointSettings(every_steps=4))
     searched = [step for step, values in steps.items() if "calibration/threshold" in values]
     assert searched == [0, 3, 6]
@@ -116,7 +116,7 @@ def test_the_threshold_is_searched_again_as_the_embeddings_move(tiny_run: MakeRu
 def test_a_threshold_that_need_not_move_stays(
     mask: dict[str, Any], tiny_run: MakeRun, tmp_path: Path
 ) -> None:
-    steps = train(tiny_run(mask=mask, training={"steps": 4}), tmp_path / "run")
+    steps = train(tiny_run(mask=mask, training={"length": {"steps": 4}}), tmp_path / "run")
     assert not any("calibration/threshold" in values for step, values in steps.items() if step)
 
 

@@ -74,7 +74,7 @@ def test_the_seed_decides_the_weights(tiny_run: MakeRun, tmp_path: Path) -> None
 def test_a_run_of_no_steps_is_the_untrained_network(
     tiny_run: MakeRun, evaluation: EvaluationConfig, tmp_path: Path
 ) -> None:
-    run = tiny_run(training={"steps": 0})
+    run = tiny_run(training={"length": {"steps": 0}})
     train(run, tmp_path / "run")
     model, _ = load_model(find_checkpoint(tmp_path / "run"), torch.device("cpu"))
     fresh = build_objective(run, document_frequency=None).state_dict()
@@ -356,7 +356,7 @@ def test_a_checkpoint_that_lost_what_it_needs_is_named_in_one_line(
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "circle", "square", "##s"]
     (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
     tokenizer = {"name": "wordpiece", "vocab_file": str(tmp_path / "vocab.txt"), "context_length": 16}
-    train(tiny_run(tokenizer=tokenizer, training={"steps": 1}), tmp_path / "run")
+    train(tiny_run(tokenizer=tokenizer, training={"length": {"steps": 1}}), tmp_path / "run")
     damage(tmp_path / "run")
     journal = Journal(tmp_path / "journal")
     journal.begin(name="evaluate", tags={})
@@ -375,7 +375,7 @@ def test_a_checkpoint_without_its_codes_is_named_in_one_line(tiny_run: MakeRun, 
         objective={"name": "simmim", "target": target},
         mask={"name": "grid", "cell_size": 2},
         data={"normalization": "imagenet"},
-        training={"steps": 1},
+        training={"length": {"steps": 1}},
     )
     train(run, tmp_path / "run")
     codes.unlink()
