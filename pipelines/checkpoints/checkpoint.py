@@ -14,7 +14,7 @@ import yaml
 from torch.amp.grad_scaler import GradScaler
 
 from pipelines.checkpoints.store import aside, find_damage, write_manifest
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import ConfigError, UserError
 from pipelines.config.settings import Layers, build, to_dict
 from vlp.masking import MaskStrategy
 from vlp.objectives import Objective, Vocabulary
@@ -112,7 +112,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig
     config = check_checkpoint(folder)
     # The settings may be edited, to name a file's new place; and the weights may have come without manifest.
     if (folder / MANIFEST).is_file() and (damage := find_damage(folder, only={MODEL})):
-        raise ConfigError(
+        raise UserError(
             f"checkpoint: {folder} is broken: {damage}; choose another checkpoint, or put it back"
         )
     objective = build_objective(config, document_frequency=None).to(device)
@@ -120,7 +120,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig
         objective.load_state_dict(_load(folder / MODEL, device))
     except (RuntimeError, EOFError, UnpicklingError) as error:
         reason = str(error).strip().splitlines()[-1].strip() if str(error).strip() else "it breaks off"
-        raise ConfigError(
+        raise UserError(
             f"checkpoint: {folder / MODEL} does not hold the weights of its {CONFIG}: {reason}; "
             "choose another checkpoint, or put back the files that its settings name"
         ) from error
@@ -155,7 +155,7 @@ def check_checkpoint(folder: Path) -> RunConfig:
     try:
         run.check_files()
     except ValueError as error:
-        raise ConfigError(
+        raise UserError(
             f"checkpoint: {folder} needs a file: {error}; put it back, or name its place in {folder / CONFIG}"
         ) from error
     return run

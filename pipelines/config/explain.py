@@ -55,7 +55,8 @@ def explain(error: pydantic.ValidationError, schema: Any, values: Any, prefix: s
         return _missing(first, key, place)
     if first["type"] == "value_error":
         return _refused(first, key, place)
-    return Mistake(_problem(first, key), [place.path])
+    culprit = (*place.path, "name") if first["type"] == "union_tag_invalid" else place.path
+    return Mistake(_problem(first, key), [culprit])
 
 
 def _instead(place: Place, others: list[str]) -> str:

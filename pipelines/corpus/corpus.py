@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import pyarrow.parquet as pq
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import ConfigError, UserError
 from pipelines.config.identity import file_sha256, fingerprint
 from pipelines.corpus.serve import FailureRates, ImageServer
 from vlp.core.config import StrictConfig, Within
@@ -99,7 +99,7 @@ def serve_corpus(config: CorpusConfig, serve: ServeConfig, folder: Path) -> Imag
     try:
         return ImageServer(source, host=serve.host, port=serve.port, failures=serve.failures)
     except OSError as error:
-        raise ConfigError(error.strerror) from error
+        raise UserError(error.strerror) from error
 
 
 def corpus_evaluation(config: CorpusConfig, folder: Path) -> EvaluationConfig:

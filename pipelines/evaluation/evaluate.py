@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipelines.checkpoints.checkpoint import find_checkpoint, load_model
 from pipelines.compute.cluster import connect
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import ConfigError, UserError
 from pipelines.config.identity import file_digest, fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import absolute_paths
@@ -47,7 +47,7 @@ def evaluate(
     try:
         measured = ray.get(task.remote(checkpoint.absolute(), absolute_paths(config.evaluation)))
     except RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, ConfigError) else error) from None
+        raise (error.cause if isinstance(error.cause, UserError) else error) from None
     metrics, step, rebuilt = measured
     journal.metrics({f"val/{key}": value for key, value in metrics.items()}, step=step)
     for name, files in set_files(config.evaluation).items():

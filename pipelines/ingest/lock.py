@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from vlp.shards.storage.folder import Folder
 from vlp.shards.storage.local import LocalFolder
 
@@ -32,7 +32,7 @@ def locked(output: Folder) -> Iterator[Callable[[], None]]:
     """Keep other downloads out of a folder; gives a function that raises if the lock was lost on the way.
 
     Raises:
-        ConfigError: another download has the folder, or nothing can be written there.
+        UserError: another download has the folder, or nothing can be written there.
     """
     if isinstance(output, LocalFolder):
         with _flocked(output.path):
@@ -48,9 +48,7 @@ def _flocked(output: Path) -> Iterator[None]:
         (output / PLACE).mkdir(parents=True, exist_ok=True)
         file = (output / PLACE / FILE).open("w")
     except OSError as error:
-        raise ConfigError(
-            f"{output}: cannot write there ({error.strerror}); choose another folder"
-        ) from error
+        raise UserError(f"{output}: cannot write there ({error.strerror}); choose another folder") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,9 +83,9 @@ class _Lease:
             self._folder.delete(FILE)
 
     def check(self) -> None:
-        """Raises a ConfigError if another download took the folder over."""
+        """Raises a UserError if another download took the folder over."""
         if self._is_lost.is_set():
-            raise ConfigError(
+            raise UserError(
                 f"{self.output}: the store did not answer for {STALE_SECONDS:g} s, or another download took "
                 "the folder over; the same command goes on from here"
             )
@@ -132,5 +130,5 @@ class _Lease:
         self._folder.write_json(FILE, {"owner": self._owner, "beat": beat})
 
 
-def _taken(output: Path | Folder) -> ConfigError:
-    return ConfigError(f"{output}: another download writes there; wait for its end or choose another folder")
+def _taken(output: Path | Folder) -> UserError:
+    return UserError(f"{output}: another download writes there; wait for its end or choose another folder")

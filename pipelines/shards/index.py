@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from pipelines.compute.workers import open_workers
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.terminal import Progress
 from vlp.shards.indexing import index_shard, index_shards, list_tars, read_stats
@@ -19,7 +19,7 @@ def index(folder: Path, *, machine: MachineConfig) -> dict[str, Any]:
     What is there already is not made again, so the same command goes on where it was.
 
     Raises:
-        ConfigError: the folder holds no tars, or nothing can be written there, or a Parquet file beside a tar
+        UserError: the folder holds no tars, or nothing can be written there, or a Parquet file beside a tar
             is about other samples.
     """
     try:
@@ -30,7 +30,7 @@ def index(folder: Path, *, machine: MachineConfig) -> dict[str, Any]:
             _index_tars(todo, machine, num_tars=len(tars))
         return index_shards(folder)
     except (ValueError, OSError) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        raise UserError(" ".join(str(error).split())) from error
 
 
 class IndexTar:
@@ -61,7 +61,7 @@ def _check_writable(folder: Path) -> None:
         os.close(os.open(probe, os.O_CREAT | os.O_EXCL))
         probe.unlink()
     except OSError as error:
-        raise ConfigError(
+        raise UserError(
             f"{folder}: cannot write there ({error.strerror}), and the index lies beside the tars; "
             "make the folder writable, or link the tars into one that is"
         ) from error

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.identity import fingerprint
 from vlp.shards.manifest import MANIFEST, read_manifest, set_digest
 from vlp.shards.outcome import SUCCESS, StoredImage
@@ -36,11 +36,11 @@ class Source:
 
     @classmethod
     def open(cls, folder: Path | Folder) -> "Source":
-        """Raises a ConfigError if the folder is no complete folder of shards."""
+        """Raises a UserError if the folder is no complete folder of shards."""
         try:
             return cls(open_folder(folder), read_manifest(folder))
         except ValueError as error:
-            raise ConfigError(str(error)) from error
+            raise UserError(str(error)) from error
 
     @property
     def shards(self) -> list[str]:
@@ -73,14 +73,14 @@ def write_folder(samples: Iterable[Sample], output: Path, *, size: int, **descri
         described: what else the manifest says, such as where the samples come from; also its identity.
 
     Raises:
-        ConfigError: the folder exists already, or there are no samples.
+        UserError: the folder exists already, or there are no samples.
     """
     with _appearing_whole(output) as folder:
         shards, left = [], iter(samples)
         while batch := list(islice(left, size)):
             shards.append(write_shard(folder, f"{len(shards):0{SHARD_DIGITS}d}", batch))
         if not shards:
-            raise ConfigError("no row is selected")
+            raise UserError("no row is selected")
         outcomes = sum((Counter(shard["status_dict"]) for shard in shards), Counter())
         manifest = {
             "identity": fingerprint(described, size),
@@ -95,9 +95,9 @@ def write_folder(samples: Iterable[Sample], output: Path, *, size: int, **descri
 
 
 def check_absent(output: Path) -> None:
-    """Raises a ConfigError if the folder exists: nothing is ever added to a folder of shards."""
+    """Raises a UserError if the folder exists: nothing is ever added to a folder of shards."""
     if output.exists():
-        raise ConfigError(f"{output} exists already; choose another output folder")
+        raise UserError(f"{output} exists already; choose another output folder")
 
 
 def renumbered(samples: Iterable[Sample], *, size: int) -> Iterator[Sample]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from vlp.shards.manifest import MANIFEST, set_digest
 from vlp.shards.outcome import SUCCESS
 from vlp.shards.storage.address import open_folder
@@ -25,12 +25,12 @@ def verify(folder: Path | Folder) -> Iterator[str]:
     """Every problem as one line; none where the folder is whole.
 
     Raises:
-        ConfigError: there is no such folder.
+        UserError: there is no such folder.
     """
     folder = open_folder(folder)
     names = folder.names()
     if not names:
-        raise ConfigError(f"no such folder: {folder} (or it is empty)")
+        raise UserError(f"no such folder: {folder} (or it is empty)")
     manifest = _read_json(folder, MANIFEST)
     if manifest is None:
         yield f"{MANIFEST}: missing or no JSON; the folder is not complete"

@@ -6,7 +6,7 @@ from math import lcm
 
 from pipelines.checkpoints.mirror import check_mirror
 from pipelines.compute.cluster import check_gpus_here
-from pipelines.config.errors import ConfigError, blaming
+from pipelines.config.errors import ConfigError, UserError, blaming
 from pipelines.config.machine import MachineConfig
 from pipelines.config.worker_counts import WorkerCounts
 from pipelines.evaluation.evaluate import check_evaluation
@@ -57,8 +57,8 @@ def named(run: RunConfig) -> Iterator[None]:
     """Put the name of the run before a mistake in it."""
     try:
         yield
-    except ConfigError as error:
-        raise ConfigError(f"{run.name}: {error}") from error
+    except UserError as error:
+        raise type(error)(f"{run.name}: {error}") from error
 
 
 def check_on_machine(config: RunConfig, machine: MachineConfig) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.identity import file_sha256, fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import leaves, merged, nested, to_dict
@@ -52,7 +52,7 @@ def claim(config: RunConfig, output: Path | Folder) -> None:
     """Make a folder this run's own.
 
     Raises:
-        ConfigError: as `check_same_run`.
+        UserError: as `check_same_run`.
     """
     check_same_run(config, output)
     open_folder(output).write_json(IDENTITY, result_settings(config))
@@ -62,7 +62,7 @@ def check_same_run(config: RunConfig, output: Path | Folder) -> None:
     """Find out whether a folder holds another run, whose checkpoints this one would take.
 
     Raises:
-        ConfigError: it does; names the settings that differ, with both values.
+        UserError: it does; names the settings that differ, with both values.
     """
     try:
         written = open_folder(output).read_json(IDENTITY)
@@ -77,7 +77,7 @@ def check_same_run(config: RunConfig, output: Path | Folder) -> None:
     ]
     if changes:
         more = f"; and {len(changes) - MAX_NAMED} more" if len(changes) > MAX_NAMED else ""
-        raise ConfigError(
+        raise UserError(
             f"{output} holds a run with other settings or data: {'; '.join(changes[:MAX_NAMED])}{more}; "
             "set them as they were to go on with it, or choose another output folder"
         )

@@ -6,7 +6,7 @@ import torch
 
 from pipelines.checkpoints.checkpoint import MODEL, build_objective, find_checkpoint
 from pipelines.checkpoints.store import find_damage
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import ConfigError, UserError
 from pipelines.config.identity import file_sha256
 from vlp.objectives import Objective
 from vlp.run import RunConfig
@@ -48,7 +48,7 @@ def weights_file(source: InitFrom) -> Path:
         return source.path
     try:
         folder = find_checkpoint(source.path)
-    except ConfigError as error:
+    except UserError as error:
         raise ConfigError(f"init_from.path: {error}") from error
     if (folder / MANIFEST).is_file() and (damage := find_damage(folder, only={MODEL})):
         raise ConfigError(f"init_from.path: {folder} is broken: {damage}; choose another checkpoint")

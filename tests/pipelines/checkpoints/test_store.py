@@ -20,7 +20,7 @@ from pipelines.checkpoints.store import (
     newest_whole,
     write_manifest,
 )
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.tracking.journal import Journal
 from pipelines.training.pretrain import pretrain
@@ -127,7 +127,7 @@ def test_a_run_whose_checkpoints_are_all_broken_leaves_the_choice_to_its_user(
     for checkpoint in (folder / "checkpoints").iterdir():
         empty(checkpoint / TRAINING)
     with pytest.raises(
-        ConfigError, match=r"3 checkpoints and all are broken \(step_0000006: its training"
+        UserError, match=r"3 checkpoints and all are broken \(step_0000006: its training"
     ) as e:
         train(run, folder)
     assert str(folder / "checkpoints") in str(e.value)
@@ -154,7 +154,7 @@ def test_broken_weights_are_not_evaluated(finished: tuple[RunConfig, Path, str])
     _, folder, _ = finished
     checkpoint = folder / "checkpoints" / "step_0000006"
     flip_a_bit(checkpoint / MODEL)
-    with pytest.raises(ConfigError, match=r"step_0000006 is broken: its model\.pt has other content"):
+    with pytest.raises(UserError, match=r"step_0000006 is broken: its model\.pt has other content"):
         load_model(checkpoint, torch.device("cpu"))
     (checkpoint / MANIFEST).unlink()
     load_model(checkpoint, torch.device("cpu"))

@@ -238,8 +238,69 @@ def test_an_override_is_to_blame_even_where_a_file_set_parts_of_the_same_key() -
         run_of(RUN, "mask=3")
 
 
+CLUSTER = "name: x\nobjective: {name: contrastive}\nmask: {name: cluster, anchor_ratio: 0.2}\n"
+BLAME = {
+    "an override below what the file needs": (CLUSTER, ["mask.target_mask_ratio=0.1"], "command line"),
+    "a file below what an override leaves as it is": (
+        CLUSTER.replace("0.2", "0.7"),
+        ["mask.threshold=0.5"],
+        "file",
+    ),
+    "a number of the file": (CLUSTER.replace("0.2", "7"), ["mask.threshold=0.5"], "file"),
+    "a number of an override": (CLUSTER, ["mask.anchor_ratio=7"], "command line"),
+    "a key of the file": (CLUSTER + "maks: 1\n", ["mask.anchor_ratio=0.1"], "file"),
+    "a key of an override beside those of a file": (CLUSTER, ["mask.treshold=0.1"], "command line"),
+    "a type in the file": (CLUSTER + "seed: x\n", ["data.shuffle=block"], "file"),
+    "an encoder that the file's mask cannot have": (CLUSTER, ["image_encoder.name=swin"], "command line"),
+    "a name of the file": (CLUSTER.replace("cluster", "clustr"), ["mask.anchor_ratio=0.1"], "file"),
+    "a size of the file that an override's does not divide": (
+        CLUSTER + "image_encoder: {image_size: 64}\n",
+        ["image_encoder.patch_size=48"],
+        "command line",
+    ),
+    "two measures of one file": (
+        CLUSTER + "training: {length: {steps: 5, samples: 9}}\n",
+        ["training.batch_size=8"],
+        "file",
+    ),
+    "a part that is missing in what the file sets": (CLUSTER + "tuning: {steps: 5}\n", ["seed=1"], "file"),
+    "a member of a list of an override": (CLUSTER, ["data.mix=[{shards: x, share: 2}]"], "command line"),
+    "a member of a mapping of the file": (
+        CLUSTER + "evaluation: {shots: [5, 0]}\n",
+        ["evaluation.every_steps=5"],
+        "file",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BLAME)
+def test_a_mistake_is_blamed_on_who_set_the_key(case: str, tmp_path: Path) -> None:
+    content, overrides, culprit = BLAME[case]
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError) as raised:
+        run_of(str(file), *overrides)
+    assert str(raised.value).startswith(f"{file if culprit == 'file' else culprit}: ")
+
+
+def test_of_two_files_the_one_that_set_the_key_is_blamed(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text(CLUSTER)
+    second.write_text("machine: {checkpoints: {keep: 0}}\ntraining: {batch_size: 0}\n")
+    with pytest.raises(ConfigError, match=r"^[^:]*second\.yaml: machine\.checkpoints\.keep must be"):
+        run_of(str(first), str(second))
+    second.write_text("training: {batch_size: 0}\n")
+    with pytest.raises(ConfigError, match=r"^[^:]*second\.yaml: training\.batch_size must be at least 1"):
+        run_of(str(first), str(second))
+
+
+def test_what_is_missing_is_no_one_s_fault() -> None:
+    with pytest.raises(ConfigError, match=r"^objective is missing; set it in a file or as objective=\.\.\.$"):
+        run_of("name=x")
+
+
 PIPELINE_MISTAKES = {
-    "download.image_sze=3": "download.image_sze is no setting; did you mean image_size?",
+    "download.image_sze=3": "command line: download.image_sze is no setting; did you mean image_size?",
     "docfreq.tokenizer.nam=x": "docfreq.tokenizer.nam",
     "corpus.sed=1": "corpus.sed is no setting; did you mean seed?",
     "serve.failures.http_404=2": "serve.failures.http_404 must be in",
@@ -249,6 +310,7 @@ PIPELINE_MISTAKES = {
     "runs=[{bas: conf/run/clip.yaml}]": "needs its base",
     "runs=[{base: 3}]": "needs its base",
     "runs=[{base: conf/run/clip.yaml, objective: null}]": "objective",
+    "download.retries=-1": "command line: download.retries must not be negative, got -1",
     "corpus=null": "download.url_list is missing",
     "corpus={name: parquet, path: nowhere}": "no such file: nowhere/train.parquet",
     "evaluation.retrieval.dev=nowhere.parquet": "evaluation.retrieval.dev: no such file: nowhere.parquet",

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipelines.commands.main import main
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 from pipelines.corpus.failures import FailureRates
 from pipelines.corpus.serve import ImageServer
@@ -117,7 +117,7 @@ def test_a_download_makes_the_bytes_that_it_makes_in_a_folder_whatever_interrupt
     run(remote)
     assert digests(remote) == whole
     assert list(verify(remote)) == list(verify(tmp_path / "here")) == []
-    with pytest.raises(ConfigError, match="other settings; choose another output folder"):
+    with pytest.raises(UserError, match="other settings; choose another output folder"):
         run(remote, image_size=16)
 
 
@@ -141,7 +141,7 @@ def test_two_downloads_do_not_meet_in_one_folder_and_a_dead_one_keeps_nobody_out
     run: Callable[..., dict[str, Any]], object_store: ObjectStore
 ) -> None:
     remote = object_store.bucket()
-    with lock.locked(remote), pytest.raises(ConfigError, match="another download writes there"):
+    with lock.locked(remote), pytest.raises(UserError, match="another download writes there"):
         run(remote)
     assert remote.names() == set()
     (remote / "plan").write_json("lock", {"owner": "killed", "beat": 3})
@@ -155,7 +155,7 @@ def test_who_lost_the_lock_is_told(object_store: ObjectStore) -> None:
         check()
         (remote / "plan").write_json("lock", {"owner": "another", "beat": 0})
         time.sleep(1)
-        with pytest.raises(ConfigError, match="another download took the folder over"):
+        with pytest.raises(UserError, match="another download took the folder over"):
             check()
     assert (remote / "plan").read_json("lock")["owner"] == "another"
 
@@ -168,7 +168,7 @@ def test_of_those_who_come_at_the_same_time_one_gets_the_lock(object_store: Obje
             with lock.locked(remote):
                 entered.append(number)
                 is_over.wait()
-        except ConfigError:
+        except UserError:
             pass
 
     threads = [Thread(target=enter, args=(number,)) for number in range(4)]
@@ -314,10 +314,10 @@ def test_training_on_a_store_asks_for_a_cache_with_room(
     small, fitting = (
         MachineConfig(cache=ShardCache(folder=tmp_path, gigabytes=room * largest)) for room in (1.5, 2)
     )
-    with pytest.raises(ConfigError, match=r"is remote; set machine\.cache\.folder"):
+    with pytest.raises(UserError, match=r"is remote; set machine\.cache\.folder"):
         check_run(full, MachineConfig())
-    with pytest.raises(ConfigError, match=r"or set data\.shuffle=block"):
+    with pytest.raises(UserError, match=r"or set data\.shuffle=block"):
         check_run(full, fitting)
-    with pytest.raises(ConfigError, match=r"or lower data\.shuffle_window"):
+    with pytest.raises(UserError, match=r"or lower data\.shuffle_window"):
         check_run(block, small)
     assert len(check_run(block, fitting)) == 24

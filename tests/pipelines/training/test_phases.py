@@ -16,7 +16,7 @@ from pipelines.checkpoints.checkpoint import (
     read_run,
     restore_training,
 )
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import CheckpointSettings, MachineConfig, MemorySettings, read_settings
 from pipelines.config.settings import build
 from pipelines.tracking.journal import Journal
@@ -85,7 +85,7 @@ def test_the_masked_phase_is_the_one_of_a_run_without_tuning(tiny_run: MakeRun, 
 
 
 def test_an_objective_that_needs_a_mask_cannot_be_tuned_without(tiny_run: MakeRun) -> None:
-    with pytest.raises(ConfigError, match="tuning trains on whole images: objective mae rebuilds"):
+    with pytest.raises(UserError, match="tuning trains on whole images: objective mae rebuilds"):
         tiny_run(
             objective={"name": "mae", "decoder_width": 16, "decoder_heads": 2}, tuning={"steps": 1, "lr": 1}
         )
