@@ -6,7 +6,7 @@ from math import lcm
 
 from pipelines.checkpoints.mirror import check_mirror
 from pipelines.compute.cluster import check_gpus_here
-from pipelines.config.errors import ConfigError, blaming
+from pipelines.config.errors import ConfigError, UserError, blaming
 from pipelines.config.machine import MachineConfig
 from pipelines.config.worker_counts import WorkerCounts
 from vlp.data.loader import data_order
