@@ -1,7 +1,6 @@
 """Jobs on a cluster that was started as a user would: `ray start --head`."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,12 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.paths import REPOSITORY
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+from tests.servers.ports import free_port
 
 
 @pytest.fixture(scope="module")
