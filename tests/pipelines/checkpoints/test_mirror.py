@@ -25,6 +25,7 @@ from pipelines.tracking.journal import Journal
 from tests.pipelines.runs import pretrain, run_identity
 from tests.servers.object_store import ObjectStore, serving
 from tests.servers.ports import free_port
+from tests.waiting import wait_until
 from vlp.checkpoint import MODEL, SETTINGS
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
@@ -344,13 +345,6 @@ def test_the_end_of_a_run_waits_for_its_mirror_for_a_while(
     monkeypatch.undo()
     assert train(run, tmp_path / "run", mirror=mirror) == digest
     assert steps(mirrored(run, mirror)) == [2, 4, 6]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 MISTAKES = {

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
@@ -26,6 +25,7 @@ from pipelines.training.resolved import resolve
 from tests.pipelines.runs import pretrain
 from tests.servers.object_store import ObjectStore, serving
 from tests.servers.ports import free_port
+from tests.waiting import wait_until
 from vlp.run import RunConfig
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.cache import ShardCache
@@ -153,15 +153,24 @@ def test_who_lost_the_lock_is_told(object_store: ObjectStore) -> None:
     remote = object_store.bucket()
     with lock.download_lock(remote) as check:
         check()
-        (remote / "plan").write_json("lock", {"owner": "another", "beat": 0})
-        time.sleep(1)
-        with pytest.raises(UserError, match="another download took the folder over"):
+
+        def take_over() -> bool:  # again and again: the owner may be about to write
+            (remote / "plan").write_json("lock", {"owner": "another", "beat": 0})
             check()
+            return False
+
+        with pytest.raises(UserError, match="another download took the folder over"):
+            wait_until(take_over)
     assert (remote / "plan").read_json("lock")["owner"] == "another"
 
 
-def test_of_those_who_come_at_the_same_time_one_gets_the_lock(object_store: ObjectStore) -> None:
-    remote, entered, is_over = object_store.bucket(), [], Event()
+def test_of_those_who_come_at_the_same_time_one_gets_the_lock(
+    object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "SETTLE_SECONDS", 1.0)  # longer than a busy machine lets a thread wait
+    remote, is_over = object_store.bucket(), Event()
+    entered: list[int] = []
+    refused: list[int] = []
 
     def enter(number: int) -> None:
         try:
@@ -169,16 +178,16 @@ def test_of_those_who_come_at_the_same_time_one_gets_the_lock(object_store: Obje
                 entered.append(number)
                 is_over.wait()
         except UserError:
-            pass
+            refused.append(number)
 
     threads = [Thread(target=enter, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(1.5)
-    assert len(entered) == 1
+    wait_until(lambda: len(entered) + len(refused) == 4)
     is_over.set()
     for thread in threads:
         thread.join()
+    assert len(entered) == 1
 
 
 def test_document_frequencies_are_those_of_the_folder(

@@ -20,12 +20,13 @@ from pipelines.sweeps.sweep import Search, SweepConfig, _check
 from pipelines.tracking.journal import Journal
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
 from tests.paths import REPOSITORY
+from tests.servers.ports import free_port
 from vlp.run import RunConfig
 
 PIPELINE = {
     "name": "tiny",
     "corpus": {"name": "tiny_world", "num_train": 120, "num_heldout": 20, "image_size": 32},
-    "serve": {"port": 9472},
+    "serve": {"port": free_port()},
     "download": {"image_size": 32, "number_sample_per_shard": 60},
     "common": {
         "image_encoder": {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "num_heads": 2},
