@@ -36,12 +36,12 @@ RUN = {
 }
 
 
-def train(run: RunConfig, output: Path, **checkpoints: Any) -> str:
-    """Train in this process; returns the digest of the weights."""
+def train(run: RunConfig, output: Path, *, num_workers: int = 0, **checkpoints: Any) -> str:
+    """Train, in this process unless there are workers; returns the digest of the weights."""
     settings = CheckpointSettings(**{"every_steps": 2, "keep": 3} | checkpoints)
     journal = Journal(output.parent / f"journal-{output.name}")
     journal.begin(name=run.name, tags={})
-    machine = MachineConfig(num_workers=0, checkpoints=settings)
+    machine = MachineConfig(num_workers=num_workers, checkpoints=settings)
     return pretrain(run, output, machine=machine, journal=journal).digest
 
 
@@ -219,4 +219,4 @@ def test_half_deleted_checkpoints_are_deleted_and_later_ones_left(tmp_path: Path
             write_manifest(folder, step=step, metrics={})
     Retention(last=2).apply(tmp_path, step=3)
     assert [folder.name[-1] for folder in sorted(tmp_path.iterdir())] == ["1", "3", "9"]
-    assert newest_whole(tmp_path, "x") == tmp_path / "step_0000009"
+    assert newest_whole(tmp_path, label="x") == tmp_path / "step_0000009"

@@ -96,7 +96,7 @@ def test_a_full_disk_ends_the_run_at_the_next_checkpoint_or_at_its_end(
     with full_disk(), pytest.raises((OSError, RuntimeError)):
         train(state, job, last=last)
     assert state.step == reached
-    assert newest_whole(job.checkpoints, "tiny") == job.checkpoints.folder / "step_0000001"
+    assert newest_whole(job.checkpoints.folder, label="tiny") == job.checkpoints.folder / "step_0000001"
 
 
 def fail(state: TrainingState, job: TrainJob) -> None:
@@ -122,7 +122,7 @@ def test_a_run_that_is_killed_while_it_writes_goes_on_from_the_checkpoint_before
     write_settings(tmp_path, run)
     kill_in_mid_save(cut, [sys.executable, "-c", TRAIN, str(tmp_path), str(cut)])
     (half,) = (cut / "checkpoints").glob("step_*.tmp")
-    whole = newest_whole(cut / "checkpoints", run.name)
+    whole = newest_whole(cut / "checkpoints", label=run.name)
     assert whole is not None
     assert whole.name < half.name.removesuffix(".tmp")
     digests = []

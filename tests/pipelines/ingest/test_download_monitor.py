@@ -3,6 +3,7 @@
 import csv
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -12,6 +13,7 @@ from PIL import Image
 from pipelines.ingest.monitor import Board, Monitor, top_reasons
 from pipelines.ingest.summary import write_summary
 from pipelines.tracking.journal import Journal
+from vlp.shards.contents import ShardStats
 
 
 def feed(board: Board, outcomes: list[str], *, every: int = 7) -> int | None:
@@ -96,7 +98,9 @@ def test_the_three_most_frequent_reasons_are_named() -> None:
 
 def test_the_table_holds_every_outcome_with_its_share_meaning_and_examples(tmp_path: Path) -> None:
     examples = [{"url": f"http://a/{i}", "error": f"HTTP 404: {i}"} for i in range(2)]
-    shards = [{"examples": {"http_404": examples}}, {"examples": {"http_404": examples, "dns": []}}]
+    empty = ShardStats(name="", count=0, successes=0, status_dict={}, tar_sha256="", tar_bytes=0)
+    found = [{"http_404": examples}, {"http_404": examples, "dns": []}]
+    shards = [replace(empty, examples=of_shard) for of_shard in found]
     table, picture = write_summary(tmp_path, Counter(success=3, http_404=4, dns=1), shards)
     rows = list(csv.DictReader(table.open()))
     assert [row["outcome"] for row in rows] == ["success", "http_404", "dns"]

@@ -145,7 +145,7 @@ def test_two_downloads_do_not_meet_in_one_folder_and_a_dead_one_keeps_nobody_out
         run(remote)
     assert remote.names() == set()
     (remote / "plan").write_json("lock", {"owner": "killed", "beat": 3})
-    assert run(remote)["num_urls"] == 27
+    assert run(remote).num_urls == 27
     assert "lock" not in (remote / "plan").names()
 
 
