@@ -16,13 +16,14 @@ def pretrain(settings: tuple[str, ...], output: Path | None) -> None:
     """
     layers, machine = read(settings)
     from pipelines.config.settings import build
+    from vlp.run import RunConfig
+
+    config = build(RunConfig, layers)
     from pipelines.tracking.session import standalone
     from pipelines.training.checks import check_run
     from pipelines.training.identity import check_same_run, run_identity
     from pipelines.training.pretrain import pretrain
-    from vlp.run import RunConfig
 
-    config = build(RunConfig, layers)
     check_run(config, machine)
     output = output or machine.storage / "pretrain" / f"{config.name}-{run_identity(config)[:8]}"
     check_same_run(config, output)

@@ -30,9 +30,11 @@ class ParquetCorpusConfig(StrictConfig):
     """Images with captions that lie in Parquet files with columns `image` and `captions`."""
 
     name: Literal["parquet"] = "parquet"
+    """Which corpus it is."""
     path: Path
     """Folder of the files."""
     train: str = "train.parquet"
+    """File of the training pairs."""
     retrieval: str = "dev.parquet"
     """Held-out pairs for image-text retrieval."""
 
@@ -45,9 +47,11 @@ class ServeConfig(StrictConfig):
     """Where the corpus is served while it is downloaded, and what goes wrong."""
 
     host: str = "127.0.0.1"
+    """Address that the images are served at."""
     port: Annotated[int, Within(0, 65535)] = 8931
     """The URLs, and so the bytes of the shards, contain it: it stays the same when a pipeline goes on."""
     failures: FailureRates = FailureRates()
+    """What goes wrong, how often."""
 
 
 def make_corpus(config: CorpusConfig, serve: ServeConfig, folder: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class EvaluateConfig(StrictConfig):
     checkpoint: Path
     """Folder of a checkpoint, or of a run, whose last one is taken."""
     evaluation: EvaluationConfig
+    """What it is measured on."""
 
 
 def evaluate(

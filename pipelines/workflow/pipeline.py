@@ -14,7 +14,8 @@ from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import flat_params, to_dict
 from pipelines.corpus.corpus import URL_LIST, corpus_evaluation, make_corpus, serve_corpus
 from pipelines.evaluation.evaluate import EvaluateConfig, evaluate, evaluation_identity
-from pipelines.ingest.download import DownloadConfig, download
+from pipelines.ingest.download import download
+from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.docfreq import docfreq
 from pipelines.tracking.environment import environment_lock, environment_tags
 from pipelines.tracking.journal import Journal, ending

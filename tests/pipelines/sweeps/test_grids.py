@@ -9,7 +9,7 @@ from torch import Generator
 
 from pipelines.checkpoints.checkpoint import build_objective
 from pipelines.config.settings import Layers, build, read_layers, to_dict
-from pipelines.sweeps.sweep import SweepConfig
+from pipelines.sweeps.settings import SweepConfig
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
 from tests.paths import REPOSITORY
 from vlp.objectives import Batch
