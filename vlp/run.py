@@ -36,19 +36,29 @@ class RunConfig(StrictConfig):
     """Modules of one's own, such as my_package.masks, that are imported before the settings are read: the
     classes that they register are choices like the others."""
     seed: int = 0
+    """Of the first weights, the order of the samples, their augmentation and the masks."""
     data: DataConfig = DataConfig()
+    """What is trained on, and how images are augmented."""
     tokenizer: Annotated[TokenizerConfig, ByName(TOKENIZERS)] = field(default_factory=ClipBPEConfig)
+    """What turns captions into ids."""
     image_encoder: Annotated[ImageEncoderConfig, ByName(IMAGE_ENCODERS, default="vit")] = ViTConfig()
+    """The network that sees the images."""
     mask: Annotated[MaskStrategy, ByName(STRATEGIES)] = NoMask()
+    """Which patches of each image are hidden from the encoder."""
     objective: Annotated[ObjectiveConfig, ByName(OBJECTIVES)]
+    """What is learned: the model with the loss that it is trained on."""
     optimizer: Annotated[OptimizerConfig, ByName(OPTIMIZERS, default="adamw")] = AdamWConfig()
+    """How the weights follow the gradient, and the peak of the learning rate."""
     lr_schedule: Annotated[LRSchedule, ByName(LR_SCHEDULES, default="cosine")] = Cosine()
+    """How the learning rate goes over the training."""
     training: TrainingConfig = TrainingConfig()
+    """How long and how a model is trained."""
     init_from: InitFrom | None = None
     """Weights of another model to start from; None draws them at random."""
     tuning: TuningConfig | None = None
     """Steps on whole images after the masked ones."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """What the model is measured on, and when."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,11 +22,13 @@ def download(settings: tuple[str, ...], output: "Folder", retry_failed: bool, on
     """
     layers, machine = read(settings)
     from pipelines.config.settings import build
-    from pipelines.ingest.download import DownloadConfig, download, plan
+    from pipelines.ingest.settings import DownloadConfig
+
+    config = build(DownloadConfig, layers)
+    from pipelines.ingest.download import download, plan
     from pipelines.ingest.plan import read_retry
     from pipelines.tracking.session import standalone
 
-    config = build(DownloadConfig, layers)
     retry = read_retry(only) if retry_failed or only else None
     plan(config, output)
     work = partial(download, config, machine=machine, retry=retry)

@@ -51,6 +51,7 @@ SETTINGS_HELP = """
 
 SETTINGS are YAML files and `key.path=value` overrides; they merge from left to right, overrides win.
 Every command also takes `machine.*` settings, or a file of conf/machine/: where it runs, never its result.
+`vlp settings KEY` says what each setting is, such as `vlp settings mask` or `vlp settings machine`.
 """
 
 

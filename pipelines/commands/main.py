@@ -12,6 +12,7 @@ from pipelines.commands.pretrain import pretrain
 from pipelines.commands.print_config import print_config
 from pipelines.commands.replay import replay
 from pipelines.commands.run import run
+from pipelines.commands.settings import settings
 from pipelines.commands.submit import submit
 from pipelines.commands.sweep import sweep
 from pipelines.commands.ui import ui
@@ -35,6 +36,7 @@ for command in (
     evaluate,
     sweep,
     print_config,
+    settings,
     ui,
     submit,
     replay,

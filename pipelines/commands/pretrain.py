@@ -17,13 +17,15 @@ def pretrain(settings: tuple[str, ...], output: Path | None) -> None:
     """
     layers, machine = read(settings)
     from pipelines.config.settings import build
+    from vlp.run import RunConfig
+
+    config = build(RunConfig, layers)
     from pipelines.tracking.session import standalone
     from pipelines.training.claim import check_same_run
     from pipelines.training.pretrain import pretrain
     from pipelines.training.resolved import resolve
-    from vlp.run import RunConfig
 
-    run = resolve(build(RunConfig, layers), machine)
+    run = resolve(config, machine)
     output = output or machine.storage / "pretrain" / run.folder_name
     check_same_run(run, output)
     work, name = partial(pretrain, run, machine=machine), run.config.name

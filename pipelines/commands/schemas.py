@@ -1,59 +1,76 @@
-"""Which dataclass a set of settings is meant for, told by the keys that only it has."""
+"""The config classes of the commands, by the keys that their settings go by."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+from pipelines.config.catalog import Entry, entries, summary
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build
-from pipelines.ingest.download import DownloadConfig
-from pipelines.sweeps.sweep import SweepConfig
+from pipelines.evaluation.evaluate import EvaluateConfig
+from pipelines.ingest.settings import DownloadConfig
+from pipelines.shards.codes import FitCodesConfig
+from pipelines.shards.docfreq import DocfreqConfig
+from pipelines.sweeps.settings import SweepConfig
 from pipelines.training.checks import check_length, check_on_machine
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan, check_before_data
 from vlp.run import RunConfig
 
-MARKS = {"runs": PipelineConfig, "space": SweepConfig, "objective": RunConfig, "url_list": DownloadConfig}
+COMMANDS: Mapping[str, Any] = {
+    "machine": MachineConfig,
+    "pipeline": PipelineConfig,
+    "sweep": SweepConfig,
+    "download": DownloadConfig,
+    "docfreq": DocfreqConfig,
+    "fit-codes": FitCodesConfig,
+    "evaluate": EvaluateConfig,
+}
+"""What a setting is under in `vlp settings` -> its class; those of a run are under their own keys."""
 
 
-def remarks(config: Any) -> str:
-    """What follows from settings and is none, as comments: steps that a length pays for, scaled rates."""
-    if isinstance(config, PipelineConfig):
-        return "".join(map(remarks, Plan(config).runs(LATER, LATER)))
-    if not isinstance(config, RunConfig):
-        return ""
-    lines, length, pairs = [], config.training.length, config.training.batch_size
-    if length.needs_pace:
-        lines.append(
-            f"training.length.seconds {length.amount:g} pays for steps at the pace that is measured before "
-            "the first one"
-        )
-    elif length.measure != "steps":
-        lines.append(
-            f"training.length.{length.measure} {length.amount:g} pays for {config.num_masked_steps:,} steps "
-            f"of {pairs:,} pairs"
-        )
-    if config.lr_scale != 1:
-        lr, meant = config.optimizer.lr, config.optimizer.lr_batch_size
-        lines.append(
-            f"optimizer.lr {lr:g} is meant for batches of {meant:,} (optimizer.lr_batch_size): "
-            f"{lr * config.lr_scale:g} for those of {pairs:,}"
-        )
-    return "".join(f"# {config.name}: {line}\n" for line in lines)
+class Parsed(NamedTuple):
+    """Settings of some command."""
+
+    config: Any
+    runs: list[RunConfig]
+    """The training runs that they are, or are about."""
 
 
-def parse_any(layers: Layers, machine: MachineConfig) -> Any:
-    """Parse the settings of a run, a pipeline, a sweep or a download, that work on a machine."""
+def parse_any(layers: Layers, machine: MachineConfig) -> Parsed:
+    """Parse the settings of a run, a pipeline, a sweep or a download, told by a key that only it has."""
+    parsers = {"runs": _pipeline, "space": _sweep, "objective": _run, "url_list": _download}
     given = layers.merged()
-    for key, schema in MARKS.items():
+    for key, parse in parsers.items():
         if key in given:
-            config = build(schema, layers)
-            if isinstance(config, PipelineConfig):
-                plan = Plan(config, layers)
-                plan.check()
-                check_before_data(plan, machine)
-            if isinstance(config, RunConfig):
-                check_on_machine(config, machine)
-                check_length(config)
-            return config
+            return parse(layers, machine)
     raise ConfigError(
-        f"these settings are of no run, pipeline, sweep or download: they have none of {', '.join(MARKS)}"
+        f"these settings are of no run, pipeline, sweep or download: they have none of {', '.join(parsers)}"
     )
+
+
+def _pipeline(layers: Layers, machine: MachineConfig) -> Parsed:
+    plan = Plan.read(layers)
+    plan.check()
+    check_before_data(plan, machine)
+    return Parsed(plan.config, plan.runs(LATER, LATER))
+
+
+def _sweep(layers: Layers, machine: MachineConfig) -> Parsed:
+    return Parsed(build(SweepConfig, layers), [])
+
+
+def _run(layers: Layers, machine: MachineConfig) -> Parsed:
+    run = build(RunConfig, layers)
+    check_on_machine(run, machine)
+    check_length(run)
+    return Parsed(run, [run])
+
+
+def _download(layers: Layers, machine: MachineConfig) -> Parsed:
+    return Parsed(build(DownloadConfig, layers), [])
+
+
+def all_settings() -> list[Entry]:
+    """The settings of a run, and what each of the other commands takes."""
+    others = (Entry(key, config, "settings", summary(config)) for key, config in COMMANDS.items())
+    return [*entries(RunConfig), *others]

@@ -13,10 +13,12 @@ def sweep(settings: tuple[str, ...]) -> None:
     """
     layers, machine = read(settings)
     from pipelines.config.settings import build
-    from pipelines.sweeps.sweep import SweepConfig, sweep
-    from pipelines.tracking.session import tracked
+    from pipelines.sweeps.settings import SweepConfig
 
     config = build(SweepConfig, layers)
+    from pipelines.sweeps.sweep import sweep
+    from pipelines.tracking.session import tracked
+
     with tracked(machine, experiment=config.name):
         best = sweep(config, machine=machine)
     click.echo(f"best: {best.metric} = {best.score:.4f} with {' '.join(best.overrides)}")

@@ -91,8 +91,11 @@ class MachineConfig(StrictConfig):
     cache: ShardCache | None = None
     """Local copies of shards that lie on a slow folder; None reads them where they lie."""
     checkpoints: CheckpointSettings = CheckpointSettings()
+    """When checkpoints are written, which stay, and where they go."""
     memory: MemorySettings = MemorySettings()
+    """What needs less memory, and more time."""
     recovery: RecoverySettings = RecoverySettings()
+    """How a run goes on while workers die, and nodes come and go."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,10 +6,12 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from vlp.core.config import annotations_of
 from vlp.core.registry import ByName, EachByName
+
+Marker = TypeVar("Marker")
 
 
 class SettingsOf:
@@ -21,17 +23,14 @@ class SettingsOf:
 
 def configs_of(hint: Any, value: Any = None) -> list[Any]:
     """Every config class that a setting may be; the one alone that a value names, where it names one."""
-    for marker in getattr(hint, "__metadata__", ()):
-        if isinstance(marker, SettingsOf):
-            return [marker.config]
-        if isinstance(marker, ByName):
-            name = marker.name_of(value)
-            return [marker.registry[name]] if name in list(marker.registry) else [*marker.registry.values()]
-        if isinstance(marker, EachByName):
-            return [marker.settings()]
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return [hint]
-    return [config for member in _members(hint) for config in configs_of(member, value)]
+    if marker := marker_of(hint, SettingsOf):
+        return [marker.config]
+    if marker := marker_of(hint, ByName):
+        name = marker.name_of(value)
+        return [marker.registry[name]] if name in list(marker.registry) else [*marker.registry.values()]
+    if marker := marker_of(hint, EachByName):
+        return [marker.settings()]
+    return [kind for kind in members_of(hint) if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
 
 
 def hint_below(hint: Any, key: Any, value: Any = None) -> Any:
@@ -39,25 +38,37 @@ def hint_below(hint: Any, key: Any, value: Any = None) -> Any:
     for config in configs_of(hint, value):
         if key in annotations_of(config):
             return annotations_of(config)[key]
-    if _is_container(hint, Mapping):
-        return typing.get_args(hint)[1]
-    if _is_container(hint, Sequence) and isinstance(key, int):
-        return typing.get_args(hint)[0]
-    found = (hint_below(member, key, value) for member in _members(hint))
-    return next((below for below in found if below is not None), None)
+    for member in members_of(hint):
+        if is_container(member, Mapping):
+            return typing.get_args(member)[1]
+        if is_container(member, Sequence) and isinstance(key, int):
+            return typing.get_args(member)[0]
+    return None
 
 
-def _is_container(hint: Any, kind: type) -> bool:
-    origin = typing.get_origin(hint)
-    return isinstance(origin, type) and issubclass(origin, kind)
+def is_container(kind: Any, of: type) -> bool:
+    """Whether an annotation is a mapping, or a sequence, of something that it names."""
+    origin = typing.get_origin(kind)
+    return isinstance(origin, type) and issubclass(origin, of)
 
 
-def _members(hint: Any) -> tuple[Any, ...]:
-    """What a union is of, or what an annotation has metadata of."""
-    origin = typing.get_origin(hint)
-    if origin is Annotated:
-        return typing.get_args(hint)[:1]
-    return typing.get_args(hint) if origin in (typing.Union, types.UnionType) else ()
+def members_of(hint: Any) -> list[Any]:
+    """The types that an annotation allows, without their metadata."""
+    if typing.get_origin(hint) is Annotated:
+        return members_of(typing.get_args(hint)[0])
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return [member for part in typing.get_args(hint) for member in members_of(part)]
+    return [hint]
+
+
+def marker_of(hint: Any, kind: type[Marker]) -> Marker | None:
+    """The metadata of a kind that an annotation, or one of a union, has."""
+    if typing.get_origin(hint) is Annotated:
+        found = (marker for marker in hint.__metadata__ if isinstance(marker, kind))
+        return next(found, None) or marker_of(typing.get_args(hint)[0], kind)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return next(filter(None, (marker_of(part, kind) for part in typing.get_args(hint))), None)
+    return None
 
 
 def dotted_keys(config: Any, values: Any) -> Iterator[str]:

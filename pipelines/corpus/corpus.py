@@ -61,9 +61,11 @@ class ServeConfig(StrictConfig):
     """Where the corpus is served while it is downloaded, and what goes wrong."""
 
     host: str = "127.0.0.1"
+    """Address that the images are served at."""
     port: Annotated[int, Within(0, 65535)] = 8931
     """The URLs, and so the bytes of the shards, contain it: it stays the same when a pipeline goes on."""
     failures: FailureRates = FailureRates()
+    """What goes wrong, how often."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,11 @@ class ParquetCorpusConfig(StrictConfig):
     """Images with captions that lie in Parquet files with columns `image` and `captions`."""
 
     name: Literal["parquet"] = "parquet"
+    """Which corpus it is."""
     path: Path
     """Folder of the files."""
     train: str = "train.parquet"
+    """File of the training pairs."""
     retrieval: str = "dev.parquet"
     """Held-out pairs for image-text retrieval."""
 

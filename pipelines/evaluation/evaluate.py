@@ -35,6 +35,7 @@ class EvaluateConfig(StrictConfig):
     plugins: tuple[str, ...] = ()
     """Modules of one's own, beside those that the checkpoint names."""
     evaluation: EvaluationConfig
+    """What it is measured on."""
 
 
 @dataclass(frozen=True, kw_only=True)

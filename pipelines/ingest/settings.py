@@ -22,6 +22,7 @@ class DownloadConfig(StrictConfig):
     input_format: InputFormat = "auto"
     """`images` is a folder of image files, whose captions are the lines of a .txt file beside each."""
     url_col: str = "url"
+    """Column of addresses."""
     caption_col: str = "caption"
     """Column of texts, or of lists of texts."""
     image_col: str | None = None
@@ -32,7 +33,10 @@ class DownloadConfig(StrictConfig):
     image_size: Annotated[int, AtLeast(1)] = 256
     """Pixels; of which side depends on `resize_mode`."""
     resize_mode: ResizeMode = "keep_ratio"
+    """As it is (`no`); by the shorter side (`keep_ratio`) or the longer one (`keep_ratio_largest`); to a
+    square, of which the rest is cut off (`center_crop`) or filled with white (`border`)."""
     resize_only_if_bigger: bool = True
+    """Leave images as they are that are no larger than `image_size`."""
     encode_quality: Annotated[int, Within(0, 100)] = 95
     """JPEG quality."""
     number_sample_per_shard: Annotated[int, AtLeast(1)] = 10_000
@@ -64,7 +68,9 @@ class DownloadConfig(StrictConfig):
     retries: Annotated[int, AtLeast(0)] = 1
     """More requests after a timeout, a 429 or a 5xx."""
     max_redirects: Annotated[int, AtLeast(0)] = 5
+    """Other addresses that a URL may lead to, one after another."""
     max_body_bytes: Annotated[int, AtLeast(1)] = 32 * 2**20
+    """Bytes of an answer at most; longer ones are given up."""
     max_buffer_bytes: Annotated[int, AtLeast(1)] = 256 * 2**20
     """Bytes of images that were downloaded and not resized yet, per actor."""
     allowed_networks: tuple[str, ...] = ()
@@ -83,10 +89,12 @@ class DownloadConfig(StrictConfig):
     disallowed_header_directives: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
     """X-Robots-Tag values that are honoured; [] honours none."""
     robots_txt: Literal["ignore", "obey"] = "ignore"
+    """Whether the hosts' rules for crawlers are read and obeyed."""
 
     min_success_rate: Annotated[float, Within(0, 1)] = 0.0
     """Stop when a smaller share of the last `success_window` URLs succeeds."""
     success_window: Annotated[int, AtLeast(1)] = 1000
+    """URLs over which `min_success_rate` is taken."""
 
     MANNER: ClassVar = frozenset(
         {

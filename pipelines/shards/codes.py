@@ -47,6 +47,7 @@ class FitCodesConfig(StrictConfig):
     vectors_per_image: Annotated[int, AtLeast(1)] = 128
     """Places of each image that are looked at, a random choice."""
     seed: int = 0
+    """Of the places that are looked at, and of the first codes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

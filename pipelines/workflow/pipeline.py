@@ -16,7 +16,8 @@ from pipelines.config.plugins import with_digests
 from pipelines.config.settings import flat_params, to_dict
 from pipelines.corpus.corpus import URL_LIST, CorpusManifest, make_corpus, serve_corpus, with_sets
 from pipelines.evaluation.evaluate import EvaluateConfig, EvaluationManifest, evaluate, evaluation_identity
-from pipelines.ingest.download import DownloadConfig, download
+from pipelines.ingest.download import download
+from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.docfreq import DocfreqManifest, docfreq
 from pipelines.tracking.environment import environment_lock, environment_tags
 from pipelines.tracking.journal import Journal, ending

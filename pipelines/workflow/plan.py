@@ -10,7 +10,7 @@ from pipelines.config.schema import SettingsOf
 from pipelines.config.settings import Layers, build, read_yaml
 from pipelines.corpus.corpus import CorpusConfig, ServeConfig, check_corpus
 from pipelines.evaluation.evaluate import check_evaluation
-from pipelines.ingest.download import DownloadConfig
+from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.docfreq import DocfreqConfig
 from pipelines.training.checks import check_length, check_on_machine, named
 from vlp.core.config import StrictConfig, check_name
@@ -26,11 +26,13 @@ class PipelineConfig(StrictConfig):
     """A pipeline: where its images come from, and which methods are compared on them."""
 
     name: str
+    """Of the pipeline: its folder of results, and its experiment in MLflow."""
     plugins: tuple[str, ...] = ()
     """Modules of one's own for all stages; a run may name more."""
     corpus: CorpusConfig | None = None
     """Images to try the pipeline on; without it, `download.url_list` names the real ones."""
     serve: ServeConfig = ServeConfig()
+    """How the corpus is served while it is downloaded."""
     download: Annotated[dict[str, Any], SettingsOf(DownloadConfig)] = field(default_factory=dict)
     """Settings of the stage, as of `vlp download`."""
     docfreq: Annotated[dict[str, Any], SettingsOf(DocfreqConfig)] = field(default_factory=dict)

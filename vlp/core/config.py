@@ -2,9 +2,10 @@
 
 import re
 from abc import ABC, abstractmethod
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, ClassVar, get_args, get_type_hints
 
@@ -103,9 +104,10 @@ def annotations_of(config: Any) -> dict[str, Any]:
 
 @cache
 def bounds_of(config: Any) -> dict[str, tuple[Bound, ...]]:
-    """Name -> bounds of every setting of a config class that has any."""
-    bounds = {name: tuple(_bounds(hint)) for name, hint in annotations_of(config).items()}
-    return {name: found for name, found in bounds.items() if found}
+    """Name -> bounds of every setting of a config class that has any; a class inherits them."""
+    inherited = [bounds_of(base) for base in reversed(config.__bases__) if is_dataclass(base)]
+    own = {name: tuple(_bounds(hint)) for name, hint in annotations_of(config).items()}
+    return dict(ChainMap({name: found for name, found in own.items() if found}, *inherited))
 
 
 def _bounds(hint: Any) -> Iterator[Bound]:

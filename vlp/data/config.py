@@ -17,8 +17,9 @@ class MixedShards(StrictConfig):
     """A further set of shards."""
 
     shards: AnyFolder
+    """Folder that `vlp download` made, or its address in an object store."""
     share: Annotated[float, Within(0, 1, "()")]
-    """Share of the samples of every batch, in (0, 1)."""
+    """Share of the samples of every batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class DataConfig(StrictConfig):
     shuffle_window: Annotated[int, AtLeast(1)] = 16
     """Shards whose samples `block` mixes; so many indexes are in memory."""
     max_unreadable_share: Annotated[float, Within(0, 1, "[)")] = 0.01
-    """Share of the samples, in [0, 1), that may be unreadable and are replaced, before a run stops."""
+    """Share of the samples that may be unreadable and are replaced, before a run stops."""
     document_frequency: Path | None = None
     """Table that `vlp docfreq` made; needed for SuperClass with offline IDF."""
     crop_scale: tuple[float, float] = (0.9, 1.0)
@@ -50,6 +51,7 @@ class DataConfig(StrictConfig):
     gray_scale_prob: Annotated[float, Within(0, 1)] = 0.0
     """Share of the images that lose their colours."""
     normalization: Normalization = "clip"
+    """Whose mean and deviation pixels are brought to."""
 
     @property
     def folders(self) -> tuple[Folder, ...]:

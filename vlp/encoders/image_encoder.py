@@ -20,6 +20,7 @@ class ImageEncoderConfig(ABC, StrictConfig):
     """The sizes of an image encoder; `build` makes its module."""
 
     name: str
+    """Which encoder it is."""
     image_size: Annotated[int, AtLeast(1)] = 224
     """Side of the square input, in pixels."""
     patch_size: Annotated[int, AtLeast(1)] = 16

@@ -64,7 +64,7 @@ class VisionTransformer(ImageEncoder):
     def __init__(self, config: ViTConfig) -> None:
         from timm.models.vision_transformer import VisionTransformer as Trunk
 
-        from vlp.encoders.packed import PackedAttention
+        from vlp.encoders._packed import PackedAttention
 
         super().__init__()
         self.config = config
@@ -156,7 +156,7 @@ class VisionTransformer(ImageEncoder):
         attends = is_real[:, None, None, :]  # no head and no query attends to padding
         if x.device.type != "cpu":  # the number of real tokens would have to come back from the device
             return self.norm(self._run_blocks(x, attends))
-        from vlp.encoders.packed import pack, unpack
+        from vlp.encoders._packed import pack, unpack
 
         return unpack(self.norm(self._run_blocks(pack(x, is_real), attends)), is_real)
 

@@ -22,8 +22,9 @@ class ContrastiveLoss(ABC, StrictConfig):
     """What is minimized; its mean over the workers is the loss of the global batch."""
 
     name: str
+    """Which loss it is."""
     initial_temperature: Annotated[float, Within(0, 1, "(]")]
-    """One over the first logit scale, which is trained; in (0, 1]."""
+    """One over the first logit scale, which is trained."""
     max_logit_scale: Annotated[float, AtLeast(1)] = 100.0
     """The logit scale is clamped to [1, max_logit_scale] after each step."""
     initial_bias: ClassVar[float | None] = None

@@ -37,6 +37,7 @@ class LabelLoss(ABC, StrictConfig):
     """What is minimized, given logits and labels; its mean over the workers is that of the global batch."""
 
     name: str
+    """Which loss it is."""
     takes_idf: ClassVar[bool] = False
     """Whether labels are weighted by inverse document frequency, or all alike."""
 
@@ -94,7 +95,7 @@ class AsymmetricLoss(LabelLoss):
     gamma_positive: float = 1.0
     """Focusing power of labels; 0, or at least 1."""
     margin: Annotated[float, Within(0, 1, "[)")] = 0.05
-    """An absent class of at most this probability costs nothing; in [0, 1)."""
+    """An absent class of at most this probability costs nothing."""
     focus_gradient: Literal["stop", "pass"] = "stop"
     """Whether the focusing weights are constants to the gradient, as released."""
 
@@ -115,7 +116,9 @@ class TwoWayLoss(LabelLoss):
 
     name: Literal["two_way"] = "two_way"
     positive_temperature: Annotated[float, Above(0)] = 4.0
+    """By which the logits of labels are divided."""
     negative_temperature: Annotated[float, Above(0)] = 1.0
+    """By which the logits of other classes are divided."""
 
     def __call__(self, logits: Tensor, labels: Labels, idf: Tensor) -> Tensor:
         return two_way_sample_loss(logits, labels, self) + two_way_class_loss(logits, labels, self)

@@ -26,7 +26,7 @@ class AttentionMask(MaskStrategy):
 
     name: Literal["attention"] = "attention"
     mask_ratio: Ratio = 0.5
-    """Share of patches hidden, in [0, 1); a schedule makes it progressive."""
+    """Share of patches hidden; a schedule makes it progressive."""
     cell_size: Annotated[int, AtLeast(1)] = 1
     """Side of the squares of patches that are judged by their mean attention and hidden whole; A-CLIP's 2."""
 

@@ -23,12 +23,12 @@ class BlockMask(MaskStrategy):
 
     name: Literal["block"] = "block"
     mask_ratio: Ratio = 0.4
-    """Share of patches hidden at most, in [0, 1); an image may fall some patches short of it.
+    """Share of patches hidden at most; an image may fall some patches short of it.
     A schedule makes it progressive."""
     min_block: Annotated[int, AtLeast(1)] = 16
     """Area that a rectangle is drawn with at least, in patches."""
     min_aspect: Annotated[float, Within(0, 1, "(]")] = 0.3
-    """Least ratio of a rectangle's sides, in (0, 1]; the greatest is its inverse."""
+    """Least ratio of a rectangle's sides; the greatest is its inverse."""
     max_failures: Annotated[int, AtLeast(1)] = 10
     """Rectangles in a row that may not fit before the image is left as it is."""
 

@@ -30,12 +30,12 @@ class ClusterMask(MaskStrategy):
 
     name: Literal["cluster"] = "cluster"
     anchor_ratio: Annotated[float, Within(0, 1, "()")] = 0.03
-    """Share of patches drawn as anchors, in (0, 1)."""
+    """Share of patches drawn as anchors."""
     feature: Literal["rgb", "embedding", "mix"] = "rgb"
     """What is compared: pixels, embedded patches with their positions, or both, with the share alpha of the
     embeddings growing from 0 to 1 over the training."""
     alpha_power: Annotated[float, Above(0)] = 1.0
-    """alpha = progress ** alpha_power, above 0 (the paper's k); only the mix has it."""
+    """alpha = progress ** alpha_power (the paper's k); only the mix has it."""
     pixel_norm: bool = True
     """Give every patch zero mean and unit variance before pixels are compared."""
     threshold: float | Literal["auto", "per_image"] | ThresholdTable = "auto"
@@ -46,7 +46,7 @@ class ClusterMask(MaskStrategy):
     target_mask_ratio: Ratio = 0.5
     """Mean share of patches that anchors and clusters hide, in (0, 1); a schedule makes it progressive."""
     min_mask_ratio: Annotated[float, Within(0, 1, "[)")] = 0.5
-    """Share of patches hidden at least, in [0, 1); fixes the encoder's sequence length (the paper's beta)."""
+    """Share of patches hidden at least; fixes the encoder's sequence length (the paper's beta)."""
     recalibrations: Annotated[int, AtLeast(0)] = 32
     """How often in the training, evenly spread, `auto` searches again where embeddings are compared: they
     change with the weights."""

@@ -26,7 +26,7 @@ class GridMask(MaskStrategy):
 
     name: Literal["grid"] = "grid"
     mask_ratio: Ratio = 0.6
-    """Share of cells hidden, in [0, 1), rounded up to whole cells; a schedule makes it progressive."""
+    """Share of cells hidden, rounded up to whole cells; a schedule makes it progressive."""
     cell_size: Annotated[int, AtLeast(1)] = 2
     """Side of a cell, in patches. SimMIM's cells of 32 pixels are 2 patches of ViT-B/16 and 8 of Swin."""
 

@@ -37,12 +37,12 @@ class ImportanceMask(MaskStrategy):
     hide: Literal["unimportant", "important"] = "unimportant"
     """Which end of the scores is hidden."""
     mask_ratio: Ratio = 0.5
-    """Share of patches hidden, in [0, 1); a schedule makes it progressive."""
+    """Share of patches hidden; a schedule makes it progressive."""
     temperature: float = 0.0
     """0 hides strictly by score. Above 0, patches are drawn without replacement with probabilities that
     grow as exp(score / temperature), each image's scores in standard deviations."""
     score_share: Annotated[float, Within(0, 1)] = 1.0
-    """Share of the hidden patches that the score chooses, in [0, 1]; the rest is uniformly random."""
+    """Share of the hidden patches that the score chooses; the rest is uniformly random."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -32,10 +32,10 @@ class KMeansMask(MaskStrategy):
     iterations: Annotated[int, AtLeast(1)] = 10
     """Lloyd iterations per image and step."""
     mask_ratio: Ratio = 0.5
-    """Share of the clusters hidden, in [0, 1), rounded down to whole clusters; so is the mean share of the
+    """Share of the clusters hidden, rounded down to whole clusters; so is the mean share of the
     patches. A schedule makes it progressive."""
     min_mask_ratio: Annotated[float, Within(0, 1, "[)")] = 0.5
-    """Share of patches hidden at least, in [0, 1); fixes the encoder's sequence length (the paper's beta)."""
+    """Share of patches hidden at least; fixes the encoder's sequence length (the paper's beta)."""
 
     @property
     def ratios(self) -> Mapping[str, Ratio]:

@@ -24,7 +24,7 @@ class RandomMask(MaskStrategy):
 
     name: Literal["random"] = "random"
     mask_ratio: Ratio = 0.5
-    """Share of patches hidden, in [0, 1); a schedule makes it progressive."""
+    """Share of patches hidden; a schedule makes it progressive."""
 
     @property
     def ratios(self) -> Mapping[str, Ratio]:

@@ -23,7 +23,7 @@ class Schedule(StrictConfig):
     shape: Literal["linear", "cosine", "power", "step"] = "linear"
     """How it moves in between; `step` jumps at `finish`."""
     power: Annotated[float, Above(0)] = 2.0
-    """Exponent of the shape `power`, above 0; the other shapes do not use it."""
+    """Exponent of the shape `power`; the other shapes do not use it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,7 +18,7 @@ class SquareMask(MaskStrategy):
 
     name: Literal["square"] = "square"
     mask_ratio: Ratio = 0.25
-    """Share of the image that the square covers, in [0, 1), its side rounded to whole patches;
+    """Share of the image that the square covers, its side rounded to whole patches;
     a schedule makes it progressive."""
 
     @property

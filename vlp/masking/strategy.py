@@ -77,6 +77,7 @@ class MaskStrategy(ABC, StrictConfig):
     """Chooses which patches of each image are hidden from the encoder."""
 
     name: str
+    """Which mask it is."""
 
     @property
     def views(self) -> frozenset[View]:

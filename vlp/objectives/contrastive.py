@@ -29,7 +29,9 @@ class ContrastiveConfig(ObjectiveConfig):
     embed_dim: Annotated[int, AtLeast(1)] = 512
     """Width of the space that images and captions share."""
     loss: Annotated[ContrastiveLoss, ByName(CONTRASTIVE_LOSSES)] = InfoNCE()
+    """What tells matching pairs from all others."""
     text_encoder: TextConfig = field(default_factory=TextConfig)
+    """The network that reads the captions."""
 
     encodes_text: ClassVar[bool] = True
 

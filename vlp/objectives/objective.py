@@ -144,6 +144,7 @@ class ObjectiveConfig(ABC, StrictConfig):
     """The settings of an objective; `build` makes its model."""
 
     name: str
+    """Which objective it is."""
 
     drops_patches: ClassVar[bool] = True
     """Whether hidden patches are left out of the encoder's input; if not, a mask token takes their places."""

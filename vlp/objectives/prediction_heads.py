@@ -21,6 +21,7 @@ class PredictionHeadConfig(ABC, StrictConfig):
     """The settings of a head; `build` makes its module."""
 
     name: str
+    """Which head it is."""
 
     @abstractmethod
     def build(self, width: int, channels: int, *, side: int, scale: int) -> nn.Module:

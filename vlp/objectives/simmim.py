@@ -29,7 +29,9 @@ class SimMIMConfig(ObjectiveConfig):
 
     name: Literal["simmim"] = "simmim"
     head: Annotated[PredictionHeadConfig, ByName(PREDICTION_HEADS)] = LinearHeadConfig()
+    """What predicts the target from the states of the image encoder."""
     target: Annotated[RebuildTargetConfig, ByName(REBUILD_TARGETS)] = PixelTargetConfig()
+    """What is rebuilt."""
     loss_on: Literal["hidden", "all"] = "hidden"
     """Whether only what is hidden counts, or the whole image."""
 

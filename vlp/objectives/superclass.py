@@ -26,6 +26,7 @@ class SuperClassConfig(ObjectiveConfig):
     """Where the inverse document frequencies come from: counted during training (as released),
     the table of the docfreq stage, or all ones."""
     loss: Annotated[LabelLoss, ByName(LABEL_LOSSES)] = SoftmaxLoss()
+    """What compares the logits with the labels."""
     special_tokens: Literal["drop", "keep"] = "drop"
     """Whether start-of-text, end-of-text and the padding, as id 0, are labels too, as released."""
 

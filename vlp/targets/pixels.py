@@ -16,6 +16,7 @@ class PixelTargetConfig(RebuildTargetConfig):
 
     name: Literal["pixels"] = "pixels"
     loss: Literal["l1", "l2", "smooth_l1"] = "l1"
+    """Distance of each predicted number from its pixel's."""
 
     def build(self, image_size: int) -> "PixelTarget":
         return PixelTarget(self, image_size)

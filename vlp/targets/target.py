@@ -41,6 +41,7 @@ class RebuildTargetConfig(ABC, StrictConfig):
     """The settings of a target; `build` makes it."""
 
     name: str
+    """Which target it is."""
     resolution: Annotated[int, AtLeast(1)] | None = None
     """Side of the map that is rebuilt; None for the image's own, smaller ones are averages of its pixels."""
 

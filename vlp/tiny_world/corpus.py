@@ -23,7 +23,9 @@ class TinyWorldConfig(StrictConfig):
     """How much of the tiny world is made; a larger set begins with the images of a smaller one."""
 
     name: Literal["tiny_world"] = "tiny_world"
+    """Which corpus it is."""
     seed: int = 0
+    """Of all scenes and captions."""
     num_train: Annotated[int, Within(1, 1_000_000)] = 2000
     """Training scenes."""
     num_heldout: Annotated[int, Within(1, 20_000)] = 200

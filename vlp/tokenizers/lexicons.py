@@ -44,6 +44,7 @@ class Lexicon(ABC, StrictConfig):
     """Which lemma each word has."""
 
     name: str
+    """Which lexicon it is."""
 
     @abstractmethod
     def build(self, counts: Mapping[str, int]) -> Lemma:

@@ -117,9 +117,10 @@ class TokenizerConfig(ABC, StrictConfig):
     """Settings of a tokenizer."""
 
     name: str
+    """Which tokenizer it is."""
 
     context_length: Annotated[int, AtLeast(3)] = 77
-    """Tokens of the longest caption, start- and end-of-text included; at least 3."""
+    """Tokens of the longest caption, start- and end-of-text included."""
     stop_words: Literal["keep", "drop"] = "keep"
     """Whether English stop words, such as `the` and `with`, are removed before a caption is tokenized."""
 

@@ -20,7 +20,7 @@ from vlp.tokenizers.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig
 from vlp.tokenizers.word_memo import WordMemo, split_words
 
 WORD = re.compile(r"\w+(?:'\w+)*")
-EMPTY_COUNTS = pa.table({"word": pa.array([], pa.string()), "count": pa.array([], pa.int64())})
+COUNTS = pa.schema({"word": pa.string(), "count": pa.int64()})
 MIN_TO_ADD = 2**20  # rows read before they are added up, so that many small tables are added at once
 
 
@@ -33,6 +33,7 @@ class WordsConfig(TokenizerConfig):
     word_counts: Path
     """Table `words.parquet` that `vlp docfreq` made, of whatever tokenizer."""
     lexicon: Annotated[Lexicon, ByName(LEXICONS)] = PluralLexicon()
+    """Which lemma each word has."""
     min_count: Annotated[int, AtLeast(1)] = 5
     """Occurrences in the corpus that a lemma needs to be a class."""
     max_size: Annotated[int, AtLeast(1)] = 40_000
@@ -103,7 +104,7 @@ def write_word_counts(counts: Mapping[str, int], file: Path | BinaryIO) -> None:
 
 def add_word_counts(files: Iterable[Path], total: Path) -> None:
     """Add up tables of word counts into one; the memory it takes is that of the distinct words."""
-    waiting, num_waiting = [EMPTY_COUNTS], 0
+    waiting, num_waiting = [COUNTS.empty_table()], 0
     for file in files:
         waiting.append(pq.read_table(file))
         num_waiting += len(waiting[-1])

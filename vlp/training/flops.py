@@ -1,7 +1,6 @@
 """What a training step computes, counted without computing it."""
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from vlp.core.batch import Batch
 from vlp.encoders import ImageEncoderConfig
@@ -21,6 +20,8 @@ def step_flops(
 
     Forward and backward pass on captions of full length, and what the mask looks at where weights compute it.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports Triton, which takes long
+
     B, size, N = batch_size, image_encoder.image_size, image_encoder.num_patches
     V, T = mask.num_visible(N), vocabulary.context_length
     with torch.device("meta"), FlopCounterMode(display=False) as counter:

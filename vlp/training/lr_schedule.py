@@ -16,6 +16,7 @@ class LRSchedule(ABC, StrictConfig):
     """A linear warmup, and what follows it."""
 
     name: str
+    """Which schedule it is."""
     warmup_steps: Annotated[int, AtLeast(0)] = 2000
     """Optimizer steps of linear warmup."""
     warmup_start: Annotated[float, AtLeast(0)] | None = None

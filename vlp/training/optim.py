@@ -22,6 +22,7 @@ class OptimizerConfig(ABC, StrictConfig):
     """What decays: matrices, but no vector or scalar such as a bias, a norm, a class token, a logit scale."""
 
     name: str
+    """Which optimizer it is."""
     lr: Annotated[float, Above(0)] = 5e-4
     """Peak learning rate, after warmup."""
     lr_batch_size: Annotated[int, AtLeast(1)] | None = None
@@ -34,7 +35,7 @@ class OptimizerConfig(ABC, StrictConfig):
     undecayed: tuple[str, ...] = ()
     """Last names of matrices that do not, such as `relative_position_bias_table`."""
     layer_decay: Annotated[float, Within(0, 1, "(]")] = 1.0
-    """Each layer of an encoder learns this many times as fast as the one above it; in (0, 1]."""
+    """Each layer of an encoder learns this many times as fast as the one above it."""
 
     @abstractmethod
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer: ...
@@ -52,7 +53,9 @@ class AdamWConfig(OptimizerConfig):
 
     name: Literal["adamw"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.98)
+    """Shares of the old averages of the gradient, and of its square, that stay at each step."""
     eps: float = 1e-6
+    """Added to the root of the average square."""
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
@@ -64,8 +67,9 @@ class LARSConfig(OptimizerConfig):
     """Steps as long as each matrix allows, for very large batches (arXiv:1708.03888); MAE's linear probe."""
 
     name: Literal["lars"] = "lars"
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, AtLeast(0)] = 0.0
     momentum: float = 0.9
+    """Share of the last step that is taken again."""
     trust_coefficient: float = 1e-3
     """Length of a step relative to the matrix, at a learning rate of 1."""
 

@@ -54,6 +54,7 @@ class TuningConfig(StrictConfig):
     lr: Annotated[float, Above(0)]
     """Peak learning rate, after warmup."""
     lr_schedule: Annotated[LRSchedule, ByName(LR_SCHEDULES, default="cosine")] = Cosine(warmup_steps=0)
+    """How the learning rate goes over these steps."""
 
 
 def forward(model: nn.Module, batch: Batch, config: TrainingConfig, *, step: int, seed: int) -> Step:

@@ -21,7 +21,7 @@ from pipelines.config.settings import (
     read_layers,
     to_dict,
 )
-from pipelines.sweeps.sweep import SweepConfig
+from pipelines.sweeps.settings import SweepConfig
 from pipelines.workflow.plan import PipelineConfig, Plan
 from tests.paths import REPOSITORY
 from vlp.masking.cluster import ClusterMask

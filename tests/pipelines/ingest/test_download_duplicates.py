@@ -17,9 +17,10 @@ from PIL import Image
 
 from pipelines.config.machine import MachineConfig
 from pipelines.corpus.serve import ImageServer
-from pipelines.ingest.download import DownloadConfig, download
+from pipelines.ingest.download import download
 from pipelines.ingest.duplicates import find_duplicates, first_alike
 from pipelines.ingest.image import difference_hash
+from pipelines.ingest.settings import DownloadConfig
 from pipelines.tracking.journal import Journal
 from tests.servers.ports import free_port
 from vlp.shards.shard_set import ShardSet

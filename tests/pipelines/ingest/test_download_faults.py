@@ -15,8 +15,9 @@ from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 from pipelines.corpus.failures import FailureRates
 from pipelines.corpus.serve import ImageServer
-from pipelines.ingest.download import DownloadConfig, download, plan
+from pipelines.ingest.download import download, plan
 from pipelines.ingest.lock import download_lock
+from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.worker import IngestShard
 from pipelines.tracking.journal import Journal
 from tests.servers.ports import free_port

@@ -25,10 +25,11 @@ from PIL import Image
 
 from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
-from pipelines.ingest.download import DownloadConfig, download
+from pipelines.ingest.download import download
 from pipelines.ingest.failure import Download
 from pipelines.ingest.image import ImageStore
 from pipelines.ingest.isolated import IsolatedImageStore
+from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.verify import verify
 from pipelines.tracking.journal import Journal
 from vlp.shards.outcome import SUCCESS
@@ -347,7 +348,8 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 import ray
 from pipelines.config.machine import MachineConfig
-from pipelines.ingest.download import DownloadConfig, download
+from pipelines.ingest.download import download
+from pipelines.ingest.settings import DownloadConfig
 from pipelines.tracking.journal import Journal
 
 urls, output, signal = map(Path, sys.argv[1:])

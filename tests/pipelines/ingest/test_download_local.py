@@ -10,7 +10,8 @@ import pytest
 
 from pipelines.config.errors import UserError
 from pipelines.corpus.serve import ImageServer
-from pipelines.ingest.download import DownloadConfig, plan
+from pipelines.ingest.download import plan
+from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.worker import IngestShard
 from vlp.shards.storage.address import open_folder
 

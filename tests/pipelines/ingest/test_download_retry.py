@@ -13,8 +13,9 @@ from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 from pipelines.corpus.failures import FailureRates, failure_of
 from pipelines.corpus.serve import ImageServer
-from pipelines.ingest.download import DownloadConfig, download
+from pipelines.ingest.download import download
 from pipelines.ingest.plan import ShardPlan, read_retry
+from pipelines.ingest.settings import DownloadConfig
 from pipelines.tracking.journal import Journal
 from tests.servers.ports import free_port
 from vlp.shards.shard_set import ShardSet

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.config.errors import UserError
-from pipelines.ingest.download import DownloadConfig, plan
+from pipelines.ingest.download import plan
 from pipelines.ingest.plan import read_urls
+from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.tables import ArrowCells, read_columns
 from pipelines.ingest.worker import IngestShard
 from vlp.shards.storage.address import open_folder

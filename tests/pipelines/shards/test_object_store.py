@@ -17,7 +17,8 @@ from pipelines.config.machine import MachineConfig
 from pipelines.corpus.failures import FailureRates
 from pipelines.corpus.serve import ImageServer
 from pipelines.ingest import lock
-from pipelines.ingest.download import DownloadConfig, download
+from pipelines.ingest.download import download
+from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.docfreq import DocfreqConfig, docfreq
 from pipelines.shards.verify import verify
 from pipelines.tracking.journal import Journal

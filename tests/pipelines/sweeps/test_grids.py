@@ -8,7 +8,7 @@ import torch
 from torch import Generator
 
 from pipelines.config.settings import Layers, build, read_layers, to_dict
-from pipelines.sweeps.sweep import SweepConfig
+from pipelines.sweeps.settings import SweepConfig
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
 from tests.paths import REPOSITORY
 from tests.pipelines.runs import random_objective

@@ -16,7 +16,8 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build
 from pipelines.sweeps.search_space import search_space
-from pipelines.sweeps.sweep import Search, SweepConfig, _check
+from pipelines.sweeps.settings import SweepConfig
+from pipelines.sweeps.sweep import Search, _check
 from pipelines.tracking.journal import Journal
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
 from tests.paths import REPOSITORY

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vlp.encoders.packed import MULTIPLE, PackedAttention, pack, unpack
+from vlp.encoders._packed import MULTIPLE, PackedAttention, pack, unpack
 
 
 @pytest.fixture(params=[1, 3])
