@@ -84,7 +84,8 @@ def entries(config: Any, prefix: str = "") -> Iterator[Entry]:
         default = _default_value(field)
         is_required = default is dataclasses.MISSING
         text = "" if is_required else _as_yaml(default)
-        yield Entry(f"{prefix}{field.name}", hint, kind, texts.get(field.name, ""), text, is_required)
+        said = texts.get(field.name) or next(map(summary, configs_of(hint)), "")
+        yield Entry(f"{prefix}{field.name}", hint, kind, said, text, is_required)
 
 
 def find(key: str, settings: Iterable[Entry]) -> list[Entry]:
@@ -118,7 +119,8 @@ def field_texts(config: Any) -> dict[str, str]:
     """Name -> string below each field of a config class, or of the class that it has the field from."""
     texts: dict[str, str] = {}
     owners: list[Any] = [owner for owner in config.__mro__ if dataclasses.is_dataclass(owner)]
-    for owner in reversed(owners):
+    written = [owner for owner in owners if owner.__module__ != "types"]  # the others were made of a registry
+    for owner in reversed(written):
         (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
         assert isinstance(body, ast.ClassDef)
         texts |= dict(_texts(body.body))

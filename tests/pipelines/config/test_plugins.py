@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from pipelines.training.identity import check_same_run, claim, result_settings, run_identity
 
 import vlp
 from pipelines.checkpoints.checkpoint import Contents, TrainingState, load_model, save_checkpoint
@@ -21,9 +20,11 @@ from pipelines.config.settings import Layers, build, to_dict
 from pipelines.evaluation.evaluate import EvaluateConfig
 from pipelines.shards.docfreq import DocfreqConfig
 from pipelines.sweeps.sweep import SweepConfig, _check, _with_evaluation
+from pipelines.training.claim import check_same_run, claim
+from pipelines.training.resolved import resolve
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
 from tests.paths import REPOSITORY
-from tests.pipelines.runs import random_objective
+from tests.pipelines.runs import IN_THIS_PROCESS, random_objective, run_identity
 from tests.plugin_package import write_package
 from vlp.checkpoint import SETTINGS
 from vlp.masking import STRATEGIES
@@ -124,7 +125,7 @@ def test_every_command_that_chooses_classes_takes_plug_ins() -> None:
         config = build(schema, Layers().add(values | {"plugins": ["my_package.masks"]}, "x"))
         assert config.plugins == ("my_package.masks",)
     assert "checkerboard" in STRATEGIES
-    config = parse_any(*read_settings([RUN, MASKS, "mask.name=checkerboard"]))
+    config = parse_any(*read_settings([RUN, MASKS, "mask.name=checkerboard"])).config
     assert to_dict(config)["plugins"] == ["my_package.masks"]
 
 
@@ -159,16 +160,16 @@ def test_a_sweep_searches_classes_of_its_plug_ins(package: Path, monkeypatch: py
     pipeline = build(PipelineConfig, Layers().add(yaml.safe_load(config.pipeline.read_text()), "p"))
     runs = {run.name: run for run in Plan(pipeline).runs(LATER, LATER)}
     _check(config, runs)
-    settings = Layers().add(_with_evaluation(runs[config.run], {}, config), "sweep")
+    settings = _with_evaluation(runs[config.run], {}, config)
     run = build(RunConfig, settings.set({"mask": {"name": "checkerboard"}}, "space"))
     assert (run.mask.name, run.plugins) == ("checkerboard", ("my_package.masks",))
 
 
 def test_the_content_of_a_plug_in_is_part_of_the_identity_of_a_run(shards: Path, package: Path) -> None:
-    arguments = (RUN, f"data.shards={shards}", "mask.name=checkerboard")
+    arguments = (RUN, f"data.shards={shards}", "mask.name=checkerboard", "training.batch_size=8")
     run = run_of(*arguments, MASKS)
     first = run_identity(run)
-    claim(run, package / "out")
+    claim(resolve(run, IN_THIS_PROCESS), package / "out")
     assert run_identity(replace(run, plugins=())) != first
     file = package / "my_package" / "masks.py"
     file.write_text(f"{file.read_text()}\n# changed\n")
@@ -176,15 +177,16 @@ def test_the_content_of_a_plug_in_is_part_of_the_identity_of_a_run(shards: Path,
     with pytest.raises(
         ConfigError, match=r"other settings or data: plugins\.my_package\.masks was [0-9a-f]{64}, now"
     ):
-        check_same_run(run, package / "out")
+        check_same_run(resolve(run, IN_THIS_PROCESS), package / "out")
 
 
 def test_without_plug_ins_the_identity_of_a_run_is_what_it_was(shards: Path) -> None:
-    assert "plugins" not in result_settings(run_of(RUN, f"data.shards={shards}"))
+    run = run_of(RUN, f"data.shards={shards}", "training.batch_size=8")
+    assert "plugins" not in resolve(run, IN_THIS_PROCESS).settings
 
 
 def test_any_file_of_a_package_that_is_a_plug_in_counts(shards: Path, package: Path) -> None:
-    run = run_of(RUN, f"data.shards={shards}", "plugins=[my_package]")
+    run = run_of(RUN, f"data.shards={shards}", "training.batch_size=8", "plugins=[my_package]")
     first = run_identity(run)
     (package / "my_package" / "new.py").touch()
     assert run_identity(run) != first
