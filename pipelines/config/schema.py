@@ -6,6 +6,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Annotated, Any, TypeVar
 
 from vlp.core.config import annotations_of
@@ -87,17 +88,23 @@ def similar_key(given: str, here: Iterable[str], elsewhere: Iterable[str]) -> st
         here: keys at the place of the given one, of which those are preferred that come first.
         elsewhere: keys that have to be more like it.
     """
-    likeness = {key: _likeness(given, key) for key in here}
-    near = {key: value for key, value in likeness.items() if value >= 0.6}
-    likeness = {key: _likeness(given, key) for key in elsewhere}
-    near |= {key: value for key, value in likeness.items() if value >= 0.8 and key not in near}
+    near: dict[str, tuple[float, int, float]] = {}
+    for keys, least in ((here, 0.6), (elsewhere, 0.8)):
+        likeness = {key: _likeness(given, key) for key in keys if key not in near}
+        near |= {key: value for key, value in likeness.items() if value[0] >= least}
     return max(near, key=near.__getitem__, default=None)
 
 
-def _likeness(given: str, key: str) -> float:
-    """By the last parts, or by all words in whatever order, of two keys; 1 where they are the same."""
+def _likeness(given: str, key: str) -> tuple[float, int, float]:
+    """How near two keys are, in [0, 1], by their last parts or by all words in whatever order.
+
+    Also what decides between equally near ones: the parts that both begin with, and all letters.
+    """
     last_parts = _ratio(given.rpartition(".")[2], key.rpartition(".")[2])
-    return max(last_parts, _ratio(_words(given), _words(key)))
+    beginning = takewhile(
+        lambda parts: parts[0] == parts[1], zip(given.split("."), key.split("."), strict=False)
+    )
+    return max(last_parts, _ratio(_words(given), _words(key))), len(list(beginning)), _ratio(given, key)
 
 
 def _words(key: str) -> str:

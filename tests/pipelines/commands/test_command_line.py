@@ -40,7 +40,9 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
     result = vlp(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"vlp {command or 'run'}" in result.stdout
-    assert ("machine.*" in result.stdout) == (command not in ("", "submit", "data", "replay"))
+    takes_settings = command not in ("", "submit", "data", "replay", "settings")
+    assert ("machine.*" in result.stdout) == takes_settings
+    assert ("`vlp settings" in result.stdout) == takes_settings
 
 
 def test_help_and_mistakes_in_settings_load_neither_torch_nor_ray() -> None:
@@ -62,6 +64,67 @@ def test_help_and_mistakes_in_settings_load_neither_torch_nor_ray() -> None:
     assert (wrong.returncode, lines) == (2, ["vlp: no such file: nowhere.yaml"])
     assert "yaml" in imported
     assert not {"torch", "ray", "mlflow"} & imported
+
+
+PARSED = {
+    "run": ["conf/run/flip.yaml", "training.length.flops=1e18"],
+    "sweep": ["conf/sweep/anchor_ratio.yaml"],
+    "pipeline": ["conf/pipeline/demo.yaml"],
+    "download": ["url_list=urls.csv"],
+}
+HEAVY = (
+    "timm",
+    "torchvision",
+    "ray",
+    "mlflow",
+    "pandas",
+    "matplotlib",
+    "open_clip",
+    "transformers",
+    "triton",
+)
+
+
+@pytest.mark.parametrize("kind", PARSED)
+def test_settings_are_parsed_without_what_takes_long_to_import(kind: str) -> None:
+    code = f"""
+import sys
+from pipelines.config.machine import read_settings
+from pipelines.config.settings import build
+from pipelines.ingest.settings import DownloadConfig
+from pipelines.sweeps.settings import SweepConfig
+from pipelines.workflow.plan import PipelineConfig, Plan
+from vlp.run import RunConfig
+
+layers, _ = read_settings({PARSED[kind]!r})
+schemas = {{"run": RunConfig, "sweep": SweepConfig, "pipeline": PipelineConfig, "download": DownloadConfig}}
+assert build(schemas[{kind!r}], layers)
+if {kind!r} == "pipeline":
+    Plan.read(layers).check()
+print(sorted(set({HEAVY!r}) & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", ["pretrain", "run", "sweep", "download", "print-config"])
+def test_a_misspelt_key_is_answered_without_what_takes_long_to_import(command: str) -> None:
+    file = {
+        "run": "conf/pipeline/demo.yaml",
+        "sweep": "conf/sweep/anchor_ratio.yaml",
+        "download": "url_list=x",
+    }
+    arguments = [command, file.get(command, "conf/run/flip.yaml"), "mask.mask_ratoi=.5"]
+    if command == "download":
+        arguments += ["-o", "out"]
+    code = "import sys; from pipelines.commands.main import main\ntry: main(sys.argv[1:])\n"
+    code += f"finally: print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "[]\n"), done.stderr
+    assert "is no setting" in done.stderr
 
 
 SETTINGS_MISTAKES = {
