@@ -14,10 +14,10 @@ demo: $(VENV)/ready
 	$(BIN)/vlp run conf/pipeline/demo.yaml conf/machine/laptop.yaml
 
 test: lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n logical -m "not slow"
 
 test-all: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ from vlp.tokenizers import TOKENIZERS, Tokenizer, TokenizerConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 from vlp.tokenizers.document_frequency import DocumentFrequency
 from vlp.training.flops import step_flops
+from vlp.training.length import LengthConfig
 from vlp.training.lr_schedule import LR_SCHEDULES, Cosine, LRSchedule
 from vlp.training.optim import OPTIMIZERS, AdamWConfig, OptimizerConfig
 from vlp.training.step import TrainingConfig, TuningConfig
@@ -60,9 +61,6 @@ class RunConfig(StrictConfig):
         if self.tuning:
             with naming("tuning trains on whole images: "):
                 self.objective.check(self.image_encoder, NoMask())
-        if self.training.budget and not self.training.budget.needs_pace:
-            with naming("training."):
-                affordable_steps(self)
 
     def check_files(self) -> None:
         """Raise a ValueError that names the setting if a file the model is made of is missing or wrong."""
@@ -92,18 +90,21 @@ class RunConfig(StrictConfig):
         torch.manual_seed(self.seed)
         return self.objective.build(self.image_encoder.build(), self.mask, vocabulary=vocabulary)
 
+    def check_length(self) -> None:
+        """Raise a ValueError that names the setting unless the length pays for a step, or is still open."""
+        if not self.training.length.needs_pace:
+            with naming("training."):
+                affordable_steps(self)
+
     @cached_property
     def resolved_training(self) -> TrainingConfig:
-        """`training` with the steps that its budget pays for."""
-        if self.training.budget is None:
-            return self.training
-        return replace(self.training, steps=affordable_steps(self), budget=None)
+        """`training` with its length in steps."""
+        return replace(self.training, length=LengthConfig(steps=self.num_masked_steps))
 
-    @property
+    @cached_property
     def num_masked_steps(self) -> int:
-        """Optimizer steps before the tuning."""
-        assert self.resolved_training.steps is not None
-        return self.resolved_training.steps
+        """Optimizer steps before the tuning; FLOPs are counted when this is first asked for."""
+        return affordable_steps(self)
 
     @property
     def num_steps(self) -> int:
@@ -134,22 +135,23 @@ def validation_metric(config: RunConfig) -> str | None:
 
 
 def affordable_steps(run: RunConfig) -> int:
-    """Steps that the budget of a run pays for, tuning excluded.
+    """Steps that the length of a run pays for, tuning excluded.
 
     Raises:
         ValueError: not even one; or the step cannot be counted, or its pace was not measured.
     """
-    budget, batch_size = run.training.budget, run.training.batch_size
-    assert budget is not None
-    if budget.needs_pace:
-        raise ValueError("budget.seconds pays for a number of steps that is known once training starts")
-    if budget.seconds_per_step is not None:
-        return budget.num_steps(budget.seconds_per_step)
-    if budget.measure == "samples":
-        return budget.num_steps(batch_size)
-    if budget.measure == "visible_tokens":
-        return budget.num_steps(batch_size * visible_tokens(run))
-    return budget.num_steps(_flops(run.objective, run.image_encoder, run.mask, run.tokenizer, batch_size))
+    length, batch_size = run.training.length, run.training.batch_size
+    if length.steps is not None:
+        return length.steps
+    if length.needs_pace:
+        raise ValueError("length.seconds pays for a number of steps that is known once training starts")
+    if length.seconds_per_step is not None:
+        return length.num_steps(length.seconds_per_step)
+    if length.measure == "samples":
+        return length.num_steps(batch_size)
+    if length.measure == "visible_tokens":
+        return length.num_steps(batch_size * visible_tokens(run))
+    return length.num_steps(_flops(run.objective, run.image_encoder, run.mask, run.tokenizer, batch_size))
 
 
 def visible_tokens(run: RunConfig) -> int:

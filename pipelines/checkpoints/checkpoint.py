@@ -15,7 +15,7 @@ from torch.amp.grad_scaler import GradScaler
 
 import vlp.checkpoint
 from pipelines.checkpoints.store import aside, find_damage, write_manifest
-from pipelines.config.errors import ConfigError, blaming
+from pipelines.config.errors import ConfigError, UserError, blaming
 from pipelines.config.plugins import import_plugins
 from pipelines.config.settings import to_dict
 from vlp.checkpoint import MODEL, SETTINGS, load_tensors
@@ -117,13 +117,13 @@ def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig
     config = check_checkpoint(folder)
     # The settings may be edited, to name a file's new place; and the weights may have come without manifest.
     if (folder / MANIFEST).is_file() and (damage := find_damage(folder, only={MODEL})):
-        raise ConfigError(
+        raise UserError(
             f"checkpoint: {folder} is broken: {damage}; choose another checkpoint, or put it back"
         )
     try:
         return vlp.checkpoint.load_objective(folder, config, device), config
     except ValueError as error:
-        raise ConfigError(
+        raise UserError(
             f"checkpoint: {error}; choose another checkpoint, or put back the files that its settings name"
         ) from error
 
@@ -153,7 +153,7 @@ def check_checkpoint(folder: Path) -> RunConfig:
     try:
         run.check_files()
     except ValueError as error:
-        raise ConfigError(
+        raise UserError(
             f"checkpoint: {folder} needs a file: {error}; put it back, or name its place in "
             f"{folder / SETTINGS}"
         ) from error

@@ -12,7 +12,7 @@ from pipelines.checkpoints.store import (
     list_saved,
     read_saved,
 )
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import ConfigError, UserError
 from vlp.shards.manifest import MANIFEST
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder, FolderError
@@ -94,7 +94,7 @@ def restore(checkpoints: Path, mirror: Folder, *, label: str) -> None:
         broken[name] = damage
     if broken:
         first, why = next(iter(broken.items()))
-        raise ConfigError(
+        raise UserError(
             f"machine.checkpoints.mirror: {mirror} has {len(broken)} checkpoints and all are broken "
             f"({first}: {why}); delete this folder to start over, or leave machine.checkpoints.mirror out"
         )

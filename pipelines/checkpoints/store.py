@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.identity import file_sha256
 from vlp.shards.manifest import MANIFEST, Manifest
 from vlp.shards.storage.address import open_folder
@@ -94,7 +94,7 @@ def newest_whole(checkpoints: Path, *, label: str) -> Path | None:
         label: begins the line.
 
     Raises:
-        ConfigError: there are checkpoints, and none is whole.
+        UserError: there are checkpoints, and none is whole.
     """
     broken: list[tuple[Path, str]] = []
     for name in reversed(checkpoint_names(checkpoints)):
@@ -110,7 +110,7 @@ def newest_whole(checkpoints: Path, *, label: str) -> Path | None:
         broken.append((folder, damage))
     if broken:
         first, why = broken[0]
-        raise ConfigError(
+        raise UserError(
             f"{checkpoints} has {len(broken)} checkpoints and all are broken ({first.name}: {why}); "
             "put their files back, or delete this folder to start over"
         )

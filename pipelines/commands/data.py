@@ -39,7 +39,7 @@ def index_command(folder: Path, settings: tuple[str, ...]) -> None:
     from vlp.shards.outcome import SUCCESS
 
     layers, machine = read_settings(settings)
-    for key in layers.values:
+    for key in layers.merged():
         raise ConfigError(f"{key} is no setting{nearest(key, ['machine'])}")
     manifest = index(folder, machine=machine)
     for shard in manifest.shards:

@@ -18,13 +18,13 @@ class AnyFolder(click.ParamType):
     name = "folder"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from pipelines.config.errors import ConfigError
+        from pipelines.config.errors import UserError
         from vlp.shards.storage.address import open_folder
 
         try:
             return open_folder(value)
         except ValueError as error:
-            raise ConfigError(str(error)) from error
+            raise UserError(str(error)) from error
 
 
 class LocalPath(click.Path):
@@ -34,10 +34,10 @@ class LocalPath(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from pipelines.config.errors import ConfigError
+        from pipelines.config.errors import UserError
 
         if "://" in str(value):
-            raise ConfigError(
+            raise UserError(
                 f"{value} is no path in a file system; choose a local folder: of all commands only "
                 "`vlp download` and `vlp data describe` write to an object store"
             )
@@ -75,11 +75,11 @@ class Vlp(click.Group):
     """Turns a user's mistake into one line and exit code 2, a failed training into one and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from pipelines.config.errors import ConfigError, is_refusal, training_failure
+        from pipelines.config.errors import UserError, is_refusal, training_failure
 
         try:
             return super().invoke(ctx)
-        except ConfigError as error:
+        except UserError as error:
             click.echo(f"vlp: {error}", err=True)
             sys.exit(2)
         except Exception as error:

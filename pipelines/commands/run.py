@@ -12,14 +12,15 @@ def run(settings: tuple[str, ...]) -> None:
     Example: vlp run conf/pipeline/demo.yaml conf/machine/laptop.yaml
     """
     layers, machine = read(settings)
-    from pipelines.config.settings import build
     from pipelines.tracking.server import ui_command
     from pipelines.tracking.session import tracked
     from pipelines.workflow.pipeline import pipeline_journal, run_pipeline
-    from pipelines.workflow.plan import PipelineConfig
+    from pipelines.workflow.plan import Plan
     from pipelines.workflow.report import print_table
 
-    config = build(PipelineConfig, layers)
+    plan = Plan.read(layers)
+    plan.check()
+    config = plan.config
     with tracked(machine, experiment=config.name):
         rows = run_pipeline(config, machine=machine, journal=pipeline_journal(config, machine))
     print_table(rows)

@@ -7,7 +7,7 @@ from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build
 from pipelines.ingest.download import DownloadConfig
 from pipelines.sweeps.sweep import SweepConfig
-from pipelines.training.checks import check_on_machine
+from pipelines.training.checks import check_length, check_on_machine
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan, check_before_data
 from vlp.run import RunConfig
 
@@ -15,20 +15,20 @@ MARKS = {"runs": PipelineConfig, "space": SweepConfig, "objective": RunConfig, "
 
 
 def remarks(config: Any) -> str:
-    """What follows from settings and is none, as comments: steps that a budget pays for, scaled rates."""
+    """What follows from settings and is none, as comments: steps that a length pays for, scaled rates."""
     if isinstance(config, PipelineConfig):
         return "".join(map(remarks, Plan(config).runs(LATER, LATER)))
     if not isinstance(config, RunConfig):
         return ""
-    lines, budget, pairs = [], config.training.budget, config.training.batch_size
-    if budget is not None and budget.needs_pace:
+    lines, length, pairs = [], config.training.length, config.training.batch_size
+    if length.needs_pace:
         lines.append(
-            f"training.budget.seconds {budget.amount:g} pays for steps at the pace that is measured before "
+            f"training.length.seconds {length.amount:g} pays for steps at the pace that is measured before "
             "the first one"
         )
-    elif budget is not None:
+    elif length.measure != "steps":
         lines.append(
-            f"training.budget.{budget.measure} {budget.amount:g} pays for {config.num_masked_steps:,} steps "
+            f"training.length.{length.measure} {length.amount:g} pays for {config.num_masked_steps:,} steps "
             f"of {pairs:,} pairs"
         )
     if config.lr_scale != 1:
@@ -42,14 +42,17 @@ def remarks(config: Any) -> str:
 
 def parse_any(layers: Layers, machine: MachineConfig) -> Any:
     """Parse the settings of a run, a pipeline, a sweep or a download, that work on a machine."""
+    given = layers.merged()
     for key, schema in MARKS.items():
-        if key in layers.values:
+        if key in given:
             config = build(schema, layers)
             if isinstance(config, PipelineConfig):
-                Plan(config).check()
-                check_before_data(Plan(config), machine)
+                plan = Plan(config, layers)
+                plan.check()
+                check_before_data(plan, machine)
             if isinstance(config, RunConfig):
                 check_on_machine(config, machine)
+                check_length(config)
             return config
     raise ConfigError(
         f"these settings are of no run, pipeline, sweep or download: they have none of {', '.join(MARKS)}"

@@ -10,7 +10,7 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 
 # Quiet and fast defaults; the environment wins.
@@ -38,7 +38,7 @@ def connect(machine: MachineConfig, *, min_cpus: float = 1, min_gpus: int = 0, s
         spare_cpus: added to this machine's cores where Ray starts here, for processes that only wait.
 
     Raises:
-        ConfigError: the cluster, or this machine, has less than one step of the work needs at once.
+        UserError: the cluster, or this machine, has less than one step of the work needs at once.
     """
     check_gpus_here(machine, min_gpus)
     for key, value in ENVIRONMENT.items():
@@ -59,7 +59,7 @@ def connect(machine: MachineConfig, *, min_cpus: float = 1, min_gpus: int = 0, s
     total, free = ray.cluster_resources(), ray.available_resources()
     for kind, needed in (("CPU", min_cpus), ("GPU", min_gpus)):
         if (available := total.get(kind, 0)) < needed:
-            raise ConfigError(
+            raise UserError(
                 f"the work needs {needed:g} {kind}s at once and the cluster has {available:g}, of which "
                 f"{free.get(kind, 0):g} are free; {REMEDIES[kind]}"
             )
@@ -69,7 +69,7 @@ def connect_for_training(machine: MachineConfig) -> None:
     """Join a cluster that has room for the least training workers; nothing in a process without Ray.
 
     Raises:
-        ConfigError: as `connect`; or its nodes are too small.
+        UserError: as `connect`; or its nodes are too small.
     """
     counts = machine.worker_counts
     if counts.most == 0:
@@ -85,7 +85,7 @@ def connect_for_training(machine: MachineConfig) -> None:
         validators = machine.validation_workers
         beside = f" and machine.validation_workers {validators}" if validators else ""
         sizes = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
-        raise ConfigError(
+        raise UserError(
             f"machine.num_workers is {counts}{beside}, each on one node with {machine.cpus_per_worker} CPUs "
             f"(machine.cpus_per_worker) and {int(machine.use_gpu)} GPUs, and the cluster's nodes have room "
             f"for {room} ({sizes}); lower machine.num_workers to {room - validators} at most, or "
@@ -103,14 +103,14 @@ def check_gpus_here(machine: MachineConfig, needed: int) -> None:
     """Find missing GPUs before Ray starts on this machine; a running cluster may have them elsewhere.
 
     Raises:
-        ConfigError: this machine has fewer.
+        UserError: this machine has fewer.
     """
     if not needed or _address(machine) is not None:
         return
     import torch
 
     if (found := torch.cuda.device_count()) < needed:
-        raise ConfigError(
+        raise UserError(
             f"machine.use_gpu with machine.num_workers {machine.worker_counts} needs {needed} GPUs and this "
             f"machine has {found}; {REMEDIES['GPU']}"
         )
@@ -137,7 +137,7 @@ def _join(address: str) -> None:
             own["RAY_ADDRESS"] = address
         ray.init(address, runtime_env={"env_vars": own}, logging_level=logging.ERROR)
     except OSError as error:  # Ray's ConnectionError is one too
-        raise ConfigError(
+        raise UserError(
             f"machine.ray_address: no Ray cluster answers at {address}; start one with `ray start --head`, "
             "or leave the address out to start Ray on this machine"
         ) from error

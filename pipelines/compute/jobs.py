@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import read_settings
 
 EXCLUDED = [".git", ".venv", "results", "**/__pycache__", "tests"]
@@ -20,7 +20,7 @@ def submit(arguments: list[str], *, address: str | None, submission_id: str | No
     """Run `vlp ARGUMENTS` as a job with this folder as its working directory; returns its exit code.
 
     Raises:
-        ConfigError: the settings are wrong, no cluster answers, or the job's name is taken.
+        UserError: the settings are wrong, no cluster answers, or the job's name is taken.
     """
     from ray.job_submission import JobSubmissionClient
 
@@ -37,12 +37,12 @@ def submit(arguments: list[str], *, address: str | None, submission_id: str | No
             entrypoint_num_cpus=0,
         )
     except ConnectionError as error:
-        raise ConfigError(
+        raise UserError(
             f"--address: no Ray cluster answers at {address}; start one with `ray start --head`"
         ) from error
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ConfigError(f"the cluster at {address} does not take the job: {reason}") from error
+        raise UserError(f"the cluster at {address} does not take the job: {reason}") from error
     print(f"[submit] job {job} on {address}: {entrypoint}", flush=True)
     try:
         asyncio.run(_follow(client, job))

@@ -17,7 +17,7 @@ from typing import Any
 from pipelines.compute.child_process import ChildProcess
 from pipelines.compute.cluster import connect
 from pipelines.compute.worker_process import Call, Request, Row, Shared, pack
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 
 MAX_DEATHS = 5
@@ -40,7 +40,7 @@ class Workers(ABC):
 
 
 def open_workers(machine: MachineConfig) -> Workers:
-    """Workers as the machine's settings want them; a ConfigError if it has no room."""
+    """Workers as the machine's settings want them; a UserError if it has no room."""
     return RayActors(machine) if machine.data_workers else LocalProcesses()
 
 
@@ -126,7 +126,7 @@ class _Place:
                 return self._ask(self._filled(), row)
             except EOFError:
                 self._empty()
-        raise ConfigError(
+        raise UserError(
             f"work on {next(iter(row.values()))} ended its process {MAX_DEATHS} times, by lack of memory or "
             "a library that crashes; set machine.data_workers=1 to need less memory"
         )

@@ -126,6 +126,4 @@ class MachineConfig(StrictConfig):
 def read_settings(arguments: Sequence[str]) -> tuple[Layers, MachineConfig]:
     """Settings from files and overrides, as `read_layers`: a command's own, and those under `machine`."""
     layers = read_layers(arguments)
-    values = dict(layers.values)
-    machine = build(MachineConfig, Layers(values.pop("machine", {}), layers.origin), prefix="machine")
-    return Layers(values, layers.origin), machine
+    return layers.without("machine"), build(MachineConfig, layers.below("machine"), prefix="machine")

@@ -29,22 +29,6 @@ def as_keys(values: dict[str, Any], source: str) -> dict[str, Any]:
     return values | {KEY: dict.fromkeys(names)}
 
 
-def imported(values: dict[str, Any], origin: Mapping[str, str]) -> dict[str, Any]:
-    """Import the plug-ins that settings name; returns the settings with a list of them.
-
-    Args:
-        origin: the source of each, by `plugins.NAME`.
-
-    Raises:
-        ConfigError: as `import_plugins`.
-    """
-    if KEY not in values:
-        return values
-    for name in values[KEY]:
-        import_plugins([name], source=origin.get(f"{KEY}.{name}", "configuration"))
-    return values | {KEY: list(values[KEY])}
-
-
 def import_plugins(names: Iterable[str], *, source: str) -> None:
     """Import modules that are installed, on PYTHONPATH or in the current folder.
 

@@ -2,41 +2,44 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pydantic
 import yaml
 
-from pipelines.config.errors import ConfigError, explain, nearest
-from pipelines.config.plugins import as_keys, imported
+from pipelines.config.errors import ConfigError, nearest
+from pipelines.config.explain import explain
+from pipelines.config.plugins import KEY, as_keys, import_plugins
+from pipelines.config.schema import configs_of, hint_below
 from vlp.core.messages import one_line
 from vlp.shards.storage.folder import Folder
 
 Schema = TypeVar("Schema")
 
 
+class Layer(NamedTuple):
+    """Settings from one place."""
+
+    values: Any
+    source: str
+    """The file they came from, or `command line`."""
+
+
 @dataclass(frozen=True)
 class Layers:
-    """Settings merged from files and overrides, with the source of each, for messages."""
+    """Settings from several places; each is put on top of those before it."""
 
-    values: dict[str, Any] = field(default_factory=dict)
-    origin: dict[str, str] = field(default_factory=dict)
-    """Dotted key -> file it came from, or `command line`."""
+    layers: tuple[Layer, ...] = ()
 
     def add(self, values: Any, source: str) -> "Layers":
-        """Put settings on top; naming another component starts it from its own defaults."""
+        """Put settings on top."""
         if not isinstance(values, dict):
             raise ConfigError(f"{source}: expected `key: value` lines, got {type(values).__name__}")
-        values = as_keys(values, source)
-        given = dict.fromkeys(dict(leaves(values)), source)
-        replaced = tuple(f"{key}." for key in given)
-        kept = {key: file for key, file in self.origin.items() if not key.startswith(replaced)}
-        # The top level is no component: its `name` only names the run.
-        changed = {key: merged(self.values.get(key), value) for key, value in values.items()}
-        return Layers(self.values | changed, kept | given)
+        return Layers((*self.layers, Layer(as_keys(values, source), source)))
 
     def set(self, overrides: Mapping[str, Any], source: str) -> "Layers":
         """Put single settings on top, by dotted key."""
@@ -44,6 +47,40 @@ class Layers:
         for key, value in overrides.items():
             layers = layers.add(nested(key, value), source)
         return layers
+
+    def merged(self, schema: Any = None) -> dict[str, Any]:
+        """All settings in one tree; the schema says which of them drop others."""
+        return reduce(partial(merged, hint=schema), (layer.values for layer in self.layers), {})
+
+    def below(self, key: str) -> "Layers":
+        """The settings under a key."""
+        return Layers(tuple(Layer(values[key], source) for values, source in self.layers if key in values))
+
+    def without(self, key: str) -> "Layers":
+        """All other settings."""
+        others = ({k: v for k, v in values.items() if k != key} for values, _ in self.layers)
+        return Layers(tuple(map(Layer, others, (layer.source for layer in self.layers))))
+
+    def blamed(self, keys: Iterable[Sequence[str]]) -> str | None:
+        """Where one of these settings, or one below, or else above, was set last; None if none was set."""
+        tried = list(keys)
+        while any(tried):
+            for layer in reversed(self.layers):
+                if any(key and _sets(layer.values, key) for key in tried):
+                    return layer.source
+            tried = [key[:-1] for key in tried]
+        return None
+
+
+def _sets(values: Any, key: Sequence[str]) -> bool:
+    """Whether settings set a key, or all that is above it at once."""
+    for part in key:
+        if not isinstance(values, Mapping):
+            return True
+        if part not in values:
+            return False
+        values = values[part]
+    return True
 
 
 def read_layers(arguments: Sequence[str]) -> Layers:
@@ -87,11 +124,18 @@ def build(schema: type[Schema], layers: Layers, *, prefix: str = "") -> Schema:
         ConfigError: an unknown key, a wrong type, an impossible value, or a plug-in that cannot be imported;
             one line that names it.
     """
-    values = imported(layers.values, layers.origin)
+    for given, source in layers.layers:
+        if isinstance(given, Mapping):
+            import_plugins(given.get(KEY, ()), source=source)
+    values = layers.merged(schema)
+    if KEY in values:
+        values[KEY] = list(values[KEY])
     try:
         return pydantic.TypeAdapter(schema).validate_python(values)
     except pydantic.ValidationError as error:
-        raise ConfigError(explain(error, schema, layers.values, layers.origin, prefix)) from error
+        problem, keys = explain(error, schema, values, prefix)
+        source = layers.blamed(keys)
+        raise ConfigError(f"{source}: {problem}" if source else problem) from error
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -139,11 +183,20 @@ def nested(dotted: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def merged(base: Any, update: Any) -> Any:
-    """One tree of settings on top of another; another `name` drops the settings of the old one."""
+def merged(base: Any, update: Any, *, hint: Any = None) -> Any:
+    """One tree of settings on top of another.
+
+    Args:
+        hint: annotation of the settings. Where it is one of several components, another `name` starts from
+            that one's own defaults; where it has alternatives, naming one drops the others.
+    """
     if not (isinstance(base, dict) and isinstance(update, dict)):
         return update
-    # Another component starts from its own defaults, not from the old one's settings.
-    if "name" in update and update["name"] != base.get("name"):
+    if configs_of(hint, base) != configs_of(hint, base | update):
         return update
-    return base | {key: merged(base.get(key), value) for key, value in update.items()}
+    dropped = {key for config in configs_of(hint, base) for key in config.replaced(update)}
+    kept = {key: value for key, value in base.items() if key not in dropped}
+    below = {
+        key: merged(kept.get(key), value, hint=hint_below(hint, key, base)) for key, value in update.items()
+    }
+    return kept | below

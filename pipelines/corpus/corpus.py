@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-import pydantic
-
-from pipelines.config.errors import ConfigError, blaming
+from pipelines.config.errors import UserError, blaming
 from pipelines.config.identity import fingerprint
 from pipelines.corpus.parquet import ParquetCorpusConfig
 from pipelines.corpus.serve import FailureRates, ImageServer
 from vlp.core.config import StrictConfig, Within
+from vlp.core.registry import ByName, Registry
 from vlp.evaluation.config import EvaluationConfig
 from vlp.shards.manifest import Manifest
 from vlp.tiny_world import TinyWorldConfig
@@ -49,7 +48,11 @@ class Corpus(Protocol):
         """What decides its content."""
 
 
-CorpusConfig = Annotated[TinyWorldConfig | ParquetCorpusConfig, pydantic.Field(discriminator="name")]
+CORPORA = Registry()
+for each in (TinyWorldConfig, ParquetCorpusConfig):
+    CORPORA.register(each)
+
+CorpusConfig = Annotated[TinyWorldConfig | ParquetCorpusConfig, ByName(CORPORA)]
 """The settings of a corpus, each of them a `Corpus`."""
 
 
@@ -105,7 +108,7 @@ def serve_corpus(corpus: Corpus, serve: ServeConfig, folder: Path) -> ImageServe
     try:
         return ImageServer(corpus.images(folder), host=serve.host, port=serve.port, failures=serve.failures)
     except OSError as error:
-        raise ConfigError(error.strerror) from error
+        raise UserError(error.strerror) from error
 
 
 def with_sets(evaluation: EvaluationConfig, corpus: Corpus, folder: Path) -> EvaluationConfig:

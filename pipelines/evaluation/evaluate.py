@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 
-from pipelines.checkpoints.checkpoint import CONFIG, find_checkpoint, load_model, read_run
+from pipelines.checkpoints.checkpoint import find_checkpoint, load_model, read_run
 from pipelines.compute.cluster import connect
-from pipelines.config.errors import ConfigError, blaming
+from pipelines.config.errors import ConfigError, UserError, blaming
 from pipelines.config.identity import file_digest, fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import absolute_paths, to_dict
@@ -55,7 +55,7 @@ def evaluate(
     check_evaluation(config.evaluation)
     connect(machine, min_cpus=1, min_gpus=int(machine.use_gpu))
     print(f"[evaluate] measuring {checkpoint}", flush=True)
-    for reason in config.evaluation.refusals(read_run(checkpoint / CONFIG).objective):
+    for reason in config.evaluation.refusals(read_run(checkpoint).objective):
         print(f"[evaluate] not measured: {reason}", flush=True)
     metrics, step, rebuilt = _as_task(checkpoint, config.evaluation, use_gpu=machine.use_gpu)
     journal.metrics({f"val/{key}": value for key, value in metrics.items()}, step=step)
@@ -165,4 +165,4 @@ def _as_task(checkpoint: Path, evaluation: EvaluationConfig, *, use_gpu: bool) -
     try:
         return ray.get(task.remote(checkpoint.absolute(), absolute_paths(evaluation)))
     except RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, ConfigError) else error) from None
+        raise (error.cause if isinstance(error.cause, UserError) else error) from None

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.compute.workers import open_workers
-from pipelines.config.errors import ConfigError, blaming
+from pipelines.config.errors import UserError, blaming
 from pipelines.config.identity import file_digest, fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import to_dict
@@ -51,7 +51,7 @@ def download(
             for every failure, None for no retry. A retry that was interrupted is only finished.
 
     Raises:
-        ConfigError: the URL list cannot be read, the folder was made from another list or other settings,
+        UserError: the URL list cannot be read, the folder was made from another list or other settings,
             another download or nobody at all can write there, or too few URLs succeed.
     """
     output = open_folder(output)
@@ -84,12 +84,12 @@ def plan(config: DownloadConfig, output: Path | Folder) -> ShardPlan:
     existing = ShardPlan.read(output)
     if existing is not None:
         if existing.identity != identity:
-            raise ConfigError(
+            raise UserError(
                 f"{output} was made from another URL list or other settings; choose another output folder"
             )
         return existing
     if any(name.endswith(".tar") for name in output.names()):
-        raise ConfigError(f"{output} holds shards that no download made; choose another output folder")
+        raise UserError(f"{output} holds shards that no download made; choose another output folder")
     rows = group_by_url(_read_list(config, files), max_bytes=config.max_grouping_bytes)
     first = next(rows)  # after the whole list was read: what is wrong with it is known before the lock
     with download_lock(output):
@@ -140,11 +140,11 @@ def _make_shards(
             if row["failure"]:
                 rows.close()
                 output.remove_temporary()  # of the others, that were stopped in the middle of a shard
-                raise ConfigError(
+                raise UserError(
                     f"{output}: {row['failure']}; once that is mended, the same command goes on from here"
                 )
             if not row["stats"]:
-                raise ConfigError(f"download stopped: {board('problem')}")
+                raise UserError(f"download stopped: {board('problem')}")
 
 
 class _DropDuplicates:

@@ -21,7 +21,7 @@ def group_by_url(tables: Iterable[pa.Table], *, max_bytes: int) -> Iterator[pa.T
         max_bytes: memory; what needs more lies on disk meanwhile.
 
     Raises:
-        ConfigError: the memory or the disk has no room.
+        UserError: the memory or the disk has no room.
     """
     with scratch_database(max_bytes=max_bytes) as database:
         _insert(database, "rows", _numbered(tables))

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipelines.config.errors import ConfigError, nearest
+from pipelines.config.errors import ConfigError, UserError, nearest
 
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
 PARQUET = re.compile(r"(.+)-\d{5}-of-\d{5}(-[0-9a-f]+)?\.parquet")
@@ -57,13 +57,13 @@ def choose_split(folder: Path, splits: dict[str, list[Path]], split: str | None)
 def _saved_files(folder: Path) -> list[Path]:
     state = _read(folder / SAVED)
     if state.get("_indices_data_files"):
-        raise ConfigError(
+        raise UserError(
             f"{folder} is a selection of rows; save it again after `dataset.flatten_indices()` to read it"
         )
     files = [folder / entry["filename"] for entry in state["_data_files"]]
     for file in files:
         if not file.is_file():
-            raise ConfigError(f"{folder} is not complete: {SAVED} names {file.name}, which is not there")
+            raise UserError(f"{folder} is not complete: {SAVED} names {file.name}, which is not there")
     return files
 
 
@@ -74,5 +74,5 @@ def _read(file: Path) -> dict[str, Any]:
         if not isinstance(content[key], list) or not content[key]:
             raise ValueError(f"{key} lists nothing")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{file} is not what `save_to_disk` writes: {error}") from error
+        raise UserError(f"{file} is not what `save_to_disk` writes: {error}") from error
     return content

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.config.errors import ConfigError, nearest
+from pipelines.config.errors import UserError, nearest
 from pipelines.ingest.failure import Download
 from pipelines.ingest.fetch import ImageRequest
 from pipelines.ingest.grouping import SCHEMA
@@ -37,14 +37,14 @@ def read_table_images(
     """One row per row of Parquet or Arrow files: its file below `root` and number as `url`, its `captions`.
 
     Raises:
-        ConfigError: a file is none of them, or lacks a column.
+        UserError: a file is none of them, or lacks a column.
     """
     for file in files:
         try:
             names = column_names(file)
             for column in (image_col, caption_col):
                 if column not in names:
-                    raise ConfigError(f"{file} has no column {column!r}{nearest(column, names)}")
+                    raise UserError(f"{file} has no column {column!r}{nearest(column, names)}")
             numbers = itertools.count()
             for part in read_columns(file, [caption_col]):
                 captions = [_texts(value) for value in part[caption_col].to_pylist()]
@@ -52,7 +52,7 @@ def read_table_images(
                 yield _table([f"{name}{ROW}{next(numbers)}" for _ in captions], captions)
         except (pa.ArrowException, OSError) as error:
             kind = "arrow" if file.suffix == ARROW else "parquet"
-            raise ConfigError(f"{file} is no {kind} file: {one_line(error)}") from error
+            raise UserError(f"{file} is no {kind} file: {one_line(error)}") from error
 
 
 def _table(urls: list[str], captions: list[list[str]]) -> pa.Table:

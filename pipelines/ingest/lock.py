@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from vlp.shards.storage.folder import Folder
 from vlp.shards.storage.lock import locked_if_free
 
@@ -31,7 +31,7 @@ def download_lock(output: Folder) -> Iterator[Callable[[], None]]:
     """Keep other downloads out of a folder; gives a function that raises if the lock was lost on the way.
 
     Raises:
-        ConfigError: another download has the folder, or nothing can be written there.
+        UserError: another download has the folder, or nothing can be written there.
     """
     if output.local_path is None:
         with _Lease(output) as lease:
@@ -48,7 +48,7 @@ def _locked_here(output: Path) -> Iterator[None]:
             (output / PLACE).mkdir(parents=True, exist_ok=True)
             is_free = held.enter_context(locked_if_free(output / PLACE / FILE))
         except OSError as error:
-            raise ConfigError(
+            raise UserError(
                 f"{output}: cannot write there ({error.strerror}); choose another folder"
             ) from error
         if not is_free:
@@ -82,9 +82,9 @@ class _Lease:
             self._folder.delete(FILE)
 
     def check(self) -> None:
-        """Raises a ConfigError if another download took the folder over."""
+        """Raises a UserError if another download took the folder over."""
         if self._is_lost.is_set():
-            raise ConfigError(
+            raise UserError(
                 f"{self.output}: the store did not answer for {STALE_SECONDS:g} s, or another download took "
                 "the folder over; the same command goes on from here"
             )
@@ -129,5 +129,5 @@ class _Lease:
         self._folder.write_json(FILE, {"owner": self._owner, "beat": beat})
 
 
-def _taken(output: Path | Folder) -> ConfigError:
-    return ConfigError(f"{output}: another download writes there; wait for its end or choose another folder")
+def _taken(output: Path | Folder) -> UserError:
+    return UserError(f"{output}: another download writes there; wait for its end or choose another folder")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import ConfigError, UserError
 from vlp.core.messages import one_line
 
 BYTES_PER_THREAD = 2**27  # what a sort of its own needs; settings ask for as much at least
@@ -36,6 +36,6 @@ def scratch_database(*, max_bytes: int) -> Iterator[duckdb.DuckDBPyConnection]:
         raise ConfigError(f"max_grouping_bytes={max_bytes} is too little for the list; double it") from error
     except (duckdb.Error, OSError) as error:
         reason = one_line(error)
-        raise ConfigError(
+        raise UserError(
             f"no room to sort the list in {tempfile.gettempdir()}: {reason}; set TMPDIR to a larger folder"
         ) from error

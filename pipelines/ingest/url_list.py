@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from pipelines.config.errors import ConfigError, nearest
+from pipelines.config.errors import ConfigError, UserError, nearest
 from pipelines.ingest.grouping import SCHEMA
 from pipelines.ingest.hugging_face import choose_split, find_splits
 from pipelines.ingest.json_lines import read_json_lines
@@ -62,7 +62,7 @@ def read_url_list(
             num_rows += len(table)
             yield table
     if not num_rows:
-        raise ConfigError(f"{files[0]} lists no URL")
+        raise UserError(f"{files[0]} lists no URL")
 
 
 def list_files(path: Path, input_format: InputFormat, *, split: str | None = None) -> list[Path]:
@@ -98,17 +98,17 @@ def list_images(folder: Path) -> list[Path]:
 def _read(file: Path, input_format: InputFormat, columns: Columns) -> Iterator[pa.Table]:
     kind = EXTENSIONS.get(file.suffix) if input_format == "auto" else input_format
     if kind is None:
-        raise ConfigError(f"{file}: unknown format {file.suffix!r}{nearest(file.suffix, EXTENSIONS)}")
+        raise UserError(f"{file}: unknown format {file.suffix!r}{nearest(file.suffix, EXTENSIONS)}")
     try:
         for table in _parse(file, kind, columns):
             for column in columns.names():
                 if column not in table.column_names:
-                    raise ConfigError(f"{file} has no column {column!r}{nearest(column, table.column_names)}")
+                    raise UserError(f"{file} has no column {column!r}{nearest(column, table.column_names)}")
                 if table.column_names.count(column) > 1:
-                    raise ConfigError(f"{file} has several columns {column!r}; rename all but one")
+                    raise UserError(f"{file} has several columns {column!r}; rename all but one")
             yield _uniform(table, columns)
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise ConfigError(f"{file} is no {kind} file: {one_line(error)}") from error
+        raise UserError(f"{file} is no {kind} file: {one_line(error)}") from error
 
 
 def _parse(file: Path, kind: str, columns: Columns) -> Iterator[pa.Table]:

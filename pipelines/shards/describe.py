@@ -65,7 +65,7 @@ def describe(folder: Path | Folder, output: Path | Folder) -> str:
     """Write the card and its picture into a folder; returns the card.
 
     Raises:
-        ConfigError: the folder of shards is not complete.
+        UserError: the folder of shards is not complete.
     """
     source, seen = SourceFolder.open(folder), Seen()
     for name in source.shards:

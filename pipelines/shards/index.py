@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.compute.workers import open_workers
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.terminal import Progress
 from vlp.core.messages import one_line
@@ -20,7 +20,7 @@ def index(folder: Path, *, machine: MachineConfig) -> ShardsManifest:
     What is there already is not made again, so the same command goes on where it was.
 
     Raises:
-        ConfigError: the folder holds no tars, or nothing can be written there, or a Parquet file beside a tar
+        UserError: the folder holds no tars, or nothing can be written there, or a Parquet file beside a tar
             is about other samples.
     """
     try:
@@ -31,7 +31,7 @@ def index(folder: Path, *, machine: MachineConfig) -> ShardsManifest:
             _index_tars(todo, machine, num_tars=len(tars))
         return index_shards(folder)
     except (ValueError, OSError) as error:
-        raise ConfigError(one_line(error)) from error
+        raise UserError(one_line(error)) from error
 
 
 class IndexTar:
@@ -60,7 +60,7 @@ def _check_writable(folder: Path) -> None:
     try:
         open_folder(folder).check_writable()
     except OSError as error:
-        raise ConfigError(
+        raise UserError(
             f"{folder}: cannot write there ({error.strerror}), and the index lies beside the tars; "
             "make the folder writable, or link the tars into one that is"
         ) from error

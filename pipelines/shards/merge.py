@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.shards.reshard import SourceFolder, check_absent, renumbered, shard_size, write_shards
 from pipelines.tracking.terminal import Progress
 from vlp.shards.contents import ShardsManifest
@@ -34,10 +34,10 @@ def merge(folders: Sequence[Path | Folder], output: Path) -> ShardsManifest:
     the manifest. The memory it takes is that of the distinct URLs.
 
     Raises:
-        ConfigError: a folder is not complete, or the output exists.
+        UserError: a folder is not complete, or the output exists.
     """
     if len(folders) < 2:
-        raise ConfigError("name at least two folders to merge")
+        raise UserError("name at least two folders to merge")
     check_absent(output)
     sources = [SourceFolder.open(folder) for folder in folders]
     overlap = find_overlap(sources)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.identity import fingerprint
 from vlp.shards.contents import ShardsManifest
 from vlp.shards.outcome import SUCCESS, StoredImage
@@ -33,11 +33,11 @@ class SourceFolder:
 
     @classmethod
     def open(cls, folder: Path | Folder) -> "SourceFolder":
-        """Raises a ConfigError if the folder is no complete folder of shards."""
+        """Raises a UserError if the folder is no complete folder of shards."""
         try:
             return cls(open_folder(folder), ShardsManifest.read(folder))
         except ValueError as error:
-            raise ConfigError(str(error)) from error
+            raise UserError(str(error)) from error
 
     @property
     def shards(self) -> list[str]:
@@ -70,7 +70,7 @@ def write_shards(samples: Iterable[Sample], output: Path, *, size: int, **descri
         described: what else the manifest says, such as where the samples come from; also its identity.
 
     Raises:
-        ConfigError: the folder exists already, or there are no samples.
+        UserError: the folder exists already, or there are no samples.
     """
     check_absent(output)
     with writing_folder(output) as folder:
@@ -78,7 +78,7 @@ def write_shards(samples: Iterable[Sample], output: Path, *, size: int, **descri
         while batch := list(islice(left, size)):
             shards.append(write_shard(folder, f"{len(shards):0{SHARD_DIGITS}d}", batch))
         if not shards:
-            raise ConfigError("no row is selected")
+            raise UserError("no row is selected")
         manifest = ShardsManifest.of(shards, identity=fingerprint(described, size), described=described)
         manifest.write(folder)
         check_absent(output)  # it would be replaced
@@ -86,9 +86,9 @@ def write_shards(samples: Iterable[Sample], output: Path, *, size: int, **descri
 
 
 def check_absent(output: Path) -> None:
-    """Raises a ConfigError if the folder exists: nothing is ever added to a folder of shards."""
+    """Raises a UserError if the folder exists: nothing is ever added to a folder of shards."""
     if output.exists():
-        raise ConfigError(f"{output} exists already; choose another output folder")
+        raise UserError(f"{output} exists already; choose another output folder")
 
 
 def renumbered(samples: Iterable[Sample], *, size: int) -> Iterator[Sample]:

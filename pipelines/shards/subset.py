@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.config.errors import ConfigError, nearest
+from pipelines.config.errors import UserError, nearest
 from pipelines.config.identity import fingerprint
 from pipelines.shards.reshard import SourceFolder, check_absent, shard_size, write_shards
 from pipelines.tracking.terminal import Progress
@@ -43,10 +43,10 @@ class Selection:
         """From `keys=FILE` and comparisons of a column of the index with a value, such as `width>=256`.
 
         Raises:
-            ConfigError: names the text that is neither, or the column that there is not.
+            UserError: names the text that is neither, or the column that there is not.
         """
         if not texts:
-            raise ConfigError("name what to take: keys=FILE, or a comparison such as 'width>=256'")
+            raise UserError("name what to take: keys=FILE, or a comparison such as 'width>=256'")
         files = [text.removeprefix("keys=") for text in texts if text.startswith("keys=")]
         conditions = tuple(_comparison(text) for text in texts if not text.startswith("keys="))
         keys = [key for file in files for key in read_keys(Path(file))]
@@ -65,7 +65,7 @@ def subset(folder: Path | Folder, texts: Sequence[str], output: Path) -> ShardsM
     """Write the folder; returns its manifest. Samples keep their keys, so they are found in the old one.
 
     Raises:
-        ConfigError: as `Selection.parse`; or no row is selected, the folder is torn, or the output exists.
+        UserError: as `Selection.parse`; or no row is selected, the folder is torn, or the output exists.
     """
     selection = Selection.parse(texts)
     check_absent(output)
@@ -81,29 +81,29 @@ def subset(folder: Path | Folder, texts: Sequence[str], output: Path) -> ShardsM
 def read_keys(file: Path) -> list[str]:
     """The keys of a text file, one per line, or of the column `key` of a Parquet file."""
     if not file.is_file():
-        raise ConfigError(f"keys: no such file: {file}")
+        raise UserError(f"keys: no such file: {file}")
     if file.suffix != ".parquet":
         return [line.strip() for line in file.read_text().splitlines() if line.strip()]
     names = pq.read_schema(file).names
     if "key" not in names:
-        raise ConfigError(f"keys: {file} has no column 'key'; it has {', '.join(names)}")
+        raise UserError(f"keys: {file} has no column 'key'; it has {', '.join(names)}")
     return pq.read_table(file, columns=["key"])["key"].cast(pa.string()).to_pylist()
 
 
 def _comparison(text: str) -> pc.Expression:
     match = COMPARISON.fullmatch(text)
     if match is None:
-        raise ConfigError(
+        raise UserError(
             f"cannot read {text!r}; it is neither keys=FILE nor a comparison such as 'width>=256'"
         )
     column, sign, value = match.groups()
     if column not in INDEX_SCHEMA.names:
-        raise ConfigError(f"the index has no column {column!r}{nearest(column, INDEX_SCHEMA.names)}")
+        raise UserError(f"the index has no column {column!r}{nearest(column, INDEX_SCHEMA.names)}")
     kind = INDEX_SCHEMA.field(column).type
     try:
         scalar = pa.scalar(value).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ConfigError(f"{text!r}: {column} is {kind}, which {value!r} is not") from error
+        raise UserError(f"{text!r}: {column} is {kind}, which {value!r} is not") from error
     return OPERATORS[sign](pc.field(column), scalar)
 
 

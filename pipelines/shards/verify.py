@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from vlp.core.messages import one_line
 from vlp.shards.contents import ShardsManifest, ShardStats, committed_shards
 from vlp.shards.manifest import MANIFEST
@@ -30,12 +30,12 @@ def verify(folder: Path | Folder) -> Iterator[str]:
     """Every problem as one line; none where the folder is whole.
 
     Raises:
-        ConfigError: there is no such folder.
+        UserError: there is no such folder.
     """
     folder = open_folder(folder)
     names = folder.names()
     if not names:
-        raise ConfigError(f"no such folder: {folder} (or it is empty)")
+        raise UserError(f"no such folder: {folder} (or it is empty)")
     manifest = _read(ShardsManifest.read, folder)
     if manifest is None:
         yield f"{MANIFEST}: missing or no JSON; the folder is not complete"

@@ -22,9 +22,10 @@ from pipelines.sweeps.search_space import draw, search_space, setting_text
 from pipelines.sweeps.trial import DRIVER_CPUS, Search, run_trial
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
+from pipelines.training.checks import check_length
 from pipelines.training.resolved import resolve
 from pipelines.workflow.pipeline import prepare_data
-from pipelines.workflow.plan import LATER, PipelineConfig, Plan
+from pipelines.workflow.plan import LATER, Plan
 from pipelines.workflow.stages import Stages
 from vlp.core.config import Above, AtLeast, StrictConfig, check_name
 from vlp.run import RunConfig
@@ -86,8 +87,8 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Best:
     Raises:
         ConfigError: a setting is wrong; found before the first trial starts.
     """
-    pipeline = build(PipelineConfig, Layers().add(read_yaml(config.pipeline), str(config.pipeline)))
-    plan = Plan(pipeline)
+    plan = Plan.read(Layers().add(read_yaml(config.pipeline), str(config.pipeline)))
+    pipeline = plan.config
     plan.check()
     _check(config, {run.name: run for run in plan.runs(LATER, LATER)})
     identities = [with_digests(to_dict(part)) for part in (config, pipeline)]
@@ -102,7 +103,7 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Best:
         evaluation, shards, tables = prepare_data(plan, stages, machine)
         base = next(run for run in plan.runs(shards.folder, tables) if run.name == config.run)
         search = Search(
-            run=_with_evaluation(base, to_dict(evaluation), config),
+            run=_with_evaluation(base, to_dict(evaluation), config).merged(RunConfig),
             machine=machine,
             started_in=Path.cwd(),
             folder=(machine.storage / "sweeps" / label).absolute(),
@@ -116,27 +117,27 @@ def _check(config: SweepConfig, runs: dict[str, RunConfig], num_draws: int = 32)
     """Find a wrong name, key or range before any work: some draws from the space must all be runs."""
     if config.run not in runs:
         raise ConfigError(f"run: {config.pipeline} has no run {config.run!r}{nearest(config.run, runs)}")
-    layers = Layers().add(_with_evaluation(runs[config.run], {}, config), "overrides")
-    budget = build(RunConfig, layers).training.budget
-    if budget and budget.needs_pace:
+    layers = _with_evaluation(runs[config.run], {}, config)
+    if build(RunConfig, layers).training.length.needs_pace:
         raise ConfigError(
-            "training.budget.seconds: the trials of a sweep are compared after as many steps, which have "
-            "to be known; set training.budget.samples, visible_tokens or flops instead"
+            "training.length.seconds: the trials of a sweep are compared after as many steps, which have "
+            "to be known; set training.length.steps, samples, visible_tokens or flops instead"
         )
     space = search_space(config.space)
     for _ in range(num_draws):
         drawn = {key: draw(sampler) for key, sampler in space.items()}
         run = build(RunConfig, layers.set(drawn, "space"))
+        check_length(run)
         if any(key.startswith("tokenizer") for key in space):
             with blaming("space: tokenizer: "):
                 run.tokenizer.build()
 
 
-def _with_evaluation(base: RunConfig, evaluation: dict[str, Any], config: SweepConfig) -> dict[str, Any]:
+def _with_evaluation(base: RunConfig, evaluation: dict[str, Any], config: SweepConfig) -> Layers:
     """Settings of every trial: measured on the pipeline's evaluation sets while it trains."""
     layers = Layers().add(to_dict(base), str(config.pipeline)).add({"evaluation": evaluation}, "sweep")
     layers = layers.add({"plugins": config.plugins}, "sweep")
-    return layers.set(config.overrides, "overrides").values
+    return layers.set(config.overrides, "overrides")
 
 
 def _tune(config: SweepConfig, search: Search, trial_cpus: float) -> Any:

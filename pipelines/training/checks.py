@@ -6,7 +6,7 @@ from math import lcm
 
 from pipelines.checkpoints.mirror import check_mirror
 from pipelines.compute.cluster import check_gpus_here
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import ConfigError, UserError, blaming
 from pipelines.config.machine import MachineConfig
 from pipelines.config.worker_counts import WorkerCounts
 from vlp.data.loader import data_order
@@ -29,8 +29,8 @@ def named(run: RunConfig) -> Iterator[None]:
     """Put the name of the run before a mistake in it."""
     try:
         yield
-    except ConfigError as error:
-        raise ConfigError(f"{run.name}: {error}") from error
+    except UserError as error:
+        raise type(error)(f"{run.name}: {error}") from error
 
 
 def check_on_machine(config: RunConfig, machine: MachineConfig) -> None:
@@ -56,6 +56,16 @@ def check_on_machine(config: RunConfig, machine: MachineConfig) -> None:
             f"{config.name} trains; set evaluation.every_steps and a set of evaluation, or "
             "machine.checkpoints.keep_best to 0"
         )
+
+
+def check_length(config: RunConfig) -> None:
+    """Whether the length of a run pays for a step; builds its model where the length is of FLOPs.
+
+    Raises:
+        ConfigError: it does not; names the key.
+    """
+    with blaming():
+        config.check_length()
 
 
 def _uneven(batch_size: int, counts: WorkerCounts) -> str:

@@ -1,4 +1,4 @@
-"""A budget of seconds as a number of steps, at a pace that is measured before the first of them."""
+"""A length of seconds as a number of steps, at a pace that is measured before the first of them."""
 
 import shutil
 from dataclasses import replace
@@ -6,12 +6,13 @@ from pathlib import Path
 from statistics import median
 
 from pipelines.checkpoints.checkpoint import read_run
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import blaming
 from pipelines.tracking.journal import Journal
 from pipelines.training.job import TrainJob
 from pipelines.training.resolved import ResolvedRun
 from pipelines.training.workers import run_workers
 from vlp.evaluation.config import EvaluationConfig
+from vlp.training.length import LengthConfig
 
 FOLDER = "pace"
 WARM_UP_STEPS, TIMED_STEPS = 3, 7
@@ -26,21 +27,20 @@ def at_known_pace(job: TrainJob, newest: Path | None) -> ResolvedRun:
         newest: the checkpoint that the run goes on from; None where it starts.
 
     Raises:
-        ConfigError: the budget does not pay for one step.
+        ConfigError: the length does not pay for one step.
     """
-    run, budget = job.config, job.config.training.budget
-    if budget is None or not budget.needs_pace:
+    run, length = job.config, job.config.training.length
+    if not length.needs_pace:
         return job.run
     if newest is not None:
         return job.run.with_config(replace(run, training=read_run(newest).training))
-    budget = replace(budget, seconds_per_step=_measure(job))
-    try:
-        run = replace(run, training=replace(run.training, budget=budget))
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    length = replace(length, seconds_per_step=_measure(job))
+    run = replace(run, training=replace(run.training, length=length))
+    with blaming():
+        run.check_length()
     print(
-        f"[{job.label}] {budget.seconds_per_step:.3g} s per step: training.budget.seconds "
-        f"{budget.amount:g} pays for {run.num_masked_steps:,} steps",
+        f"[{job.label}] {length.seconds_per_step:.3g} s per step: training.length.seconds "
+        f"{length.amount:g} pays for {run.num_masked_steps:,} steps",
         flush=True,
     )
     return job.run.with_config(run)
@@ -51,11 +51,13 @@ def _measure(job: TrainJob) -> float:
     run, folder = job.config, job.output / FOLDER
     print(f"[{job.label}] measuring the pace of {WARM_UP_STEPS + TIMED_STEPS} steps", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
-    training = replace(run.training, budget=None, steps=WARM_UP_STEPS + TIMED_STEPS)
+    training = replace(run.training, length=LengthConfig(steps=WARM_UP_STEPS + TIMED_STEPS))
     machine = replace(
         job.machine,
         log_every_steps=1,
-        checkpoints=replace(job.machine.checkpoints, every_steps=training.steps, keep_every_steps=None),
+        checkpoints=replace(
+            job.machine.checkpoints, every_steps=WARM_UP_STEPS + TIMED_STEPS, keep_every_steps=None
+        ),
         validation_workers=0,
     )
     journal = Journal(folder / "journal")

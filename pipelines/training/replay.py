@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.checkpoints.checkpoint import read_run
-from pipelines.config.errors import ConfigError, blaming
+from pipelines.config.errors import UserError, blaming
 from pipelines.training.bad_steps import STEP, WEIGHTS
 from vlp.checkpoint import SETTINGS
 from vlp.core.batch import Batch
@@ -64,7 +64,7 @@ def replay(folder: Path, *, anomaly: bool = False) -> Replay:
         anomaly: have autograd name the operation whose gradient is the first to be no number.
 
     Raises:
-        ConfigError: the folder holds no saved step.
+        UserError: the folder holds no saved step.
         RuntimeError: what autograd found.
     """
     saved = read_bad_step(folder)
@@ -91,11 +91,11 @@ def read_bad_step(folder: Path) -> BadStep:
     """A saved step, with its model on the kind of device that it was computed on, if there is one here.
 
     Raises:
-        ConfigError: the folder holds no saved step, or the file of its tokenizer or of its codes is missing.
+        UserError: the folder holds no saved step, or the file of its tokenizer or of its codes is missing.
     """
     for name in (STEP, WEIGHTS, SETTINGS):
         if not (folder / name).is_file():
-            raise ConfigError(
+            raise UserError(
                 f"{folder} is no saved step: it has no {name}; choose a folder of a run's bad_steps/"
             )
     facts, run = json.loads((folder / STEP).read_text()), read_run(folder)

@@ -12,7 +12,7 @@ from pipelines.config.plugins import with_digests
 from pipelines.config.settings import absolute_paths, merged, nested, to_dict
 from pipelines.evaluation.evaluate import check_evaluation
 from pipelines.shards.remote import check_cache
-from pipelines.training.checks import check_machine, check_num_samples, check_on_machine
+from pipelines.training.checks import check_length, check_machine, check_num_samples, check_on_machine
 from pipelines.training.init_weights import InitialWeights, find_weights
 from vlp.data.loader import open_shards
 from vlp.objectives import Objective
@@ -101,6 +101,7 @@ def resolve(config: RunConfig, machine: MachineConfig) -> ResolvedRun:
     check_num_samples(config, shards)
     with blaming("objective."):
         config.objective.check_files()
+    check_length(config)
     weights = find_weights(config.init_from) if config.init_from else None
     settings = _result_settings(config, shards, tokenizer, weights)
     run = ResolvedRun(absolute_paths(config), shards, settings, tokenizer, table, weights)

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pipelines.config.errors import ConfigError, blaming, nearest
 from pipelines.config.machine import MachineConfig
-from pipelines.config.settings import Layers, Schema, build, read_yaml
+from pipelines.config.schema import SettingsOf
+from pipelines.config.settings import Layers, build, read_yaml
 from pipelines.corpus.corpus import CorpusConfig, ServeConfig, check_corpus
 from pipelines.evaluation.evaluate import check_evaluation
 from pipelines.ingest.download import DownloadConfig
 from pipelines.shards.docfreq import DocfreqConfig
-from pipelines.training.checks import check_on_machine, named
+from pipelines.training.checks import check_length, check_on_machine, named
 from vlp.core.config import StrictConfig, check_name
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
@@ -30,11 +31,11 @@ class PipelineConfig(StrictConfig):
     corpus: CorpusConfig | None = None
     """Images to try the pipeline on; without it, `download.url_list` names the real ones."""
     serve: ServeConfig = ServeConfig()
-    download: dict[str, Any] = field(default_factory=dict)
+    download: Annotated[dict[str, Any], SettingsOf(DownloadConfig)] = field(default_factory=dict)
     """Settings of the stage, as of `vlp download`."""
-    docfreq: dict[str, Any] = field(default_factory=dict)
+    docfreq: Annotated[dict[str, Any], SettingsOf(DocfreqConfig)] = field(default_factory=dict)
     """Settings of the stage, as of `vlp docfreq`."""
-    common: dict[str, Any] = field(default_factory=dict)
+    common: Annotated[dict[str, Any], SettingsOf(RunConfig)] = field(default_factory=dict)
     """Settings that every run gets on top of its own file."""
     runs: list[dict[str, Any]]
     """One entry per method: `base`, a file of conf/run/, and settings on top of it and of `common`."""
@@ -53,6 +54,13 @@ class Plan:
     """The settings of each stage, given what the stages before it made."""
 
     config: PipelineConfig
+    given: Layers | None = None
+    """The pipeline's settings as they were given, which say where a mistake was made."""
+
+    @classmethod
+    def read(cls, layers: Layers) -> "Plan":
+        """The plan of a pipeline's settings."""
+        return cls(build(PipelineConfig, layers), layers)
 
     def check(self) -> None:
         """Parse the settings of every stage, so that a mistake costs no work.
@@ -82,11 +90,12 @@ class Plan:
     def download(self, url_list: Path) -> DownloadConfig:
         """Settings of the download stage; a corpus brings its own URL list, served on this machine."""
         given = {"url_list": str(url_list), "allowed_networks": [LOOPBACK]} if self.config.corpus else {}
-        return _stage(DownloadConfig, "download", self.config.download | given)
+        return build(DownloadConfig, self._given("download").add(given, "pipeline"), prefix="download")
 
     def docfreq(self, shards: Path) -> DocfreqConfig:
         """Settings of the docfreq stage."""
-        return _stage(DocfreqConfig, "docfreq", self.config.docfreq | {"shards": str(shards)})
+        layers = self._given("docfreq").add({"shards": str(shards)}, "pipeline")
+        return build(DocfreqConfig, layers, prefix="docfreq")
 
     def runs(self, shards: Path, tables: Path) -> list[RunConfig]:
         """Settings of the training runs: each its file, then `common`, then the entry's own.
@@ -107,8 +116,9 @@ class Plan:
         own = {key: value for key, value in entry.items() if key != "base"}
         layers = Layers().add({"plugins": self.config.plugins}, self.config.name)
         layers = layers.add(read_yaml(base), str(base))
-        layers = layers.add(self.config.common, f"{self.config.name}: common, on {base}")
-        layers = layers.add(own, f"{self.config.name}: runs, on {base}")
+        for common in self._given("common").layers:
+            layers = layers.add(common.values, f"{common.source}: common, on {base}")
+        layers = layers.add(own, f"{self._source('runs')}: runs, on {base}")
         run = build(RunConfig, layers.add({"data": {"shards": str(shards)}}, "pipeline"))
         with blaming(f"tokenizer of {run.name}: "):
             used = run.tokenizer.build().identity
@@ -122,10 +132,15 @@ class Plan:
             "alike, with one context_length, or add it to docfreq.more_tokenizers"
         )
 
+    def _given(self, key: str) -> Layers:
+        """The settings under a key, each with its source."""
+        if self.given is not None:
+            return self.given.below(key)
+        return Layers().add(getattr(self.config, key), self.config.name)
 
-def _stage(schema: type[Schema], key: str, settings: dict[str, Any]) -> Schema:
-    origin = Layers().add({key: settings}, "pipeline").origin
-    return build(schema, Layers(settings, origin), prefix=key)
+    def _source(self, key: str) -> str:
+        """Where a key was set."""
+        return (self.given.blamed([[key]]) if self.given else None) or self.config.name
 
 
 def check_before_data(plan: Plan, machine: MachineConfig) -> None:
@@ -139,6 +154,7 @@ def check_before_data(plan: Plan, machine: MachineConfig) -> None:
     for run in plan.runs(LATER, LATER):
         with named(run):
             check_on_machine(run, machine)
+            check_length(run)
             if num_samples is not None and num_samples < run.training.batch_size:
                 raise ConfigError(
                     f"training.batch_size is {run.training.batch_size} and the corpus has {num_samples} "

@@ -44,7 +44,7 @@ class Steps(NamedTuple):
     def settings(self) -> dict[str, Any]:
         """Of the run that both sides train."""
         every = {"log_every_steps": self.warm_up // 2, "checkpoints.every_steps": self.all}
-        return {"training.steps": self.all} | {f"machine.{key}": value for key, value in every.items()}
+        return {"training.length.steps": self.all} | {f"machine.{key}": value for key, value in every.items()}
 
     def rate(self, journal: Journal) -> float:
         """Steps per second after the warm-up."""

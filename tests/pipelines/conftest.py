@@ -80,7 +80,7 @@ def tiny_run(shards: Path) -> Callable[..., RunConfig]:
             "embed_dim": 8,
             "text_encoder": {"width": 16, "depth": 1, "num_heads": 2},
         },
-        "training": {"steps": 3, "batch_size": 8},
+        "training": {"length": {"steps": 3}, "batch_size": 8},
         "optimizer": {"lr": 1e-3},
         "lr_schedule": {"warmup_steps": 1},
     }

@@ -15,6 +15,7 @@ from vlp.masking.none import NoMask
 from vlp.objectives import Batch, Objective, Vocabulary
 from vlp.objectives.contrastive import ContrastiveConfig
 from vlp.objectives.superclass import SuperClassConfig
+from vlp.training.length import LengthConfig
 from vlp.training.optim import AdamWConfig, build_optimizer
 from vlp.training.step import TrainingConfig, forward, update
 
@@ -47,7 +48,9 @@ def test_one_batch_is_learned_by_heart(model: Objective, batch: Batch) -> None:
     optimizer = build_optimizer(model, AdamWConfig(weight_decay=0.0))
     losses = []
     for number in range(150):
-        loss = forward(model, batch, TrainingConfig(steps=1000), step=number, seed=0).loss
+        loss = forward(
+            model, batch, TrainingConfig(length=LengthConfig(steps=1000)), step=number, seed=0
+        ).loss
         update(model, loss, optimizer, lr=3e-3, max_norm=None)
         model.after_update()
         losses.append(loss.item())
@@ -55,6 +58,6 @@ def test_one_batch_is_learned_by_heart(model: Objective, batch: Batch) -> None:
 
 
 def test_every_parameter_gets_a_gradient(model: Objective, batch: Batch) -> None:
-    forward(model, batch, TrainingConfig(steps=1000), step=0, seed=0).loss.backward()
+    forward(model, batch, TrainingConfig(length=LengthConfig(steps=1000)), step=0, seed=0).loss.backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == []

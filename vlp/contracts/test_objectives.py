@@ -17,6 +17,7 @@ from vlp.masking.kmeans import KMeansMask
 from vlp.masking.none import NoMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import OBJECTIVES, Batch, Objective, Vocabulary
+from vlp.training.length import LengthConfig
 from vlp.training.optim import AdamWConfig, build_optimizer
 from vlp.training.step import TrainingConfig, backward, build_scaler, forward, has_overflowed, update
 
@@ -66,7 +67,7 @@ def batch() -> Batch:
 
 
 def step(model: Objective, batch: Batch, number: int = 0):
-    return forward(model, batch, TrainingConfig(steps=1000), step=number, seed=0)
+    return forward(model, batch, TrainingConfig(length=LengthConfig(steps=1000)), step=number, seed=0)
 
 
 @pytest.mark.parametrize(("objective", "mask"), REFUSED)
@@ -102,7 +103,7 @@ def test_every_parameter_gets_a_gradient(objective: str, mask: MaskStrategy, bat
 
 def gradient(objective: str, mask: MaskStrategy, batch: Batch, precision: Literal["fp32", "fp16"]) -> Tensor:
     """Of the first step whose scale does not overflow."""
-    config = TrainingConfig(steps=1000, precision=precision)
+    config = TrainingConfig(length=LengthConfig(steps=1000), precision=precision)
     scaler = build_scaler(config, torch.device("cpu"))
     while True:
         model = build(objective, mask).train()

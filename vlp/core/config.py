@@ -83,6 +83,11 @@ class StrictConfig:
                     if not bound.allows(number):
                         raise ValueError(f"{key} {bound.demand}, got {shown}")
 
+    @classmethod
+    def replaced(cls, given: Mapping[str, Any]) -> frozenset[str]:
+        """Settings that go where these are put on top of them: none, unless some exclude others."""
+        return frozenset()
+
     @property
     def bounded(self) -> Mapping[str, float]:
         """The numbers that the bounds of a setting hold for whose value is this config, by their names."""

@@ -17,8 +17,8 @@ from vlp.core.seeds import mix_seeds
 from vlp.masking import Slots
 from vlp.objectives import Objective, Step
 from vlp.training.bad_steps import BadStepConfig
-from vlp.training.budget import BudgetConfig
 from vlp.training.ema import EMAConfig
+from vlp.training.length import LengthConfig
 from vlp.training.lr_schedule import LR_SCHEDULES, Cosine, LRSchedule
 
 NO_SCALING = GradScaler(enabled=False)
@@ -28,10 +28,8 @@ NO_SCALING = GradScaler(enabled=False)
 class TrainingConfig(StrictConfig):
     """How long and how a model is trained."""
 
-    steps: int | None = None
-    """Optimizer steps; 0 keeps the untrained network, to compare with. Without `budget` 10,000."""
-    budget: BudgetConfig | None = None
-    """What decides the number of steps in place of `steps`."""
+    length: LengthConfig = LengthConfig(steps=10_000)
+    """How long, by one measure: naming another one replaces it."""
     batch_size: Annotated[int, AtLeast(1)] = 256
     """Pairs per step, over all workers."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -44,15 +42,6 @@ class TrainingConfig(StrictConfig):
     """How the weights are averaged over the steps; None for no average."""
     on_bad_step: BadStepConfig = BadStepConfig()
     """What becomes of steps that would harm the weights."""
-
-    def __post_init__(self) -> None:
-        if self.budget is None and self.steps is None:
-            object.__setattr__(self, "steps", 10_000)
-        if self.budget is not None and self.steps is not None:
-            raise ValueError("budget is set, and so is steps: only one can be; set training.steps=null")
-        for key, least in (("steps", 0), ("batch_size", 1)):
-            if (value := getattr(self, key)) is not None and value < least:
-                raise ValueError(f"{key} must be at least {least}, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +60,7 @@ def forward(model: nn.Module, batch: Batch, config: TrainingConfig, *, step: int
     """The model's loss at one step: progress and randomness are pure functions of (seed, step).
 
     Args:
-        config: its `steps` are known.
+        config: its length is known in steps.
     """
     with _randomness(batch, config, step=step, seed=seed) as (progress, generator):
         return model(batch, progress=progress, generator=generator)
@@ -96,8 +85,8 @@ def _randomness(
     torch.manual_seed(mix_seeds(seed, step, rank()))  # what layers draw themselves, such as dropped paths
     dtype = torch.float16 if config.precision == "fp16" else torch.bfloat16
     with torch.autocast(device.type, dtype, enabled=config.precision != "fp32"):
-        assert config.steps is not None
-        yield min(1.0, step / config.steps), generator
+        assert config.length.steps is not None
+        yield min(1.0, step / config.length.steps), generator
 
 
 def build_scaler(config: TrainingConfig, device: torch.device) -> GradScaler:

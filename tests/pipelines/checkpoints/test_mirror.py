@@ -18,13 +18,14 @@ from pipelines.checkpoints import mirroring
 from pipelines.checkpoints.checkpoint import CONFIG, TRAINING
 from pipelines.checkpoints.store import find_damage, list_saved
 from pipelines.commands.main import main
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
 from tests.pipelines.runs import pretrain, run_identity
 from tests.servers.object_store import ObjectStore, serving
 from tests.servers.ports import free_port
+from tests.waiting import wait_until
 from vlp.checkpoint import MODEL, SETTINGS
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
@@ -35,7 +36,7 @@ MakeRun = Callable[..., RunConfig]
 # All that a run has to remember: averaged weights, and a threshold that follows them.
 RUN = {
     "mask": {"name": "cluster", "feature": "mix", "anchor_ratio": 0.2, "min_mask_ratio": 0.2},
-    "training": {"steps": 6, "ema": {"decay": 0.5, "chooses_masks": True}},
+    "training": {"length": {"steps": 6}, "ema": {"decay": 0.5, "chooses_masks": True}},
 }
 
 
@@ -203,7 +204,7 @@ def test_a_mirror_of_broken_checkpoints_leaves_the_choice_to_its_user(
         (there / name).write(TRAINING, b"")
     shutil.rmtree(tmp_path / "run")
     with pytest.raises(
-        ConfigError, match=r"3 checkpoints and all are broken \(step_0000006: its training"
+        UserError, match=r"3 checkpoints and all are broken \(step_0000006: its training"
     ) as e:
         train(run, tmp_path / "run", mirror=mirror)
     assert str(there) in str(e.value)
@@ -241,7 +242,7 @@ def test_a_mirror_is_shared_by_runs_and_each_finds_its_own(
     shutil.rmtree(tmp_path / "other")
     assert train(other, tmp_path / "other", mirror=mirror) == others
     shutil.copy(f"{mirrored(other, mirror)}/identity.json", f"{mirrored(run, mirror)}/identity.json")
-    with pytest.raises(ConfigError, match="holds a run with other settings or data: seed was 7, now 0; "):
+    with pytest.raises(UserError, match="holds a run with other settings or data: seed was 7, now 0; "):
         train(run, tmp_path / "new", mirror=mirror)
 
 
@@ -344,13 +345,6 @@ def test_the_end_of_a_run_waits_for_its_mirror_for_a_while(
     monkeypatch.undo()
     assert train(run, tmp_path / "run", mirror=mirror) == digest
     assert steps(mirrored(run, mirror)) == [2, 4, 6]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 MISTAKES = {

@@ -20,7 +20,7 @@ from pipelines.checkpoints.store import (
     newest_whole,
     write_manifest,
 )
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.tracking.journal import Journal
 from tests.pipelines.runs import pretrain
@@ -32,7 +32,7 @@ MakeRun = Callable[..., RunConfig]
 # All that a run has to remember: averaged weights, and a threshold that follows them.
 RUN = {
     "mask": {"name": "cluster", "feature": "mix", "anchor_ratio": 0.2, "min_mask_ratio": 0.2},
-    "training": {"steps": 6, "ema": {"decay": 0.5, "chooses_masks": True}},
+    "training": {"length": {"steps": 6}, "ema": {"decay": 0.5, "chooses_masks": True}},
 }
 
 
@@ -128,7 +128,7 @@ def test_a_run_whose_checkpoints_are_all_broken_leaves_the_choice_to_its_user(
     for checkpoint in (folder / "checkpoints").iterdir():
         empty(checkpoint / TRAINING)
     with pytest.raises(
-        ConfigError, match=r"3 checkpoints and all are broken \(step_0000006: its training"
+        UserError, match=r"3 checkpoints and all are broken \(step_0000006: its training"
     ) as e:
         train(run, folder)
     assert str(folder / "checkpoints") in str(e.value)
@@ -155,7 +155,7 @@ def test_broken_weights_are_not_evaluated(finished: tuple[RunConfig, Path, str])
     _, folder, _ = finished
     checkpoint = folder / "checkpoints" / "step_0000006"
     flip_a_bit(checkpoint / MODEL)
-    with pytest.raises(ConfigError, match=r"step_0000006 is broken: its model\.pt has other content"):
+    with pytest.raises(UserError, match=r"step_0000006 is broken: its model\.pt has other content"):
         load_model(checkpoint, torch.device("cpu"))
     (checkpoint / MANIFEST).unlink()
     load_model(checkpoint, torch.device("cpu"))
@@ -185,7 +185,7 @@ def test_what_is_kept_is_the_newest_the_best_and_every_so_many(
 
 def test_a_run_keeps_what_its_machine_asks_for(tiny_run: MakeRun, tiny_world: Path, tmp_path: Path) -> None:
     evaluation = {"classification": {"shapes": str(tiny_world / "classification")}, "every_steps": 1}
-    run = tiny_run(training={"steps": 7}, optimizer={"lr": 0.05}, evaluation=evaluation)
+    run = tiny_run(training={"length": {"steps": 7}}, optimizer={"lr": 0.05}, evaluation=evaluation)
     every = {"every_steps": 1, "keep": 1}
     train(run, tmp_path / "all", **every, track="all")
     scores = {

@@ -118,7 +118,7 @@ def test_a_run_that_is_killed_while_it_writes_goes_on_from_the_checkpoint_before
 ) -> None:
     """To the weights of one that was left alone."""
     large = {"name": "contrastive", "text_encoder": {"width": 64, "depth": 1, "num_heads": 2}}
-    run, cut = tiny_run(objective=large, training={"steps": 20}), tmp_path / "cut"
+    run, cut = tiny_run(objective=large, training={"length": {"steps": 20}}), tmp_path / "cut"
     write_settings(tmp_path, run)
     kill_in_mid_save(cut, [sys.executable, "-c", TRAIN, str(tmp_path), str(cut)])
     (half,) = (cut / "checkpoints").glob("step_*.tmp")

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from pipelines.commands.main import main
 from pipelines.compute.cluster import connect_for_training, room_on_node
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import to_dict
 from tests.paths import REPOSITORY
@@ -193,7 +193,7 @@ def test_workers_that_a_cluster_has_no_room_for_are_refused_with_what_is_free(ra
 
     busy = Busy.remote()
     assert ray.get(busy.ready.remote())
-    with pytest.raises(ConfigError, match="CPUs at once") as raised:
+    with pytest.raises(UserError, match="CPUs at once") as raised:
         connect_for_training(MachineConfig(num_workers=total, cpus_per_worker=2))
     assert (
         f"needs {2 * total} CPUs at once and the cluster has {total}, of which {total - 1} are free"
@@ -202,7 +202,7 @@ def test_workers_that_a_cluster_has_no_room_for_are_refused_with_what_is_free(ra
     ray.kill(busy)
     connect_for_training(MachineConfig(num_workers=total))
     connect_for_training(MachineConfig(num_workers=(total, 2 * total)))
-    with pytest.raises(ConfigError, match="CPUs at once"):
+    with pytest.raises(UserError, match="CPUs at once"):
         connect_for_training(MachineConfig(num_workers=(total + 1, 2 * total)))
 
 

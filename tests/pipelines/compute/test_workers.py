@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from pipelines.compute.workers import LocalProcesses, Workers, open_workers
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 
 ROWS = [{"number": number} for number in range(7)]
@@ -74,7 +74,7 @@ class Failing:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         if row["number"] == 3:
-            raise ConfigError("what the user has to mend")
+            raise UserError("what the user has to mend")
         return row
 
 
@@ -82,17 +82,17 @@ class Unready:
     """Cannot be made."""
 
     def __init__(self) -> None:
-        raise ConfigError("what the user has to mend")
+        raise UserError("what the user has to mend")
 
 
 def test_a_row_that_always_ends_its_process_ends_the_work_in_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"^work on 3 ended its process 5 times.*data_workers=1.*$"):
+    with pytest.raises(UserError, match=r"^work on 3 ended its process 5 times.*data_workers=1.*$"):
         list(LocalProcesses().map(Lethal, (), ROWS))
 
 
 @pytest.mark.parametrize("worker", [Failing, Unready])
 def test_an_exception_of_a_worker_is_raised_in_the_driver_and_says_where_it_was(worker: type) -> None:
-    with pytest.raises(ConfigError, match="what the user has to mend") as raised:
+    with pytest.raises(UserError, match="what the user has to mend") as raised:
         list(LocalProcesses().map(worker, (), ROWS))
     assert str(raised.value) == "what the user has to mend"
     assert "test_workers.py" in raised.value.__notes__[0]

@@ -65,27 +65,27 @@ def test_a_number_without_a_point_is_a_number() -> None:
 
 def test_files_merge_from_left_to_right_and_overrides_win_wherever_they_stand(tmp_path: Path) -> None:
     for name, content in {
-        "a": "training: {steps: 1, batch_size: 2}",
-        "b": "training: {steps: 3}",
+        "a": "tuning: {steps: 1, lr: 2}",
+        "b": "tuning: {steps: 3}",
     }.items():
         (tmp_path / f"{name}.yaml").write_text(content)
     a, b = (str(tmp_path / f"{name}.yaml") for name in "ab")
-    assert read_layers([a, b]).values == {"training": {"steps": 3, "batch_size": 2}}
-    assert read_layers([b, a]).values == {"training": {"steps": 1, "batch_size": 2}}
-    assert read_layers(["training.steps=9", a, b]).values["training"]["steps"] == 9
+    assert read_layers([a, b]).merged(RunConfig) == {"tuning": {"steps": 3, "lr": 2}}
+    assert read_layers([b, a]).merged(RunConfig) == {"tuning": {"steps": 1, "lr": 2}}
+    assert read_layers(["tuning.steps=9", a, b]).merged(RunConfig)["tuning"]["steps"] == 9
 
 
 def test_another_component_starts_from_its_own_defaults() -> None:
     base = Layers().add({"mask": {"name": "cluster", "threshold": 0.5}, "seed": 1}, "file")
     other = base.add({"mask": {"name": "random"}}, "other")
-    assert other.values == {"mask": {"name": "random"}, "seed": 1}
+    assert other.merged(RunConfig) == {"mask": {"name": "random"}, "seed": 1}
     same = base.add({"mask": {"name": "cluster", "anchor_ratio": 0.1}}, "other")
-    assert same.values["mask"] == {"name": "cluster", "threshold": 0.5, "anchor_ratio": 0.1}
+    assert same.merged(RunConfig)["mask"] == {"name": "cluster", "threshold": 0.5, "anchor_ratio": 0.1}
 
 
 def test_the_name_of_a_run_is_no_component() -> None:
     renamed = Layers().add({"name": "a", "seed": 1}, "file").add({"name": "b"}, "other")
-    assert renamed.values == {"name": "b", "seed": 1}
+    assert renamed.merged(RunConfig) == {"name": "b", "seed": 1}
 
 
 @pytest.mark.parametrize("file", files("run"))
@@ -108,15 +108,15 @@ def test_every_pipeline_parses(file: str, tmp_path: Path) -> None:
     layers, _ = read_settings([file])
     data_of_this_machine = tmp_path / "urls.parquet"
     pq.write_table(pa.table({"url": ["http://x/0.jpg"], "caption": ["x"]}), data_of_this_machine)
-    if layers.values.get("corpus", {}).get("name") == "parquet":
+    given = layers.merged(PipelineConfig)
+    if given.get("corpus", {}).get("name") == "parquet":
         columns = {"image": pa.array([b""]), "captions": pa.array([["x"]])}
         for name in ("train", "dev"):
             pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
         layers = layers.set({"corpus.path": str(tmp_path)}, "test")
-    elif "corpus" not in layers.values:
+    elif "corpus" not in given:
         layers = layers.set({"download.url_list": str(data_of_this_machine)}, "test")
-    layers = Layers({k: v for k, v in layers.values.items() if k != "evaluation"}, layers.origin)
-    plan = Plan(build(PipelineConfig, layers))
+    plan = Plan.read(layers.without("evaluation"))
     plan.check()
     assert plan.runs(tmp_path, tmp_path)
 
@@ -135,7 +135,7 @@ def test_every_sweep_searches_settings_of_a_run_of_its_pipeline(file: str) -> No
 @pytest.mark.parametrize("file", files("machine"))
 def test_every_machine_file_holds_only_settings_of_the_machine(file: str) -> None:
     rest, machine = read_settings([file])
-    assert rest.values == {}
+    assert rest.merged() == {}
     assert (
         flat_params(machine).items()
         >= dict(leaves(yaml.safe_load(Path(file).read_text())["machine"])).items()
@@ -167,7 +167,10 @@ MISTAKES = {
     "mask.target_mask_ratio={start: 0.3, end: 0.6, shape: lin}": ["mask.target_mask_ratio.shape", "'lin'"],
     "mask.target_mask_ratio={start: 0.3, end: 0.6, bgin: 0}": ["ratio.bgin", "did you mean begin?"],
     "mask.threshold=per_imag": ["command line", "mask.threshold", "'per_imag'"],
-    "training.steps=1.5": ["command line", "training.steps", "1.5"],
+    "training.length.steps=1.5": ["command line", "training.length.steps", "1.5"],
+    "training.steps=5": ["training.steps is no setting; did you mean length.steps?"],
+    "training.budget.samples=5": ["training.budget is no setting; did you mean length.samples?"],
+    "training.length={steps: 1, samples: 5}": ["training.length.steps or samples: set exactly one"],
     "mask.anchor_ratio=2": ["command line", "mask.anchor_ratio", "(0, 1)", "2.0"],
     "data.crop_scale=[0.5, 2]": ["command line", "data.crop_scale", "2.0"],
     "data.crop_scale=[0.5]": ["command line", "data.crop_scale", "[0.5]"],
@@ -184,7 +187,7 @@ MISTAKES = {
     "machine.num_workers=[0, 2]": ["command line", "machine.num_workers", "1 or more", "[0, 2]"],
     "machine.num_workers=[2]": ["command line", "machine.num_workers", "got [2]"],
     "machine.recovery.resize_seconds=-1": ["command line", "machine.recovery.resize_seconds", "-1"],
-    "training.steps=[1": ["command line", "training.steps", "[1"],
+    "training.length.steps=[1": ["command line", "training.length.steps", "[1"],
     "conf/run/clipp.yaml": ["conf/run/clipp.yaml", "did you mean conf/run/clip.yaml?"],
     "nowhere/x.yaml": ["no such file", "nowhere/x.yaml"],
 }
@@ -206,7 +209,7 @@ def test_a_mistake_is_one_line_that_names_the_key_its_source_and_the_remedy(argu
             "name: x\nobjective: {name: contrastive}\nmask: {name: cluster, anchor_ratio: 7}\n",
             "mask.anchor_ratio",
         ),
-        ("name: x\nobjective: {name: contrastive}\ntraining: {step: 7}\n", "did you mean steps?"),
+        ("name: x\nobjective: {name: contrastive}\ntraining: {step: 7}\n", "did you mean length.steps?"),
         ("name: [1\n", "is no YAML"),
         ("- name\n", "expected `key: value` lines"),
         ("name: \N{LATIN SMALL LETTER U WITH DIAERESIS}\n", "is no YAML"),
@@ -239,17 +242,79 @@ def test_an_override_is_to_blame_even_where_a_file_set_parts_of_the_same_key() -
         run_of(RUN, "mask=3")
 
 
+CLUSTER = "name: x\nobjective: {name: contrastive}\nmask: {name: cluster, anchor_ratio: 0.2}\n"
+BLAME = {
+    "an override below what the file needs": (CLUSTER, ["mask.target_mask_ratio=0.1"], "command line"),
+    "a file below what an override leaves as it is": (
+        CLUSTER.replace("0.2", "0.7"),
+        ["mask.threshold=0.5"],
+        "file",
+    ),
+    "a number of the file": (CLUSTER.replace("0.2", "7"), ["mask.threshold=0.5"], "file"),
+    "a number of an override": (CLUSTER, ["mask.anchor_ratio=7"], "command line"),
+    "a key of the file": (CLUSTER + "maks: 1\n", ["mask.anchor_ratio=0.1"], "file"),
+    "a key of an override beside those of a file": (CLUSTER, ["mask.treshold=0.1"], "command line"),
+    "a type in the file": (CLUSTER + "seed: x\n", ["data.shuffle=block"], "file"),
+    "an encoder that the file's mask cannot have": (CLUSTER, ["image_encoder.name=swin"], "command line"),
+    "a name of the file": (CLUSTER.replace("cluster", "clustr"), ["mask.anchor_ratio=0.1"], "file"),
+    "a size of the file that an override's does not divide": (
+        CLUSTER + "image_encoder: {image_size: 64}\n",
+        ["image_encoder.patch_size=48"],
+        "command line",
+    ),
+    "two measures of one file": (
+        CLUSTER + "training: {length: {steps: 5, samples: 9}}\n",
+        ["training.batch_size=8"],
+        "file",
+    ),
+    "a part that is missing in what the file sets": (CLUSTER + "tuning: {steps: 5}\n", ["seed=1"], "file"),
+    "a member of a list of an override": (CLUSTER, ["data.mix=[{shards: x, share: 2}]"], "command line"),
+    "a member of a mapping of the file": (
+        CLUSTER + "evaluation: {shots: [5, 0]}\n",
+        ["evaluation.every_steps=5"],
+        "file",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BLAME)
+def test_a_mistake_is_blamed_on_who_set_the_key(case: str, tmp_path: Path) -> None:
+    content, overrides, culprit = BLAME[case]
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError) as raised:
+        run_of(str(file), *overrides)
+    assert str(raised.value).startswith(f"{file if culprit == 'file' else culprit}: ")
+
+
+def test_of_two_files_the_one_that_set_the_key_is_blamed(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text(CLUSTER)
+    second.write_text("machine: {checkpoints: {keep: 0}}\ntraining: {batch_size: 0}\n")
+    with pytest.raises(ConfigError, match=r"^[^:]*second\.yaml: machine\.checkpoints\.keep must be"):
+        run_of(str(first), str(second))
+    second.write_text("training: {batch_size: 0}\n")
+    with pytest.raises(ConfigError, match=r"^[^:]*second\.yaml: training\.batch_size must be at least 1"):
+        run_of(str(first), str(second))
+
+
+def test_what_is_missing_is_no_one_s_fault() -> None:
+    with pytest.raises(ConfigError, match=r"^objective is missing; set it in a file or as objective=\.\.\.$"):
+        run_of("name=x")
+
+
 PIPELINE_MISTAKES = {
-    "download.image_sze=3": "download.image_sze is no setting; did you mean image_size?",
+    "download.image_sze=3": "command line: download.image_sze is no setting; did you mean image_size?",
     "docfreq.tokenizer.nam=x": "docfreq.tokenizer.nam",
     "corpus.sed=1": "corpus.sed is no setting; did you mean seed?",
     "serve.failures.http_404=2": "serve.failures.http_404 must be in",
-    "common.training.step=3": "training.step is no setting; did you mean steps?",
+    "common.training.step=3": "command line: common, on conf/run/clip.yaml: training.step is no setting; did",
     "runs=[]": "at least one run",
     "runs=[{base: conf/run/clip.yaml}, {base: conf/run/clip.yaml}]": "only once",
     "runs=[{bas: conf/run/clip.yaml}]": "needs its base",
     "runs=[{base: 3}]": "needs its base",
     "runs=[{base: conf/run/clip.yaml, objective: null}]": "objective",
+    "download.retries=-1": "command line: download.retries must not be negative, got -1",
     "corpus=null": "download.url_list is missing",
     "corpus={name: parquet, path: nowhere}": "no such file: nowhere/train.parquet",
     "evaluation.retrieval.dev=nowhere.parquet": "evaluation.retrieval.dev: no such file: nowhere.parquet",

@@ -102,10 +102,12 @@ def test_hostile_answers_are_what_they_are_called(kind: str, folder: Path) -> No
     with ImageServer(folder, failures=FailureRates(**{kind: 1.0})) as server:
         host, _, port = server.url.removeprefix("http://").partition(":")
         answer = b""
-        with socket.create_connection((host, int(port)), timeout=0.5) as raw:
+        with socket.create_connection((host, int(port)), timeout=10) as raw:
             raw.sendall(b"GET /000000.jpg HTTP/1.1\r\nHost: x\r\n\r\n")
-            end = time.monotonic() + 0.5
             with suppress(TimeoutError, ConnectionResetError):
+                answer = raw.recv(2**16)
+                raw.settimeout(1)
+                end = time.monotonic() + 1
                 while len(answer) < 2**20 and time.monotonic() < end and (part := raw.recv(2**16)):
                     answer += part
         assert re.match(ON_THE_WIRE[kind], answer, re.DOTALL)
@@ -114,7 +116,7 @@ def test_hostile_answers_are_what_they_are_called(kind: str, folder: Path) -> No
 def outcome(url: str, image: bytes) -> str:
     """What a client makes of an answer, without knowing what was injected."""
     try:
-        body, content_type = fetch(url, timeout=0.2)
+        body, content_type = fetch(url, timeout=1)
     except urllib.error.HTTPError as error:
         return f"http_{error.code}"
     except TimeoutError:
@@ -133,7 +135,7 @@ def test_closing_neither_waits_for_stalled_requests_nor_keeps_the_port(folder: P
         idle = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=5)
         idle.connect()
         started = time.monotonic()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20  # of the 60 that the request would take
     with suppress(ConnectionResetError):
         assert idle.sock.recv(1) == b""
     idle.close()

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 from pipelines.corpus.failures import FailureRates, failure_of
 from pipelines.corpus.serve import ImageServer
@@ -202,14 +202,14 @@ def test_other_settings_are_refused_and_change_nothing(
     downloaded: Path, url_list: Path, change: dict[str, Any]
 ) -> None:
     before = digests(downloaded)
-    with pytest.raises(ConfigError, match="other settings; choose another output folder"):
+    with pytest.raises(UserError, match="other settings; choose another output folder"):
         run(url_list, downloaded, **change)
     assert digests(downloaded) == before
 
 
 def test_a_folder_of_other_shards_is_left_alone(url_list: Path, tmp_path: Path) -> None:
     (tmp_path / "00000.tar").write_bytes(b"of somebody else")
-    with pytest.raises(ConfigError, match="no download made; choose another output folder"):
+    with pytest.raises(UserError, match="no download made; choose another output folder"):
         plan(DownloadConfig(url_list=url_list), tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["00000.tar"]
 
@@ -217,7 +217,7 @@ def test_a_folder_of_other_shards_is_left_alone(url_list: Path, tmp_path: Path) 
 def test_another_url_list_is_refused(downloaded: Path, url_list: Path, tmp_path: Path) -> None:
     shorter = tmp_path / "urls.jsonl"
     shorter.write_text("".join(url_list.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(ConfigError, match="another URL list"):
+    with pytest.raises(UserError, match="another URL list"):
         run(shorter, downloaded)
 
 
@@ -231,7 +231,7 @@ def test_where_and_how_fast_may_change(downloaded: Path, url_list: Path, tmp_pat
 
 def test_a_list_without_the_columns_leaves_no_folder(tmp_path: Path) -> None:
     (tmp_path / "urls.csv").write_text("link,caption\na,b\n")
-    with pytest.raises(ConfigError, match="no column 'url'"):
+    with pytest.raises(UserError, match="no column 'url'"):
         run(tmp_path / "urls.csv", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 from pipelines.corpus.failures import FailureRates
 from pipelines.corpus.serve import ImageServer
@@ -92,7 +92,7 @@ def test_a_disk_that_refuses_a_shard_ends_in_one_line_and_the_same_command_goes_
     run(config, tmp_path / "calm")
     output = tmp_path / "shards"
     (output / "00001.tar").mkdir(parents=True)
-    with pytest.raises(ConfigError, match=r"Is a directory.*00001\.tar.* the same command goes on") as raised:
+    with pytest.raises(UserError, match=r"Is a directory.*00001\.tar.* the same command goes on") as raised:
         run(config, output)
     assert "\n" not in str(raised.value)
     assert not list(output.glob("*.tmp"))
@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_fetched(
 ) -> None:
     (tmp_path / "file").touch()
     for output in (tmp_path / "file" / "shards", Path("/proc/shards")):
-        with pytest.raises(ConfigError, match=f"{output}: cannot write there"):
+        with pytest.raises(UserError, match=f"{output}: cannot write there"):
             plan(config, output)
 
 
@@ -117,14 +117,14 @@ def test_of_two_downloads_into_one_folder_the_second_is_refused(
     output = tmp_path / "shards"
     with download_lock(open_folder(output)):
         for attempt in (plan, run):
-            with pytest.raises(ConfigError, match="another download writes there"):
+            with pytest.raises(UserError, match="another download writes there"):
                 attempt(config, output)
         assert digests(output) == {}
     run(config, output)
     before = digests(output)
     with (
         download_lock(open_folder(output)),
-        pytest.raises(ConfigError, match="another download writes there"),
+        pytest.raises(UserError, match="another download writes there"),
     ):
         run(config, output)
     assert digests(output) == before
@@ -142,9 +142,7 @@ def test_too_few_successes_stop_the_download_with_their_reasons(
         "success_window": 50,
     }
     picky = DownloadConfig(**settings, min_success_rate=0.1)
-    with pytest.raises(
-        ConfigError, match=r"only 0\.0% of the last .* min_success_rate=0\.1; .* http_404"
-    ) as e:
+    with pytest.raises(UserError, match=r"only 0\.0% of the last .* min_success_rate=0\.1; .* http_404") as e:
         run(picky, tmp_path / "shards")
     assert "\n" not in str(e.value)
     assert len(list((tmp_path / "shards").glob("*_stats.json"))) < 10

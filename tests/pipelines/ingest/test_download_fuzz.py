@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.ingest.failure import Download, Failure
 from pipelines.ingest.grouping import group_by_url
 from pipelines.ingest.image import ImageStore
@@ -170,7 +170,7 @@ def read(file: Path) -> list[dict[str, Any]] | str:
     try:
         rows = read_url_list([file], Columns(url="url", caption="caption"), input_format="auto")
         return pa.concat_tables(group_by_url(rows, max_bytes=2**28)).to_pylist()
-    except ConfigError as error:
+    except UserError as error:
         return str(error)
 
 

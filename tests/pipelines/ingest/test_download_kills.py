@@ -23,7 +23,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 from pipelines.ingest.download import DownloadConfig, download
 from pipelines.ingest.failure import Download
@@ -196,7 +196,7 @@ def test_a_shard_that_always_kills_its_process_is_named_and_the_rest_is_kept(
 ) -> None:
     site.hooks["11.jpg"] = kill_client
     output = tmp_path / "shards"
-    with pytest.raises(ConfigError, match=r"00001 ended its process 3 .* lower max_buffer_bytes") as raised:
+    with pytest.raises(UserError, match=r"00001 ended its process 3 .* lower max_buffer_bytes") as raised:
         run(config, output)
     assert "\n" not in str(raised.value)
     assert not (output / "manifest.json").exists()
@@ -408,7 +408,7 @@ def test_a_full_disk_ends_in_one_line_and_with_more_room_the_same_command_goes_o
     run: Run, config: DownloadConfig, calm: Path, small_disk: Path
 ) -> None:
     output = small_disk / "shards"
-    with pytest.raises(ConfigError, match=r"No space left on device.* the same command goes on") as raised:
+    with pytest.raises(UserError, match=r"No space left on device.* the same command goes on") as raised:
         run(config, output)
     assert "\n" not in str(raised.value)
     assert not list(output.glob("*.tmp"))

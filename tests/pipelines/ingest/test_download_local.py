@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.corpus.serve import ImageServer
 from pipelines.ingest.download import DownloadConfig, plan
 from pipelines.ingest.worker import IngestShard
@@ -105,7 +105,7 @@ def test_what_cannot_be_read_has_outcomes(images: list[bytes], tmp_path: Path) -
 def test_mistakes_are_one_line(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [b"x"], "caption": ["x"]}), tmp_path / "images.parquet")
     url_list = tmp_path if "input_format" in settings else tmp_path / "images.parquet"
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(UserError) as raised:
         plan(DownloadConfig(url_list=url_list, **settings), tmp_path / "shards")
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 from pipelines.corpus.failures import FailureRates, failure_of
 from pipelines.corpus.serve import ImageServer
@@ -119,7 +119,7 @@ def test_a_retry_that_was_cut_is_finished_and_not_begun_anew(run: Any, tmp_path:
 
 @pytest.mark.parametrize("only", ["timeouts", "success", "duplicate", "http_200", "dns,tiemout"])
 def test_a_name_that_is_no_failure_is_explained(only: str) -> None:
-    with pytest.raises(ConfigError, match="is no outcome to try again"):
+    with pytest.raises(UserError, match="is no outcome to try again"):
         read_retry(only)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.ingest.download import DownloadConfig, plan
 from pipelines.ingest.plan import read_urls
 from pipelines.ingest.tables import ArrowCells, read_columns
@@ -206,7 +206,7 @@ def test_mistakes_are_one_line_before_anything_is_written(
     folder = write_saved(images, tmp_path / "data_set")
     if damage:
         damage(folder)
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(UserError) as raised:
         plan(DownloadConfig(**({"url_list": folder, "image_col": "image"} | settings)), tmp_path / "shards")
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -216,13 +216,11 @@ def test_mistakes_are_one_line_before_anything_is_written(
 @pytest.mark.parametrize("layout", ["splits", "hub"])
 def test_of_several_splits_one_has_to_be_named(layout: str, images: list[bytes], tmp_path: Path) -> None:
     folder = LAYOUTS[layout](images, tmp_path / "data_set")
-    with pytest.raises(
-        ConfigError, match=r"has the splits (train, test|test, train); choose one with split="
-    ):
+    with pytest.raises(UserError, match=r"has the splits (train, test|test, train); choose one with split="):
         plan(DownloadConfig(url_list=folder), tmp_path / "shards")
 
 
 def test_a_split_of_something_else_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "urls.csv").write_text("url,caption\nhttp://x/,a\n")
-    with pytest.raises(ConfigError, match="is no folder of Hugging Face datasets; leave it out"):
+    with pytest.raises(UserError, match="is no folder of Hugging Face datasets; leave it out"):
         plan(DownloadConfig(url_list=tmp_path / "urls.csv", split="train"), tmp_path / "shards")

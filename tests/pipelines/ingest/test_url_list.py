@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.ingest.grouping import SCHEMA, group_by_url
 from pipelines.ingest.lock import download_lock
 from pipelines.ingest.plan import ShardPlan, read_urls, write_plan
@@ -119,7 +119,7 @@ def test_a_list_that_cannot_be_read_is_one_line(
     name: str, content: str, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(ConfigError, match=message) as raised:
+    with pytest.raises(UserError, match=message) as raised:
         read(tmp_path / name)
     assert "\n" not in str(raised.value)
     assert name in str(raised.value)
@@ -127,7 +127,7 @@ def test_a_list_that_cannot_be_read_is_one_line(
 
 def test_a_missing_file_or_a_folder_without_lists_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere.csv", tmp_path):
-        with pytest.raises(ConfigError, match=str(path)):
+        with pytest.raises(UserError, match=str(path)):
             list_files(path, "auto")
 
 
@@ -184,5 +184,5 @@ def test_a_disk_without_room_for_the_grouping_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/proc")  # where nobody can write
-    with pytest.raises(ConfigError, match="TMPDIR"):
+    with pytest.raises(UserError, match="TMPDIR"):
         list(group_by_url([SCHEMA.empty_table()], max_bytes=2**28))

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 from pipelines.corpus.serve import ImageServer
 from pipelines.shards.docfreq import DocfreqConfig, docfreq
@@ -263,6 +263,6 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(plain: Path) -
 
 def test_a_parquet_file_about_other_samples_is_named(plain: Path) -> None:
     pq.write_table(pa.table({"key": ["other"]}), plain / "train-001.parquet")
-    with pytest.raises(ConfigError, match=r"train-001\.parquet lacks samples of the tar"):
+    with pytest.raises(UserError, match=r"train-001\.parquet lacks samples of the tar"):
         index(plain, machine=MachineConfig())
     assert pq.read_table(plain / "train-001.parquet").column_names == ["key"]

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
@@ -13,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipelines.commands.main import main
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 from pipelines.corpus.failures import FailureRates
 from pipelines.corpus.serve import ImageServer
@@ -26,6 +25,7 @@ from pipelines.training.resolved import resolve
 from tests.pipelines.runs import pretrain
 from tests.servers.object_store import ObjectStore, serving
 from tests.servers.ports import free_port
+from tests.waiting import wait_until
 from vlp.run import RunConfig
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.cache import ShardCache
@@ -117,7 +117,7 @@ def test_a_download_makes_the_bytes_that_it_makes_in_a_folder_whatever_interrupt
     run(remote)
     assert digests(remote) == whole
     assert list(verify(remote)) == list(verify(tmp_path / "here")) == []
-    with pytest.raises(ConfigError, match="other settings; choose another output folder"):
+    with pytest.raises(UserError, match="other settings; choose another output folder"):
         run(remote, image_size=16)
 
 
@@ -141,7 +141,7 @@ def test_two_downloads_do_not_meet_in_one_folder_and_a_dead_one_keeps_nobody_out
     run: Callable[..., dict[str, Any]], object_store: ObjectStore
 ) -> None:
     remote = object_store.bucket()
-    with lock.download_lock(remote), pytest.raises(ConfigError, match="another download writes there"):
+    with lock.download_lock(remote), pytest.raises(UserError, match="another download writes there"):
         run(remote)
     assert remote.names() == set()
     (remote / "plan").write_json("lock", {"owner": "killed", "beat": 3})
@@ -153,32 +153,41 @@ def test_who_lost_the_lock_is_told(object_store: ObjectStore) -> None:
     remote = object_store.bucket()
     with lock.download_lock(remote) as check:
         check()
-        (remote / "plan").write_json("lock", {"owner": "another", "beat": 0})
-        time.sleep(1)
-        with pytest.raises(ConfigError, match="another download took the folder over"):
+
+        def take_over() -> bool:  # again and again: the owner may be about to write
+            (remote / "plan").write_json("lock", {"owner": "another", "beat": 0})
             check()
+            return False
+
+        with pytest.raises(UserError, match="another download took the folder over"):
+            wait_until(take_over)
     assert (remote / "plan").read_json("lock")["owner"] == "another"
 
 
-def test_of_those_who_come_at_the_same_time_one_gets_the_lock(object_store: ObjectStore) -> None:
-    remote, entered, is_over = object_store.bucket(), [], Event()
+def test_of_those_who_come_at_the_same_time_one_gets_the_lock(
+    object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "SETTLE_SECONDS", 1.0)  # longer than a busy machine lets a thread wait
+    remote, is_over = object_store.bucket(), Event()
+    entered: list[int] = []
+    refused: list[int] = []
 
     def enter(number: int) -> None:
         try:
             with lock.download_lock(remote):
                 entered.append(number)
                 is_over.wait()
-        except ConfigError:
-            pass
+        except UserError:
+            refused.append(number)
 
     threads = [Thread(target=enter, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(1.5)
-    assert len(entered) == 1
+    wait_until(lambda: len(entered) + len(refused) == 4)
     is_over.set()
     for thread in threads:
         thread.join()
+    assert len(entered) == 1
 
 
 def test_document_frequencies_are_those_of_the_folder(
@@ -215,7 +224,7 @@ def test_a_run_has_the_weights_that_it_has_on_a_folder_and_the_cache_its_bound(
         ),
     ):
         data = {"shards": str(folder), "shuffle": "block", "shuffle_window": 1}
-        config = tiny_run(data=data, training={"steps": 7, "batch_size": 8})
+        config = tiny_run(data=data, training={"length": {"steps": 7}, "batch_size": 8})
         journal = Journal(tmp_path / f"journal-{name}")
         journal.begin(name="run", tags={})
         digests.append(pretrain(config, tmp_path / name, machine=machine, journal=journal).digest)
@@ -232,7 +241,9 @@ def test_runs_and_trials_share_one_copy_of_a_shard(
     remote = stored(shards, object_store)
     cache = ShardCache(folder=tmp_path / "cache", gigabytes=1)
     for seed in (0, 1):
-        config = tiny_run(data={"shards": str(remote)}, seed=seed, training={"steps": 6, "batch_size": 8})
+        config = tiny_run(
+            data={"shards": str(remote)}, seed=seed, training={"length": {"steps": 6}, "batch_size": 8}
+        )
         machine = MachineConfig(num_workers=0, cache=cache)
         journal = Journal(tmp_path / f"journal-{seed}")
         journal.begin(name="run", tags={})
@@ -312,10 +323,10 @@ def test_training_on_a_store_asks_for_a_cache_with_room(
     small, fitting = (
         MachineConfig(cache=ShardCache(folder=tmp_path, gigabytes=room * largest)) for room in (1.5, 2)
     )
-    with pytest.raises(ConfigError, match=r"is remote; set machine\.cache\.folder"):
+    with pytest.raises(UserError, match=r"is remote; set machine\.cache\.folder"):
         resolve(full, MachineConfig())
-    with pytest.raises(ConfigError, match=r"or set data\.shuffle=block"):
+    with pytest.raises(UserError, match=r"or set data\.shuffle=block"):
         resolve(full, fitting)
-    with pytest.raises(ConfigError, match=r"or lower data\.shuffle_window"):
+    with pytest.raises(UserError, match=r"or lower data\.shuffle_window"):
         resolve(block, small)
     assert len(resolve(block, fitting).shards) == 24

@@ -20,16 +20,17 @@ from pipelines.sweeps.sweep import Search, SweepConfig, _check
 from pipelines.tracking.journal import Journal
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
 from tests.paths import REPOSITORY
+from tests.servers.ports import free_port
 from vlp.run import RunConfig
 
 PIPELINE = {
     "name": "tiny",
     "corpus": {"name": "tiny_world", "num_train": 120, "num_heldout": 20, "image_size": 32},
-    "serve": {"port": 9472},
+    "serve": {"port": free_port()},
     "download": {"image_size": 32, "number_sample_per_shard": 60},
     "common": {
         "image_encoder": {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "num_heads": 2},
-        "training": {"steps": 40, "batch_size": 20, "precision": "fp32"},
+        "training": {"length": {"steps": 40}, "batch_size": 20, "precision": "fp32"},
         "optimizer": {"lr": 1e-3},
         "lr_schedule": {"warmup_steps": 2},
     },
@@ -71,9 +72,9 @@ def test_every_sweep_of_the_repository_draws_valid_runs(file, monkeypatch):
     misspelt = replace(config, space=config.space | {"mask.no_such_key": {"choice": [1]}})
     with pytest.raises(ConfigError, match="no_such_key"):
         _check(misspelt, runs)
-    timed = replace(config, overrides={"training.steps": None, "training.budget.seconds": 60})
+    timed = replace(config, overrides={"training.length.seconds": 60})
     with pytest.raises(
-        ConfigError, match=r"budget\.seconds: the trials of a sweep are compared after as many"
+        ConfigError, match=r"length\.seconds: the trials of a sweep are compared after as many"
     ):
         _check(timed, runs)
 

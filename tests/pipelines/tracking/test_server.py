@@ -98,7 +98,7 @@ def test_a_server_that_dies_neither_stops_the_writer_nor_loses_a_metric(tmp_path
     metrics = client.get_metric_history(run.info.run_id, "loss")
     assert sorted((metric.step, metric.value) for metric in metrics) == [(step, step) for step in range(300)]
     assert [file.path for file in client.list_artifacts(run.info.run_id, "log")] == ["log/journal.jsonl"]
-    assert slowest < 0.05
+    assert slowest < 0.5  # the machine may be busy; a call of the server waits for seconds
     os.killpg(servers[1].pid, signal.SIGINT)
     assert servers[1].wait(timeout=60) == 0
 

@@ -84,7 +84,7 @@ def test_a_step_runs_again_to_the_bit(
     changes: dict[str, Any], averaged: bool, tiny_run: MakeRun, tmp_path: Path
 ) -> None:
     """Against what a run that lets the step pass logs of it."""
-    training = {"steps": 12, "ema": {"decay": 0.5, "chooses_masks": True} if averaged else None}
+    training = {"length": {"steps": 12}, "ema": {"decay": 0.5, "chooses_masks": True} if averaged else None}
     passing = train(tiny_run(**changes, training=training), tmp_path / "passing")
     with pytest.raises(BadStepError, match=r"times .* the median of the last 2 steps"):
         train(tiny_run(**changes, training=training | {"on_bad_step": SPIKE}), tmp_path / "run")
@@ -102,7 +102,7 @@ def test_a_step_runs_again_to_the_bit(
 def test_a_saved_step_shows_where_its_pairs_came_from(
     tiny_run: MakeRun, shards: Path, tmp_path: Path
 ) -> None:
-    run = tiny_run(training={"steps": 12, "on_bad_step": SPIKE})
+    run = tiny_run(training={"length": {"steps": 12}, "on_bad_step": SPIKE})
     with pytest.raises(BadStepError):
         train(run, tmp_path / "run")
     (folder,) = (tmp_path / "run" / "bad_steps").iterdir()
@@ -135,7 +135,7 @@ def are_equal(first: list[Any], second: list[Any]) -> bool:
 def test_a_skipped_step_changes_no_weight_no_average_no_count_and_no_optimizer(
     changes: dict[str, Any], tiny_run: MakeRun, tmp_path: Path
 ) -> None:
-    training = {"steps": 12, "ema": {"decay": 0.5}, "on_bad_step": SPIKE | {"action": "skip"}}
+    training = {"length": {"steps": 12}, "ema": {"decay": 0.5}, "on_bad_step": SPIKE | {"action": "skip"}}
     run = tiny_run(**changes, training=training)
     steps = train(run, tmp_path / "run", checkpoints=CheckpointSettings(every_steps=1, keep=100))
     skipped = [steps[i]["train/skipped_steps"] for i in range(1, 13)]
@@ -150,7 +150,7 @@ def test_a_skipped_step_changes_no_weight_no_average_no_count_and_no_optimizer(
 
 def test_skipping_ends_where_it_does_not_help(tiny_run: MakeRun, tmp_path: Path) -> None:
     skipping = {"action": "skip", "max_in_a_row": 3, "num_saved": 1}
-    run = tiny_run(optimizer={"lr": 1e30}, training={"steps": 10, "on_bad_step": skipping})
+    run = tiny_run(optimizer={"lr": 1e30}, training={"length": {"steps": 10}, "on_bad_step": skipping})
     with pytest.raises(BadStepError, match=r"tiny stopped at step 4: .*max_in_a_row 3 is reached"):
         train(run, tmp_path / "run")
     saved = sorted(folder.name for folder in (tmp_path / "run" / "bad_steps").iterdir())
@@ -158,7 +158,9 @@ def test_skipping_ends_where_it_does_not_help(tiny_run: MakeRun, tmp_path: Path)
 
 
 def test_a_resumed_run_skips_the_same_steps(tiny_run: MakeRun, tmp_path: Path) -> None:
-    run = tiny_run(training={"steps": 8, "on_bad_step": SPIKE | {"action": "skip", "num_saved": 0}})
+    run = tiny_run(
+        training={"length": {"steps": 8}, "on_bad_step": SPIKE | {"action": "skip", "num_saved": 0}}
+    )
     machine = {"checkpoints": CheckpointSettings(every_steps=2, keep=9)}
     whole = train(run, tmp_path / "whole", **machine)
     assert 0 < whole[4]["train/skipped_steps"] < whole[8]["train/skipped_steps"]
@@ -177,7 +179,7 @@ def test_a_run_that_stopped_goes_on_without_the_step(tiny_run: MakeRun, tmp_path
     """And comes to the weights of one that skips from the start."""
 
     def run(action: str) -> RunConfig:
-        return tiny_run(training={"steps": 6, "on_bad_step": SPIKE | {"action": action}})
+        return tiny_run(training={"length": {"steps": 6}, "on_bad_step": SPIKE | {"action": action}})
 
     with pytest.raises(BadStepError, match=r"the median of the last 2 steps.* go on without the step"):
         train(run("stop"), tmp_path / "stopped", checkpoints=CheckpointSettings(every_steps=2))
@@ -195,7 +197,7 @@ def test_a_run_that_stopped_goes_on_without_the_step(tiny_run: MakeRun, tmp_path
 def test_workers_skip_alike_and_one_process_runs_their_step_again(
     ray_cluster: None, tiny_run: MakeRun, tmp_path: Path
 ) -> None:
-    run = tiny_run(training={"steps": 8, "on_bad_step": SPIKE | {"action": "skip"}})
+    run = tiny_run(training={"length": {"steps": 8}, "on_bad_step": SPIKE | {"action": "skip"}})
     alone = train(run, tmp_path / "alone")
     shared = train(run, tmp_path / "shared", num_workers=2)
     for step in alone:

@@ -106,7 +106,7 @@ cluster.add_node(num_cpus=1)
 
 @pytest.fixture
 def run(tiny_run: Callable[..., RunConfig]) -> RunConfig:
-    return tiny_run(training={"steps": STEPS, "batch_size": 8})
+    return tiny_run(training={"length": {"steps": STEPS}, "batch_size": 8})
 
 
 def train_through(events: str, num_workers: str, run: RunConfig, folder: Path) -> list[float]:

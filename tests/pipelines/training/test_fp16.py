@@ -26,7 +26,7 @@ def train(run: RunConfig, output: Path) -> str:
 
 
 def test_a_step_that_overflows_changes_nothing_but_the_scale(tiny_run: MakeRun, tmp_path: Path) -> None:
-    run, output = tiny_run(training={"steps": 8, "precision": "fp16"}), tmp_path / "run"
+    run, output = tiny_run(training={"length": {"steps": 8}, "precision": "fp16"}), tmp_path / "run"
     digest = train(run, output)
     records = [r.fields["metrics"] for r in Journal(tmp_path / "journal-run").read() if r.kind == "metrics"]
     scales = [metrics["train/loss_scale"] for metrics in records if "train/loss_scale" in metrics]

@@ -35,7 +35,9 @@ def same_captions(make_shards: Any, tmp_path_factory: pytest.TempPathFactory) ->
 def test_captions_that_are_all_the_same_are_told_and_keep_the_loss_at_that_of_guessing(
     tiny_run: MakeRun, same_captions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tiny_run(data={"shards": str(same_captions)}, training={"steps": 80}, optimizer={"lr": 0.003})
+    run = tiny_run(
+        data={"shards": str(same_captions)}, training={"length": {"steps": 80}}, optimizer={"lr": 0.003}
+    )
     hints, steps = train(run, tmp_path / "run")
     assert all(values["train/duplicate_captions"] == 1 for values in steps)
     assert all(values["train/negatives"] == 0 for values in steps)
@@ -52,7 +54,9 @@ def test_captions_that_are_all_the_same_are_told_and_keep_the_loss_at_that_of_gu
 def test_a_run_that_learns_hears_nothing(tiny_run: MakeRun, make_shards: Any, tmp_path: Path) -> None:
     own_captions = make_shards(tmp_path / "shards", [[f"number {i}"] for i in range(24)])
     data = {"shards": str(own_captions)}
-    run = tiny_run(data=data, mask={"name": "none"}, training={"steps": 60}, optimizer={"lr": 0.01})
+    run = tiny_run(
+        data=data, mask={"name": "none"}, training={"length": {"steps": 60}}, optimizer={"lr": 0.01}
+    )
     hints, steps = train(run, tmp_path / "run")
     assert hints == {}
     assert [values["train/negatives"] for values in steps] == 60 * [7]

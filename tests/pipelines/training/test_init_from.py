@@ -64,7 +64,7 @@ def test_an_encoder_from_timm_has_its_features_and_the_rest_is_random(
     file = tmp_path / f"vit{suffix}"
     save_file(vit.state_dict(), file) if suffix == ".safetensors" else torch.save(vit.state_dict(), file)
     source = {"path": str(file), "format": "timm"}
-    run = tiny_run(init_from=source, image_encoder=PLAIN, training={"steps": 0})
+    run = tiny_run(init_from=source, image_encoder=PLAIN, training={"length": {"steps": 0}})
     checkpoint, _ = train(run, tmp_path / "run")
     file.unlink()  # the checkpoint needs it no more
     model, _ = load_model(checkpoint, torch.device("cpu"))
@@ -163,7 +163,7 @@ def test_a_run_goes_on_from_the_weights_of_another_one_with_a_new_optimizer(
     first, _ = train(tiny_run(objective=mae), tmp_path / "mae")
     model, _ = load_model(first, torch.device("cpu"))
     source = {"path": str(tmp_path / "mae")}
-    run = tiny_run(init_from=source, training={"steps": 4})
+    run = tiny_run(init_from=source, training={"length": {"steps": 4}})
     with torch.inference_mode():
         start = fresh_objective(run).eval()
         assert torch.equal(start.features(images), model.features(images))

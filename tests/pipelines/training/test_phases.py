@@ -15,7 +15,7 @@ from pipelines.checkpoints.checkpoint import (
     read_run,
     restore_training,
 )
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import CheckpointSettings, MachineConfig, MemorySettings, read_settings
 from pipelines.config.settings import build
 from pipelines.tracking.journal import Journal
@@ -84,14 +84,14 @@ def test_the_masked_phase_is_the_one_of_a_run_without_tuning(tiny_run: MakeRun, 
 
 
 def test_an_objective_that_needs_a_mask_cannot_be_tuned_without(tiny_run: MakeRun) -> None:
-    with pytest.raises(ConfigError, match="tuning trains on whole images: objective mae rebuilds"):
+    with pytest.raises(UserError, match="tuning trains on whole images: objective mae rebuilds"):
         tiny_run(
             objective={"name": "mae", "decoder_width": 16, "decoder_heads": 2}, tuning={"steps": 1, "lr": 1}
         )
 
 
 def test_the_threshold_is_searched_again_as_the_embeddings_move(tiny_run: MakeRun, tmp_path: Path) -> None:
-    run = tiny_run(mask=MIX, training={"steps": 9}, optimizer={"lr": 0.05})
+    run = tiny_run(mask=MIX, training={"length": {"steps": 9}}, optimizer={"lr": 0.05})
     steps = train(run, tmp_path / "run", checkpoints=CheckpointSettings(every_steps=4))
     searched = [step for step, values in steps.items() if "calibration/threshold" in values]
     assert searched == [0, 3, 6]
@@ -112,7 +112,7 @@ def test_the_threshold_is_searched_again_as_the_embeddings_move(tiny_run: MakeRu
 def test_a_threshold_that_need_not_move_stays(
     mask: dict[str, Any], tiny_run: MakeRun, tmp_path: Path
 ) -> None:
-    steps = train(tiny_run(mask=mask, training={"steps": 4}), tmp_path / "run")
+    steps = train(tiny_run(mask=mask, training={"length": {"steps": 4}}), tmp_path / "run")
     assert not any("calibration/threshold" in values for step, values in steps.items() if step)
 
 

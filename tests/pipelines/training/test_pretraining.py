@@ -18,7 +18,7 @@ from pipelines.checkpoints.checkpoint import (
     load_model,
     save_checkpoint,
 )
-from pipelines.config.errors import ConfigError
+from pipelines.config.errors import UserError
 from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.evaluation.evaluate import (
@@ -78,7 +78,7 @@ def test_the_seed_decides_the_weights(tiny_run: MakeRun, tmp_path: Path) -> None
 def test_a_run_of_no_steps_is_the_untrained_network(
     tiny_run: MakeRun, evaluation: EvaluationConfig, tmp_path: Path
 ) -> None:
-    run = tiny_run(training={"steps": 0})
+    run = tiny_run(training={"length": {"steps": 0}})
     train(run, tmp_path / "run")
     model, _ = load_model(find_checkpoint(tmp_path / "run"), torch.device("cpu"))
     fresh = random_objective(run).state_dict()
@@ -296,25 +296,25 @@ def test_what_cannot_work_is_found_before_training(
         ),
     ]
     for run, message in mistakes:
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises(UserError, match=message):
             train(run, tmp_path / "run", MachineConfig(num_workers=2))
         assert not (tmp_path / "run").exists()
 
 
 def test_evaluation_sets_that_cannot_be_read_are_named(tiny_world: Path, tmp_path: Path) -> None:
     labelled = tiny_world / "classification" / "train.parquet"
-    with pytest.raises(ConfigError, match="lacks the columns image and captions"):
+    with pytest.raises(UserError, match="lacks the columns image and captions"):
         check_evaluation(EvaluationConfig(retrieval={"x": labelled}))
     (tmp_path / "text.parquet").write_text("x")
-    with pytest.raises(ConfigError, match="is not a Parquet file"):
+    with pytest.raises(UserError, match="is not a Parquet file"):
         check_evaluation(EvaluationConfig(retrieval={"x": tmp_path / "text.parquet"}))
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(UserError, match="no such file"):
         check_evaluation(EvaluationConfig(classification={"x": tmp_path}))
 
 
 def test_a_folder_without_a_model_is_no_checkpoint(shards: Path, tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere", shards):
-        with pytest.raises(ConfigError, match=MODEL):
+        with pytest.raises(UserError, match=MODEL):
             find_checkpoint(folder)
 
 
@@ -363,12 +363,12 @@ def test_a_checkpoint_that_lost_what_it_needs_is_named_in_one_line(
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "circle", "square", "##s"]
     (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
     tokenizer = {"name": "wordpiece", "vocab_file": str(tmp_path / "vocab.txt"), "context_length": 16}
-    train(tiny_run(tokenizer=tokenizer, training={"steps": 1}), tmp_path / "run")
+    train(tiny_run(tokenizer=tokenizer, training={"length": {"steps": 1}}), tmp_path / "run")
     damage(tmp_path / "run")
     journal = Journal(tmp_path / "journal")
     journal.begin(name="evaluate", tags={})
     config = EvaluateConfig(checkpoint=tmp_path / "run", evaluation=evaluation)
-    with pytest.raises(ConfigError, match=expected) as raised:
+    with pytest.raises(UserError, match=expected) as raised:
         evaluate(config, tmp_path / "out", machine=MachineConfig(), journal=journal)
     assert "\n" not in str(raised.value)
     assert str(find_folder(tmp_path / "run")) in str(raised.value)
@@ -382,11 +382,11 @@ def test_a_checkpoint_without_its_codes_is_named_in_one_line(tiny_run: MakeRun, 
         objective={"name": "simmim", "target": target},
         mask={"name": "grid", "cell_size": 2},
         data={"normalization": "imagenet"},
-        training={"steps": 1},
+        training={"length": {"steps": 1}},
     )
     train(run, tmp_path / "run")
     codes.unlink()
-    with pytest.raises(ConfigError, match=r"step_0000001 needs a file: .*palette\.npy.* put it back"):
+    with pytest.raises(UserError, match=r"step_0000001 needs a file: .*palette\.npy.* put it back"):
         load_model(find_folder(tmp_path / "run"), torch.device("cpu"))
 
 

@@ -31,7 +31,7 @@ def run(tiny_run: MakeRun, tiny_world: Path, tmp_path: Path) -> RunConfig:
     scenes = tmp_path / "scenes.parquet"
     scenes.write_bytes((tiny_world / "retrieval.parquet").read_bytes())
     evaluation["retrieval"] = {"scenes": str(scenes)}
-    return tiny_run(training={"steps": 4, "ema": {"decay": 0.5}}, evaluation=evaluation)
+    return tiny_run(training={"length": {"steps": 4}, "ema": {"decay": 0.5}}, evaluation=evaluation)
 
 
 def train(run: RunConfig, output: Path, **machine: Any) -> str:

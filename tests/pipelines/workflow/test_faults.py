@@ -27,7 +27,7 @@ PIPELINE = {
     },
     "common": {
         "image_encoder": {"image_size": 32, "patch_size": 8, "width": 32, "depth": 2, "num_heads": 2},
-        "training": {"steps": 45, "batch_size": 24, "precision": "fp32"},
+        "training": {"length": {"steps": 45}, "batch_size": 24, "precision": "fp32"},
         "optimizer": {"lr": 1e-3},
         "lr_schedule": {"warmup_steps": 5},
     },

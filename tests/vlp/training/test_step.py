@@ -8,6 +8,7 @@ from vlp.encoders.vit import VisionTransformer, ViTConfig
 from vlp.masking.random import RandomMask
 from vlp.objectives import Batch, Objective, Vocabulary
 from vlp.objectives.superclass import SuperClassConfig
+from vlp.training.length import LengthConfig
 from vlp.training.step import TrainingConfig, backward, build_scaler, forward, has_overflowed, update
 
 
@@ -26,7 +27,7 @@ def batch() -> Batch:
 
 
 def loss(model: Objective, batch: Batch, *, step: int, seed: int, precision: str = "fp32") -> float:
-    config = TrainingConfig(steps=100, precision=precision)  # pyright: ignore[reportArgumentType]
+    config = TrainingConfig(length=LengthConfig(steps=100), precision=precision)  # pyright: ignore[reportArgumentType]
     return forward(model, batch, config, step=step, seed=seed).loss.item()
 
 
@@ -85,7 +86,7 @@ class Recorder(nn.Module):
 
 
 def test_progress_is_the_share_of_the_steps_that_is_done(batch: Batch) -> None:
-    config = TrainingConfig(steps=8)
+    config = TrainingConfig(length=LengthConfig(steps=8))
     told = [forward(Recorder(), batch, config, step=step, seed=0)[0] for step in range(8)]
     assert told == [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875]
 

@@ -1,41 +1,50 @@
 """How long a training is, by what it may take in all, so that methods are compared at equal cost."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
 
-from vlp.core.config import StrictConfig
+from vlp.core.config import Above, AtLeast, StrictConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class BudgetConfig(StrictConfig):
+class LengthConfig(StrictConfig):
     """What all steps may take together, by one of the measures; as many steps are done as it pays for."""
 
-    samples: float | None = None
+    steps: Annotated[int, AtLeast(0)] | None = None
+    """Optimizer steps; 0 keeps the untrained network, to compare with."""
+    samples: Annotated[float, Above(0)] | None = None
     """Pairs, each time that they are seen."""
-    visible_tokens: float | None = None
+    visible_tokens: Annotated[float, Above(0)] | None = None
     """Patches that the image encoder sees and, where there is a text encoder, places of a caption's tokens:
     `tokenizer.context_length` of each."""
-    flops: float | None = None
+    flops: Annotated[float, Above(0)] | None = None
     """Floating-point operations of the matrix products of the forward and the backward pass."""
 
-    seconds: float | None = None
+    seconds: Annotated[float, Above(0)] | None = None
     """Time of the steps; what is done between them, such as checkpoints, is not counted."""
-    seconds_per_step: float | None = None
+    seconds_per_step: Annotated[float, Above(0)] | None = None
     """The pace by which `seconds` are steps; None has it measured before the first one."""
 
-    MEASURES: ClassVar = ("samples", "visible_tokens", "flops", "seconds")
+    MEASURES: ClassVar = ("steps", "samples", "visible_tokens", "flops", "seconds")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         given = [name for name in self.MEASURES if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"{' or '.join(given or self.MEASURES)}: set exactly one")
-        if self.amount <= 0:
-            raise ValueError(f"{self.measure} must be above 0, got {self.amount:g}")
-        if self.seconds_per_step is not None and (self.seconds is None or self.seconds_per_step <= 0):
+        if self.seconds_per_step is not None and self.seconds is None:
             raise ValueError(
-                f"seconds_per_step is {self.seconds_per_step:g}: it must be above 0, and is for a budget of "
-                "seconds; leave it out"
+                f"seconds_per_step is {self.seconds_per_step:g}, and is for a length of seconds; leave it out"
             )
+
+    @classmethod
+    def replaced(cls, given: Mapping[str, Any]) -> frozenset[str]:
+        named = {name for name in cls.MEASURES if given.get(name) is not None}
+        if not named:
+            return frozenset()
+        others = frozenset(cls.MEASURES) - named
+        return others if "seconds" in named else others | {"seconds_per_step"}
 
     @property
     def measure(self) -> str:
@@ -49,6 +58,7 @@ class BudgetConfig(StrictConfig):
 
     @property
     def amount(self) -> float:
+        """What may be taken, by the measure."""
         return getattr(self, self.measure)
 
     def num_steps(self, cost: float) -> int:
@@ -62,7 +72,7 @@ class BudgetConfig(StrictConfig):
         """
         if self.amount < cost:
             raise ValueError(
-                f"budget.{self.measure} is {self.amount:g}, and one step takes {cost:g}; raise it, or lower "
+                f"length.{self.measure} is {self.amount:g}, and one step takes {cost:g}; raise it, or lower "
                 "training.batch_size"
             )
         return int(self.amount // cost)

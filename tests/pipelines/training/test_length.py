@@ -1,4 +1,4 @@
-"""A budget decides how many steps a run has, before it starts."""
+"""The length of a run decides how many steps it has, before it starts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,25 +12,27 @@ from pipelines.checkpoints.checkpoint import find_checkpoint, read_run
 from pipelines.commands.main import main
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
-from pipelines.config.settings import to_dict
+from pipelines.config.settings import Layers, build, to_dict
 from pipelines.tracking.journal import Journal
+from pipelines.training.resolved import resolve
 from tests.pipelines.runs import pretrain
 from vlp.run import RunConfig
+from vlp.training.length import LengthConfig
 
 MakeRun = Callable[..., RunConfig]
 PATCHES, CAPTION, BATCH = 16, 16, 8
 """Of the tiny run: patches of an image, places of a caption, pairs of a step."""
 
 
-def paid(budget: dict[str, float], **more: Any) -> dict[str, Any]:
-    return {"training": {"steps": None, "batch_size": BATCH, "budget": budget} | more}
+def paid(length: dict[str, float], **more: Any) -> dict[str, Any]:
+    return {"training": {"batch_size": BATCH, "length": length} | more}
 
 
 def test_steps_are_in_the_inverse_ratio_of_what_is_visible(tiny_run: MakeRun) -> None:
-    budget = paid({"visible_tokens": 8 * 20 * 24 * 32})
-    full = tiny_run(**budget, mask={"name": "none"})
-    half = tiny_run(**budget, mask={"name": "random", "mask_ratio": 0.5})
-    quarter = tiny_run(**budget, mask={"name": "random", "mask_ratio": 0.75})
+    length = paid({"visible_tokens": 8 * 20 * 24 * 32})
+    full = tiny_run(**length, mask={"name": "none"})
+    half = tiny_run(**length, mask={"name": "random", "mask_ratio": 0.5})
+    quarter = tiny_run(**length, mask={"name": "random", "mask_ratio": 0.75})
     for run, patches in ((full, 16), (half, 8), (quarter, 4)):
         assert run.num_steps * BATCH * (patches + CAPTION) == 8 * 20 * 24 * 32
     assert half.num_steps / full.num_steps == (PATCHES + CAPTION) / (8 + CAPTION)
@@ -38,9 +40,9 @@ def test_steps_are_in_the_inverse_ratio_of_what_is_visible(tiny_run: MakeRun) ->
 
 def test_only_what_is_encoded_counts(tiny_run: MakeRun) -> None:
     """SuperClass has no text encoder, and SimMIM's image encoder reads mask tokens, too."""
-    budget = paid({"visible_tokens": BATCH * PATCHES * 30})
-    assert tiny_run(**budget, objective={"name": "superclass"}).num_steps == 60
-    simmim = tiny_run(**budget, objective={"name": "simmim"}, mask={"name": "grid", "cell_size": 2})
+    length = paid({"visible_tokens": BATCH * PATCHES * 30})
+    assert tiny_run(**length, objective={"name": "superclass"}).num_steps == 60
+    simmim = tiny_run(**length, objective={"name": "simmim"}, mask={"name": "grid", "cell_size": 2})
     assert simmim.num_steps == 30
 
 
@@ -76,12 +78,12 @@ def test_flops_are_those_of_the_matrix_products(
 
 @pytest.mark.parametrize("file", sorted(Path("conf/run").glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_flops_of_every_recipe_are_counted(file: Path) -> None:
-    settings = ["training.steps=null", "training.budget.flops=1e21"]
+    settings = ["training.length.flops=1e21"]
     if file.stem == "superclass_l14":
         pytest.skip("a network of some size")
     shown = CliRunner().invoke(main, ["print-config", str(file), *settings])
     assert shown.exit_code == 0, shown.stderr
-    assert "training.budget.flops 1e+21 pays for" in shown.stdout
+    assert "training.length.flops 1e+21 pays for" in shown.stdout
 
 
 def test_the_printed_settings_are_those_of_the_run_and_say_its_steps(
@@ -90,7 +92,7 @@ def test_the_printed_settings_are_those_of_the_run_and_say_its_steps(
     run = tiny_run(**paid({"samples": 800}))
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(to_dict(run)))
     shown = CliRunner().invoke(main, ["print-config", str(tmp_path / "run.yaml")])
-    assert shown.stdout.endswith("# tiny: training.budget.samples 800 pays for 100 steps of 8 pairs\n")
+    assert shown.stdout.endswith("# tiny: training.length.samples 800 pays for 100 steps of 8 pairs\n")
     (tmp_path / "again.yaml").write_text(shown.stdout)
     again = CliRunner().invoke(main, ["print-config", str(tmp_path / "again.yaml")])
     assert again.stdout == shown.stdout
@@ -108,11 +110,14 @@ def test_the_printed_settings_say_what_a_rate_becomes_at_the_size_of_the_batches
     )
 
 
-def test_a_run_of_a_budget_is_the_one_of_its_steps(tiny_run: MakeRun, tmp_path: Path) -> None:
+def test_a_run_of_samples_is_the_one_of_its_steps(tiny_run: MakeRun, tmp_path: Path) -> None:
     """With the masks of an epoch, the rates, and the tuning that follows."""
     tuning = {"steps": 1, "lr": 1e-5}
     digests = []
-    for name, training in (("budget", paid({"samples": 32})), ("steps", {"training": {"steps": 4}})):
+    for name, training in (
+        ("samples", paid({"samples": 32})),
+        ("steps", {"training": {"length": {"steps": 4}}}),
+    ):
         run = tiny_run(**training, tuning=tuning)
         assert run.num_steps == 5
         journal = Journal(tmp_path / f"journal-{name}")
@@ -123,7 +128,7 @@ def test_a_run_of_a_budget_is_the_one_of_its_steps(tiny_run: MakeRun, tmp_path: 
     assert digests[0] == digests[1]
 
 
-def test_a_budget_of_seconds_is_of_steps_once_their_pace_was_measured(
+def test_a_length_of_seconds_is_of_steps_once_their_pace_was_measured(
     tiny_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a threshold that is searched before and within the training; nothing of the measurement stays."""
@@ -133,11 +138,10 @@ def test_a_budget_of_seconds_is_of_steps_once_their_pace_was_measured(
     journal.begin(name=run.name, tags={})
     first = pretrain(run, output, machine=machine, journal=journal)
     said = capsys.readouterr().out
-    budget = read_run(find_checkpoint(output)).training.budget
-    assert budget is not None
-    assert budget.seconds_per_step is not None
-    assert first.steps == int(0.3 / budget.seconds_per_step)
-    assert f"training.budget.seconds 0.3 pays for {first.steps:,} steps" in said
+    length = read_run(find_checkpoint(output)).training.length
+    assert length.seconds_per_step is not None
+    assert first.steps == int(0.3 / length.seconds_per_step)
+    assert f"training.length.seconds 0.3 pays for {first.steps:,} steps" in said
     records = [record.fields for record in journal.read() if record.kind == "metrics"]
     steps = [fields["step"] for fields in records if "train/batch_time" in fields["metrics"]]
     assert steps == list(range(1, first.steps + 1))
@@ -146,13 +150,13 @@ def test_a_budget_of_seconds_is_of_steps_once_their_pace_was_measured(
     again = pretrain(run, output, machine=machine, journal=journal)
     assert again == first
     assert "measuring the pace" not in capsys.readouterr().out
-    known = tiny_run(**paid({"seconds": 0.3, "seconds_per_step": budget.seconds_per_step}), mask=mask)
+    known = tiny_run(**paid({"seconds": 0.3, "seconds_per_step": length.seconds_per_step}), mask=mask)
     Journal(tmp_path / "other").begin(name=run.name, tags={})
     other = pretrain(known, tmp_path / "known", machine=machine, journal=Journal(tmp_path / "other"))
     assert other.digest == first.digest
 
 
-def test_what_a_budget_of_seconds_pays_for_is_not_known_from_its_settings(
+def test_what_a_length_of_seconds_pays_for_is_not_known_from_its_settings(
     tiny_run: MakeRun, tmp_path: Path
 ) -> None:
     run = tiny_run(**paid({"seconds": 60}))
@@ -164,31 +168,57 @@ def test_what_a_budget_of_seconds_pays_for_is_not_known_from_its_settings(
 
 
 @pytest.mark.parametrize(
-    ("training", "message"),
+    ("length", "message"),
     [
-        (
-            {"steps": 3, "budget": {"samples": 8}},
-            r"training\.budget is set, and so is steps.*steps=null",
-        ),
-        ({"steps": None, "budget": {"samples": 7}}, r"training\.budget\.samples is 7, and one step takes 8"),
-        (
-            {"steps": None, "budget": {}},
-            r"budget\.samples or visible_tokens or flops or seconds: set exactly",
-        ),
-        (
-            {"steps": None, "budget": {"seconds": 1, "seconds_per_step": 2}},
-            r"seconds is 1, and one step takes 2",
-        ),
-        (
-            {"steps": None, "budget": {"flops": 1, "seconds_per_step": 2}},
-            r"seconds_per_step is 2: .* leave it",
-        ),
-        ({"steps": None, "budget": {"samples": 8, "flops": 8}}, r"budget\.samples or flops: set exactly one"),
-        ({"steps": None, "budget": {"flops": -1}}, r"budget\.flops must be above 0, got -1"),
+        ({"steps": 3, "samples": 8}, r"training\.length\.steps or samples: set exactly one"),
+        ({}, r"length\.steps or samples or visible_tokens or flops or seconds: set exactly"),
+        ({"flops": 1, "seconds_per_step": 2}, r"seconds_per_step is 2, and .* leave it"),
+        ({"samples": 8, "flops": 8}, r"length\.samples or flops: set exactly one"),
+        ({"flops": -1}, r"length\.flops must be above 0, got -1"),
+        ({"steps": -1}, r"length\.steps must not be negative, got -1"),
     ],
 )
-def test_a_budget_that_decides_nothing_is_refused(
-    training: dict[str, Any], message: str, tiny_run: MakeRun
-) -> None:
+def test_a_length_that_decides_nothing_is_refused(length: dict[str, float], message: str) -> None:
+    run = {"name": "x", "objective": {"name": "contrastive"}, "training": {"length": length}}
     with pytest.raises(ConfigError, match=message):
-        tiny_run(training={"batch_size": BATCH} | training)
+        build(RunConfig, Layers().add(run, "x.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [
+        ({"samples": 7}, r"^training\.length\.samples is 7, and one step takes 8"),
+        ({"visible_tokens": 7}, r"visible_tokens is 7, and one step takes 192"),
+        ({"flops": 7}, r"flops is 7, and one step takes"),
+        ({"seconds": 1, "seconds_per_step": 2}, r"seconds is 1, and one step takes 2"),
+    ],
+)
+def test_a_length_that_pays_for_no_step_is_refused_before_any_work(
+    length: dict[str, float], message: str, tiny_run: MakeRun, tmp_path: Path
+) -> None:
+    run = tiny_run(**paid(length))
+    with pytest.raises(ConfigError, match=message):
+        resolve(run, MachineConfig(num_workers=0))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(to_dict(run)))
+    shown = CliRunner().invoke(main, ["print-config", str(tmp_path / "run.yaml")])
+    assert shown.exit_code == 2
+    assert shown.stderr.count("\n") == 1
+
+
+def test_naming_another_measure_replaces_the_one_of_a_file(tiny_run: MakeRun) -> None:
+    file = Layers().add(to_dict(tiny_run()), "run.yaml")
+    for key, value in {"samples": 1e6, "flops": 1e15, "seconds": 60.0, "steps": 7}.items():
+        length = build(RunConfig, file.set({f"training.length.{key}": value}, "command line")).training.length
+        assert length == LengthConfig(**{key: value})
+    measured = file.set({"training.length": {"seconds": 60, "seconds_per_step": 0.5}}, "other.yaml")
+    longer = build(RunConfig, measured.set({"training.length.seconds": 90}, "command line")).training.length
+    assert longer == LengthConfig(seconds=90, seconds_per_step=0.5)
+    fewer = build(RunConfig, measured.set({"training.length.steps": 9}, "command line")).training.length
+    assert fewer == LengthConfig(steps=9)
+
+
+def test_steps_of_flops_are_counted_once_they_are_asked_for(tiny_run: MakeRun) -> None:
+    run = tiny_run(**paid({"flops": 1e12}))
+    assert "num_masked_steps" not in vars(run)
+    counted = run.num_masked_steps
+    assert vars(run)["num_masked_steps"] == counted > 0
