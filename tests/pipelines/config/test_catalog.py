@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from pipelines.commands.main import main
 from pipelines.commands.schemas import COMMANDS, all_settings
-from pipelines.config.catalog import Entry, all_keys, entries, field_texts, find
+from pipelines.config.catalog import Entry, all_keys, entries, find
 from pipelines.config.machine import MachineConfig
 from pipelines.config.schema import configs_of, hint_below, members_of
 from vlp.core.config import Above, AtLeast, Bound, Within, annotations_of, bounds_of
@@ -55,7 +55,7 @@ def test_the_classes_of_all_rooms_are_reached() -> None:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
 def test_every_setting_has_a_docstring(config: Any) -> None:
-    undescribed = [f.name for f in dataclasses.fields(config) if not field_texts(config).get(f.name)]
+    undescribed = [entry.key for entry in entries(config) if not entry.text]
     assert undescribed == []
     assert config.__doc__
     assert not config.__doc__.startswith(f"{config.__name__}(")
