@@ -44,7 +44,7 @@ def test_a_run_trains_with_the_mask_and_shows_it(
     saved = read_run(folder).mask
     assert saved.name == run.mask.name
     if mask in ("mix", "progressive target"):
-        table = json.loads((tmp_path / "calibration.json").read_text())["threshold"]
+        table = json.loads((tmp_path / "calibration.json").read_text())["mask"]["threshold"]
         assert [list(entry) for entry in saved.threshold] == table
         assert len(table) > 30
     else:
