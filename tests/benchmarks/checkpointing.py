@@ -22,7 +22,6 @@ from pipelines.checkpoints.store import CheckpointPlace, Retention
 from pipelines.checkpoints.writer import CheckpointWriter
 from pipelines.config.settings import Layers, build, read_layers
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
-from tests.pipelines.runs import random_objective
 from vlp.core.batch import Batch
 from vlp.run import RunConfig
 from vlp.training.cpu import prepare_cpu_training
@@ -66,7 +65,7 @@ class Training:
 
     def __init__(self, config: RunConfig, output: Path) -> None:
         self.config = config
-        objective = random_objective(config)
+        objective = config.build(config.vocabulary(config.tokenizer.build()))
         prepare_cpu_training(objective)
         optimizer = build_optimizer(objective, config.optimizer)
         self.state = TrainingState(objective, optimizer, None, config.mask)
