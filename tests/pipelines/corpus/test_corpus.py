@@ -39,7 +39,7 @@ def test_the_url_list_names_what_is_served(corpus: Corpus, tmp_path: Path) -> No
     serve = ServeConfig(port=free_port())
     manifest = make_corpus(corpus, serve, folder)
     rows = [json.loads(line) for line in (folder / URL_LIST).read_text().splitlines()]
-    assert len(rows) == manifest["num_urls"] == corpus.num_train
+    assert len(rows) == manifest.num_urls == corpus.num_train
     images = corpus.images(folder)
     expected = (
         [file.read_bytes() for file in sorted(images.glob("*.jpg"))]
@@ -50,7 +50,7 @@ def test_the_url_list_names_what_is_served(corpus: Corpus, tmp_path: Path) -> No
         assert [urlopen(row["url"]).read() for row in rows] == expected
     assert all(row["caption"] and isinstance(row["caption"], list) for row in rows)
     (folder / "again").mkdir()
-    assert make_corpus(corpus, serve, folder / "again")["digest"] == manifest["digest"]
+    assert make_corpus(corpus, serve, folder / "again").digest == manifest.digest
 
 
 def test_its_sets_are_measured_on_unless_others_are_given(corpus: Corpus, tmp_path: Path) -> None:

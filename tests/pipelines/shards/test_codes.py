@@ -100,7 +100,7 @@ def test_mistakes_are_found_before_the_work(shards: Path, tiny_run: MakeRun, tmp
 
 def test_colours_under_another_normalization_are_refused(tiny_run: MakeRun) -> None:
     with pytest.raises(
-        ConfigError, match=r"^test: data\.normalization is clip and objective\.target\.normalization imagenet"
+        ConfigError, match=r"^test: objective\.target\.normalization is imagenet and data\.normalization clip"
     ):
         tiny_run(**SIMMIM | {"data": {"normalization": "clip"}})
     clip = {"name": "simmim", "target": {"name": "color_bins", "normalization": "clip"}}

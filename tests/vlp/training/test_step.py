@@ -1,5 +1,7 @@
 """One training step: its randomness, its precision, its clipping."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Generator, Tensor, nn
@@ -116,7 +118,7 @@ def test_the_rate_is_that_of_the_step_times_the_share_of_the_group() -> None:
     assert linear_step(None, lr=0.01)[0].tolist() == pytest.approx([-0.015, -0.02])
 
 
-@pytest.mark.parametrize("settings", [{"steps": -1}, {"batch_size": 0}])
-def test_an_impossible_setting_is_named(settings: dict[str, int]) -> None:
+@pytest.mark.parametrize("settings", [{"max_grad_norm": -1.0}, {"batch_size": 0}])
+def test_an_impossible_setting_is_named(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         TrainingConfig(**settings)
