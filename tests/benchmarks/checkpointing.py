@@ -20,7 +20,7 @@ from steps.arguments import per_device, step_options
 from pipelines.checkpoints.checkpoint import TrainingState
 from pipelines.checkpoints.store import CheckpointPlace, Retention
 from pipelines.checkpoints.writer import CheckpointWriter
-from pipelines.config.settings import Layers, build, read_layers
+from pipelines.config.settings import build, read_layers
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
 from vlp.core.batch import Batch
 from vlp.run import RunConfig
@@ -54,7 +54,7 @@ def vit_b16() -> RunConfig:
     """CLIP on ViT-B/16, with a batch for a CPU."""
     file = REPOSITORY / "conf" / "run" / "clip.yaml"
     batch = {"training": {"batch_size": 8, "precision": "fp32"}}
-    return build(RunConfig, Layers().add(read_layers([str(file)]).values, "file").add(batch, "here"))
+    return build(RunConfig, read_layers([str(file)]).add(batch, "here"))
 
 
 SIZES = {"demo": Size("demo's CLIP", demo, 10), "vit_b16": Size("ViT-B/16", vit_b16, 5)}
