@@ -18,9 +18,9 @@ from pipelines.checkpoints.checkpoint import find_checkpoint, load_model, read_r
 from pipelines.checkpoints.store import find_damage, read_saved
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
+from tests.pipelines.runs import pretrain
 from vlp.checkpoint import SETTINGS
-from vlp.data.image_tables import read_images
+from vlp.data.image_tables import ImageTable
 from vlp.data.loader import load_images
 from vlp.run import RunConfig
 from vlp.shards.storage.local import LocalFolder
@@ -41,7 +41,7 @@ def train(run: RunConfig, output: Path) -> Path:
 
 @pytest.fixture
 def images(tiny_world: Path) -> list[bytes]:
-    return read_images(tiny_world / "retrieval.parquet", "captions").images[:3]
+    return ImageTable(tiny_world / "retrieval.parquet", "captions").first_images(3)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_library_reads_the_run_and_the_model_that_the_commands_read(
 
 
 def test_a_picture_is_prepared_as_its_encoded_bytes(tiny_run: MakeRun, tmp_path: Path) -> None:
-    model = vlp.load(train(tiny_run(training={"steps": 1}), tmp_path / "run"))
+    model = vlp.load(train(tiny_run(training={"length": {"steps": 1}}), tmp_path / "run"))
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
     for mode in ("RGBA", "RGB", "L"):
         picture, stream = Image.fromarray(pixels).convert(mode), io.BytesIO()
@@ -116,7 +116,7 @@ def test_a_model_is_used_in_a_process_without_ray_mlflow_and_pipelines(
 
 
 def test_an_objective_without_texts_says_so(tiny_run: MakeRun, tmp_path: Path) -> None:
-    model = vlp.load(train(tiny_run(training={"steps": 1}, **SUPERCLASS), tmp_path / "run"))
+    model = vlp.load(train(tiny_run(training={"length": {"steps": 1}}, **SUPERCLASS), tmp_path / "run"))
     with pytest.raises(TypeError, match="SuperClass has no text encoder"):
         model.encode_text(*model.tokenize("a"))
     with pytest.raises(
@@ -128,7 +128,7 @@ def test_an_objective_without_texts_says_so(tiny_run: MakeRun, tmp_path: Path) -
 def test_what_is_no_checkpoint_is_named(tiny_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is neither a checkpoint nor a finished run"):
         vlp.load(tmp_path)
-    checkpoint = find_checkpoint(train(tiny_run(training={"steps": 1}), tmp_path / "run"))
+    checkpoint = find_checkpoint(train(tiny_run(training={"length": {"steps": 1}}), tmp_path / "run"))
     file = checkpoint / SETTINGS
     text = file.read_text()
     file.write_text(text.replace('"seed"', '"sede"'))
@@ -143,7 +143,7 @@ def test_what_is_no_checkpoint_is_named(tiny_run: MakeRun, tmp_path: Path) -> No
 
 
 def test_the_settings_are_among_the_checksums(tiny_run: MakeRun, tmp_path: Path) -> None:
-    checkpoint = find_checkpoint(train(tiny_run(training={"steps": 1}), tmp_path / "run"))
+    checkpoint = find_checkpoint(train(tiny_run(training={"length": {"steps": 1}}), tmp_path / "run"))
     saved = read_saved(LocalFolder(checkpoint))
     assert saved is not None
     assert {"config.json", "config.yaml", "model.pt", "training.pt"} == set(saved.files)

@@ -17,8 +17,8 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.evaluation.evaluate import evaluation_identity, measure_checkpoint
 from pipelines.tracking.journal import Journal
-from pipelines.training.pretrain import pretrain
 from pipelines.workflow.report import Row, print_table
+from tests.pipelines.runs import pretrain
 from vlp.encoders import ImageEncoder
 from vlp.evaluation import EVALUATIONS, Evaluation
 from vlp.evaluation.config import EvaluationConfig
@@ -128,7 +128,7 @@ def train(run: RunConfig, output: Path) -> Path:
 
 @pytest.fixture
 def run_folder(tiny_run: MakeRun, tmp_path: Path) -> Path:
-    train(tiny_run(training={"steps": 1}), tmp_path / "run")
+    train(tiny_run(training={"length": {"steps": 1}}), tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -150,7 +150,9 @@ def test_validation_measures_it_and_may_compare_checkpoints_by_it(
     own_protocol: None, tiny_run: MakeRun, sets: dict[str, Any], tmp_path: Path
 ) -> None:
     others = dict.fromkeys(("knn", "zero_shot", "retrieval"))
-    run = tiny_run(evaluation=sets | {"every_steps": 1, "protocols": others}, training={"steps": 2})
+    run = tiny_run(
+        evaluation=sets | {"every_steps": 1, "protocols": others}, training={"length": {"steps": 2}}
+    )
     assert validation_metric(run) == "val/shapes/even/acc1"
     train(run, tmp_path / "run")
     records = [r.fields for r in Journal(tmp_path / "journal").read() if r.kind == "metrics"]
@@ -200,7 +202,9 @@ def test_the_final_table_has_its_column(own_protocol: None, capsys: pytest.Captu
 def test_an_objective_is_measured_by_all_that_it_says_it_can(
     own_objective: None, tiny_run: MakeRun, sets: dict[str, Any], tmp_path: Path
 ) -> None:
-    run = tiny_run(objective={"name": "bags"}, evaluation=sets | {"every_steps": 1}, training={"steps": 1})
+    run = tiny_run(
+        objective={"name": "bags"}, evaluation=sets | {"every_steps": 1}, training={"length": {"steps": 1}}
+    )
     assert validation_metric(run) == "val/scenes/text_to_image/recall@1"
     checkpoint = train(run, tmp_path / "run")
     measured = measure_checkpoint(checkpoint, run.evaluation)
@@ -211,7 +215,7 @@ def test_an_objective_is_measured_by_all_that_it_says_it_can(
 def test_an_objective_with_a_rebuild_of_its_own_has_a_picture_of_it(
     own_objective: None, tiny_run: MakeRun, sets: dict[str, Any], tmp_path: Path
 ) -> None:
-    run = tiny_run(objective={"name": "bags"}, training={"steps": 1})
+    run = tiny_run(objective={"name": "bags"}, training={"length": {"steps": 1}})
     checkpoint = train(run, tmp_path / "run")
     evaluation = EvaluationConfig(retrieval={"scenes": Path(sets["retrieval"]["scenes"])})
     picture = measure_checkpoint(checkpoint, evaluation).rebuilt
