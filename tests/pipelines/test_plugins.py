@@ -23,7 +23,7 @@ RUN: dict[str, Any] = {
     "image_encoder": {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "num_heads": 2},
     "mask": {"name": "checkerboard"},
     "objective": {"name": "mean_colour"},
-    "training": {"steps": 4, "batch_size": 8, "precision": "fp32"},
+    "training": {"length": {"steps": 4}, "batch_size": 8, "precision": "fp32"},
     "optimizer": {"lr": 1e-3},
     "lr_schedule": {"warmup_steps": 1},
 }

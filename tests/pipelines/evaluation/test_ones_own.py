@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pipelines.checkpoints.checkpoint import find_checkpoint
 from pipelines.commands.main import main
 from pipelines.config.errors import ConfigError
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.evaluation.evaluate import evaluation_identity, measure_checkpoint
 from pipelines.tracking.journal import Journal
 from pipelines.workflow.report import Row, print_table
@@ -30,7 +30,9 @@ from vlp.objectives import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, 
 from vlp.run import RunConfig, validation_metric
 
 MakeRun = Callable[..., RunConfig]
-IN_THIS_PROCESS = MachineConfig(num_workers=0, log_every_steps=1, checkpoint_every_steps=1)
+IN_THIS_PROCESS = MachineConfig(
+    num_workers=0, log_every_steps=1, checkpoints=CheckpointSettings(every_steps=1)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +228,11 @@ def test_an_objective_with_a_rebuild_of_its_own_has_a_picture_of_it(
 def test_what_cannot_be_measured_is_refused_in_one_line(
     tiny_run: MakeRun, sets: dict[str, Any], tmp_path: Path
 ) -> None:
-    superclass = {"objective": {"name": "superclass"}, "mask": {"name": "none"}, "training": {"steps": 1}}
+    superclass = {
+        "objective": {"name": "superclass"},
+        "mask": {"name": "none"},
+        "training": {"length": {"steps": 1}},
+    }
     train(tiny_run(**superclass), tmp_path / "run")
     command = ["evaluate", f"checkpoint={tmp_path / 'run'}", f"machine.storage={tmp_path}"]
     for given, reason in (
