@@ -33,7 +33,7 @@ class StartUp(NamedTuple):
 
 def start(shards: Path, folder: Path, num_workers: int) -> StartUp:
     """Run one step in a folder of its own."""
-    settings = {"machine.num_workers": num_workers, "training.steps": 1, "lr_schedule.warmup_steps": 0}
+    settings = {"machine.num_workers": num_workers, "training.length.steps": 1, "lr_schedule.warmup_steps": 0}
     command = [sys.executable, "-m", "pipelines", "pretrain"]
     begin = time.time()
     done = subprocess.run(

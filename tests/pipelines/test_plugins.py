@@ -38,7 +38,7 @@ SWEEP: dict[str, Any] = {
     "plugins": ["my_package.masks"],
     "pipeline": "pipeline.yaml",
     "run": "own",
-    "overrides": {"evaluation.every_steps": 2, "training.steps": 4},
+    "overrides": {"evaluation.every_steps": 2, "training.length.steps": 4},
     "space": {"mask": {"grid_search": [{"name": "checkerboard"}, {"name": "random", "mask_ratio": 0.5}]}},
     "metric": "val/tiny_world/knn/acc1",
     "num_trials": 1,
