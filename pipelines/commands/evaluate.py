@@ -16,7 +16,7 @@ def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
     Example: vlp evaluate checkpoint=results/pretrain/clip-1a2b3c4d evaluation.retrieval.dev=dev.parquet
     """
     layers, machine = read(settings)
-    from pipelines.checkpoints.checkpoint import CONFIG, find_checkpoint, read_run
+    from pipelines.checkpoints.checkpoint import find_checkpoint, read_run
     from pipelines.config.settings import build
     from pipelines.evaluation.evaluate import EvaluateConfig, check_evaluation, check_measured, evaluate
     from pipelines.tracking.session import standalone
@@ -24,7 +24,7 @@ def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
     config = build(EvaluateConfig, layers)
     check_evaluation(config.evaluation)
     checkpoint = find_checkpoint(config.checkpoint)
-    check_measured(config.evaluation, read_run(checkpoint / CONFIG).objective)
+    check_measured(config.evaluation, read_run(checkpoint).objective)
     output = output or checkpoint.parent / "evaluation"
     manifest = standalone(
         "evaluate", partial(evaluate, config, machine=machine), output, settings=config, machine=machine
