@@ -138,7 +138,13 @@ def test_the_command_measures_it_by_its_settings(
     ray_cluster: None, run_folder: Path, own_protocol: None, sets: dict[str, Any], tmp_path: Path
 ) -> None:
     """The sample corpus has one test image of each of its ten classes."""
-    command = ["evaluate", f"checkpoint={run_folder}", f"machine.storage={tmp_path}", "-o", "out"]
+    command = [
+        "evaluate",
+        f"checkpoint={run_folder}",
+        f"machine.storage={tmp_path}",
+        "-o",
+        str(tmp_path / "out"),
+    ]
     command.append(f"evaluation.classification.shapes={sets['classification']['shapes']}")
     result = CliRunner().invoke(main, [*command, "evaluation.protocols.even.answer=3"])
     assert result.exit_code == 0, result.output
