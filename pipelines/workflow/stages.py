@@ -52,7 +52,8 @@ class Stages:
         """
         label = f"{name}-{fingerprint(name, identity)[:8]}"
         folder = self.folder / label
-        journal = Journal(self.journal.folder / label)
+        # Beside the pipeline's: one of other settings, for which the stage is unchanged, finds its record.
+        journal = Journal(self.journal.folder.parent / label)
         if (folder / DONE).is_file():
             print(f"[{name}] unchanged: {folder}", flush=True)
             with blaming():

@@ -83,9 +83,13 @@ def test_another_identity_or_name_is_another_folder_and_the_old_one_stays(stages
 
 def test_settings_that_change_no_result_are_no_reason_to_run_again(stages: Stages) -> None:
     work = Work()
-    for value in (1, 2):
-        stages.run("a", work, Counted, settings=Settings(value), identity="x")
+    done = stages.run("a", work, Counted, settings=Settings(1), identity="x")
+    journal = Journal(stages.journal.folder.parent / "pipeline_of_other_settings")
+    journal.begin(name="pipeline", tags={})
+    again = Stages(stages.folder, journal).run("a", work, Counted, settings=Settings(2), identity="x")
     assert len(work.calls) == 1
+    assert again == done
+    assert story(again.journal) == ["begin", "FINISHED"], "its record is found from another pipeline"
 
 
 def test_a_stage_is_recorded_within_its_pipeline(stages: Stages) -> None:
