@@ -49,12 +49,14 @@ class Store:
 
     @cached_property
     def client(self) -> MlflowClient:
+        """MLflow's own; the folder of an SQLite file is made."""
         if database := database_path(self.uri):
             database.parent.mkdir(parents=True, exist_ok=True)
         return MlflowClient(tracking_uri=self.uri)
 
     @cached_property
     def experiment_id(self) -> str:
+        """Of the experiment, which is created if it is not there."""
         if found := self.client.get_experiment_by_name(self.experiment):
             return found.experiment_id
         database = database_path(self.uri)
@@ -71,6 +73,7 @@ class Store:
         return run.info.run_id
 
     def has_run(self, run_id: str) -> bool:
+        """Whether the experiment has a run of this id."""
         return bool(self._search(f"attributes.run_id = '{run_id}'"))
 
     def _search(self, query: str) -> Sequence[entities.Run]:

@@ -14,7 +14,8 @@ class Bound(ABC):
     """What a number has to be, as metadata of its setting: `steps: Annotated[int, AtLeast(1)] = 100`."""
 
     @abstractmethod
-    def allows(self, number: float) -> bool: ...
+    def allows(self, number: float) -> bool:
+        """Whether a number is within the bound."""
 
     @property
     def demand(self) -> str:

@@ -49,7 +49,8 @@ class ImageEncoderConfig(ABC, StrictConfig):
         """Side of the square that one state of whole images stands for, in pixels."""
 
     @abstractmethod
-    def build(self) -> "ImageEncoder": ...
+    def build(self) -> "ImageEncoder":
+        """A new encoder, with random weights."""
 
 
 class ImageEncoder(nn.Module, ABC):

@@ -195,6 +195,5 @@ class ObjectiveConfig(ABC, StrictConfig):
         """Raise a ValueError that names the setting if one of `files` is missing or holds something else."""
 
     @abstractmethod
-    def build(
-        self, image_encoder: ImageEncoder, mask: MaskStrategy, *, vocabulary: Vocabulary
-    ) -> Objective: ...
+    def build(self, image_encoder: ImageEncoder, mask: MaskStrategy, *, vocabulary: Vocabulary) -> Objective:
+        """A new model around the encoder; `vocabulary` is that of the captions of its training data."""

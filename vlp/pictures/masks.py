@@ -40,6 +40,7 @@ class Layout(NamedTuple):
 
     @property
     def line(self) -> int:
+        """Height of a line of text."""
         return round(1.35 * self.font_size)
 
     def origin(self, row: int, column: int) -> tuple[int, int]:

@@ -64,7 +64,8 @@ class RebuildTargetConfig(ABC, StrictConfig):
         """Raise a ValueError that names the setting if one of `files` is missing or holds something else."""
 
     @abstractmethod
-    def build(self, image_size: int) -> RebuildTarget: ...
+    def build(self, image_size: int) -> RebuildTarget:
+        """The target of images of this side; its codes are read or drawn here."""
 
 
 def shrink(images: Tensor, resolution: int) -> Tensor:

@@ -14,7 +14,7 @@ from vlp.core.distributed import all_mean
 
 @dataclass(frozen=True, kw_only=True)
 class BadStepConfig(StrictConfig):
-    """What becomes of a step whose loss or gradient norm is no finite number, or is a spike."""
+    """What becomes of a step whose loss or gradient norm is not finite, or is a spike."""
 
     action: Literal["stop", "skip"] = "stop"
     """`stop` ends the run; `skip` leaves weights and optimizer as they are and takes the next batch."""
@@ -67,9 +67,11 @@ class StepHistory:
         return None
 
     def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
         for name, value in state.items():
             setattr(self, name, value)
 

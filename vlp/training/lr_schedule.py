@@ -31,7 +31,8 @@ class LRSchedule(ABC, StrictConfig):
         return self.warmup_start + (peak - self.warmup_start) * step / self.warmup_steps
 
     @abstractmethod
-    def after_warmup(self, step: float, *, peak: float, total_steps: int) -> float: ...
+    def after_warmup(self, step: float, *, peak: float, total_steps: int) -> float:
+        """The learning rate of a step, warmup_steps <= step < total_steps."""
 
 
 @LR_SCHEDULES.register

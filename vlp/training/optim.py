@@ -38,7 +38,8 @@ class OptimizerConfig(ABC, StrictConfig):
     """Each layer of an encoder learns this many times as fast as the one above it."""
 
     @abstractmethod
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer: ...
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """An optimizer of groups of parameters, each with its own `weight_decay` and `lr_scale`."""
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """Whether weight decay is applied to a parameter."""
