@@ -40,7 +40,7 @@ def index_command(folder: Path, settings: tuple[str, ...]) -> None:
 
     layers, machine = read_settings(settings)
     for key in layers.merged():
-        raise ConfigError(f"{key} is no setting{nearest(key, ['machine'])}")
+        raise ConfigError(f"{key} is not a setting{nearest(key, ['machine'])}")
     manifest = index(folder, machine=machine)
     for shard in manifest.shards:
         if shard.problem:

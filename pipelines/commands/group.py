@@ -38,7 +38,7 @@ class LocalPath(click.Path):
 
         if "://" in str(value):
             raise UserError(
-                f"{value} is no path in a file system; choose a local folder: of all commands only "
+                f"{value} is not a path in a file system; choose a local folder: of all commands only "
                 "`vlp download` and `vlp data describe` write to an object store"
             )
         return super().convert(value, param, ctx)

@@ -102,7 +102,7 @@ def find(key: str, settings: Iterable[Entry]) -> list[Entry]:
     if not found:
         near = similar_key(key, dict.fromkeys(all_keys(settings)), ())
         remedy = f"did you mean {near}?" if near else "`vlp settings` lists the first parts of all"
-        raise UserError(f"{key} is no setting; {remedy}")
+        raise UserError(f"{key} is not a setting; {remedy}")
     return found
 
 

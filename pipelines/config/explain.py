@@ -50,7 +50,7 @@ def explain(error: pydantic.ValidationError, schema: Any, values: Any, prefix: s
     key = ".".join([prefix, *place.path] if prefix else place.path)
     if first["type"] == "unexpected_keyword_argument":
         others = [f"{prefix}.{other}" if prefix else other for other in dotted_keys(schema, values)]
-        return Mistake(f"{key} is no setting{_instead(place, others)}", [place.path])
+        return Mistake(f"{key} is not a setting{_instead(place, others)}", [place.path])
     if first["type"] == "missing":
         return _missing(first, key, place)
     if first["type"] == "value_error":

@@ -87,7 +87,7 @@ def read_layers(arguments: Sequence[str]) -> Layers:
     """Merge YAML files and `key.path=value` overrides, left to right; overrides win.
 
     Raises:
-        ConfigError: a file is missing or is no YAML, or an argument is neither.
+        ConfigError: a file is missing or is not YAML, or an argument is neither.
     """
     layers = Layers()
     for file in (Path(argument) for argument in arguments if "=" not in argument):
@@ -103,7 +103,7 @@ def read_yaml(file: Path) -> Any:
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is no YAML: {one_line(error)}") from error
+        raise ConfigError(f"{file} is not YAML: {one_line(error)}") from error
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
         try:
             overrides[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ConfigError(f"command line: {key}: {value!r} is no YAML value") from error
+            raise ConfigError(f"command line: {key}: {value!r} is not a YAML value") from error
     return overrides
 
 
@@ -168,7 +168,7 @@ def _absolute(value: Any, folder: Path) -> Any:
 
 
 def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of everything that is no mapping."""
+    """Dotted key and value of everything that is not a mapping."""
     for key, value in node.items():
         if isinstance(value, Mapping) and value:
             yield from leaves(value, f"{prefix}{key}.")

@@ -35,7 +35,7 @@ class Resolver:
         except TimeoutError as error:
             raise Failure("dns", f"no answer about {host} within {timeout:.3g} s") from error
         except UnicodeError as error:
-            raise Failure("invalid_url", f"{host!r} is no name of a host") from error
+            raise Failure("invalid_url", f"{host!r} is not a name of a host") from error
         except OSError as error:
             if error.errno == socket.EAI_AGAIN:
                 self._answers.pop(host, None)

@@ -13,7 +13,7 @@ PARQUET = re.compile(r"(.+)-\d{5}-of-\d{5}(-[0-9a-f]+)?\.parquet")
 
 
 def find_splits(folder: Path) -> dict[str, list[Path]]:
-    """The files of every split, in order; nothing if the folder is no such data set.
+    """The files of every split, in order; nothing if the folder is not such a data set.
 
     Raises:
         ConfigError: the data set was not saved whole, or as a selection of rows of its files.

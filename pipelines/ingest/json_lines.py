@@ -17,7 +17,7 @@ def read_json_lines(file: Path, names: Sequence[str]) -> Iterator[pa.Table]:
     If no line has one of the columns, a last and empty table has those that there are.
 
     Raises:
-        ValueError: a line is no JSON object, or a value is no text, number or list of them; names the line.
+        ValueError: names a line that is not a JSON object, or has a value other than text, numbers or lists.
     """
     seen: dict[str, None] = {}
     with file.open(encoding="utf-8") as stream:
@@ -35,7 +35,7 @@ def _parse(number: int, line: str, names: Sequence[str]) -> dict[str, Any]:
     try:
         row = json.loads(line)
         if not isinstance(row, dict):
-            raise ValueError("is no JSON object")
+            raise ValueError("is not a JSON object")
         return row | {name: _texts(row[name]) for name in names if name in row}
     except (ValueError, RecursionError) as error:
         raise ValueError(f"line {number}: {error}") from error
@@ -50,7 +50,7 @@ def _texts(value: Any) -> Any:
     if isinstance(value, dict):
         raise ValueError("holds an object in place of a text")
     if isinstance(value, str):
-        value.encode()  # half a character of two is no text: a ValueError
+        value.encode()  # half a character of two is not text: a ValueError
     return value if value is None or isinstance(value, str) else json.dumps(value)
 
 

@@ -52,7 +52,7 @@ def read_table_images(
                 yield _table([f"{name}{ROW}{next(numbers)}" for _ in captions], captions)
         except (pa.ArrowException, OSError) as error:
             kind = "arrow" if file.suffix == ARROW else "parquet"
-            raise UserError(f"{file} is no {kind} file: {one_line(error)}") from error
+            raise UserError(f"{file} is not a valid {kind} file: {one_line(error)}") from error
 
 
 def _table(urls: list[str], captions: list[list[str]]) -> pa.Table:

@@ -76,13 +76,13 @@ def read_retry(only: str) -> list[str]:
     """`timeout,dns` as a list; empty for every failure.
 
     Raises:
-        UserError: one of them is no outcome of a URL that failed.
+        UserError: one of them is not an outcome of a URL that failed.
     """
     names = [name.strip() for name in only.split(",") if name.strip()]
     for name in names:
         if name in DOWNLOADED or not (is_outcome(name) or name in ANY_OF):
             valid = [*(set(MEANINGS) - DOWNLOADED), *ANY_OF]
-            raise UserError(f"--only: {name!r} is no outcome to try again{nearest(name, valid)}")
+            raise UserError(f"--only: {name!r} is not an outcome to try again{nearest(name, valid)}")
     return names
 
 

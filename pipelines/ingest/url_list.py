@@ -76,7 +76,7 @@ def list_files(path: Path, input_format: InputFormat, *, split: str | None = Non
     if path.is_dir() and (splits := find_splits(path)):
         return choose_split(path, splits, split)
     if split is not None:
-        raise ConfigError(f"split: {path} is no folder of Hugging Face datasets; leave it out")
+        raise ConfigError(f"split: {path} is not a folder of Hugging Face datasets; leave it out")
     if path.is_file():
         return [path]
     known = [s for s, kind in EXTENSIONS.items() if input_format in ("auto", kind)]
@@ -108,7 +108,7 @@ def _read(file: Path, input_format: InputFormat, columns: Columns) -> Iterator[p
                     raise UserError(f"{file} has several columns {column!r}; rename all but one")
             yield _uniform(table, columns)
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise UserError(f"{file} is no {kind} file: {one_line(error)}") from error
+        raise UserError(f"{file} is not a valid {kind} file: {one_line(error)}") from error
 
 
 def _parse(file: Path, kind: str, columns: Columns) -> Iterator[pa.Table]:

@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 from pipelines.ingest.failure import Failure
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-KEPT = "/%:@!$&'()*+,;=~-._[]|^`{}\"<>\\"  # of a path; what else is no letter or digit is encoded
+KEPT = "/%:@!$&'()*+,;=~-._[]|^`{}\"<>\\"  # of a path; what else is not a letter or digit is encoded
 
 
 class Origin(NamedTuple):
@@ -22,7 +22,7 @@ def parse_url(url: str) -> tuple[Origin, str]:
     """Whom to ask, and for what: non-ASCII characters and spaces are encoded as browsers do.
 
     Raises:
-        Failure: invalid_url, for whatever is no http or https address.
+        Failure: invalid_url, for whatever is not an http or https address.
     """
     try:
         parts = urlsplit(url.strip(" "))

@@ -38,7 +38,7 @@ class IndexTar:
     """What a worker does with one tar."""
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
-        """The failure of what is no fault of the tar, or nothing."""
+        """The failure of what is not a fault of the tar, or nothing."""
         try:
             index_shard(Path(row["tar"]))
         except (ValueError, OSError) as error:

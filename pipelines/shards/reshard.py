@@ -33,7 +33,7 @@ class SourceFolder:
 
     @classmethod
     def open(cls, folder: Path | Folder) -> "SourceFolder":
-        """Raises a UserError if the folder is no complete folder of shards."""
+        """Raises a UserError if the folder is not a complete folder of shards."""
         try:
             return cls(open_folder(folder), ShardsManifest.read(folder))
         except ValueError as error:

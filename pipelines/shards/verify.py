@@ -170,7 +170,7 @@ def _first(problems: Iterator[str], name: str) -> Iterator[str]:
 
 
 def _read(read: Callable[..., Content], *arguments: Any) -> Content | None:
-    """What a file says; None if it is missing or broken. A store that refuses is no fault of the folder."""
+    """What a file says; None if it is missing or broken. A store that refuses is not the folder's fault."""
     try:
         return read(*arguments)
     except FolderError:

@@ -16,7 +16,7 @@ def search_space(space: dict[str, dict[str, Any]]) -> dict[str, Any]:
             sampler = getattr(tune, name, None)
             if not callable(sampler):
                 valid = ["choice", "uniform", "loguniform", "quniform", "randint", "grid_search"]
-                raise ConfigError(f"space.{key}: {name!r} is no sampler of ray.tune{nearest(name, valid)}")
+                raise ConfigError(f"space.{key}: {name!r} is not a sampler of ray.tune{nearest(name, valid)}")
             takes_one = name in ("choice", "grid_search")
             samplers[key] = sampler(arguments) if takes_one else sampler(*arguments)
     return samplers

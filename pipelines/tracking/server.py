@@ -18,7 +18,7 @@ def ui(tracking_uri: str, *, host: str, port: int) -> int:
     """
     database = database_path(tracking_uri)
     if database is None:
-        raise ConfigError(f"machine.tracking_uri is no SQLite store: open {tracking_uri} in a browser")
+        raise ConfigError(f"machine.tracking_uri is not an SQLite store: open {tracking_uri} in a browser")
     database.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}"]
     command += ["--artifacts-destination", str(artifacts_path(database))]

@@ -61,7 +61,7 @@ def replay(folder: Path, *, anomaly: bool = False) -> Replay:
     rounding and for dropped paths.
 
     Args:
-        anomaly: have autograd name the operation whose gradient is the first to be no number.
+        anomaly: have autograd name the operation whose gradient is the first that is not a number.
 
     Raises:
         UserError: the folder holds no saved step.
@@ -96,7 +96,7 @@ def read_bad_step(folder: Path) -> BadStep:
     for name in (STEP, WEIGHTS, SETTINGS):
         if not (folder / name).is_file():
             raise UserError(
-                f"{folder} is no saved step: it has no {name}; choose a folder of a run's bad_steps/"
+                f"{folder} is not a saved step: it has no {name}; choose a folder of a run's bad_steps/"
             )
     facts, run = json.loads((folder / STEP).read_text()), read_run(folder)
     with blaming():

@@ -107,7 +107,7 @@ class SimMIM(Objective):
 
     @torch.no_grad()
     def rebuild(self, images: Tensor, slots: Slots) -> Tensor | None:
-        """Maps of a lower resolution are enlarged; None for a target that is no colours."""
+        """Maps of a lower resolution are enlarged; None for a target that is not colours."""
         hidden = slots.masked(self.image_encoder.config.num_patches)
         pixels = self.target.pixels(self.predict(images, hidden))
         return None if pixels is None else F.interpolate(pixels, size=images.shape[-1], mode="nearest")

@@ -138,7 +138,7 @@ class ShardsManifest(Manifest):
         place = open_folder(folder)
         if name not in place.names():
             raise ValueError(
-                f"{place} is no folder of shards: it has no {name}; make one with `vlp download`, "
+                f"{place} is not a folder of shards: it has no {name}; make one with `vlp download`, "
                 "or with `vlp data index` of tars that are there"
             )
         return super().read(place, name)

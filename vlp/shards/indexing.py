@@ -151,7 +151,7 @@ def _read_foreign(index: Path) -> pa.Table | None:
             return None
         return pq.read_table(index)
     except pa.ArrowException as error:
-        raise ValueError(f"{index} is no Parquet file; move it elsewhere to index the tar") from error
+        raise ValueError(f"{index} is not a Parquet file; move it elsewhere to index the tar") from error
 
 
 def _read_manifest(folder: Path) -> ShardsManifest | None:

@@ -14,7 +14,7 @@ MEANINGS = {
     "tls": "the host does not prove who it is",
     "unreadable": "a file on disk that cannot be read",
     "timeout": "no answer, or not all of it, in time",
-    "bad_response": "the answer is no HTTP",
+    "bad_response": "the answer is not HTTP",
     "redirects": "redirected too often, or to nowhere",
     "truncated": "the connection ended before the image did",
     "robots": "disallowed by the host's robots.txt",

@@ -29,7 +29,7 @@ class TarSamples(NamedTuple):
 
 
 def read_samples(tar: Path) -> TarSamples:
-    """Every sample up to the end of the tar, or to where it breaks; the one it breaks in is no success."""
+    """Every sample up to the end of the tar, or to where it breaks; the one it breaks in is not a success."""
     rows: dict[str, dict[str, Any]] = {}
     with tar.open("rb") as stream:
         problem = _read_members(stream, rows)

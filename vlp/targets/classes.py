@@ -72,7 +72,7 @@ class CodedTargetConfig(ClassTargetConfig):
         """The codes: (num_codes, P) float32.
 
         Raises:
-            ValueError: the file is missing, is no .npy file, or holds something else; or none is given and
+            ValueError: the file is missing, is not a .npy file, or holds something else; or none is given and
                 there are no default codes of this number.
         """
         if self.codes is None:
@@ -82,7 +82,7 @@ class CodedTargetConfig(ClassTargetConfig):
         try:
             codes = torch.from_numpy(np.load(self.codes)).float()
         except (ValueError, TypeError, EOFError) as error:
-            raise ValueError(f"codes: {self.codes} is no .npy file of numbers") from error
+            raise ValueError(f"codes: {self.codes} is not a .npy file of numbers") from error
         expected = (self.num_codes, self.vector_size)
         if tuple(codes.shape) != expected:
             raise ValueError(f"codes: {self.codes} holds {tuple(codes.shape)} numbers, not {expected}")

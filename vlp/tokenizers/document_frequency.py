@@ -51,7 +51,7 @@ class DocumentFrequency:
         table = pq.read_table(path)
         metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         if "tokenizer" not in metadata:
-            raise ValueError(f"{path} is no document-frequency table; make one with `vlp docfreq`")
+            raise ValueError(f"{path} is not a document-frequency table; make one with `vlp docfreq`")
         counts = np.zeros(int(metadata["vocab_size"]), dtype=np.int64)
         counts[table["token_id"].to_numpy()] = table["document_frequency"].to_numpy()
         return cls(counts, int(metadata["num_documents"]), metadata["tokenizer"])

@@ -48,7 +48,7 @@ class Lexicon(ABC, StrictConfig):
 
     @abstractmethod
     def build(self, counts: Mapping[str, int]) -> Lemma:
-        """From a word to its lemma, or to None if it is no label.
+        """From a word to its lemma, or to None if it is not a label.
 
         Args:
             counts: how often each word occurs in the corpus.
@@ -79,7 +79,7 @@ class FileLexicon(Lexicon):
         lines = read_vocabulary(self.path).decode().splitlines()
         pairs = [line.split("\t") for line in lines if line]
         if any(len(pair) != 2 for pair in pairs):
-            raise ValueError(f"{self.path} is no lexicon: it needs lines of `word<TAB>lemma`")
+            raise ValueError(f"{self.path} is not a lexicon: it needs lines of `word<TAB>lemma`")
         return {word: lemma for word, lemma in pairs}.get
 
 

@@ -41,7 +41,7 @@ class SentencePiece(Tokenizer):
         try:
             self.processor = SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
-            raise ValueError(f"{config.model_file} is no SentencePiece model") from error
+            raise ValueError(f"{config.model_file} is not a SentencePiece model") from error
         num_pieces = self.processor.vocab_size()
         added = iter(range(num_pieces, num_pieces + 2))
         start, end = (

@@ -48,7 +48,7 @@ class WordPiece(Tokenizer):
         vocab = {piece: i for i, piece in enumerate(pieces)}
         missing = [token for token in SPECIAL_TOKENS if token not in vocab]
         if missing:
-            raise ValueError(f"{config.vocab_file} is no vocabulary of BERT: it has no {missing[0]}")
+            raise ValueError(f"{config.vocab_file} is not a vocabulary of BERT: it has no {missing[0]}")
         self.pieces = pieces
         self.vocab_size = len(pieces)
         self.frame = (vocab["[CLS]"], vocab["[SEP]"])

@@ -120,7 +120,7 @@ def read_word_counts(file: Path) -> dict[str, int]:
     try:
         table = pq.read_table(file, columns=["word", "count"])
     except (pa.ArrowInvalid, KeyError) as error:
-        raise ValueError(f"{file} is no table of word counts; make one with `vlp docfreq`") from error
+        raise ValueError(f"{file} is not a table of word counts; make one with `vlp docfreq`") from error
     return dict(zip(table["word"].to_pylist(), table["count"].to_pylist(), strict=True))
 
 

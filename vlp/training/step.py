@@ -115,7 +115,7 @@ def backward(
 
 
 def has_overflowed(loss: Tensor, norm: Tensor, scaler: GradScaler) -> bool:
-    """Whether a gradient is no finite number for the scale alone, so that the next step has a smaller one.
+    """Whether a gradient is not finite because of the scale alone, so that the next step has a smaller one.
 
     A collective where the scaler is enabled: every worker calls it, and all get the same answer.
     """

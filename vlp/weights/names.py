@@ -63,7 +63,7 @@ def our_names(weights: Weights, *, format: str) -> dict[str, Tensor]:
 
 
 def _from_timm(weights: Weights) -> dict[str, Tensor]:
-    """A ViT; its classifier, if it has one, is no part of an encoder."""
+    """A ViT; its classifier, if it has one, is not part of an encoder."""
     renamed = {"cls_token": "class_token", "pos_embed": "positions"}
     return {
         IMAGE_ENCODER + renamed.get(name, name): x

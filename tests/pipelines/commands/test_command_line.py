@@ -124,7 +124,7 @@ def test_a_misspelt_key_is_answered_without_what_takes_long_to_import(command: s
         [sys.executable, "-c", code, *arguments], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (2, "[]\n"), done.stderr
-    assert "is no setting" in done.stderr
+    assert "is not a setting" in done.stderr
 
 
 SETTINGS_MISTAKES = {
@@ -133,8 +133,8 @@ SETTINGS_MISTAKES = {
     "missing file": (["run", "nowhere.yaml"], "no such file: nowhere.yaml"),
     "no settings": (["run"], "is missing"),
     "no yaml": (["download", "url_list=[", "-o", "out"], "url_list"),
-    "folder without shards": (["pretrain", RUN, "data.shards=."], "is no folder of shards"),
-    "docfreq without shards": (["docfreq", "shards=nowhere", "-o", "out"], "is no folder of shards"),
+    "folder without shards": (["pretrain", RUN, "data.shards=."], "is not a folder of shards"),
+    "docfreq without shards": (["docfreq", "shards=nowhere", "-o", "out"], "is not a folder of shards"),
     "url list": (["download", "url_list=nowhere.csv", "-o", "out"], "nowhere.csv"),
     "no checkpoint": (["evaluate", "checkpoint=nowhere", "evaluation={}"], "nowhere"),
     "machine": (["run", CONF / "pipeline" / "demo.yaml", "machine.num_workers=-1"], "machine.num_workers"),

@@ -42,7 +42,7 @@ def test_naming_another_loss_starts_from_its_own_defaults() -> None:
         ({"name": "superclass", "loss": {"gamma_negative": 2}}, "objective.loss needs a name"),
         (
             {"name": "superclass", "loss": {"name": "asl", "gama": 2}},
-            "objective.loss.gama is no setting; valid:",
+            "objective.loss.gama is not a setting; valid:",
         ),
         ({"name": "superclass", "loss": {"name": "asl", "margin": 2}}, "objective.loss.margin must be in"),
         ({"name": "superclass", "loss": {"name": "bce"}}, "objective.idf must be none for the loss bce"),

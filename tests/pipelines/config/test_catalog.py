@@ -151,7 +151,7 @@ def test_without_a_key_those_at_the_top_are_listed() -> None:
 def test_a_misspelt_key_is_answered_with_the_nearest(key: str, nearest: str) -> None:
     result = CliRunner().invoke(main, ["settings", key])
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"vlp: {key} is no setting; {nearest}")
+    assert result.stderr.startswith(f"vlp: {key} is not a setting; {nearest}")
     assert result.stderr.count("\n") == 1
 
 

@@ -30,7 +30,7 @@ RATES = FailureRates(http_404=0.2, truncated=0.1, html=0.1)
 
 @pytest.fixture(scope="module")
 def url_list(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The images of the tiny world, then three that nobody has, and one that is no web address."""
+    """The images of the tiny world, then three that nobody has, and one that is not a web address."""
     folder = tmp_path_factory.mktemp("urls")
     lines = (tiny_world / "train" / "captions.jsonl").read_text().splitlines()
     rows = [

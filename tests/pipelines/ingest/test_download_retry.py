@@ -120,7 +120,7 @@ def test_a_retry_that_was_cut_is_finished_and_not_begun_anew(run: Any, tmp_path:
 
 @pytest.mark.parametrize("only", ["timeouts", "success", "duplicate", "http_200", "dns,tiemout"])
 def test_a_name_that_is_no_failure_is_explained(only: str) -> None:
-    with pytest.raises(UserError, match="is no outcome to try again"):
+    with pytest.raises(UserError, match="is not an outcome to try again"):
         read_retry(only)
 
 

@@ -190,7 +190,7 @@ def select_rows(folder: Path) -> None:
 MISTAKES: dict[str, tuple[Any, dict[str, Any], str]] = {
     "torn state": (break_state, {}, "state.json is not what `save_to_disk` writes"),
     "lost file": (lose_a_file, {}, "is not complete: state.json names data-00001-of-00003.arrow"),
-    "cut file": (cut_a_file, {}, "data-00001-of-00003.arrow is no arrow file"),
+    "cut file": (cut_a_file, {}, "data-00001-of-00003.arrow is not a valid arrow file"),
     "selection": (select_rows, {}, "flatten_indices"),
     "column": (None, {"image_col": "img"}, "has no column 'img'"),
     "captions": (None, {"caption_col": "captoin"}, "did you mean caption?"),
@@ -223,5 +223,5 @@ def test_of_several_splits_one_has_to_be_named(layout: str, images: list[bytes],
 
 def test_a_split_of_something_else_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "urls.csv").write_text("url,caption\nhttp://x/,a\n")
-    with pytest.raises(UserError, match="is no folder of Hugging Face datasets; leave it out"):
+    with pytest.raises(UserError, match="is not a folder of Hugging Face datasets; leave it out"):
         plan(DownloadConfig(url_list=tmp_path / "urls.csv", split="train"), tmp_path / "shards")

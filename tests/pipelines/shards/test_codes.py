@@ -84,7 +84,7 @@ def test_the_command_ends_with_the_settings_that_use_its_codes(
 
 
 def test_mistakes_are_found_before_the_work(shards: Path, tiny_run: MakeRun, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"shards: .* is no folder of shards"):
+    with pytest.raises(ConfigError, match=r"shards: .* is not a folder of shards"):
         fitted(tmp_path, tmp_path / "palette.npy")
     with pytest.raises(ConfigError, match=r"num_images: 512 codes cannot be fitted to .* lower target\.num"):
         fitted(shards, tmp_path / "palette.npy", num_images=2)

@@ -23,7 +23,7 @@ def test_the_card_counts_what_is_there(folder: Path, vlp: Any) -> None:
     ):
         assert line in card
     assert (folder / "card/distributions.png").stat().st_size > 5000
-    assert list(verify(folder)) == []  # the card is no stranger
+    assert list(verify(folder)) == []  # the card is not a stranger
 
 
 def test_quantiles_are_those_of_the_numbers() -> None:

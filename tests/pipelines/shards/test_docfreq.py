@@ -187,6 +187,6 @@ def test_names_of_tables_make_files() -> None:
 
 
 def test_a_folder_without_shards_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is no folder of shards"):
+    with pytest.raises(ConfigError, match="is not a folder of shards"):
         count(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -228,8 +228,8 @@ def test_mistakes_are_one_line(plain: Path, vlp: Any, tmp_path: Path) -> None:
         (tmp_path / "empty",): "empty holds no tar file",
         (tmp_path,): f"holds no tar file; name {plain}, which does",
         (tmp_path / "nowhere",): "nowhere holds no tar file",
-        (plain,): "train-000.parquet is no Parquet file; move it elsewhere",
-        (plain, "machin.data_workers=2"): "machin is no setting; did you mean machine?",
+        (plain,): "train-000.parquet is not a Parquet file; move it elsewhere",
+        (plain, "machin.data_workers=2"): "machin is not a setting; did you mean machine?",
     }
     for arguments, expected in cases.items():
         with pytest.raises(SystemExit) as ended:

@@ -276,7 +276,7 @@ def test_verify_and_describe_read_the_store(shards: Path, object_store: ObjectSt
 
 MISTAKES = {
     "no bucket": ("docfreq shards=s3://nowhere/x -o out", "vlp: s3://nowhere/x: there is no such bucket"),
-    "no shards": ("docfreq shards={remote} -o out", "is no folder of shards: it has no manifest.json"),
+    "no shards": ("docfreq shards={remote} -o out", "is not a folder of shards: it has no manifest.json"),
     "a scheme": ("docfreq shards=ftp://host/x -o out", "command line: shards: nothing reads ftp:// folders"),
     "a password": ("data verify s3://key:secret@bucket/x", "vlp: the address holds a password"),
     "no store": (

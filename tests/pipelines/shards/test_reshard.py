@@ -113,7 +113,7 @@ def test_a_subset_obeys_every_comparison(folder: Path, tmp_path: Path, vlp: Any,
 
 MISTAKES = {
     "no folder": (["verify", "nowhere"], "no such folder: nowhere"),
-    "no shards": (["describe", "."], "is no folder of shards"),
+    "no shards": (["describe", "."], "is not a folder of shards"),
     "one folder": (["merge", "shards", "-o", "out"], "name at least two folders"),
     "output exists": (["merge", "shards", "shards", "-o", "shards"], "shards exists already"),
     "no keys": (["subset", "shards", "keys=nowhere.txt", "-o", "out"], "no such file: nowhere.txt"),

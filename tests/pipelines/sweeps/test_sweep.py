@@ -57,7 +57,7 @@ def test_samplers_are_those_of_ray_tune_and_a_misspelt_one_is_named():
     (sampler,) = search_space({"mask.mask_ratio": {"uniform": [0.1, 0.2]}}).values()
     assert all(0.1 <= sampler.sample() <= 0.2 for _ in range(20))
     assert search_space({"seed": {"grid_search": [1, 2]}}) == {"seed": {"grid_search": [1, 2]}}
-    with pytest.raises(ConfigError, match=r"space\.seed: 'unifrom' is no sampler .* did you mean uniform\?"):
+    with pytest.raises(ConfigError, match=r"space\.seed: 'unifrom' is not a sampler .* mean uniform\?"):
         search_space({"seed": {"unifrom": [0, 1]}})
 
 

@@ -216,5 +216,5 @@ def test_a_folder_without_a_step_is_refused_in_one_line(tmp_path: Path) -> None:
     result = vlp("replay", str(tmp_path))
     assert result.exit_code == 2
     assert result.stderr == (
-        f"vlp: {tmp_path} is no saved step: it has no step.json; choose a folder of a run's bad_steps/\n"
+        f"vlp: {tmp_path} is not a saved step: it has no step.json; choose a folder of a run's bad_steps/\n"
     )

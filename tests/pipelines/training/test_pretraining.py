@@ -285,7 +285,7 @@ def test_what_cannot_work_is_found_before_training(
         == 24
     )
     mistakes = [
-        (tiny_run(data={"shards": str(tmp_path)}), "is no folder of shards"),
+        (tiny_run(data={"shards": str(tmp_path)}), "is not a folder of shards"),
         (tiny_run(training={"batch_size": 26}), "fewer than one batch"),
         (tiny_run(training={"batch_size": 9}), "not a multiple of machine.num_workers 2"),
         (tiny_run(**offline), "set data.document_frequency"),

@@ -92,7 +92,7 @@ def test_the_columns_of_img2datasets_index_are_kept(tars: Path, shards) -> None:
 def test_an_index_that_was_damaged_is_named(tars: Path) -> None:
     index_shards(tars)
     (tars / "00003.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match=r"00003\.parquet is no Parquet file; move it elsewhere"):
+    with pytest.raises(ValueError, match=r"00003\.parquet is not a Parquet file; move it elsewhere"):
         index_shards(tars)
     (tars / "00003.parquet").unlink()
     assert index_shards(tars).num_samples == 16

@@ -74,9 +74,9 @@ def test_without_a_palette_there_are_512_even_colours() -> None:
         (np.zeros((20, 3)), r"holds \(20, 3\) numbers, not \(512, 3\)"),
         (np.full((512, 3), 255), r"holds numbers outside of \[-1, 1\]"),
         (np.full((512, 3), np.nan), r"holds numbers outside of \[-1, 1\]"),
-        (np.full((512, 3), "red"), r"is no .npy file of numbers"),
-        (b"", r"is no .npy file of numbers"),
-        (b"0.1 0.2", r"is no .npy file of numbers"),
+        (np.full((512, 3), "red"), r"is not a .npy file of numbers"),
+        (b"", r"is not a .npy file of numbers"),
+        (b"0.1 0.2", r"is not a .npy file of numbers"),
     ],
 )
 def test_a_file_that_is_no_palette_is_named(tmp_path: Path, content: Any, message: str) -> None:

@@ -147,10 +147,10 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"no such file: .*vocab\.txt"):
             config.build()
     file.write_text("a\nb\n")
-    with pytest.raises(ValueError, match=r"vocab\.txt is no vocabulary of BERT: it has no \[PAD\]"):
+    with pytest.raises(ValueError, match=r"vocab\.txt is not a vocabulary of BERT: it has no \[PAD\]"):
         WordPieceConfig(vocab_file=file).build()
     pytest.importorskip("sentencepiece")
-    with pytest.raises(ValueError, match=r"vocab\.txt is no SentencePiece model"):
+    with pytest.raises(ValueError, match=r"vocab\.txt is not a SentencePiece model"):
         SentencePieceConfig(model_file=file).build()
 
 

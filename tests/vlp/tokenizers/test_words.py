@@ -72,7 +72,7 @@ def test_a_lexicon_of_ones_own_decides_what_a_word_is(table: Path, tmp_path: Pat
     assert tokenizer.token_ids(["a puppy and a cat on a bus"]) == [[0, 1]]
     assert tokenizer.identity != WordsConfig(word_counts=table, min_count=1).build().identity
     file.write_text("dog n02084071\n")
-    with pytest.raises(ValueError, match=r"nouns\.tsv is no lexicon"):
+    with pytest.raises(ValueError, match=r"nouns\.tsv is not a lexicon"):
         WordsConfig(word_counts=table, lexicon=FileLexicon(path=file)).build()
 
 
@@ -123,7 +123,7 @@ def test_missing_and_foreign_tables_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no such file: .*words\.parquet.*vlp docfreq"):
         WordsConfig(word_counts=tmp_path / "words.parquet").build()
     (tmp_path / "words.parquet").write_text("no table")
-    with pytest.raises(ValueError, match=r"words\.parquet is no table of word counts"):
+    with pytest.raises(ValueError, match=r"words\.parquet is not a table of word counts"):
         WordsConfig(word_counts=tmp_path / "words.parquet").build()
     with pytest.raises(ValueError, match="min_count must be at least 1, got 0"):
         WordsConfig(word_counts=tmp_path, min_count=0)

@@ -22,7 +22,7 @@ def test_weights_and_positions_decay_but_no_bias_norm_class_token_or_logit_scale
     optimizer = build_optimizer(model, AdamWConfig(weight_decay=0.2))
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     names = {name: decay.pop(id(p)) for name, p in model.named_parameters()}
-    assert not decay, "the optimizer holds what is no parameter"
+    assert not decay, "the optimizer holds what is not a parameter"
     undecayed = {name for name, weight_decay in names.items() if weight_decay == 0}
     vectors = ("bias", "norm.weight", "norm1.weight", "norm2.weight", "norm_pre.weight")
     assert undecayed == {
