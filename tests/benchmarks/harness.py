@@ -57,8 +57,9 @@ class Result:
         """Medians, and ours relative to the peer's, with the lowest and highest of each pair of runs."""
         known: dict[str, Any] = {"what": self.what, "unit": self.unit, "ours": median(self.ours)}
         if self.peer:
-            pairs = sorted(ours / peer for ours, peer in zip(self.ours, self.peer, strict=True))
             known |= {"peer": median(self.peer), "peer_name": self.peer_name}
+        if self.peer and all(self.peer):  # memory of a small test may be too little to be seen
+            pairs = sorted(ours / peer for ours, peer in zip(self.ours, self.peer, strict=True))
             known |= {"ratio": known["ours"] / known["peer"], "ratio_range": [pairs[0], pairs[-1]]}
         return known | {"runs": len(self.ours), "note": self.note}
 

@@ -56,7 +56,7 @@ def measure(arguments: argparse.Namespace) -> None:
     ]
     logits_mib = batch_size * NUM_CLASSES * 4 / 2**20
     above = {
-        side: (turns[f"{side} loss"].peak_mib - turns[f"{side} rest"].peak_mib) / logits_mib
+        side: max(turns[f"{side} loss"].peak_mib - turns[f"{side} rest"].peak_mib, 0.0) / logits_mib
         for side in ("sparse", "dense")
     }
     memory = Result(
