@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
+START_ATTEMPTS = 2
 REMEDIES = {
     "CPU": "lower machine.num_workers, machine.cpus_per_worker or machine.data_workers",
     "GPU": "lower machine.num_workers, or set machine.use_gpu=false",
@@ -149,27 +150,49 @@ def _start(num_cpus: int) -> None:
     Its processes learn its address from the environment: parts of Ray look for the only Ray of the machine
     otherwise, and fail where there are two. They find the modules that this process does.
     """
-    import ray
     import ray.util
 
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port = free.getsockname()[1]
     # It waits, in a process of its own, for notices that a node will be taken back; there is but this one.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     before = dict(os.environ)
-    os.environ |= {
-        "RAY_GCS_SERVER_PORT": str(port),
-        "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}",
-        "PYTHONPATH": os.pathsep.join(module_folders()),
-    }
+    try:
+        for _ in range(START_ATTEMPTS):
+            port = _free_port()
+            os.environ |= {
+                "RAY_GCS_SERVER_PORT": str(port),
+                "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}",
+                "PYTHONPATH": os.pathsep.join(module_folders()),
+            }
+            if _starts(num_cpus):
+                return
+    finally:
+        for key in ("RAY_GCS_SERVER_PORT", "RAY_ADDRESS", "PYTHONPATH"):
+            _set_back(key, before)
+    raise UserError(
+        f"Ray did not start on this machine, {START_ATTEMPTS} times: it is busy, or short of memory; end other "
+        "programs, or name a running cluster in machine.ray_address"
+    )
+
+
+def _starts(num_cpus: int) -> bool:
+    """Start Ray; False if it takes longer than Ray waits for itself, half a minute."""
+    import ray
+
     try:
         # Ray Train asks the dashboard for the state of its controllers: without it, the placement group of a
         # run is never freed, and the next trial of a sweep waits for ever.
         ray.init("local", num_cpus=num_cpus, include_dashboard=True, logging_level=logging.ERROR)
-    finally:
-        for key in ("RAY_GCS_SERVER_PORT", "RAY_ADDRESS", "PYTHONPATH"):
-            _set_back(key, before)
+    except Exception as error:  # Ray has no class of its own for it
+        if "timed out during startup" not in str(error):
+            raise
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return int(free.getsockname()[1])
 
 
 def _set_back(key: str, environment: Mapping[str, str]) -> None:
