@@ -169,8 +169,8 @@ def _start(num_cpus: int) -> None:
         for key in ("RAY_GCS_SERVER_PORT", "RAY_ADDRESS", "PYTHONPATH"):
             _set_back(key, before)
     raise UserError(
-        f"Ray did not start on this machine, {START_ATTEMPTS} times: it is busy, or short of memory; end other "
-        "programs, or name a running cluster in machine.ray_address"
+        f"Ray did not start on this machine, {START_ATTEMPTS} times: it is busy, or short of memory; "
+        "end other programs, or name a running cluster in machine.ray_address"
     )
 
 

@@ -248,8 +248,8 @@ def test_a_driver_that_is_killed_takes_its_workers_along_and_is_gone_on_from(
 
 def memory_of(pid: int) -> int:
     """Bytes that a process has filled itself: what it maps from files differs from machine to machine."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(next((line.split()[1] for line in status.splitlines() if line.startswith("RssAnon")), "0")) * 1024
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next((line.split()[1] for line in lines if line.startswith("RssAnon")), "0")) * 1024
 
 
 @contextmanager
