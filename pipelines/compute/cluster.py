@@ -10,6 +10,7 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipelines.compute.output import show_workers_alone
 from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 
@@ -57,6 +58,7 @@ def connect(machine: MachineConfig, *, min_cpus: float = 1, min_gpus: int = 0, s
             _start(max(math.ceil(min_cpus), (os.cpu_count() or 1) + spare_cpus))
         else:
             _join(address)
+        show_workers_alone()
     total, free = ray.cluster_resources(), ray.available_resources()
     for kind, needed in (("CPU", min_cpus), ("GPU", min_gpus)):
         if (available := total.get(kind, 0)) < needed:

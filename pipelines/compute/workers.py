@@ -16,6 +16,7 @@ from typing import Any
 
 from pipelines.compute.child_process import ChildProcess
 from pipelines.compute.cluster import connect
+from pipelines.compute.output import without_native_lines
 from pipelines.compute.worker_process import Call, Request, Row, Shared, pack
 from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
@@ -68,7 +69,11 @@ class RayActors(Workers):
             compute=ray.data.ActorPoolStrategy(size=min(self.size, len(rows))),
             num_cpus=1,
         )
-        yield from results.iter_rows()
+        found = iter(results.iter_rows())
+        with without_native_lines():  # that an actor cannot start again without its arguments, which are kept
+            first = next(found)
+        yield first
+        yield from found
 
 
 def _call_actor(actor: Any, method: str, *arguments: Any) -> Any:

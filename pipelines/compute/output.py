@@ -1,0 +1,60 @@
+"""What of Ray's output reaches the terminal: what workers print, as they print it."""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+NATIVE_LINE = re.compile(r"(\(.*?\) )?\[\d{4}-\d\d-\d\d [\d:,]+ [DIWE] .*?\] (\(\w+\) )?\w+\.cc:\d+: ")
+"""What Ray's C++ parts print, as `[2026-01-31 12:00:00,000 E 42 42] core_worker.cc:99: ...`; all of it is in
+Ray's log files, too."""
+HANDLER = "ray_print_logs"
+
+
+def show_workers_alone() -> None:
+    """Print what workers print, without a prefix; what Ray's servers log stays in their files.
+
+    A line on standard error that comes from another machine says from which.
+    """
+    from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
+
+    dispatcher.remove_handler(HANDLER)
+    dispatcher.add_handler(HANDLER, _show)
+
+
+def _show(data: dict[str, Any]) -> None:
+    if not str(data.get("pid")).isdigit():  # of a server of Ray, which has a name there
+        return
+    is_error, ip = data.get("is_err"), data.get("ip")
+    origin = f"({ip}) " if is_error and ip != data.get("localhost") else ""
+    for line in data.get("lines", []):
+        if not NATIVE_LINE.match(line):
+            print(f"{origin}{line}", file=sys.stderr if is_error else sys.stdout, flush=True)
+
+
+@contextmanager
+def without_native_lines() -> Generator[None]:
+    """Keep what Ray's C++ parts log in this process from its terminal.
+
+    They write to the file descriptor, past Python. Whatever else is written there appears at the end.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    python_stderr = sys.stderr
+    with tempfile.TemporaryFile("w+", errors="replace") as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            if python_stderr is sys.__stderr__:
+                sys.stderr = os.fdopen(os.dup(terminal), "w", buffering=1)
+            yield
+        finally:
+            sys.stderr = python_stderr
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            written.seek(0)
+            for line in written:
+                if not NATIVE_LINE.match(line):
+                    print(line, end="", file=sys.stderr, flush=True)
