@@ -14,6 +14,7 @@ from pipelines.training.bad_steps import BadSteps
 from pipelines.training.calibration import Recalibration
 from pipelines.training.job import TrainJob
 from pipelines.training.masks import MaskChoice
+from pipelines.training.preparation import prepare_objective
 from pipelines.training.saving import Collecting, Saving
 from pipelines.training.step import TrainingStep
 from pipelines.training.step_log import StepLog
@@ -22,9 +23,7 @@ from vlp.core.distributed import is_main, rank, world_size
 from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import Order, rank_batches
 from vlp.data.quarantine import UnreadableDataError
-from vlp.encoders.blocks import checkpoint_blocks, compile_blocks
 from vlp.training.bad_steps import BadStepError
-from vlp.training.cpu import prepare_cpu_training
 from vlp.training.ema import EMA
 from vlp.training.optim import build_optimizer
 from vlp.training.step import build_scaler
@@ -72,16 +71,10 @@ def _train(job: TrainJob, writer: CheckpointWriter) -> None:
 
 
 def _build(job: TrainJob, device: torch.device) -> TrainingState:
-    config, machine = job.config, job.machine
+    config = job.config
     objective = job.run.build().to(device)
     ema = EMA(objective, config.training.ema) if config.training.ema else None
-    if device.type == "cpu":
-        prepare_cpu_training(objective)
-    objective.num_parts = machine.memory.batch_parts
-    if machine.memory.checkpoint_activations:
-        checkpoint_blocks(objective.blocks)
-    if machine.compile:
-        compile_blocks(objective.blocks)
+    prepare_objective(objective, job.machine, device)
     optimizer = build_optimizer(objective, config.optimizer)
     scaler = build_scaler(config.training, device)
     return TrainingState(objective, optimizer, ema, config.mask, scaler=scaler)

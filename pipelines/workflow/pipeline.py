@@ -21,12 +21,15 @@ from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.docfreq import DocfreqManifest, docfreq
 from pipelines.tracking.environment import environment_lock, environment_tags
 from pipelines.tracking.journal import Journal, ending
+from pipelines.tracking.server import ui_command
 from pipelines.training.checks import named
 from pipelines.training.mask_preview import preview_masks
 from pipelines.training.pretrain import pretrain
 from pipelines.training.resolved import ResolvedRun, resolve
+from pipelines.training.step_times import StepTimesConfig, StepTimesManifest, step_times
+from pipelines.workflow.page import write_page
 from pipelines.workflow.plan import PipelineConfig, Plan, check_before_data
-from pipelines.workflow.report import ReportManifest, Row, write_report
+from pipelines.workflow.report import Comparison, ReportManifest, Row, write_report
 from pipelines.workflow.stages import Done, Stages
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
@@ -56,10 +59,17 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
             _evaluate(run, done, evaluation, stages, machine) for run, done in zip(runs, trained, strict=True)
         ]
         finished = [read_run(done.folder) for done in trained]
-        rows = [Row.of(*parts) for parts in zip(finished, trained, measured, strict=True)]
+        seconds = _step_times(finished, trained, stages, machine)
+        rows = [
+            Row.of(run, one.manifest.metrics, training_seconds=done.manifest.steps * seconds.get(run.name, 0))
+            for run, done, one in zip(finished, trained, measured, strict=True)
+        ]
         masks = {run.name: run.mask for run in finished}
-        report = partial(write_report, rows, preview_masks(runs[0], masks))
-        stages.run("report", report, ReportManifest, settings=config, identity=[rows, masks])
+        comparison = Comparison(name=config.name, rows=rows, chance=evaluation.chance())
+        report = partial(write_report, comparison, preview_masks(runs[0], masks))
+        stages.run("report", report, ReportManifest, settings=config, identity=[comparison, masks])
+        browse = ui_command(machine.tracking_uri, machine.storage)
+        write_page(folder, comparison, stages, browse=browse)
     return rows
 
 
@@ -171,6 +181,24 @@ def _evaluate(
         settings=config,
         identity=[trained.digest, evaluation_identity(evaluation)],
     )
+
+
+def _step_times(
+    runs: list[RunConfig], trained: list[Done[RunManifest]], stages: Stages, machine: MachineConfig
+) -> dict[str, float]:
+    """Seconds per step of the runs that were trained."""
+    folders = {run.name: done.folder for run, done in zip(runs, trained, strict=True) if done.manifest.steps}
+    if not folders:
+        return {}
+    config = StepTimesConfig(runs=folders)
+    done = stages.run(
+        "step_times",
+        partial(step_times, config, machine=machine),
+        StepTimesManifest,
+        settings=config,
+        identity=[[done.digest for done in trained], machine.worker_counts, machine.use_gpu, machine.compile],
+    )
+    return done.manifest.seconds
 
 
 def resolve_named(config: RunConfig, machine: MachineConfig) -> ResolvedRun:

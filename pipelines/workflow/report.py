@@ -1,24 +1,20 @@
 """The runs of a pipeline side by side: method x metrics x relative time."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 
 from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.checkpoints.store import RunManifest
 from pipelines.config.identity import fingerprint
-from pipelines.evaluation.evaluate import EvaluationManifest
 from pipelines.tracking.journal import Journal
-from pipelines.workflow.stages import Done
 from vlp.core.markdown import markdown_table
 from vlp.evaluation import EVALUATIONS
-from vlp.pictures.curves import metric_bars
+from vlp.pictures.curves import Bars, bar_charts
 from vlp.run import RunConfig
 from vlp.shards.manifest import Manifest
 
@@ -32,18 +28,13 @@ class Row:
     mask: str
     metrics: dict[str, float]
     training_seconds: float
-    """Steps times the median time of one: independent of pauses and restarts."""
+    """Steps times the time of one, measured in turn with the other methods'; 0 of a network that was not
+    trained."""
 
     @classmethod
-    def of(cls, run: RunConfig, trained: Done[RunManifest], measured: Done[EvaluationManifest]) -> "Row":
-        """The row of a run that was trained and measured."""
-        times = [
-            record.fields["metrics"]["train/batch_time"]
-            for record in trained.journal.read()
-            if record.kind == "metrics" and "train/batch_time" in record.fields["metrics"]
-        ]
-        seconds = trained.manifest.steps * median(times) if times else 0.0
-        return cls(run.name, run.objective.name, run.mask.name, measured.manifest.metrics, seconds)
+    def of(cls, run: RunConfig, metrics: Mapping[str, float], *, training_seconds: float) -> "Row":
+        """The row of a run that was measured."""
+        return cls(run.name, run.objective.name, run.mask.name, dict(metrics), training_seconds)
 
 
 def relative_time(row: Row, rows: Sequence[Row]) -> float:
@@ -58,19 +49,27 @@ class ReportManifest(Manifest):
     """The manifest of a report."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a report shows."""
+
+    name: str
+    """Of the pipeline."""
+    rows: Sequence[Row]
+    chance: Mapping[str, float]
+    """What guessing gives, by `set/metric`; of the metrics for which it is known."""
+
+
 def write_report(
-    rows: Sequence[Row], masks: Image.Image, output: Path, *, journal: Journal
+    comparison: Comparison, masks: Image.Image, output: Path, *, journal: Journal
 ) -> ReportManifest:
     """Write the table as JSON, Markdown and a picture, and the methods' masks; returns a manifest."""
-    headings = _headings(rows)
+    rows = comparison.rows
     masks.save(output / "masks.png")
     (output / "report.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
-    (output / "report.md").write_text(_markdown(rows))
-    charts = {
-        row.method: {heading: row.metrics[key] for key, heading in headings.items() if key in row.metrics}
-        for row in rows
-    }
-    metric_bars(charts).save(output / "report.png")
+    (output / "report.md").write_text(report_markdown(comparison))
+    title = f"{comparison.name}: methods side by side"
+    bar_charts(_charts(comparison), [row.method for row in rows], title=title).save(output / "report.png")
     for name in ("report.json", "report.md", "report.png", "masks.png"):
         journal.artifact(output / name, folder="report")
     for row in rows:
@@ -79,6 +78,21 @@ def write_report(
     manifest = ReportManifest(digest=fingerprint([asdict(row) for row in rows]))
     manifest.write(output)
     return manifest
+
+
+def _charts(comparison: Comparison) -> list[Bars]:
+    """One for every column of the table."""
+    rows = comparison.rows
+    charts = [
+        Bars(
+            heading,
+            {row.method: row.metrics[key] for row in rows if key in row.metrics},
+            chance=comparison.chance.get(key),
+        )
+        for key, heading in _headings(rows).items()
+    ]
+    times = {row.method: relative_time(row, rows) for row in rows}
+    return [*charts, Bars("training time", times, "{:.2f}x")]
 
 
 def print_table(rows: Sequence[Row]) -> None:
@@ -91,11 +105,25 @@ def print_table(rows: Sequence[Row]) -> None:
         table.add_row(*cells)
     widest = Console(width=1000).measure(table).maximum
     Console(width=max(widest, Console().width)).print(table)
+    print(_about_time(rows))
 
 
-def _markdown(rows: Sequence[Row]) -> str:
-    header, *body = _cells(rows)
-    return markdown_table(header, body)
+def report_markdown(comparison: Comparison) -> str:
+    """The table, with what guessing gives, and what its columns mean."""
+    header, *body = _cells(comparison.rows)
+    shown = _headings(comparison.rows)
+    if comparison.chance:
+        guesses = [f"{comparison.chance[key]:.1%}" if key in comparison.chance else "-" for key in shown]
+        body.append(["(chance)", "-", "-", *guesses, "-"])
+    return f"{markdown_table(header, body)}\n{_about_time(comparison.rows)}\n"
+
+
+def _about_time(rows: Sequence[Row]) -> str:
+    """What the last column is."""
+    first = next((row.method for row in rows if row.training_seconds), "")
+    if not first:
+        return "time: no method was trained"
+    return f"time: steps x seconds per step, in those of {first}; steps measured in turn on one worker"
 
 
 def _cells(rows: Sequence[Row]) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """The steps of a pipeline, each in a folder named for its settings and inputs: done once, resumed if cut."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
 
@@ -35,6 +35,8 @@ class Stages:
 
     folder: Path
     journal: Journal
+    folders: dict[str, Path] = field(default_factory=dict)
+    """Of the stages so far, by name."""
 
     def run(
         self, name: str, work: Work[Made], makes: type[Made], *, settings: Any, identity: Any, title: str = ""
@@ -51,7 +53,7 @@ class Stages:
             ConfigError: what the stage said of its output can no longer be read.
         """
         label = f"{name}-{fingerprint(name, identity)[:8]}"
-        folder = self.folder / label
+        folder = self.folders[name] = self.folder / label
         # Beside the pipeline's: one of other settings, for which the stage is unchanged, finds its record.
         journal = Journal(self.journal.folder.parent / label)
         if (folder / DONE).is_file():

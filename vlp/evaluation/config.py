@@ -72,6 +72,14 @@ class EvaluationConfig(StrictConfig):
         names = ((one.data.name, one.protocol.main_metric) for one in self.measurements(objective))
         return next((f"{data}/{metric}" for data, metric in names if metric is not None), None)
 
+    def chance(self) -> dict[str, float]:
+        """What guessing gives, by `set/metric`; of the metrics for which it is known."""
+        return {
+            f"{one.data.name}/{metric}": value
+            for one in self._all()
+            for metric, value in one.protocol.chance(one.data).items()
+        }
+
     def _all(self) -> Iterator[Measurement]:
         for data in self.sets:
             for protocol in self.given_protocols.values():

@@ -47,6 +47,10 @@ class Evaluation(ABC, StrictConfig, Generic[Set]):
             model: in evaluation mode.
         """
 
+    def chance(self, data: Set) -> Mapping[str, float]:
+        """What guessing gives on a set, by the names of metrics; of those where it is known."""
+        return {}
+
     @classmethod
     def columns(cls, metrics: Collection[str]) -> Mapping[str, str]:
         """The columns of a table that some metrics of a set fill: `headings`, of those that are there."""

@@ -39,6 +39,9 @@ class FewShot(Evaluation[LabelledImages]):
             if part[0] == "few_shot" and part[-1] == "acc1"
         }
 
+    def chance(self, data: LabelledImages) -> Mapping[str, float]:
+        return {f"few_shot/{shots}/acc1": 1 / len(data.classes) for shots in self.shots}
+
     def measure(self, model: Embedder, data: LabelledImages) -> Mapping[str, Answers]:
         train, test = (
             (model.features(table), torch.tensor(table.labels())) for table in (data.train, data.test)

@@ -30,6 +30,9 @@ class KNN(Evaluation[LabelledImages]):
     def main_metric(self) -> str:
         return "knn/acc1"
 
+    def chance(self, data: LabelledImages) -> Mapping[str, float]:
+        return {"knn/acc1": 1 / len(data.classes)}
+
     def measure(self, model: Embedder, data: LabelledImages) -> Mapping[str, Answers]:
         train, test = (
             (model.features(table), torch.tensor(table.labels())) for table in (data.train, data.test)

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import comb
+from statistics import mean
 from typing import ClassVar
 
 import torch
@@ -9,7 +11,7 @@ import torch
 from vlp.evaluation.embedder import Embedder
 from vlp.evaluation.evaluation import EVALUATIONS, Evaluation
 from vlp.evaluation.sets import CaptionedImages
-from vlp.metrics.outcomes import MatchRanks
+from vlp.metrics.outcomes import RECALL_AT, MatchRanks
 from vlp.metrics.retrieval import retrieval_outcomes
 
 
@@ -32,6 +34,14 @@ class Retrieval(Evaluation[CaptionedImages]):
     def main_metric(self) -> str:
         return "text_to_image/recall@1"
 
+    def chance(self, data: CaptionedImages) -> Mapping[str, float]:
+        captions = [len(texts) for texts in data.images.labels()]
+        found = {
+            f"image_to_text/recall@{k}": mean(_found_by_chance(n, sum(captions), k) for n in captions)
+            for k in RECALL_AT
+        }
+        return found | {f"text_to_image/recall@{k}": min(1.0, k / len(captions)) for k in RECALL_AT}
+
     def measure(self, model: Embedder, data: CaptionedImages) -> Mapping[str, MatchRanks]:
         captions = data.images.labels()
         return retrieval_outcomes(
@@ -39,3 +49,11 @@ class Retrieval(Evaluation[CaptionedImages]):
             model.embed_texts([caption for texts in captions for caption in texts]),
             torch.tensor([image for image, texts in enumerate(captions) for _ in texts]),
         )
+
+
+def _found_by_chance(num_matches: int, num_candidates: int, k: int) -> float:
+    """Probability that the first k of all candidates, in an arbitrary order, have a match among them."""
+    num_others = num_candidates - num_matches
+    if k > num_others:
+        return 1.0
+    return 1.0 - comb(num_others, k) / comb(num_candidates, k)

@@ -27,6 +27,9 @@ class ZeroShot(Evaluation[LabelledImages]):
     def main_metric(self) -> str:
         return "zero_shot/acc1"
 
+    def chance(self, data: LabelledImages) -> Mapping[str, float]:
+        return {f"zero_shot/acc{k}": min(1.0, k / len(data.classes)) for k in (1, 5)}
+
     def measure(self, model: Embedder, data: LabelledImages) -> Mapping[str, ClassRanks]:
         classes = class_embeddings(model.embed_texts, data.classes, data.templates)
         images = model.project(model.features(data.test))

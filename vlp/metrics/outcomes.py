@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+RECALL_AT = (1, 5, 10)
+
 
 @dataclass(frozen=True)
 class Outcomes(ABC):
@@ -25,7 +27,7 @@ class MatchRanks(Outcomes):
 
     def metrics(self) -> dict[str, float]:
         """Recall@1/5/10 in [0, 1] and median rank, from 1."""
-        recall = {f"recall@{k}": (self.ranks <= k).double().mean().item() for k in (1, 5, 10)}
+        recall = {f"recall@{k}": (self.ranks <= k).double().mean().item() for k in RECALL_AT}
         return recall | {"median_rank": self.ranks.double().quantile(0.5).item()}
 
 

@@ -1,7 +1,8 @@
 """Charts of metrics, drawn on figures of their own so that no global state is shared."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
+from typing import NamedTuple
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -13,40 +14,52 @@ from vlp.pictures.figure import draw
 CHARTS_PER_ROW = 4
 
 
-def metric_bars(rows: Mapping[str, Mapping[str, float]]) -> Image.Image:
-    """Bar chart of methods x metrics: a chart per metric, each on its own scale, a bar per method.
+class Bars(NamedTuple):
+    """One chart: a bar for every method that has a value."""
 
-    Args:
-        rows: method to its metrics by name; a metric that a method lacks leaves its bar out.
-    """
-    metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
-    if not metrics:
+    heading: str
+    values: Mapping[str, float]
+    """By method."""
+    number_format: str = "{:.1%}"
+    """How each bar states its value, as the table beside it does."""
+    chance: float | None = None
+    """Where a line marks what guessing gives."""
+
+
+def bar_charts(charts: Sequence[Bars], methods: Sequence[str], *, title: str) -> Image.Image:
+    """Charts side by side, each on its own scale from 0, with the methods in one order."""
+    if not charts:
         raise ValueError("no metrics to draw")
-    columns = min(CHARTS_PER_ROW, len(metrics))
-    lines = ceil(len(metrics) / columns)
-    figure = Figure(
-        figsize=(1.6 + 2.6 * columns, lines * (0.5 + 0.32 * len(rows))), dpi=150, layout="constrained"
-    )
-    charts = figure.subplots(lines, columns, sharey=True, squeeze=False).flatten()
-    for chart, metric in zip(charts, metrics, strict=False):
-        _draw_bars(chart, metric, [row.get(metric) for row in rows.values()])
-    charts[0].set_yticks(range(len(rows)), list(rows))
-    charts[0].invert_yaxis()  # shared: the first method on top everywhere
-    for chart in charts[len(metrics) :]:
-        chart.set_axis_off()
+    columns = min(CHARTS_PER_ROW, len(charts))
+    lines = ceil(len(charts) / columns)
+    size = (1.6 + 2.6 * columns, 0.5 + lines * (0.7 + 0.32 * len(methods)))
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    axes = figure.subplots(lines, columns, sharey=True, squeeze=False).flatten()
+    for axis, bars in zip(axes, charts, strict=False):
+        _draw_bars(axis, bars, methods)
+    axes[0].set_yticks(range(len(methods)), list(methods))
+    axes[0].invert_yaxis()  # shared: the first method on top everywhere
+    for axis in axes[len(charts) :]:
+        axis.set_axis_off()
     return draw(figure)
 
 
-def _draw_bars(chart: Axes, metric: str, values: list[float | None]) -> None:
+def _draw_bars(axis: Axes, bars: Bars, methods: Sequence[str]) -> None:
     colors = colormaps["tab10"]
-    for i, value in enumerate(values):
-        if value is not None:
-            bar = chart.barh(i, value, height=0.72, color=colors(i % 10))
-            chart.bar_label(bar, fmt="%.3g", padding=3, fontsize=8, color="#444")
-    chart.set_title(metric, fontsize=9, loc="left")
-    chart.margins(x=0.2)
-    chart.set_xticks([])  # each bar states its value
-    chart.tick_params(length=0, labelsize=9)
-    for side in ("top", "right", "bottom"):
-        chart.spines[side].set_visible(False)
-    chart.spines["left"].set_color("#ccc")
+    for i, method in enumerate(methods):
+        if method in bars.values:
+            bar = axis.barh(i, bars.values[method], height=0.72, color=colors(i % 10))
+            axis.bar_label(bar, fmt=bars.number_format, padding=3, fontsize=8, color="#444")
+    if bars.chance is not None:
+        axis.axvline(bars.chance, color="#444", linewidth=1, linestyle=":")
+        axis.set_xlabel(
+            f"chance {bars.number_format.format(bars.chance)}", fontsize=8, color="#444", loc="left"
+        )
+    axis.set_title(bars.heading, fontsize=9, loc="left")
+    axis.set_xlim(0, 1.3 * max([*bars.values.values(), bars.chance or 0.0]) or 1.0)
+    axis.xaxis.set_major_formatter(lambda value, _: bars.number_format.format(value))
+    axis.locator_params(axis="x", nbins=3)
+    axis.tick_params(length=0, labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color("#ccc")

@@ -7,7 +7,14 @@ import pytest
 from PIL import Image
 
 from pipelines.tracking.journal import Journal
-from pipelines.workflow.report import ReportManifest, Row, print_table, relative_time, write_report
+from pipelines.workflow.report import (
+    Comparison,
+    ReportManifest,
+    Row,
+    print_table,
+    relative_time,
+    write_report,
+)
 
 CLIP = {
     "coco/text_to_image/recall@1": 0.5,
@@ -25,13 +32,18 @@ ROWS = [
 def test_every_set_has_its_columns(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
     journal.begin(name="x", tags={})
-    manifest = write_report(ROWS, Image.new("RGB", (8, 8)), tmp_path, journal=journal)
+    chance = {"cifar10/knn/acc1": 0.1, "coco/text_to_image/recall@1": 0.005}
+    comparison = Comparison(name="x", rows=ROWS, chance=chance)
+    manifest = write_report(comparison, Image.new("RGB", (8, 8)), tmp_path, journal=journal)
     assert ReportManifest.read(tmp_path) == manifest
     assert (tmp_path / "report.md").read_text().splitlines() == [
         "| method | objective | mask | cifar10 zero-shot | cifar10 kNN | pets kNN | coco T->I R@1 | time |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         "| superclass | superclass | none | - | 30.0% | 40.0% | - | 1.00x |",
         "| clip | contrastive | none | 12.5% | 25.0% | 75.0% | 50.0% | 1.50x |",
+        "| (chance) | - | - | - | 10.0% | - | 0.5% | - |",
+        "",
+        "time: steps x seconds per step, in those of superclass; steps measured in turn on one worker",
     ]
     saved = {row["method"]: row["metrics"] for row in json.loads((tmp_path / "report.json").read_text())}
     assert saved["clip"] == CLIP

@@ -1,18 +1,38 @@
-"""The bar chart draws what it is given."""
+"""Bars of methods: one chart per metric."""
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from vlp.pictures.curves import metric_bars
-
-
-def test_a_missing_metric_leaves_its_bar_out():
-    full = np.asarray(metric_bars({"CLIP": {"a": 1.0, "b": 2.0}, "FLIP": {"a": 1.0, "b": 2.0}}))
-    part = np.asarray(metric_bars({"CLIP": {"a": 1.0, "b": 2.0}, "FLIP": {"a": 1.0}}))
-    coloured = [(sheet.max(axis=-1) - sheet.min(axis=-1) > 50).sum() for sheet in (full, part)]
-    assert coloured[1] == pytest.approx(0.75 * coloured[0], rel=0.05)
+from vlp.pictures.curves import Bars, bar_charts
 
 
-def test_nothing_to_draw_is_an_error():
+def picture(*charts: Bars, title: str = "") -> np.ndarray:
+    return np.asarray(bar_charts(charts, ["CLIP", "FLIP"], title=title))
+
+
+def test_a_metric_that_a_method_lacks_leaves_out_its_bar_alone() -> None:
+    both = {"CLIP": 0.5, "FLIP": 0.5}
+    full = picture(Bars("a", both), Bars("b", both))
+    part = picture(Bars("a", both), Bars("b", {"CLIP": 0.5}))
+    changed = (full != part).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert columns.min() > full.shape[1] / 2
+    assert rows.min() > full.shape[0] / 2
+
+
+def test_chance_and_title_are_drawn() -> None:
+    plain = picture(Bars("a", {"CLIP": 0.5}))
+    assert (plain != picture(Bars("a", {"CLIP": 0.5}, chance=0.25))).any()
+    assert (
+        plain[: plain.shape[0] // 3] != picture(Bars("a", {"CLIP": 0.5}), title="Demo")[: plain.shape[0] // 3]
+    ).any()
+
+
+def test_a_chart_of_zeros_is_one() -> None:
+    assert Image.fromarray(picture(Bars("a", {"CLIP": 0.0}))).size[0] > 300
+
+
+def test_nothing_to_draw_is_refused() -> None:
     with pytest.raises(ValueError, match="no metrics"):
-        metric_bars({"CLIP": {}})
+        bar_charts([], ["CLIP"], title="")
