@@ -26,6 +26,7 @@ SMALL = {
 }
 
 
+@pytest.mark.timeout(900)  # on a busy machine; Ray starts several times in some
 @pytest.mark.parametrize("name", SMALL)
 def test_a_benchmark_ends_with_figures_and_leaves_the_results_of_the_repository_alone(
     name: str, tmp_path: Path

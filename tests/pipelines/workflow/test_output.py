@@ -62,6 +62,7 @@ def times(output: str) -> list[str]:
     return re.findall(r"^  \w+ .* (\d+\.\d\dx) *$", output, re.MULTILINE)
 
 
+@pytest.mark.timeout(900)  # on a busy machine
 def test_every_line_is_ours_and_what_is_done_is_kept(pipeline: Path) -> None:
     first = run(pipeline)
     lines = first.splitlines()
