@@ -28,7 +28,8 @@ class ZeroShot(Evaluation[LabelledImages]):
         return "zero_shot/acc1"
 
     def chance(self, data: LabelledImages) -> Mapping[str, float]:
-        return {f"zero_shot/acc{k}": min(1.0, k / len(data.classes)) for k in (1, 5)}
+        num_classes = len(data.classes)
+        return {f"zero_shot/acc{k}": k / num_classes for k in (1, 5) if k == 1 or k < num_classes}
 
     def measure(self, model: Embedder, data: LabelledImages) -> Mapping[str, ClassRanks]:
         classes = class_embeddings(model.embed_texts, data.classes, data.templates)
