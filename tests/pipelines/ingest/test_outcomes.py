@@ -123,7 +123,7 @@ def ask_all(urls: list[str], **options: Any) -> list[StoredImage]:
             if answer is not None:
                 stored[answer[0]] = store(answer[1])
                 fetcher.release(answer[1])
-    fetcher.client.budget.acquire(config.max_buffer_bytes)  # blocks, if any byte is still held
+    assert fetcher.client.budget.held == 0
     return [stored[i] for i in range(len(urls))]
 
 
