@@ -65,6 +65,8 @@ class DownloadConfig(StrictConfig):
     """Seconds without an answer, or without any more of it."""
     total_timeout: Annotated[float, Above(0)] = 60.0
     """Seconds for one URL in all: redirects, body and retries."""
+    decode_timeout: Annotated[float, Above(0)] = 10.0
+    """Seconds of a CPU core to decode, resize and encode one image; what takes longer is given up."""
     retries: Annotated[int, AtLeast(0)] = 1
     """More requests after a timeout, a 429 or a 5xx."""
     max_redirects: Annotated[int, AtLeast(0)] = 5
@@ -100,7 +102,7 @@ class DownloadConfig(StrictConfig):
         {
             *("url_list", "split", "thread_count", "timeout", "total_timeout", "retries", "max_buffer_bytes"),
             *("allowed_networks", "host_concurrency", "host_rate", "host_timeouts", "user_agent_contact"),
-            *("min_success_rate", "success_window"),
+            *("min_success_rate", "success_window", "decode_timeout"),
         }
     )
     """Keys that say where, how fast and how persistently, but not what; they may change on the way."""
