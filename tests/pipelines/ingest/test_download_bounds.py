@@ -16,7 +16,7 @@ from pipelines.ingest.settings import DownloadConfig
 from vlp.shards.outcome import SUCCESS, StoredImage
 
 PIXELS = 4_000_000
-BYTES_PER_PIXEL = 24
+BYTES_PER_PIXEL = 36
 """What the README plans."""
 
 
