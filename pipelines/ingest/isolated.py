@@ -1,6 +1,9 @@
 """An `ImageStore` in a process of its own: an image that its decoder dies of costs that process alone."""
 
+import os
 import signal
+import sys
+import warnings
 from multiprocessing.connection import Connection
 
 from pipelines.compute.child_process import ChildProcess
@@ -75,6 +78,7 @@ class IsolatedImageStore:
 
 def serve(connection: Connection) -> None:
     """Answer until the other end hangs up."""
+    _silence_libraries()
     config: DownloadConfig = connection.recv()
     store = ImageStore(config)
     signal.signal(DEADLINE, signal.SIG_DFL)
@@ -88,3 +92,11 @@ def serve(connection: Connection) -> None:
             connection.send(stored)
     except (EOFError, ConnectionError):
         return
+
+
+def _silence_libraries() -> None:
+    """What decoders and Pillow say of hostile images is in the outcomes; a traceback still reaches stderr."""
+    sys.stderr = os.fdopen(os.dup(2), "w")
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    warnings.simplefilter("ignore")

@@ -68,6 +68,16 @@ def test_an_image_that_takes_too_long_has_an_outcome_and_the_next_one_its_image(
     assert store(image_store, GOOD).outcome == SUCCESS
 
 
+def test_nothing_that_decoders_say_of_an_image_is_printed(
+    open_store: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of scans out of order, and of so many pixels that Pillow warns."""
+    image_store = open_store(decode_timeout=600)
+    assert store(image_store, many_scans(2)).outcome == SUCCESS
+    assert store(image_store, encoded("1", "PNG", (9500, 9500))).outcome == SUCCESS
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_decoder_that_nobody_waits_for_ends_by_itself() -> None:
     """What a worker leaves behind that is killed while an image is decoded."""
     child = ChildProcess("pipelines.ingest.isolated")
