@@ -1,5 +1,6 @@
 """`vlp download`: a URL list to shards."""
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -34,3 +35,6 @@ def download(settings: tuple[str, ...], output: "Folder", retry_failed: bool, on
     work = partial(download, config, machine=machine, retry=retry)
     manifest = standalone("download", work, output, settings=config, machine=machine)
     click.echo(f"{manifest.num_samples:,} of {manifest.num_urls:,} URLs succeeded: {output}")
+    if not manifest.num_samples:
+        click.echo(f"vlp: every URL failed; {output}/outcomes.csv counts the reasons", err=True)
+        sys.exit(1)

@@ -38,6 +38,10 @@ class ChildProcess:
         except OSError as error:  # it died in the middle of a message
             raise EOFError from error
 
+    def exit_code(self) -> int:
+        """Wait for its end, once it is known to be dead; -N if signal N ended it."""
+        return self._process.wait()
+
     def kill(self) -> None:
         """End the process, whatever it does."""
         self._process.kill()

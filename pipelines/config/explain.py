@@ -62,6 +62,8 @@ def explain(error: pydantic.ValidationError, schema: Any, values: Any, prefix: s
 def _instead(place: Place, others: list[str]) -> str:
     """Which setting was meant in place of one that there is not: of its class, below it, or anywhere else."""
     name, given = place.path[-1], place.given
+    if place.owner is not None and name in place.owner.COUNTERPARTS:
+        return f"; {place.owner.COUNTERPARTS[name]}"
     below = given[name] if isinstance(given, Mapping) else None
     here = [*annotations_of(place.owner), *dotted_keys(place.owner, given)]
     for text in (name, *(f"{name}.{key}" for key in (below if isinstance(below, Mapping) else ()))):

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
-from threading import Condition
 from urllib.parse import urljoin
 
 from pipelines.ingest.addresses import Resolver
+from pipelines.ingest.byte_budget import ByteBudget, Incoming
 from pipelines.ingest.connection import Clock, Connection, ConnectionPool
 from pipelines.ingest.failure import NO_ANSWER, Failure
 from pipelines.ingest.web_address import DEFAULT_PORTS, Origin, parse_url
@@ -22,26 +22,6 @@ CHUNK = 2**16
 
 
 Inspect = Callable[[Message], None]
-
-
-class ByteBudget:
-    """How many bytes may be held at a time; who wants more waits for others to release theirs."""
-
-    def __init__(self, total: int) -> None:
-        self._free = total
-        self._changed = Condition()
-
-    def acquire(self, count: int) -> None:
-        """Wait until so many bytes are free. Who holds some must not ask for more: two could wait forever."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= count)
-            self._free -= count
-
-    def release(self, count: int) -> None:
-        """Give bytes back."""
-        with self._changed:
-            self._free += count
-            self._changed.notify_all()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +62,7 @@ class Client:
             connection, response = self._respond(origin, self._request(origin, target), clock)
             is_kept = False
             try:
-                answer = self._read(response, clock, inspect)
+                answer = self._read(response, origin.host, clock, inspect)
                 is_kept = response.isclosed() and not response.will_close
                 return answer
             finally:
@@ -122,34 +102,41 @@ class Client:
             raise
 
     def _read(
-        self, response: http.client.HTTPResponse, clock: Clock, inspect: Inspect
+        self, response: http.client.HTTPResponse, host: str, clock: Clock, inspect: Inspect
     ) -> bytes | str | Failure:
         status, location = response.status, response.headers.get("Location")
         if 200 <= status < 300:
             inspect(response.headers)
-            return self._read_body(response, clock)
+            return self._read_body(response, host, clock)
         if response.length is not None and response.length <= CHUNK:
             response.read()  # next to nothing, and the connection can be kept
         if status in REDIRECTS and location:
             return location.encode("latin-1", "replace").decode("utf-8", "replace")  # as headers are sent
         return _refusal(response)
 
-    def _read_body(self, response: http.client.HTTPResponse, clock: Clock) -> bytes:
+    def _read_body(self, response: http.client.HTTPResponse, host: str, clock: Clock) -> bytes:
         declared = response.length
-        limit = self.max_body_bytes
-        if declared is not None and declared > limit:
+        if declared is not None and declared > self.max_body_bytes:
             raise Failure("too_large", f"{declared:,} bytes")
-        reserved = limit if declared is None else declared
+        with self.budget.receive(host) as body:
+            parts = []
+            while part := self._read_part(response, body, clock):
+                parts.append(part)
+            if response.length:
+                raise Failure("truncated", f"{response.length:,} bytes are missing")
+            return b"".join(parts)
+
+    def _read_part(self, response: http.client.HTTPResponse, body: Incoming, clock: Clock) -> bytes:
+        """Some more bytes, b"" at the end."""
+        left = self.max_body_bytes - body.size if response.length is None else response.length
         started = time.monotonic()
-        self.budget.acquire(reserved)
+        body.reserve(min(left, CHUNK))
         clock.end += time.monotonic() - started  # this process was slow, not the host
-        used = 0
-        try:
-            body = _read_up_to(response, limit)
-            used = len(body)
-            return body
-        finally:
-            self.budget.release(reserved - used)
+        part = response.read(max(1, min(left, CHUNK)))  # one byte more shows that there are too many
+        body.size += len(part)
+        if body.size > self.max_body_bytes:
+            raise Failure("too_large", f"more than {self.max_body_bytes:,} bytes")
+        return part
 
     def _request(self, origin: Origin, target: str) -> bytes:
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
@@ -163,18 +150,6 @@ class Client:
             "Accept-Encoding: identity",
         )
         return "\r\n".join((*lines, "", "")).encode("ascii")
-
-
-def _read_up_to(response: http.client.HTTPResponse, limit: int) -> bytes:
-    parts, size = [], 0
-    while part := response.read(CHUNK):
-        parts.append(part)
-        size += len(part)
-        if size > limit:
-            raise Failure("too_large", f"more than {limit:,} bytes")
-    if response.length:
-        raise Failure("truncated", f"{response.length:,} bytes are missing")
-    return b"".join(parts)
 
 
 def _refusal(response: http.client.HTTPResponse) -> Failure:

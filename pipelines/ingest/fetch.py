@@ -12,7 +12,8 @@ from email.message import Message
 from threading import Thread
 
 from pipelines.ingest.addresses import Resolver
-from pipelines.ingest.client import ByteBudget, Client
+from pipelines.ingest.byte_budget import ByteBudget
+from pipelines.ingest.client import Client
 from pipelines.ingest.connection import Clock, ConnectionPool
 from pipelines.ingest.failure import NO_ANSWER, Download, Failure
 from pipelines.ingest.host_queue import HostQueue, Job
@@ -49,7 +50,7 @@ class Fetcher:
             resolve=Resolver(config.allowed_networks, num_lookups=config.thread_count),
             pool=ConnectionPool(),
             tls=ssl.create_default_context(),
-            budget=ByteBudget(config.max_buffer_bytes),
+            budget=ByteBudget(config.max_buffer_bytes, largest=config.max_body_bytes),
             max_body_bytes=config.max_body_bytes,
             max_redirects=config.max_redirects,
             user_agent=user_agent(config.user_agent_token, config.user_agent_contact),
@@ -62,10 +63,11 @@ class Fetcher:
 
         Bodies count against `max_buffer_bytes` until `release` is called, which lets others be fetched.
         """
-        jobs = (Job(i, request.url, host_of(request.url)) for i, request in enumerate(requests))
+        jobs = [Job(i, request.url, host_of(request.url)) for i, request in enumerate(requests)]
+        num_threads = min(self.config.thread_count, len(requests))
         waiting = HostQueue(
             jobs,
-            concurrency=self.concurrency,
+            concurrency=self._concurrency(jobs, num_threads),
             interval=self.interval,
             max_pause=self.config.total_timeout,
             max_timeouts=self.config.host_timeouts,
@@ -73,7 +75,7 @@ class Fetcher:
         answers: queue.SimpleQueue[tuple[int, Download] | BaseException] = queue.SimpleQueue()
         threads = [
             Thread(target=self._work, args=(requests, waiting, answers), daemon=True)
-            for _ in range(min(self.config.thread_count, len(requests)))
+            for _ in range(num_threads)
         ]
         for thread in threads:
             thread.start()
@@ -85,6 +87,11 @@ class Fetcher:
     def release(self, download: Download) -> None:
         """The body of an answer is not needed any more."""
         self.client.budget.release(len(download.body or b""))
+
+    def _concurrency(self, jobs: Sequence[Job], num_threads: int) -> int:
+        """Requests at a time to one host; half of the threads are left to others, if there are any."""
+        is_alone = len({job.host for job in jobs}) == 1
+        return self.concurrency if is_alone else min(self.concurrency, max(1, num_threads // 2))
 
     def _work(
         self,

@@ -1,5 +1,9 @@
 """An `ImageStore` in a process of its own: an image that its decoder dies of costs that process alone."""
 
+import os
+import signal
+import sys
+import warnings
 from multiprocessing.connection import Connection
 
 from pipelines.compute.child_process import ChildProcess
@@ -10,12 +14,17 @@ from vlp.shards.outcome import StoredImage
 
 TRIES = 2
 """Processes that an image may end: the first may have died of something else."""
+DEADLINE = signal.SIGPROF
+"""Ends the process, whatever its decoder does, when an image has used up its time."""
 MAX_IN_A_ROW = 5
 """Images in a row that end their processes before that counts as a fault of the machine, not of them."""
 
 
 class IsolatedImageStore:
-    """Resizes and encodes images as `ImageStore` does; what ends the process has the outcome `decode`."""
+    """Resizes and encodes images as `ImageStore` does; what ends the process has an outcome of its own.
+
+    That is `decode_timeout` for an image that takes too long, and `decode` for one that its decoder dies of.
+    """
 
     def __init__(self, config: DownloadConfig) -> None:
         self.config = config
@@ -36,7 +45,10 @@ class IsolatedImageStore:
                 child.send(download)
                 stored: StoredImage = child.receive()
             except EOFError:
+                is_slow = child.exit_code() == -DEADLINE
                 self.close()
+                if is_slow:
+                    return StoredImage("decode_timeout", f"takes more than {self.config.decode_timeout:g} s")
                 continue
             self._fatal_in_a_row = 0
             return stored
@@ -66,11 +78,25 @@ class IsolatedImageStore:
 
 def serve(connection: Connection) -> None:
     """Answer until the other end hangs up."""
-    store = ImageStore(connection.recv())
-    connection.send("ready")
-    while True:
-        try:
+    _silence_libraries()
+    config: DownloadConfig = connection.recv()
+    store = ImageStore(config)
+    signal.signal(DEADLINE, signal.SIG_DFL)
+    try:
+        connection.send("ready")
+        while True:
             download: Download = connection.recv()
-        except EOFError:
-            return
-        connection.send(store(download))
+            signal.setitimer(signal.ITIMER_PROF, config.decode_timeout)
+            stored = store(download)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            connection.send(stored)
+    except (EOFError, ConnectionError):
+        return
+
+
+def _silence_libraries() -> None:
+    """What decoders and Pillow say of hostile images is in the outcomes; a traceback still reaches stderr."""
+    sys.stderr = os.fdopen(os.dup(2), "w")
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    warnings.simplefilter("ignore")

@@ -1,5 +1,6 @@
 """JSON lines to tables, line by line: Arrow's parser of whole blocks dies of lines that are no objects."""
 
+import io
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,11 @@ import pyarrow as pa
 LINES_AT_A_TIME = 50_000
 
 
+def open_text(file: Path) -> io.TextIOWrapper:
+    """A text file, unpacked where its name ends with .gz, .bz2 or .zst."""
+    return io.TextIOWrapper(pa.input_stream(str(file), compression="detect"), encoding="utf-8")
+
+
 def read_json_lines(file: Path, names: Sequence[str]) -> Iterator[pa.Table]:
     """The named columns as texts, or as lists of texts where any value of a part is a list, part by part.
 
@@ -20,7 +26,7 @@ def read_json_lines(file: Path, names: Sequence[str]) -> Iterator[pa.Table]:
         ValueError: names a line that is not a JSON object, or has a value other than text, numbers or lists.
     """
     seen: dict[str, None] = {}
-    with file.open(encoding="utf-8") as stream:
+    with open_text(file) as stream:
         lines = ((number, line) for number, line in enumerate(stream, start=1) if line.strip())
         while batch := list(itertools.islice(lines, LINES_AT_A_TIME)):
             rows = [_parse(number, line, names) for number, line in batch]

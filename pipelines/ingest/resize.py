@@ -26,6 +26,8 @@ REDUCED = {
     ("L", 8): cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
 PNG_DEPTH = 24  # position of the bits per channel
+OPAQUE = ("JPEG", "BMP", "PPM")  # formats that are decoded by the resizer itself
+PIXELS_AT_A_TIME = 2**16  # that are laid on white, which takes 73 bytes for each
 
 
 class Header(NamedTuple):
@@ -76,7 +78,7 @@ class Resizer:
             return _decoded(body, flags)
         if header.mode.startswith("I") or (header.format == "PNG" and body[PNG_DEPTH] == 16):
             return _decoded(body, cv2.IMREAD_ANYCOLOR)  # the resizer would cut 16 bits off at 255
-        return body
+        return body if header.format in OPAQUE else _on_white(body)
 
     def _reduction(self, header: Header) -> int:
         """Flags that decode a JPEG at 1/2, 1/4 or 1/8 of its size, or 0.
@@ -95,10 +97,35 @@ class Resizer:
 
 
 def _decoded(body: bytes, flags: int) -> bytes:
-    """The pixels of an image, in a format that is read at the speed of memory."""
+    """An image as plain pixels."""
     pixels = cv2.imdecode(np.frombuffer(body, np.uint8), flags)
     if pixels is None:
         raise Failure("decode", "the image cannot be decoded")
+    return _plain(pixels)
+
+
+def _on_white(body: bytes) -> bytes:
+    """The same image, laid on white where it is transparent, which the resizer would do all at once."""
+    pixels = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint8:
+        return body
+    return _plain(_opaque(pixels) if pixels.ndim == 3 and pixels.shape[-1] == 4 else pixels)
+
+
+def _opaque(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 4) to (H, W, 3), by the resizer's formula."""
+    flat = pixels.reshape(-1, 4)
+    opaque = np.empty((len(flat), 3), np.uint8)
+    for start in range(0, len(flat), PIXELS_AT_A_TIME):
+        part = slice(start, start + PIXELS_AT_A_TIME)
+        alpha = flat[part, 3:]
+        color = alpha / 255 * flat[part, :3] + 255 - alpha
+        opaque[part] = np.rint(color.clip(min=0, max=255))
+    return opaque.reshape(*pixels.shape[:2], 3)
+
+
+def _plain(pixels: np.ndarray) -> bytes:
+    """Pixels in a format that is read at the speed of memory."""
     return cv2.imencode(".pgm" if pixels.ndim == 2 else ".ppm", pixels)[1].tobytes()
 
 

@@ -10,10 +10,40 @@ from vlp.core.config import Above, AtLeast, StrictConfig, Within
 
 ResizeMode = Literal["no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"]
 
+_ALWAYS_ENCODED = "every image is stored as a JPEG of encode_quality; leave it out"
+COUNTERPARTS = {
+    "output_folder": "give the folder as `-o FOLDER`",
+    "output_format": "shards are always webdataset's, with a Parquet index; leave it out",
+    "processes_count": "set machine.data_workers",
+    "distributor": "set machine.data_workers=0 for processes of this machine, or more for workers of Ray",
+    "subjob_size": "all shards are handed out one by one; leave it out",
+    "encode_format": _ALWAYS_ENCODED,
+    "skip_reencode": _ALWAYS_ENCODED,
+    "disable_all_reencoding": _ALWAYS_ENCODED,
+    "upscale_interpolation": "it is always lanczos; leave it out",
+    "downscale_interpolation": "it is always area; leave it out",
+    "bbox_col": "nothing is blurred; leave it out",
+    "extract_exif": "EXIF data are not stored; leave it out",
+    "save_additional_columns": "others are not stored; join them by url with the shards' .parquet files",
+    "compute_hash": "the sha256 of every image is stored; leave it out",
+    "incremental_mode": "the same command always goes on where it was; to start over, choose another folder",
+    "max_shard_retry": "the same command makes what is missing, --retry-failed asks for failed URLs again",
+    "oom_shard_count": "shards are numbered with five digits, or more where they need them; leave it out",
+    "enable_wandb": "every download is a run of MLflow, which `vlp ui` shows; leave it out",
+    "wandb_project": "every download is a run of MLflow, which `vlp ui` shows; leave it out",
+}
+"""What to do in place of setting img2dataset's options that there are not."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadConfig(StrictConfig):
-    """What is downloaded and how it is stored. Names and defaults are img2dataset's where it has them."""
+    """What is downloaded and how it is stored.
+
+    Names are img2dataset's where it has them, and so are defaults but for these: `resize_mode` (theirs is
+    `border`), `resize_only_if_bigger` (False), `max_image_area` (inf), `thread_count` (256), `retries` (0),
+    `input_format` (`txt`), `caption_col` (None), and `disallowed_header_directives`, which are written out.
+    `COUNTERPARTS` says what there is in place of its other options.
+    """
 
     url_list: Path
     """File, or folder of files, with one URL and caption per row; or a folder of Hugging Face `datasets`."""
@@ -65,6 +95,8 @@ class DownloadConfig(StrictConfig):
     """Seconds without an answer, or without any more of it."""
     total_timeout: Annotated[float, Above(0)] = 60.0
     """Seconds for one URL in all: redirects, body and retries."""
+    decode_timeout: Annotated[float, Above(0)] = 10.0
+    """Seconds of a CPU core to decode, resize and encode one image; what takes longer is given up."""
     retries: Annotated[int, AtLeast(0)] = 1
     """More requests after a timeout, a 429 or a 5xx."""
     max_redirects: Annotated[int, AtLeast(0)] = 5
@@ -96,11 +128,12 @@ class DownloadConfig(StrictConfig):
     success_window: Annotated[int, AtLeast(1)] = 1000
     """URLs over which `min_success_rate` is taken."""
 
+    COUNTERPARTS: ClassVar = COUNTERPARTS
     MANNER: ClassVar = frozenset(
         {
             *("url_list", "split", "thread_count", "timeout", "total_timeout", "retries", "max_buffer_bytes"),
             *("allowed_networks", "host_concurrency", "host_rate", "host_timeouts", "user_agent_contact"),
-            *("min_success_rate", "success_window"),
+            *("min_success_rate", "success_window", "decode_timeout"),
         }
     )
     """Keys that say where, how fast and how persistently, but not what; they may change on the way."""

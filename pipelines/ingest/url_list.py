@@ -1,5 +1,7 @@
 """A URL list, in any of the usual formats, to rows of one form, part by part."""
 
+import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,11 @@ import pyarrow.csv
 from pipelines.config.errors import ConfigError, UserError, nearest
 from pipelines.ingest.grouping import SCHEMA
 from pipelines.ingest.hugging_face import choose_split, find_splits
-from pipelines.ingest.json_lines import read_json_lines
+from pipelines.ingest.json_lines import open_text, read_json_lines
 from pipelines.ingest.tables import column_names, read_columns
 from vlp.core.messages import one_line
 
-InputFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "arrow", "images"]
+InputFormat = Literal["auto", "csv", "tsv", "jsonl", "txt", "parquet", "arrow", "images"]
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 EXTENSIONS = {
@@ -27,7 +29,12 @@ EXTENSIONS = {
     ".json": "jsonl",
     ".parquet": "parquet",
     ".arrow": "arrow",
+    ".txt": "txt",
 }
+COMPRESSED = {".gz", ".bz2", ".zst"}
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+IMAGE_COLUMNS = {"image", "images", "img", "jpg", "jpeg", "png"}
+LINES_AT_A_TIME = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +86,21 @@ def list_files(path: Path, input_format: InputFormat, *, split: str | None = Non
         raise ConfigError(f"split: {path} is not a folder of Hugging Face datasets; leave it out")
     if path.is_file():
         return [path]
-    known = [s for s, kind in EXTENSIONS.items() if input_format in ("auto", kind)]
-    files = sorted(p for p in path.glob("*") if p.suffix in known) if path.is_dir() else []
+    # A .txt file in a folder of lists is rather a note than a list.
+    kinds = {*EXTENSIONS.values()} - {"txt"} if input_format == "auto" else {input_format}
+    known = [suffix for suffix, kind in EXTENSIONS.items() if kind in kinds]
+    files = sorted(p for p in path.glob("*") if _suffix(p) in known) if path.is_dir() else []
     if not files:
-        raise ConfigError(f"url_list: no such file, nor a folder with {', '.join(known)} files: {path}")
+        raise ConfigError(f"url_list: {_why_not_there(path, known)}")
     return files
+
+
+def _why_not_there(path: Path, known: Sequence[str]) -> str:
+    if remote := re.search(r"(?:^|/)([a-z][a-z0-9+.-]+):/+(.*)", str(path)):  # a `Path` has one slash of two
+        return f"{remote[1]}://{remote[2]} is not a file of this machine; copy it here, and name the copy"
+    if re.search(r"[*?{[]", path.name):
+        return f"{path} is not a file: patterns are not expanded; name the folder, all lists in it are read"
+    return f"no such file, nor a folder with {', '.join(known)} files: {path}"
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -95,20 +112,35 @@ def list_images(folder: Path) -> list[Path]:
     return sorted({*images, *(file for file in captions if file.is_file())})
 
 
+def _suffix(file: Path) -> str:
+    """The ending that tells the format, without that of a compression."""
+    return Path(file.stem).suffix if file.suffix in COMPRESSED else file.suffix
+
+
 def _read(file: Path, input_format: InputFormat, columns: Columns) -> Iterator[pa.Table]:
-    kind = EXTENSIONS.get(file.suffix) if input_format == "auto" else input_format
+    kind = EXTENSIONS.get(_suffix(file)) if input_format == "auto" else input_format
     if kind is None:
-        raise UserError(f"{file}: unknown format {file.suffix!r}{nearest(file.suffix, EXTENSIONS)}")
+        formats = ", ".join(dict.fromkeys(EXTENSIONS.values()))
+        raise UserError(f"{file}: unknown format {file.suffix!r}; set input_format to one of {formats}")
     try:
         for table in _parse(file, kind, columns):
             for column in columns.names():
                 if column not in table.column_names:
-                    raise UserError(f"{file} has no column {column!r}{nearest(column, table.column_names)}")
+                    raise UserError(f"{file} has no column {column!r}{_remedy(column, columns, table)}")
                 if table.column_names.count(column) > 1:
                     raise UserError(f"{file} has several columns {column!r}; rename all but one")
             yield _uniform(table, columns)
-    except (pa.ArrowException, ValueError, OSError) as error:
+    except (pa.ArrowException, ValueError, OSError, EOFError) as error:
         raise UserError(f"{file} is not a valid {kind} file: {one_line(error)}") from error
+
+
+def _remedy(column: str, columns: Columns, table: pa.Table) -> str:
+    """What to do about a column that is not there."""
+    images = IMAGE_COLUMNS & set(table.column_names)
+    if column == columns.url and images:
+        image = min(images)
+        return f"; if the images themselves are in the column {image}, set image_col={image}"
+    return nearest(column, table.column_names)
 
 
 def _parse(file: Path, kind: str, columns: Columns) -> Iterator[pa.Table]:
@@ -116,11 +148,36 @@ def _parse(file: Path, kind: str, columns: Columns) -> Iterator[pa.Table]:
     names = columns.names()
     if kind == "jsonl":
         yield from read_json_lines(file, names)
+    elif kind == "txt":
+        yield from _parse_lines(file, columns)
     elif kind in ("parquet", "arrow"):
         known = column_names(file)
         yield from read_columns(file, names) if set(names) <= set(known) else [_empty(known)]
     else:
-        yield from _parse_csv(file, "\t" if kind == "tsv" else ",", names)
+        _check_delimiter(file, kind, names)
+        yield from _parse_csv(file, DELIMITERS[kind], names)
+
+
+def _parse_lines(file: Path, columns: Columns) -> Iterator[pa.Table]:
+    """One address per line, without captions."""
+    with open_text(file) as stream:
+        urls = (line.strip() for line in stream)
+        while part := list(itertools.islice(urls, LINES_AT_A_TIME)):
+            others = {name: pa.nulls(len(part), pa.string()) for name in columns.names()}
+            yield pa.table(others | {columns.url: pa.array(part, pa.string())})
+
+
+def _check_delimiter(file: Path, kind: str, names: Sequence[str]) -> None:
+    """Refuse a list whose columns are all there, but separated by something else."""
+    with open_text(file) as stream:
+        header = stream.readline(2**16)
+    for other in ("\t", ",", ";", "|"):
+        if set(names) <= {name.strip(' "\r\n\ufeff') for name in header.split(other)}:
+            if other != DELIMITERS[kind]:
+                read_as = next((name for name, mark in DELIMITERS.items() if mark == other), None)
+                remedy = f"set input_format={read_as}" if read_as else f"write it with {DELIMITERS[kind]!r}"
+                raise UserError(f"{file} separates its columns by {other!r}, {kind} files do not; {remedy}")
+            return
 
 
 def _parse_csv(file: Path, delimiter: str, names: list[str]) -> Iterator[pa.Table]:

@@ -24,8 +24,9 @@ def parse_url(url: str) -> tuple[Origin, str]:
     Raises:
         Failure: invalid_url, for whatever is not an http or https address.
     """
+    url = url.strip()
     try:
-        parts = urlsplit(url.strip(" "))
+        parts = urlsplit(url)
         port, host = parts.port, (parts.hostname or "").encode("idna").decode("ascii")
         target = quote(parts.path or "/", safe=KEPT)
         if parts.query:

@@ -5,12 +5,10 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from typing import Any
 
-from pipelines.ingest.failure import Download
 from pipelines.ingest.fetch import Fetcher, ImageRequest
-from pipelines.ingest.image import ImageStore
 from pipelines.ingest.isolated import IsolatedImageStore
 from pipelines.ingest.local import LocalImages
 from pipelines.ingest.plan import read_urls
@@ -26,14 +24,13 @@ Report = Callable[[str, Counter[str]], bool]
 """Takes the outcomes of a shard so far; says whether the download goes on."""
 Begin = Callable[[str], int]
 """Takes the name of a shard; says how often it was begun, now included."""
-Store = Callable[[Download], StoredImage]
 
 
 class IngestShard:
     """Fetches, resizes and writes one shard at a time.
 
-    A shard in which the process died is made again with a decoder in a process of its own, so that an image
-    that a decoder dies of is found, and costs only itself. After `MAX_ATTEMPTS` it is given up.
+    Images are decoded in a process of its own, so that one that a decoder dies of, or is busy with for ever,
+    costs only itself. A shard in which this process died is made again; after `MAX_ATTEMPTS` it is given up.
 
     Args:
         num_workers: how many of them there are, which share the limits per host.
@@ -53,7 +50,7 @@ class IngestShard:
         self.begin = begin
         self.parent = os.getppid()
         self.fetcher = LocalImages(config) if config.is_local else Fetcher(config, num_fetchers=num_workers)
-        self.store = ImageStore(config)
+        self.store = IsolatedImageStore(config)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
         """`stats` of a shard that was made; `failure`, if it cannot be; neither, if it was stopped."""
@@ -66,15 +63,14 @@ class IngestShard:
 
     def ingest(self, name: str) -> ShardStats | None:
         """Make a shard; None if the download is stopped before its end. An OSError leaves nothing behind."""
-        attempt = self.begin(name)
-        if attempt > MAX_ATTEMPTS:
+        if self.begin(name) > MAX_ATTEMPTS:
             raise ChildProcessError(
                 f"shard {name} ended its process {MAX_ATTEMPTS} times, by lack of memory or a library that "
                 "crashes; lower max_buffer_bytes or max_image_area, or set machine.data_workers=1"
             )
         rows = read_urls(self.output, name)
-        with closing(Spool(self.output)) as spool, self._open_store(attempt) as store:
-            if not self._fill(spool, name, rows, store):
+        with closing(Spool(self.output)) as spool:
+            if not self._fill(spool, name, rows):
                 return None
             retried = Counter(row["previous"] for row in rows if row["previous"])
             return write_shard(self.output, name, spool, retried=retried)
@@ -85,10 +81,7 @@ class IngestShard:
         except FileNotFoundError:
             return None
 
-    def _open_store(self, attempt: int) -> AbstractContextManager[Store]:
-        return nullcontext(self.store) if attempt == 1 else closing(IsolatedImageStore(self.config))
-
-    def _fill(self, spool: Spool, name: str, rows: list[dict[str, Any]], store: Store) -> bool:
+    def _fill(self, spool: Spool, name: str, rows: list[dict[str, Any]]) -> bool:
         """Put every sample away; whether the download goes on."""
         outcomes = Counter[str]()
 
@@ -107,7 +100,7 @@ class IngestShard:
             for answer in answers:
                 if answer is not None:
                     position, download = answer
-                    add(asked[position], captions[asked[position]], store(download))
+                    add(asked[position], captions[asked[position]], self.store(download))
                     self.fetcher.release(download)
                 if time.monotonic() - reported > REPORT_SECONDS:
                     reported = time.monotonic()

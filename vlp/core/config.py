@@ -78,6 +78,9 @@ class StrictConfig:
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}  # read by pydantic; vlp itself never imports it
 
+    COUNTERPARTS: ClassVar[Mapping[str, str]] = {}
+    """What to do in place of setting what is no setting here, but one of a tool that users come from."""
+
     def __post_init__(self) -> None:
         for name, bounds in bounds_of(type(self)).items():
             for key, number, shown in _numbers(name, getattr(self, name)):

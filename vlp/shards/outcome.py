@@ -22,6 +22,7 @@ MEANINGS = {
     "hash_mismatch": "not the image that the list was made of",
     "not_an_image": "something else than an image",
     "decode": "an image that cannot be decoded",
+    "decode_timeout": "an image that takes too long to decode",
     "too_large": "more bytes or pixels than allowed",
     "too_small": "fewer pixels than asked for",
     "aspect": "too long for its width",
@@ -32,7 +33,7 @@ MEANINGS = {
 """Every outcome but http_400 to http_599, which are the status that the host answered."""
 
 DOWNLOADED = {SUCCESS, DUPLICATE, NEAR_DUPLICATE}
-RESIZE_FAILURES = {"not_an_image", "decode", "too_large", "too_small", "aspect"}
+RESIZE_FAILURES = {"not_an_image", "decode", "decode_timeout", "too_large", "too_small", "aspect"}
 
 
 class StoredImage(NamedTuple):

@@ -206,3 +206,12 @@ def test_a_printed_download_is_a_file_of_the_same_download(tmp_path: Path) -> No
     (tmp_path / "printed.yaml").write_text(first.stdout)
     assert vlp("print-config", "printed.yaml").stdout == first.stdout
     assert yaml.safe_load(first.stdout)["max_aspect_ratio"] == float("inf")
+
+
+def test_a_download_without_one_success_ends_with_an_exit_code_and_the_reasons(tmp_path: Path) -> None:
+    (tmp_path / "urls.txt").write_text("ftp://x.org/a.jpg\nno address\n")
+    result = vlp("download", "url_list=urls.txt", "machine.data_workers=0", "-o", "out")
+    assert result.exit_code == 1
+    assert "0 of 2 URLs succeeded" in result.stdout
+    assert result.stderr.splitlines()[-1] == "vlp: every URL failed; out/outcomes.csv counts the reasons"
+    assert "invalid_url,2," in (tmp_path / "out" / "outcomes.csv").read_text()

@@ -302,7 +302,7 @@ def test_an_image_whose_decoder_is_killed_costs_only_itself(
             manifest = run(config, tmp_path / "shards")
     finally:
         site.images["11.jpg"] = images["11.jpg"]
-    assert killed == {"worker": 1, "isolated": 2}
+    assert killed == {"isolated": 2}
     assert manifest.outcomes == {"success": NUM_IMAGES - 3, "http_404": 2, "decode": 1}
     assert list(verify(tmp_path / "shards")) == []
     expected = contents(calm)

@@ -53,6 +53,8 @@ ANSWERS: dict[str, tuple[int, dict[str, str], bytes]] = {
     "/nowhere": (302, {}, b""),
     "/inside": (302, {"Location": "http://169.254.169.254/latest/meta-data"}, b""),
     "/once": (301, {"Location": "/image"}, b"moved"),
+    "/with%20spaces.jpg?of=the%20query": (200, {}, IMAGE),
+    "/to-spaces": (302, {"Location": "/with spaces.jpg?of=the query"}, b""),
     "/to-a-file": (302, {"Location": "file:///etc/hostname"}, b""),
 }
 
@@ -123,7 +125,7 @@ def ask_all(urls: list[str], **options: Any) -> list[StoredImage]:
             if answer is not None:
                 stored[answer[0]] = store(answer[1])
                 fetcher.release(answer[1])
-    fetcher.client.budget.acquire(config.max_buffer_bytes)  # blocks, if any byte is still held
+    assert fetcher.client.budget.held == 0
     return [stored[i] for i in range(len(urls))]
 
 
@@ -162,6 +164,13 @@ def test_an_answer_has_one_outcome_and_only_what_may_pass_is_asked_again(
     stored = ask(server.url + path, timeout=HASTY if path == "/hangs" else PATIENT)
     assert (stored.outcome, server.counts[path]) == OUTCOMES[path]
     assert (stored.encoded is None) == (stored.outcome != "success")
+
+
+@pytest.mark.parametrize("path", ["/with spaces.jpg?of=the query", "/to-spaces", " ", "\t", "\r\n"])
+def test_spaces_are_sent_as_browsers_send_them(path: str, server: CountingServer) -> None:
+    """Within an address they are encoded, around it they are dropped."""
+    url = server.url + path if path.strip() else f"{path}{server.url}/image{path}"
+    assert ask(url).outcome == "success"
 
 
 def test_retries_are_as_many_as_asked_for(server: CountingServer) -> None:

@@ -67,6 +67,11 @@ def test_every_mode_gives_img2datasets_bytes(mode: ResizeMode, only_if_bigger: b
         assert ours.encoded == encoded
 
 
+def test_a_transparent_image_of_several_parts_gives_img2datasets_bytes(oracle: Any) -> None:
+    body = photograph(513, 300, mode="RGBA")  # is laid on white part by part
+    assert store(body, image_size=256).encoded == oracle(256, "keep_ratio", True)(io.BytesIO(body))[0]
+
+
 @pytest.mark.parametrize(
     ("settings", "outcome"),
     [

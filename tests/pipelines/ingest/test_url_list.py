@@ -1,10 +1,11 @@
 """Every format of a URL list gives the same plan; no row stops it."""
 
 import csv
+import gzip
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -112,7 +113,14 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
         ("urls.csv", "url,caption\na,b,c\n", "is not a valid csv file"),
         ("urls.jsonl", '{"url": "a"', "is not a valid jsonl file"),
         ("urls.parquet", "url", "is not a valid parquet file"),
-        ("urls.txt", "a", "unknown format '.txt'"),
+        ("urls.list", "a", "unknown format '.list'; set input_format to one of csv, tsv, jsonl"),
+        ("urls.gz", "a", "unknown format '.gz'; set input_format to one of csv"),
+        ("urls.csv.gz", "url,caption", "is not a valid csv file"),
+        ("urls.jsonl.gz", "{}", "is not a valid jsonl file"),
+        ("urls.csv", "url;caption\na;b, c\n", "by ';', csv files do not; write it with ','"),
+        ("urls.csv", "url\tcaption\na\tb, c\n", "by '\\\\t', csv files do not; set input_format=tsv"),
+        ("urls.tsv", "url,caption\na,b\n", "by ',', tsv files do not; set input_format=csv"),
+        ("urls.jsonl", '{"image": "a", "caption": "b"}', "no column 'url'; if .* set image_col=image"),
     ],
 )
 def test_a_list_that_cannot_be_read_is_one_line(
@@ -123,6 +131,47 @@ def test_a_list_that_cannot_be_read_is_one_line(
         read(tmp_path / name)
     assert "\n" not in str(raised.value)
     assert name in str(raised.value)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+def test_a_list_that_is_compressed_gives_the_same_plan(suffix: str, tmp_path: Path) -> None:
+    file = write(tmp_path / f"urls.{suffix}", ROWS)
+    (tmp_path / "lists").mkdir()
+    packed = tmp_path / "lists" / f"{file.name}.gz"
+    packed.write_bytes(gzip.compress(file.read_bytes()))
+    assert read(packed) == read(tmp_path / "lists") == naive_plan(ROWS)
+    unnamed = packed.rename(tmp_path / "urls.gz")
+    assert read(unnamed, input_format=cast(InputFormat, suffix)) == naive_plan(ROWS)
+
+
+@pytest.mark.parametrize("name", ["urls.txt", "urls.txt.gz"])
+def test_a_list_of_addresses_alone_has_one_per_line(name: str, tmp_path: Path) -> None:
+    text = b"http://x/a b.jpg\r\nhttp://x/b,c.jpg\n\nhttp://x/d.jpg"
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    urls = ["http://x/a b.jpg", "http://x/b,c.jpg", "http://x/d.jpg"]
+    expected = [{"url": url, "captions": [""]} for url in urls]
+    assert read(tmp_path / name) == read(tmp_path, input_format="txt") == expected
+
+
+def test_a_note_beside_the_lists_of_a_folder_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path / "urls.csv", ROWS)
+    (tmp_path / "README.txt").write_text("not an address")
+    assert read(tmp_path) == naive_plan(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("s3://bucket/a/urls.parquet", "s3://bucket/a/urls.parquet is not a file of this machine; copy it"),
+        ("https://x.org/urls.csv", "https://x.org/urls.csv is not a file of this machine; copy it"),
+        ("lists/{00000..00012}.parquet", "patterns are not expanded; name the folder"),
+        ("lists/*.parquet", "patterns are not expanded; name the folder"),
+    ],
+)
+def test_a_list_that_is_elsewhere_or_a_pattern_is_answered_by_the_remedy(path: str, message: str) -> None:
+    for given in (Path(path), Path.cwd() / path):
+        with pytest.raises(UserError, match=message):
+            list_files(given, "auto")
 
 
 def test_a_missing_file_or_a_folder_without_lists_is_named(tmp_path: Path) -> None:
