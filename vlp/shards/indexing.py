@@ -16,7 +16,7 @@ from vlp.shards.manifest import MANIFEST
 from vlp.shards.outcome import SUCCESS
 from vlp.shards.storage.local import LocalFolder
 from vlp.shards.storage.whole import delete_unfinished, writing
-from vlp.shards.tar_samples import BROKEN_TAR, NO_IMAGE, TarSamples, read_samples
+from vlp.shards.tar_samples import BROKEN_TAR, NO_IMAGE, REPEATED_KEY, TarSamples, read_samples
 
 OURS = {b"made_by": b"vlp"}
 """Metadata of an index that nobody else wrote parts of."""
@@ -117,9 +117,11 @@ def _make_index(tar: Path, samples: TarSamples, checksum: str) -> pa.Table:
             "move it elsewhere to index the tar"
         )
     lost = BROKEN_TAR if samples.problem else NO_IMAGE
+    repeated = {key for key, count in Counter(row.get("key") for row in known).items() if count > 1}
     rows = [
         {"url": url(row.get("key", "")), "shard": tar.stem}
         | _join(row, samples.rows.get(row.get("key", "")), lost)
+        | ({"status": REPEATED_KEY} if row.get("key") in repeated else {})
         for row in known
     ]
     return _set_columns(theirs, rows)

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +148,42 @@ def test_open_clips_reader_reads_our_shards(shards) -> None:
     read = list(pipeline)
     assert [text for _, text in read] == [texts[0] for texts in shards.captions]
     assert all(image.mode == "RGB" for image, _ in read)
+
+
+def write_tar(file: Path, members: list[tuple[str, bytes]]) -> None:
+    with tarfile.open(file, "w") as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+def test_a_key_that_occurs_again_makes_no_pair(tmp_path: Path) -> None:
+    """Whose caption is whose cannot be known: side by side, apart, or with an ending in other letters."""
+    jpeg, png = encode("JPEG"), encode("PNG")
+    again = [
+        ("a.jpg", jpeg),
+        ("a.txt", b"first"),
+        ("b.jpg", jpeg),
+        ("b.txt", b"b"),
+        ("a.jpg", png),
+        ("a.txt", b"2"),
+    ]
+    write_tar(tmp_path / "0.tar", again)
+    write_tar(
+        tmp_path / "1.tar",
+        [("a.jpg", jpeg), ("a.JPG", jpeg), ("a.txt", b"1"), ("b.txt", b"b"), ("b.jpg", png)],
+    )
+    write_tar(
+        tmp_path / "2.tar",
+        [("a.jpg", jpeg), ("a.txt", b"1"), ("a.png", png), ("b.txt", b"b"), ("b.jpg", png)],
+    )
+    manifest = index_shards(tmp_path)
+    assert manifest.outcomes == {"repeated_key": 3, "success": 3}
+    assert samples(tmp_path) == [(jpeg, ["b"]), (png, ["b"]), (png, ["b"])]
+    reasons = [pq.read_table(tmp_path / f"{i}.parquet")["error_message"][0].as_py() for i in range(3)]
+    assert reasons == [
+        "several members are a.txt",
+        "several members are a.JPG",
+        "it has several images: jpg, png",
+    ]
