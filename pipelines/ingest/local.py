@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -14,7 +13,7 @@ from pipelines.ingest.fetch import ImageRequest
 from pipelines.ingest.grouping import SCHEMA
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.tables import ARROW, ArrowCells, ParquetCells, column_names, open_cells, read_columns
-from pipelines.ingest.url_list import IMAGE_SUFFIXES, list_images
+from pipelines.ingest.url_list import IMAGE_SUFFIXES, caption_lists, list_images
 from vlp.core.messages import one_line
 from vlp.shards.outcome import SUCCESS
 
@@ -47,15 +46,15 @@ def read_table_images(
                     raise UserError(f"{file} has no column {column!r}{nearest(column, names)}")
             numbers = itertools.count()
             for part in read_columns(file, [caption_col]):
-                captions = [_texts(value) for value in part[caption_col].to_pylist()]
+                captions = caption_lists(part[caption_col], caption_col).to_pylist()
                 name = file.relative_to(root).as_posix()
                 yield _table([f"{name}{ROW}{next(numbers)}" for _ in captions], captions)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, ValueError, OSError) as error:
             kind = "arrow" if file.suffix == ARROW else "parquet"
             raise UserError(f"{file} is not a valid {kind} file: {one_line(error)}") from error
 
 
-def _table(urls: list[str], captions: list[list[str]]) -> pa.Table:
+def _table(urls: list[str], captions: list[list[str] | None]) -> pa.Table:
     return pa.table([urls, captions, pa.nulls(len(urls))], SCHEMA.names).cast(SCHEMA)
 
 
@@ -104,8 +103,3 @@ def _captions(file: Path) -> list[str]:
     if not file.is_file():
         return [""]
     return file.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
-
-
-def _texts(value: Any) -> list[str]:
-    values = value if isinstance(value, list) else [value]
-    return ["" if text is None else str(text) for text in values] or [""]

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines.config.errors import UserError
 from pipelines.shards.reshard import SourceFolder, check_absent, renumbered, shard_size, write_shards
@@ -74,7 +73,7 @@ def _first_alike(index: pa.Table) -> np.ndarray:
     """
     url, image = _codes(index["url"]), _codes(index["sha256"])
     has_failed = index["status"].to_numpy() != SUCCESS
-    is_address = pc.match_substring(index["url"], "://").fill_null(False).to_numpy()
+    is_address = np.array(["://" in (text or "") for text in index["url"].to_pylist()], dtype=bool)
     best = _first_of_group((url,), has_failed)
     image = np.where(has_failed, len(index), image)
     image = np.where(has_failed & is_address, image[best], image)
@@ -100,9 +99,10 @@ def _join_captions(sources: Sequence[SourceFolder], first: np.ndarray) -> dict[i
         for name in source.shards
         for texts in source.index(name, ["captions"])["captions"].to_pylist()
     )
-    for place, texts in zip(first.tolist(), rows if captions else (), strict=False):
-        if place in captions:
-            captions[place] += [text for text in texts if text]
+    if captions:
+        for place, texts in zip(first.tolist(), rows, strict=True):
+            if place in captions:
+                captions[place] += [text for text in texts if text]
     return {i: list(dict.fromkeys(texts)) for i, texts in captions.items() if texts}
 
 

@@ -97,7 +97,7 @@ def _add_member(
     text = content.decode("utf-8", errors="replace")
     if extension == "txt":
         row["caption"] = text.strip()
-        _add_captions(row, [text.strip()])
+        _add_captions(row, [text.strip()] if text.strip() else [])
     else:
         _add_json(row, text)
 
@@ -111,16 +111,15 @@ def _add_json(row: dict[str, Any], text: str) -> None:
         return
     captions = content.get("captions") or content.get("caption")
     captions = captions if isinstance(captions, list) else [captions]
-    texts = [caption for caption in captions if isinstance(caption, str)]
-    if len(texts) == len(captions):
-        _add_captions(row, texts)
+    if all(caption is None or isinstance(caption, str) for caption in captions):
+        _add_captions(row, [caption for caption in captions if caption])
     if isinstance(content.get("url"), str):
         row["url"] = content["url"]
 
 
 def _add_captions(row: dict[str, Any], captions: list[str]) -> None:
     """Keep the longer list: all captions are in the .json of our own shards, one of them in the .txt."""
-    if len(captions) > len(row["captions"]) and all(captions):
+    if len(captions) > len(row["captions"]):
         row["captions"] = captions
 
 

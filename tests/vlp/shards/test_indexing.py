@@ -187,3 +187,16 @@ def test_a_key_that_occurs_again_makes_no_pair(tmp_path: Path) -> None:
         "several members are a.JPG",
         "it has several images: jpg, png",
     ]
+
+
+def test_captions_that_are_missing_in_a_list_are_left_out(tmp_path: Path) -> None:
+    jpeg = encode("JPEG")
+    lists = [["a", None, "b"], [None, "", "c"], [{"raw": "a cat"}]]
+    members = [
+        member
+        for i, captions in enumerate(lists)
+        for member in ((f"{i}.jpg", jpeg), (f"{i}.json", json.dumps({"captions": captions}).encode()))
+    ]
+    write_tar(tmp_path / "0.tar", members)
+    index_shards(tmp_path)
+    assert pq.read_table(tmp_path / "0.parquet")["captions"].to_pylist() == [["a", "b"], ["c"], [""]]
