@@ -1,7 +1,9 @@
 """Shards of others are read where they lie, and ours by the readers of others."""
 
+import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -41,12 +43,34 @@ def test_the_tars_alone_give_back_every_sample(tars: Path, shards) -> None:
     assert pq.read_table(tars / "00000.parquet")["captions"].to_pylist() == shards.captions[:6]
 
 
-def test_what_is_indexed_is_not_read_again(tars: Path) -> None:
+def test_what_is_indexed_is_not_read_again(tars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = index_shards(tars)
+    assert index_shards(tars) == first  # a tar of the same tick of the clock is read once more
     (tars / "manifest.json").unlink()
-    size = (tars / "00003.tar").stat().st_size
-    (tars / "00003.tar").write_bytes(bytes(size))  # would be no tar file
+    monkeypatch.delattr(hashlib, "file_digest")
     assert index_shards(tars) == first
+
+
+def test_a_tar_that_was_replaced_by_one_of_its_size_and_time_is_read_again(tmp_path: Path) -> None:
+    tar, jpeg = tmp_path / "0.tar", encode("JPEG")
+    write_tar(tar, [("a.jpg", jpeg), ("a.txt", b"old")])
+    index_shards(tmp_path)
+    before = tar.stat()
+    write_tar(tar, [("a.jpg", jpeg), ("a.txt", b"new")])
+    os.utime(tar, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert tar.stat().st_size == before.st_size
+    manifest = index_shards(tmp_path)
+    assert samples(tmp_path) == [(jpeg, ["new"])]
+    assert index_shards(tmp_path) == manifest
+
+
+def test_what_was_copied_without_its_times_is_as_it_was(tars: Path, tmp_path: Path) -> None:
+    manifest = index_shards(tars)
+    files = {file.name: file.read_bytes() for file in tars.iterdir()}
+    for tar in tars.glob("*.tar"):  # copied last
+        tar.write_bytes(files[tar.name])
+    assert index_shards(tars) == manifest
+    assert {file.name: file.read_bytes() for file in tars.iterdir()} == files
 
 
 def encode(kind: str) -> bytes:
