@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from pipelines.ingest.failure import Failure
 from pipelines.ingest.settings import DownloadConfig
@@ -26,6 +27,7 @@ REDUCED = {
     ("L", 8): cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
 PNG_DEPTH = 24  # position of the bits per channel
+MAY_BE_DEEP = ("TIFF", "PPM", "JPEG2000", "AVIF")
 
 
 class Header(NamedTuple):
@@ -74,8 +76,8 @@ class Resizer:
         """The same image, as it is or as plain pixels that the resizer treats better."""
         if header.format == "JPEG" and (flags := self._reduction(header)):
             return _decoded(body, flags)
-        if header.mode.startswith("I") or (header.format == "PNG" and body[PNG_DEPTH] == 16):
-            return _decoded(body, cv2.IMREAD_ANYCOLOR)  # the resizer would cut 16 bits off at 255
+        if header.format in MAY_BE_DEEP or (header.format == "PNG" and body[PNG_DEPTH] == 16):
+            return _of_eight_bits(body, header)
         return body
 
     def _reduction(self, header: Header) -> int:
@@ -96,9 +98,48 @@ class Resizer:
 
 def _decoded(body: bytes, flags: int) -> bytes:
     """The pixels of an image, in a format that is read at the speed of memory."""
-    pixels = cv2.imdecode(np.frombuffer(body, np.uint8), flags)
+    return _plain(_pixels(body, flags))
+
+
+def _of_eight_bits(body: bytes, header: Header) -> bytes:
+    """The image, if it has 8 bits per channel, or its highest 8: the resizer would cut others off at 255."""
+    pixels = _pixels(body, cv2.IMREAD_UNCHANGED)
+    if pixels.dtype == np.uint8:
+        return body
+    if pixels.dtype != np.uint16:
+        raise Failure("decode", f"pixels of {pixels.dtype}, of which none is known to be black or white")
+    if header.format not in ("PNG", "TIFF"):
+        pixels = _scaled_by_pillow(body)  # white may be less than 65,535
+    return _plain((pixels >> 8).astype(np.uint8) if pixels.dtype != np.uint8 else pixels)
+
+
+def _pixels(body: bytes, flags: int) -> np.ndarray:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(body, np.uint8), flags)
+    except cv2.error as error:
+        raise Failure("decode", one_line(error)[:200]) from error
     if pixels is None:
         raise Failure("decode", "the image cannot be decoded")
+    return pixels
+
+
+def _scaled_by_pillow(body: bytes) -> np.ndarray:
+    """(H, W) of 16 bits, or (H, W, 3 or 4) uint8, as OpenCV orders the channels."""
+    try:
+        with Image.open(io.BytesIO(body)) as image:
+            if image.mode.startswith("I"):
+                return np.asarray(image).astype(np.uint16)
+            kind = "RGBA" if image.has_transparency_data else "RGB"
+            pixels = np.asarray(image.convert(kind))
+    except Exception as error:  # a parser of hostile bytes may raise anything
+        raise Failure("decode", one_line(error)[:200]) from error
+    return cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA if kind == "RGBA" else cv2.COLOR_RGB2BGR)
+
+
+def _plain(pixels: np.ndarray) -> bytes:
+    """Encoded without being compressed."""
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
     return cv2.imencode(".pgm" if pixels.ndim == 2 else ".ppm", pixels)[1].tobytes()
 
 
