@@ -19,7 +19,8 @@ from vlp.core.messages import one_line
 
 InputFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "arrow", "images"]
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
+METADATA_SUFFIXES = {".jsonl", ".csv", ".parquet"}
 EXTENSIONS = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -86,12 +87,16 @@ def list_files(path: Path, input_format: InputFormat, *, split: str | None = Non
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files in a folder and below, and the files of their captions, in order of their paths."""
+    """The image files in a folder and below, and the files of their captions, in order of their paths.
+
+    Captions are in a .txt file beside each image, or in a metadata file of `datasets` in a folder above it.
+    """
     images = [file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
     if not images:
         raise ConfigError(f"url_list: no folder with images: {folder}")
     captions = [file.with_suffix(".txt") for file in images]
-    return sorted({*images, *(file for file in captions if file.is_file())})
+    metadata = [file for file in folder.rglob("metadata.*") if file.suffix in METADATA_SUFFIXES]
+    return sorted({*images, *(file for file in captions if file.is_file()), *metadata})
 
 
 def _read(file: Path, input_format: InputFormat, columns: Columns) -> Iterator[pa.Table]:
