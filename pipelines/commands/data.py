@@ -85,7 +85,7 @@ def describe_command(folder: "Folder", output: "Folder | None") -> None:
 @click.argument("folders", type=FOLDER, nargs=-1, required=True)
 @OUTPUT
 def merge_command(folders: "tuple[Folder, ...]", output: Path) -> None:
-    """Copy several folders into one with fresh keys, each URL once.
+    """Copy several folders into one with fresh keys, the image of a URL once, with all its captions.
 
     Example: vlp data merge shards more_shards -o all_shards
     """

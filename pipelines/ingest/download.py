@@ -99,7 +99,7 @@ def plan(config: DownloadConfig, output: Path | Folder) -> ShardPlan:
 
 def _read_list(config: DownloadConfig, files: list[Path]) -> Iterator[pa.Table]:
     if config.input_format == "images":
-        return read_image_folder(config.url_list)
+        return read_image_folder(config.url_list, config.caption_col)
     if config.image_col is not None:
         return read_table_images(files, config.root, config.image_col, config.caption_col)
     digest = config.verify_hash[0] if config.verify_hash else None

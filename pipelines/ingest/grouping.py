@@ -16,6 +16,8 @@ ROWS_AT_A_TIME = 100_000
 def group_by_url(tables: Iterable[pa.Table], *, max_bytes: int) -> Iterator[pa.Table]:
     """One row per distinct URL, in order of first appearance, with all its captions and its first digest.
 
+    A URL whose captions are all empty or missing has one that is empty.
+
     Args:
         tables: of `SCHEMA`, a part of the list each.
         max_bytes: memory; what needs more lies on disk meanwhile.
@@ -66,5 +68,17 @@ def _join_captions(table: pa.Table, starts: np.ndarray) -> pa.Table:
     lists = table["captions"].combine_chunks()
     bounds = lists.offsets.to_numpy()[np.append(starts, len(table))]
     rows = table.take(starts)
-    captions = pa.ListArray.from_arrays(bounds, lists.values)
+    captions = _without_empty(pa.ListArray.from_arrays(bounds, lists.values))
     return rows.set_column(table.schema.get_field_index("captions"), "captions", captions)
+
+
+def _without_empty(lists: pa.ListArray) -> pa.ListArray:
+    """Lists of texts without those that are missing or empty; one that is empty where no other is left."""
+    rows, texts = lists.value_parent_indices().to_numpy(), lists.flatten().fill_null("")
+    kept = np.flatnonzero(texts.to_numpy(zero_copy_only=False) != "")
+    without = np.setdiff1d(np.arange(len(lists)), rows[kept])
+    texts = pa.concat_arrays([texts.take(pa.array(kept)), pa.repeat("", len(without))])
+    rows = np.concatenate([rows[kept], without])
+    order = np.argsort(rows, kind="stable")
+    ends = np.cumsum(np.bincount(rows, minlength=len(lists)))
+    return pa.ListArray.from_arrays(np.append(0, ends).astype(np.int32), texts.take(pa.array(order)))

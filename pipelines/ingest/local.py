@@ -1,10 +1,10 @@
 """Images that lie on disk already: files with captions beside them, or a column of tables."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -14,7 +14,14 @@ from pipelines.ingest.fetch import ImageRequest
 from pipelines.ingest.grouping import SCHEMA
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.tables import ARROW, ArrowCells, ParquetCells, column_names, open_cells, read_columns
-from pipelines.ingest.url_list import IMAGE_SUFFIXES, list_images
+from pipelines.ingest.url_list import (
+    IMAGE_SUFFIXES,
+    METADATA_SUFFIXES,
+    Columns,
+    caption_lists,
+    list_images,
+    read_url_list,
+)
 from vlp.core.messages import one_line
 from vlp.shards.outcome import SUCCESS
 
@@ -22,13 +29,34 @@ ROW = "#"
 FILES_AT_A_TIME = 10_000
 
 
-def read_image_folder(folder: Path) -> Iterator[pa.Table]:
-    """One row per image: its path as `url`, and as `captions` the lines of the .txt file of the same name."""
-    files = [file for file in list_images(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
+def read_image_folder(folder: Path, caption_col: str) -> Iterator[pa.Table]:
+    """One row per image: its path as `url`, and its `captions`.
+
+    They are the lines of the .txt file of the same name; without one, the texts that a metadata file of
+    `datasets` has in its column `caption_col`, beside the column `file_name`.
+
+    Raises:
+        UserError: a metadata file cannot be read, or lacks a column.
+    """
+    files = list_images(folder)
+    described = _read_metadata([file for file in files if file.stem == "metadata"], caption_col)
+    files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     for start in range(0, len(files), FILES_AT_A_TIME):
         part = files[start : start + FILES_AT_A_TIME]
         urls = [file.relative_to(folder).as_posix() for file in part]
-        yield _table(urls, [_captions(file.with_suffix(".txt")) for file in part])
+        yield _table(urls, [_captions(file.with_suffix(".txt")) or described.get(file) for file in part])
+
+
+def _read_metadata(files: Sequence[Path], caption_col: str) -> dict[Path, list[str]]:
+    """The captions of images that metadata files name, which lie in the folder of the file or below."""
+    captions: dict[Path, list[str]] = defaultdict(list)
+    columns = Columns(url="file_name", caption=caption_col)
+    for file in files:
+        if file.suffix in METADATA_SUFFIXES:
+            for table in read_url_list([file], columns, input_format="auto"):
+                for row in table.to_pylist():
+                    captions[file.parent / row["url"]] += row["captions"] or []
+    return captions
 
 
 def read_table_images(
@@ -47,15 +75,15 @@ def read_table_images(
                     raise UserError(f"{file} has no column {column!r}{nearest(column, names)}")
             numbers = itertools.count()
             for part in read_columns(file, [caption_col]):
-                captions = [_texts(value) for value in part[caption_col].to_pylist()]
+                captions = caption_lists(part[caption_col], caption_col).to_pylist()
                 name = file.relative_to(root).as_posix()
                 yield _table([f"{name}{ROW}{next(numbers)}" for _ in captions], captions)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, ValueError, OSError) as error:
             kind = "arrow" if file.suffix == ARROW else "parquet"
             raise UserError(f"{file} is not a valid {kind} file: {one_line(error)}") from error
 
 
-def _table(urls: list[str], captions: list[list[str]]) -> pa.Table:
+def _table(urls: list[str], captions: list[list[str] | None]) -> pa.Table:
     return pa.table([urls, captions, pa.nulls(len(urls))], SCHEMA.names).cast(SCHEMA)
 
 
@@ -102,10 +130,5 @@ class LocalImages:
 
 def _captions(file: Path) -> list[str]:
     if not file.is_file():
-        return [""]
-    return file.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
-
-
-def _texts(value: Any) -> list[str]:
-    values = value if isinstance(value, list) else [value]
-    return ["" if text is None else str(text) for text in values] or [""]
+        return []
+    return file.read_text(encoding="utf-8", errors="replace").splitlines()

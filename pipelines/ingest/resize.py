@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from pipelines.ingest.failure import Failure
 from pipelines.ingest.settings import DownloadConfig
@@ -26,8 +27,9 @@ REDUCED = {
     ("L", 8): cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
 PNG_DEPTH = 24  # position of the bits per channel
-OPAQUE = ("JPEG", "BMP", "PPM")  # formats that are decoded by the resizer itself
+OPAQUE = ("JPEG", "BMP")  # formats that are decoded by the resizer itself
 PIXELS_AT_A_TIME = 2**16  # that are laid on white, which takes 73 bytes for each
+MAY_BE_DEEP = ("TIFF", "PPM", "JPEG2000", "AVIF")
 
 
 class Header(NamedTuple):
@@ -76,9 +78,12 @@ class Resizer:
         """The same image, as it is or as plain pixels that the resizer treats better."""
         if header.format == "JPEG" and (flags := self._reduction(header)):
             return _decoded(body, flags)
-        if header.mode.startswith("I") or (header.format == "PNG" and body[PNG_DEPTH] == 16):
-            return _decoded(body, cv2.IMREAD_ANYCOLOR)  # the resizer would cut 16 bits off at 255
-        return body if header.format in OPAQUE else _on_white(body)
+        if header.format in MAY_BE_DEEP or (header.format == "PNG" and body[PNG_DEPTH] == 16):
+            return _plain(_on_white(_of_eight_bits(body, header)))
+        if header.format in OPAQUE:
+            return body
+        pixels = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_UNCHANGED)
+        return body if pixels is None or pixels.dtype != np.uint8 else _plain(_on_white(pixels))
 
     def _reduction(self, header: Header) -> int:
         """Flags that decode a JPEG at 1/2, 1/4 or 1/8 of its size, or 0.
@@ -97,23 +102,27 @@ class Resizer:
 
 
 def _decoded(body: bytes, flags: int) -> bytes:
-    """An image as plain pixels."""
-    pixels = cv2.imdecode(np.frombuffer(body, np.uint8), flags)
-    if pixels is None:
-        raise Failure("decode", "the image cannot be decoded")
-    return _plain(pixels)
+    """The pixels of an image, in a format that is read at the speed of memory."""
+    return _plain(_pixels(body, flags))
 
 
-def _on_white(body: bytes) -> bytes:
-    """The same image, laid on white where it is transparent, which the resizer would do all at once."""
-    pixels = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint8:
-        return body
-    return _plain(_opaque(pixels) if pixels.ndim == 3 and pixels.shape[-1] == 4 else pixels)
+def _of_eight_bits(body: bytes, header: Header) -> np.ndarray:
+    """The pixels, if they have 8 bits per channel, or their highest 8: the resizer would cut others off at
+    255."""
+    pixels = _pixels(body, cv2.IMREAD_UNCHANGED)
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype != np.uint16:
+        raise Failure("decode", f"pixels of {pixels.dtype}, of which none is known to be black or white")
+    if header.format not in ("PNG", "TIFF"):
+        pixels = _scaled_by_pillow(body)  # white may be less than 65,535
+    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
-def _opaque(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 4) to (H, W, 3), by the resizer's formula."""
+def _on_white(pixels: np.ndarray) -> np.ndarray:
+    """The same, laid on white where they are transparent, by the resizer's formula, part by part."""
+    if pixels.ndim == 2 or pixels.shape[-1] != 4:
+        return pixels
     flat = pixels.reshape(-1, 4)
     opaque = np.empty((len(flat), 3), np.uint8)
     for start in range(0, len(flat), PIXELS_AT_A_TIME):
@@ -124,8 +133,31 @@ def _opaque(pixels: np.ndarray) -> np.ndarray:
     return opaque.reshape(*pixels.shape[:2], 3)
 
 
+def _pixels(body: bytes, flags: int) -> np.ndarray:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(body, np.uint8), flags)
+    except cv2.error as error:
+        raise Failure("decode", one_line(error)[:200]) from error
+    if pixels is None:
+        raise Failure("decode", "the image cannot be decoded")
+    return pixels
+
+
+def _scaled_by_pillow(body: bytes) -> np.ndarray:
+    """(H, W) of 16 bits, or (H, W, 3 or 4) uint8, as OpenCV orders the channels."""
+    try:
+        with Image.open(io.BytesIO(body)) as image:
+            if image.mode.startswith("I"):
+                return np.asarray(image).astype(np.uint16)
+            kind = "RGBA" if image.has_transparency_data else "RGB"
+            pixels = np.asarray(image.convert(kind))
+    except Exception as error:  # a parser of hostile bytes may raise anything
+        raise Failure("decode", one_line(error)[:200]) from error
+    return cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA if kind == "RGBA" else cv2.COLOR_RGB2BGR)
+
+
 def _plain(pixels: np.ndarray) -> bytes:
-    """Pixels in a format that is read at the speed of memory."""
+    """Encoded without being compressed."""
     return cv2.imencode(".pgm" if pixels.ndim == 2 else ".ppm", pixels)[1].tobytes()
 
 

@@ -50,7 +50,8 @@ class DownloadConfig(StrictConfig):
     split: str | None = None
     """Split of a folder of Hugging Face `datasets`, or several as in `train+validation`."""
     input_format: InputFormat = "auto"
-    """`images` is a folder of image files, whose captions are the lines of a .txt file beside each."""
+    """`images` is a folder of image files, whose captions are the lines of a .txt file beside each, or in a
+    metadata.jsonl, .csv or .parquet with the columns `file_name` and `caption_col`."""
     url_col: str = "url"
     """Column of addresses."""
     caption_col: str = "caption"

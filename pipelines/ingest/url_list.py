@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
 from pipelines.config.errors import ConfigError, UserError, nearest
+from pipelines.ingest.delimited import read_csv, read_tsv
 from pipelines.ingest.grouping import SCHEMA
 from pipelines.ingest.hugging_face import choose_split, find_splits
 from pipelines.ingest.json_lines import open_text, read_json_lines
@@ -21,7 +21,8 @@ from vlp.core.messages import one_line
 
 InputFormat = Literal["auto", "csv", "tsv", "jsonl", "txt", "parquet", "arrow", "images"]
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
+METADATA_SUFFIXES = {".jsonl", ".csv", ".parquet"}
 EXTENSIONS = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -57,8 +58,7 @@ def read_url_list(
 ) -> Iterator[pa.Table]:
     """The rows of a list, part by part: `url`, its `captions` (a list), its `digest`.
 
-    A caption column may hold text or lists of texts. A missing caption is an empty one, a row without URL is
-    left out.
+    A caption column may hold text or lists of texts. A row without URL is left out.
 
     Raises:
         ConfigError: a file that cannot be read, an unknown format, a missing column, or no URL at all.
@@ -104,12 +104,16 @@ def _why_not_there(path: Path, known: Sequence[str]) -> str:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files in a folder and below, and the files of their captions, in order of their paths."""
+    """The image files in a folder and below, and the files of their captions, in order of their paths.
+
+    Captions are in a .txt file beside each image, or in a metadata file of `datasets` in a folder above it.
+    """
     images = [file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
     if not images:
         raise ConfigError(f"url_list: no folder with images: {folder}")
     captions = [file.with_suffix(".txt") for file in images]
-    return sorted({*images, *(file for file in captions if file.is_file())})
+    metadata = [file for file in folder.rglob("metadata.*") if file.suffix in METADATA_SUFFIXES]
+    return sorted({*images, *(file for file in captions if file.is_file()), *metadata})
 
 
 def _suffix(file: Path) -> str:
@@ -155,7 +159,7 @@ def _parse(file: Path, kind: str, columns: Columns) -> Iterator[pa.Table]:
         yield from read_columns(file, names) if set(names) <= set(known) else [_empty(known)]
     else:
         _check_delimiter(file, kind, names)
-        yield from _parse_csv(file, DELIMITERS[kind], names)
+        yield from (read_tsv if kind == "tsv" else read_csv)(file, names)
 
 
 def _parse_lines(file: Path, columns: Columns) -> Iterator[pa.Table]:
@@ -180,22 +184,6 @@ def _check_delimiter(file: Path, kind: str, names: Sequence[str]) -> None:
             return
 
 
-def _parse_csv(file: Path, delimiter: str, names: list[str]) -> Iterator[pa.Table]:
-    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    with pyarrow.csv.open_csv(file, parse_options=parse) as reader:
-        known = reader.schema.names
-    if not all(known.count(name) == 1 for name in names):
-        yield _empty(known)
-        return
-    # The types of the others are guessed from the first rows, and later ones may not fit.
-    as_text = pyarrow.csv.ConvertOptions(
-        include_columns=names, column_types=dict.fromkeys(names, pa.string())
-    )
-    with pyarrow.csv.open_csv(file, parse_options=parse, convert_options=as_text) as reader:
-        for batch in reader:
-            yield pa.Table.from_batches([batch])
-
-
 def _empty(names: Sequence[str]) -> pa.Table:
     return pa.Table.from_arrays([pa.nulls(0)] * len(names), list(names))
 
@@ -203,19 +191,25 @@ def _empty(names: Sequence[str]) -> pa.Table:
 def _uniform(table: pa.Table, columns: Columns) -> pa.Table:
     url, caption = (table[column] for column in (columns.url, columns.caption))
     digest = table[columns.digest] if columns.digest else pa.nulls(len(table))
-    if not (pa.types.is_list(caption.type) or pa.types.is_large_list(caption.type)):
-        text = caption.cast(pa.string()).combine_chunks()
-        caption = pa.chunked_array([pa.ListArray.from_arrays(np.arange(len(text) + 1, dtype=np.int32), text)])
-    captions = _at_least_one(caption.cast(pa.list_(pa.string())).combine_chunks())
+    captions = caption_lists(caption, columns.caption)
     return pa.table([url, captions, digest], SCHEMA.names).cast(SCHEMA).filter(pc.field("url") != "")
 
 
-def _at_least_one(lists: pa.ListArray) -> pa.ListArray:
-    """Lists of texts with an empty text in the place of every missing one, and of every empty list."""
-    rows = lists.value_parent_indices().to_numpy()
-    without = np.setdiff1d(np.arange(len(lists)), rows)
-    texts = pa.concat_arrays([lists.flatten(), pa.nulls(len(without), pa.string())]).fill_null("")
-    rows = np.concatenate([rows, without])
-    order = np.argsort(rows, kind="stable")
-    ends = np.cumsum(np.bincount(rows, minlength=len(lists)))
-    return pa.ListArray.from_arrays(np.append(0, ends).astype(np.int32), texts.take(pa.array(order)))
+def caption_lists(column: pa.ChunkedArray, name: str) -> pa.ListArray:
+    """A column of texts, or of lists of them, as lists.
+
+    Raises:
+        ValueError: it holds something else, such as objects.
+    """
+    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    kind = column.type.value_type if is_list else column.type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+        fields = (
+            f" with the fields {', '.join(field.name for field in kind)}" if pa.types.is_struct(kind) else ""
+        )
+        what = "objects" if fields else f"values of type {kind}"
+        raise ValueError(f"column {name!r} holds {what}{fields} in place of texts; write a column of texts")
+    if is_list:
+        return column.cast(pa.list_(pa.string())).combine_chunks()
+    texts = column.cast(pa.string()).combine_chunks()
+    return pa.ListArray.from_arrays(np.arange(len(texts) + 1, dtype=np.int32), texts)

@@ -18,6 +18,7 @@ from pipelines.tracking.terminal import Progress
 from vlp.shards.contents import ShardsManifest
 from vlp.shards.index_schema import INDEX_SCHEMA
 from vlp.shards.storage.folder import Folder
+from vlp.shards.tar import is_safe_name
 from vlp.shards.writing import Sample
 
 COMPARISON = re.compile(r"\s*(\w+)\s*(==|!=|>=|<=|>|<)\s*(.*?)\s*")
@@ -110,5 +111,11 @@ def _comparison(text: str) -> pc.Expression:
 def _samples(source: SourceFolder, selection: Selection) -> Iterator[Sample]:
     progress = Progress("subset", len(source.shards), "shards")
     for done, name in enumerate(source.shards, start=1):
-        yield from source.samples(name, selection.rows(source.index(name)))
+        for sample in source.samples(name, selection.rows(source.index(name))):
+            if not is_safe_name(sample.key):
+                raise UserError(
+                    f"{source.folder / name}.parquet: the key {sample.key!r} leads out of a folder; delete "
+                    f"{name}_stats.json and run `vlp data index {source.folder}`, which leaves it out"
+                )
+            yield sample
         progress.update(done)

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from vlp.shards.manifest import MANIFEST
 from vlp.shards.outcome import SUCCESS
 from vlp.shards.storage.local import LocalFolder
 from vlp.shards.storage.whole import delete_unfinished, writing
-from vlp.shards.tar_samples import BROKEN_TAR, NO_IMAGE, TarSamples, read_samples
+from vlp.shards.tar_samples import BROKEN_TAR, NO_IMAGE, REPEATED_KEY, TarSamples, read_samples
 
 OURS = {b"made_by": b"vlp"}
 """Metadata of an index that nobody else wrote parts of."""
@@ -69,9 +71,7 @@ def index_shard(tar: Path) -> ShardStats:
     """
     if stats := indexed_stats(tar):
         return stats
-    with tar.open("rb") as stream:
-        checksum = hashlib.file_digest(stream, "sha256").hexdigest()
-    samples = read_samples(tar)
+    checksum, samples = _checksum(tar), read_samples(tar)
     table = _make_index(tar, samples, checksum)
     with writing(tar.with_suffix(".parquet")) as stream:
         pq.write_table(table, stream)
@@ -91,14 +91,34 @@ def index_shard(tar: Path) -> ShardStats:
 
 
 def indexed_stats(tar: Path) -> ShardStats | None:
-    """The counts of a shard whose index is there; None if it has to be made."""
+    """The counts of a shard whose index is there; None if it has to be made.
+
+    A tar that was written since then is read, and what was made of another content is made again.
+    """
     try:
         stats = ShardStats.read(LocalFolder(tar.parent), tar.stem)
         columns = pq.read_schema(tar.with_suffix(".parquet")).names
     except (OSError, ValueError, pa.ArrowException):  # what is broken is named where the index is made
         return None
     is_indexed = stats.tar_bytes == tar.stat().st_size and set(INDEX_SCHEMA.names) <= set(columns)
-    return stats if is_indexed else None
+    return stats if is_indexed and _is_unchanged(tar, stats) else None
+
+
+def _is_unchanged(tar: Path, stats: ShardStats) -> bool:
+    counts = tar.with_name(stats_file(tar.stem))
+    if tar.stat().st_ctime_ns < counts.stat().st_ctime_ns:  # unlike mtime, nobody can set it
+        return True
+    if _checksum(tar) != stats.tar_sha256:
+        return False
+    with suppress(OSError):  # where it cannot be noted, it is read each time
+        times = counts.stat()
+        os.utime(counts, ns=(times.st_atime_ns, times.st_mtime_ns))
+    return True
+
+
+def _checksum(tar: Path) -> str:
+    with tar.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _make_index(tar: Path, samples: TarSamples, checksum: str) -> pa.Table:
@@ -117,9 +137,11 @@ def _make_index(tar: Path, samples: TarSamples, checksum: str) -> pa.Table:
             "move it elsewhere to index the tar"
         )
     lost = BROKEN_TAR if samples.problem else NO_IMAGE
+    repeated = {key for key, count in Counter(row.get("key") for row in known).items() if count > 1}
     rows = [
         {"url": url(row.get("key", "")), "shard": tar.stem}
         | _join(row, samples.rows.get(row.get("key", "")), lost)
+        | ({"status": REPEATED_KEY} if row.get("key") in repeated else {})
         for row in known
     ]
     return _set_columns(theirs, rows)

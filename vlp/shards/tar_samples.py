@@ -12,11 +12,13 @@ from PIL import Image
 
 from vlp.core.messages import one_line
 from vlp.shards.outcome import SUCCESS
+from vlp.shards.tar import is_safe_name
 
 MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 """Key and extension of a member: the name up to the first dot, and what follows, as webdataset splits it."""
 IMAGES = ("jpg", "jpeg", "png", "webp")
 NO_IMAGE, NO_CAPTION, NOT_AN_IMAGE, BROKEN_TAR = "no_image", "no_caption", "not_an_image", "broken_tar"
+REPEATED_KEY, UNSAFE_NAME = "repeated_key", "unsafe_name"
 
 
 class TarSamples(NamedTuple):
@@ -34,7 +36,7 @@ def read_samples(tar: Path) -> TarSamples:
     with tar.open("rb") as stream:
         problem = _read_members(stream, rows)
     for row in rows.values():
-        row["status"] = _status(row)
+        row["status"] = row.get("status") or _status(row)
         row["captions"] = row["captions"] or [""]
         row.setdefault("caption", row["captions"][0])
     if problem and rows:
@@ -58,13 +60,28 @@ def _read_members(stream: Any, rows: dict[str, dict[str, Any]]) -> str | None:
             for member in archive:
                 name = split_name(member.name)
                 if member.isfile() and name:
-                    row = rows.setdefault(name[0], {"key": name[0], "captions": []})
-                    _add_member(row, name[1], archive, member)
+                    row = rows.setdefault(name[0], {"key": name[0], "captions": [], "endings": set()})
+                    if refusal := _refusal(row, name[1], member):
+                        row["status"], row["error_message"] = refusal
+                    else:
+                        _add_member(row, name[1], archive, member)
+                    row["endings"].add(name[1])
             stream.seek(archive.offset)
             # Python's reader takes a damaged header for the end.
             return f"no member at byte {archive.offset:,}" if stream.read(512).strip(b"\0") else None
     except (tarfile.TarError, OSError) as error:
         return one_line(error)
+
+
+def _refusal(row: dict[str, Any], extension: str, member: tarfile.TarInfo) -> tuple[str, str] | None:
+    """Outcome and reason where a member shows that nobody can tell the sample, or may unpack it."""
+    if not is_safe_name(member.name):
+        return UNSAFE_NAME, "its name leads out of the folder that it is unpacked into"
+    if extension in row["endings"]:
+        return REPEATED_KEY, f"several members are {member.name}"
+    if extension in IMAGES and (others := row["endings"].intersection(IMAGES)):
+        return REPEATED_KEY, f"it has several images: {', '.join(sorted({extension, *others}))}"
+    return None
 
 
 def _add_member(
@@ -80,7 +97,7 @@ def _add_member(
     text = content.decode("utf-8", errors="replace")
     if extension == "txt":
         row["caption"] = text.strip()
-        _add_captions(row, [text.strip()])
+        _add_captions(row, [text.strip()] if text.strip() else [])
     else:
         _add_json(row, text)
 
@@ -94,16 +111,15 @@ def _add_json(row: dict[str, Any], text: str) -> None:
         return
     captions = content.get("captions") or content.get("caption")
     captions = captions if isinstance(captions, list) else [captions]
-    texts = [caption for caption in captions if isinstance(caption, str)]
-    if len(texts) == len(captions):
-        _add_captions(row, texts)
+    if all(caption is None or isinstance(caption, str) for caption in captions):
+        _add_captions(row, [caption for caption in captions if caption])
     if isinstance(content.get("url"), str):
         row["url"] = content["url"]
 
 
 def _add_captions(row: dict[str, Any], captions: list[str]) -> None:
     """Keep the longer list: all captions are in the .json of our own shards, one of them in the .txt."""
-    if len(captions) > len(row["captions"]) and all(captions):
+    if len(captions) > len(row["captions"]):
         row["captions"] = captions
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 from pipelines.config.errors import UserError
 from pipelines.corpus.serve import ImageServer
@@ -69,6 +70,33 @@ def test_a_folder_of_images_with_captions(images: list[bytes], served: Any, tmp_
     assert [row["url"] for row in rows] == [*names, "d.png"]
     assert rows[-1]["status"] == "not_an_image"
     assert images_and_captions(tmp_path / "shards", rows[:-1]) == served
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_a_folder_of_images_with_a_metadata_file(kind: str, images: list[bytes], tmp_path: Path) -> None:
+    """As `datasets` has them; a .txt file beside an image says more than it."""
+    folder = tmp_path / "images"
+    (folder / "b").mkdir(parents=True)
+    names = ["a.jpg", "b/a.jpg", "b/c.JPG", "d.jpg"]
+    for name, image in zip(names, images, strict=True):
+        (folder / name).write_bytes(image)
+    (folder / "d.txt").write_text("beside it\n")
+    texts = ["one", "größer, 2", "three", "not this"]
+    table = pa.table({"file_name": names, "text": texts, "n": [1, 2, 3, 4]})
+    file = folder / f"metadata.{kind}"
+    if kind == "parquet":
+        pq.write_table(table, file)
+    elif kind == "csv":
+        csv.write_csv(table, file)
+    else:
+        file.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    settings = {"url_list": folder, "input_format": "images"}
+    rows = ingest(tmp_path / "shards", **settings, caption_col="text")
+    assert {row["url"]: row["captions"] for row in rows} == dict(
+        zip(names, [["one"], ["größer, 2"], ["three"], ["beside it"]], strict=True)
+    )
+    with pytest.raises(UserError, match=rf"metadata\.{kind} has no column 'caption'"):
+        ingest(tmp_path / "other", **settings)
 
 
 @pytest.mark.parametrize("as_struct", [False, True])

@@ -125,3 +125,42 @@ def test_the_shorter_side_is_exactly_the_one_asked_for() -> None:
 
 def test_a_header_says_what_an_image_is_without_decoding_it() -> None:
     assert read_header(photograph(30, 20, "L", "JPEG")[:500]) == Header("JPEG", "L", (30, 20))
+
+
+@pytest.mark.parametrize("kind", [".png", ".tiff", ".pnm", ".jp2"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_deep_images_of_every_format_keep_their_colours(kind: str, channels: int) -> None:
+    pixels = np.full((40, 50, channels), 40_000, np.uint16)
+    pixels[..., 0] = 20_000
+    expected = pixels[0, 0, ::-1] // 256
+    encoded = store(cv2.imencode(kind, pixels)[1].tobytes(), image_size=32).encoded
+    assert encoded is not None
+    assert pixels_of(encoded).mean(axis=(0, 1)) == pytest.approx(np.broadcast_to(expected, 3), abs=2)
+
+
+def test_white_is_what_a_file_says_it_is() -> None:
+    body = b"P5 50 40 1023\n" + (512).to_bytes(2, "big") * 2000
+    encoded = store(body, image_size=32).encoded
+    assert encoded is not None
+    assert pixels_of(encoded).mean() == pytest.approx(128, abs=1)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_what_is_transparent_is_white_at_every_depth(depth: int) -> None:
+    highest = 2**depth - 1
+    pixels = np.zeros((40, 80, 4), np.uint8 if depth == 8 else np.uint16)
+    pixels[:, 40:] = (0, 0, highest, highest)  # red, and the other half transparent
+    encoded = store(cv2.imencode(".png", pixels)[1].tobytes(), image_size=40).encoded
+    assert encoded is not None
+    left, right = np.split(pixels_of(encoded), 2, axis=1)
+    assert left[:, :32].min() > 250
+    assert right[:, 8:].mean(axis=(0, 1)) == pytest.approx((255, 0, 0), abs=4)
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0])
+def test_pixels_whose_brightness_is_not_known_are_not_stored(scale: float) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.full((40, 50), 0.5 * scale, np.float32)).save(stream, "TIFF")
+    stored = store(stream.getvalue())
+    assert (stored.outcome, stored.encoded) == ("decode", None)
+    assert "float32" in (stored.error or "")

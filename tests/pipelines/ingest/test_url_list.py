@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.config.errors import UserError
+from pipelines.ingest import delimited
 from pipelines.ingest.grouping import SCHEMA, group_by_url
 from pipelines.ingest.lock import download_lock
 from pipelines.ingest.plan import ShardPlan, read_urls, write_plan
@@ -61,7 +62,64 @@ def read(path: Path, *, input_format: InputFormat = "auto", **columns: Any) -> l
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
 def test_every_format_gives_the_plan_of_a_plain_loop(suffix: str, tmp_path: Path) -> None:
-    assert read(write(tmp_path / f"urls.{suffix}", ROWS)) == naive_plan(ROWS)
+    rows = [(url, " ".join(text.split())) for url, text in ROWS] if suffix == "tsv" else ROWS
+    assert read(write(tmp_path / f"urls.{suffix}", rows)) == naive_plan(rows)
+
+
+def test_a_quotation_mark_in_a_tsv_is_a_letter(tmp_path: Path) -> None:
+    """Neither the rows after it nor other marks are lost; fields that a writer quoted are as they were."""
+    captions = [f"caption {i}" for i in range(30)]
+    captions[3], captions[8], captions[20] = '"Hello world', 'end"', '5" x 7"'
+    lines = [f"http://x/{i}\t{text}" for i, text in enumerate(captions)]
+    (tmp_path / "urls.tsv").write_text("\n".join(["url\tcaption", *lines, '"http://x/30"\t"a ""b"" c"', ""]))
+    found = read(tmp_path / "urls.tsv")
+    assert [row["captions"] for row in found] == [[text] for text in [*captions, 'a "b" c']]
+    assert found[-1]["url"] == "http://x/30"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        'a,"Hello world\nb,two\n',
+        'a,"Hello world\nb,two\nc,"three\nd,four\n',
+        'a,"He said \\"hello\\", twice"\nb,two\n',
+        'a,"Hello" world\nb,two\n',
+    ],
+)
+def test_a_quotation_mark_in_a_csv_that_would_hide_rows_is_named_with_its_line(
+    rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "urls.csv").write_text("url,caption\nx,first\n" + rows)
+    for chunk in (2**24, 16):  # whatever is read at a time
+        monkeypatch.setattr(delimited, "CHUNK", chunk)
+        with pytest.raises(UserError, match=r"line 3: .*quotation mark"):
+            read(tmp_path / "urls.csv")
+
+
+@pytest.mark.parametrize("chunk", [30, 64, 2**24])
+def test_quotes_of_a_csv_that_is_right_are_no_obstacle(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "CHUNK", chunk)
+    text = '\ufeff"url",caption\r\na,"x ""y""\r\nz"\r\nb,5" x 7"\r\n"c",""\r\nd,"""q"""'
+    (tmp_path / "urls.csv").write_bytes(text.encode())
+    captions = [row["captions"] for row in read(tmp_path / "urls.csv")]
+    assert captions == [['x "y"\r\nz'], ['5" x 7"'], [""], ['"q"']]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_url_with_a_caption_gets_no_empty_one_beside_it(suffix: str, tmp_path: Path) -> None:
+    rows: list[tuple[str, Any]] = [("a", None), ("a", "1"), ("b", ""), ("a", ""), ("b", None)]
+    expected = [{"url": "a", "captions": ["1"]}, {"url": "b", "captions": [""]}]
+    assert read(write(tmp_path / f"urls.{suffix}", rows)) == expected
+
+
+@pytest.mark.parametrize("value", [{"raw": "a cat"}, [{"raw": "a cat"}], [["a cat"]], b"a cat"])
+def test_captions_that_are_no_texts_are_refused_with_what_they_are(value: Any, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"url": ["a"], "caption": [value]}), tmp_path / "urls.parquet")
+    with pytest.raises(UserError, match=r"column 'caption' holds .* in place of texts") as raised:
+        read(tmp_path / "urls.parquet")
+    assert "\n" not in str(raised.value)
 
 
 def test_a_folder_is_read_in_order_of_names_whatever_types_its_files_have(tmp_path: Path) -> None:
@@ -78,7 +136,7 @@ def test_a_folder_is_read_in_order_of_names_whatever_types_its_files_have(tmp_pa
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_lists_of_captions_are_flattened_in_order(suffix: str, tmp_path: Path) -> None:
     rows = [("a", ["1", "2"]), ("b", ["3"]), ("a", ["4", None])]
-    expected = [{"url": "a", "captions": ["1", "2", "4", ""]}, {"url": "b", "captions": ["3"]}]
+    expected = [{"url": "a", "captions": ["1", "2", "4"]}, {"url": "b", "captions": ["3"]}]
     assert read(write(tmp_path / f"urls.{suffix}", rows)) == expected
 
 
@@ -205,8 +263,9 @@ def test_a_url_has_the_digest_of_its_first_row(suffix: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv"])
 def test_a_list_larger_than_what_is_parsed_at_a_time_gives_the_same_plan(suffix: str, tmp_path: Path) -> None:
-    """Captions of two lines cross the boundaries of the parser's blocks of one MiB; URLs recur in all."""
-    rows = [(f"http://x/{i * 7919 % 500}.jpg", f"caption {i},\n{'word ' * 200}") for i in range(3000)]
+    """Captions, in a CSV of two lines, cross the boundaries of the parser's blocks of one MiB; URLs recur."""
+    comma = ",\n" if suffix == "csv" else ","
+    rows = [(f"http://x/{i * 7919 % 500}.jpg", f"caption {i}{comma}{'word ' * 200}") for i in range(3000)]
     file = write(tmp_path / f"urls.{suffix}", rows)
     assert file.stat().st_size > 2**21
     assert read(file) == naive_plan(rows)

@@ -1,20 +1,28 @@
 """New folders of shards hold the images and captions of the old ones, and are whole or not there."""
 
+import hashlib
+import io
 import json
 import multiprocessing
 import signal
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from pipelines.config.errors import UserError
 from pipelines.shards.merge import merge
+from pipelines.shards.subset import subset
 from pipelines.shards.verify import verify
 from vlp.shards.contents import ShardsManifest
-from vlp.shards.outcome import SUCCESS
+from vlp.shards.indexing import index_shards
+from vlp.shards.outcome import SUCCESS, StoredImage
 from vlp.shards.shard_set import ShardSet
+from vlp.shards.writing import Sample, write_shard
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, list[str]]]:
@@ -52,6 +60,110 @@ def test_a_url_that_failed_in_one_folder_is_taken_from_the_other(
     fine = write(tmp_path / "fine", range(1, 10), failing=lambda url: url >= 6)
     merge([failed, fine], tmp_path / "all")
     assert contents(tmp_path / "all") == expected(set(range(1, 10)))
+
+
+def write_rows(folder: Path, rows: list[tuple[str, bytes | None, list[str]]]) -> Path:
+    """A folder of URLs with their images, or None of those that failed, and captions."""
+    folder.mkdir()
+    samples = []
+    for i, (url, body, texts) in enumerate(rows):
+        stored = StoredImage("timeout", "no answer")
+        if body is not None:
+            digest = hashlib.sha256(body).hexdigest()
+            stored = StoredImage(SUCCESS, None, body, (10, 10), (10, 10), digest)
+        samples.append(Sample(f"{i:09d}", url, texts, stored))
+    ShardsManifest.of([write_shard(folder, "00000", samples)]).write(folder)
+    return folder
+
+
+def pairs(folder: Path) -> list[tuple[bytes, list[str]]]:
+    shards = ShardSet(folder)
+    return [(shards.image_bytes(i), shards.captions(i)) for i in range(len(shards))]
+
+
+def test_files_of_the_same_name_with_other_images_are_all_kept(tmp_path: Path) -> None:
+    names = [f"train-00000-of-00001.parquet#{i}" for i in range(5)]
+    folders = [
+        write_rows(tmp_path / part, [(name, f"{part} {name}".encode(), [part]) for name in names])
+        for part in ("first", "second")
+    ]
+    manifest = merge(folders, tmp_path / "all")
+    assert pairs(tmp_path / "all") == [pair for folder in folders for pair in pairs(folder)]
+    assert manifest.described["num_repeated_urls"] == 0
+    assert list(verify(tmp_path / "all")) == []
+
+
+def test_a_url_has_the_captions_of_all_folders_and_each_of_its_images_its_own(tmp_path: Path) -> None:
+    url, changed, local = "http://host/a", "http://host/changed", "0.parquet#0"
+    first = [(url, b"a", ["one", "both"]), (changed, b"old", ["old"]), (local, None, ["of another file"])]
+    second = [(url, b"a", ["both", "two"]), (changed, b"new", ["new"]), (local, b"mine", ["mine"])]
+    third = [(url, None, ["failed"]), ("http://host/b", None, ["x"])]
+    folders = [write_rows(tmp_path / str(i), rows) for i, rows in enumerate((first, second, third))]
+    manifest = merge(folders, tmp_path / "all")
+    assert pairs(tmp_path / "all") == [
+        (b"a", ["one", "both", "two", "failed"]),
+        (b"old", ["old"]),
+        (b"new", ["new"]),
+        (b"mine", ["mine"]),
+    ]
+    assert (manifest.num_urls, manifest.described["num_repeated_urls"]) == (6, 2)
+
+
+def test_keys_that_any_tar_can_hold_go_through_every_command(tmp_path: Path) -> None:
+    keys = ["k" * 141, "a/" * 60 + "b", "кот é", "a b/c"]
+    source = tmp_path / "source"
+    source.mkdir()
+    with tarfile.open(source / "0.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for i, key in enumerate(keys):
+            add_member(tar, f"{key}.jpg", jpeg(i))
+            add_member(tar, f"{key}.txt", f"caption of {key}".encode())
+    index_shards(source)
+    expected = [(jpeg(i), [f"caption of {key}"]) for i, key in enumerate(keys)]
+    subset(source, ["status==success"], tmp_path / "subset")
+    merge([source, tmp_path / "subset"], tmp_path / "merged")
+    for folder in (source, tmp_path / "subset", tmp_path / "merged"):
+        assert sorted(pairs(folder)) == sorted(expected)
+        assert list(verify(folder)) == []
+
+
+def test_a_key_that_leads_out_of_its_folder_is_left_out_and_never_written(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    with tarfile.open(source / "0.tar", "w") as tar:
+        for i, key in enumerate(["../evil", "/abs/x", "good", "a/../../x"]):
+            add_member(tar, f"{key}.jpg", jpeg(i))
+            add_member(tar, f"{key}.txt", b"caption")
+    assert index_shards(source).outcomes == {"success": 1, "unsafe_name": 3}
+    assert pairs(source) == [(jpeg(2), ["caption"])]
+    subset(source, ["width>0"], tmp_path / "subset")
+    with tarfile.open(tmp_path / "subset/00000.tar") as tar:
+        assert {Path(name).stem for name in tar.getnames()} == {"good"}
+    table = pq.read_table(source / "0.parquet")  # as an index of before says it
+    status = pa.array([SUCCESS] * 4)
+    place = table.schema.get_field_index("status")
+    offsets = pa.array([512] * 4, pa.int64())
+    table = table.set_column(place, "status", status).set_column(
+        table.schema.get_field_index("image_offset"), "image_offset", offsets
+    )
+    pq.write_table(
+        table.set_column(table.schema.get_field_index("image_size"), "image_size", offsets),
+        source / "0.parquet",
+    )
+    with pytest.raises(UserError, match=r"the key '\.\./evil' leads out of a folder"):
+        subset(source, ["status==success"], tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def jpeg(seed: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (20 + seed, 30), (seed * 40, 0, 0)).save(stream, "JPEG")
+    return stream.getvalue()
 
 
 def merge_slowly(folders: list[Path], output: Path, is_started: Any) -> None:

@@ -1,8 +1,11 @@
 """Shards of others are read where they lie, and ours by the readers of others."""
 
+import hashlib
 import io
 import json
+import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +43,34 @@ def test_the_tars_alone_give_back_every_sample(tars: Path, shards) -> None:
     assert pq.read_table(tars / "00000.parquet")["captions"].to_pylist() == shards.captions[:6]
 
 
-def test_what_is_indexed_is_not_read_again(tars: Path) -> None:
+def test_what_is_indexed_is_not_read_again(tars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = index_shards(tars)
+    assert index_shards(tars) == first  # a tar of the same tick of the clock is read once more
     (tars / "manifest.json").unlink()
-    size = (tars / "00003.tar").stat().st_size
-    (tars / "00003.tar").write_bytes(bytes(size))  # would be no tar file
+    monkeypatch.delattr(hashlib, "file_digest")
     assert index_shards(tars) == first
+
+
+def test_a_tar_that_was_replaced_by_one_of_its_size_and_time_is_read_again(tmp_path: Path) -> None:
+    tar, jpeg = tmp_path / "0.tar", encode("JPEG")
+    write_tar(tar, [("a.jpg", jpeg), ("a.txt", b"old")])
+    index_shards(tmp_path)
+    before = tar.stat()
+    write_tar(tar, [("a.jpg", jpeg), ("a.txt", b"new")])
+    os.utime(tar, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert tar.stat().st_size == before.st_size
+    manifest = index_shards(tmp_path)
+    assert samples(tmp_path) == [(jpeg, ["new"])]
+    assert index_shards(tmp_path) == manifest
+
+
+def test_what_was_copied_without_its_times_is_as_it_was(tars: Path, tmp_path: Path) -> None:
+    manifest = index_shards(tars)
+    files = {file.name: file.read_bytes() for file in tars.iterdir()}
+    for tar in tars.glob("*.tar"):  # copied last
+        tar.write_bytes(files[tar.name])
+    assert index_shards(tars) == manifest
+    assert {file.name: file.read_bytes() for file in tars.iterdir()} == files
 
 
 def encode(kind: str) -> bytes:
@@ -147,3 +172,55 @@ def test_open_clips_reader_reads_our_shards(shards) -> None:
     read = list(pipeline)
     assert [text for _, text in read] == [texts[0] for texts in shards.captions]
     assert all(image.mode == "RGB" for image, _ in read)
+
+
+def write_tar(file: Path, members: list[tuple[str, bytes]]) -> None:
+    with tarfile.open(file, "w") as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+def test_a_key_that_occurs_again_makes_no_pair(tmp_path: Path) -> None:
+    """Whose caption is whose cannot be known: side by side, apart, or with an ending in other letters."""
+    jpeg, png = encode("JPEG"), encode("PNG")
+    again = [
+        ("a.jpg", jpeg),
+        ("a.txt", b"first"),
+        ("b.jpg", jpeg),
+        ("b.txt", b"b"),
+        ("a.jpg", png),
+        ("a.txt", b"2"),
+    ]
+    write_tar(tmp_path / "0.tar", again)
+    write_tar(
+        tmp_path / "1.tar",
+        [("a.jpg", jpeg), ("a.JPG", jpeg), ("a.txt", b"1"), ("b.txt", b"b"), ("b.jpg", png)],
+    )
+    write_tar(
+        tmp_path / "2.tar",
+        [("a.jpg", jpeg), ("a.txt", b"1"), ("a.png", png), ("b.txt", b"b"), ("b.jpg", png)],
+    )
+    manifest = index_shards(tmp_path)
+    assert manifest.outcomes == {"repeated_key": 3, "success": 3}
+    assert samples(tmp_path) == [(jpeg, ["b"]), (png, ["b"]), (png, ["b"])]
+    reasons = [pq.read_table(tmp_path / f"{i}.parquet")["error_message"][0].as_py() for i in range(3)]
+    assert reasons == [
+        "several members are a.txt",
+        "several members are a.JPG",
+        "it has several images: jpg, png",
+    ]
+
+
+def test_captions_that_are_missing_in_a_list_are_left_out(tmp_path: Path) -> None:
+    jpeg = encode("JPEG")
+    lists = [["a", None, "b"], [None, "", "c"], [{"raw": "a cat"}]]
+    members = [
+        member
+        for i, captions in enumerate(lists)
+        for member in ((f"{i}.jpg", jpeg), (f"{i}.json", json.dumps({"captions": captions}).encode()))
+    ]
+    write_tar(tmp_path / "0.tar", members)
+    index_shards(tmp_path)
+    assert pq.read_table(tmp_path / "0.parquet")["captions"].to_pylist() == [["a", "b"], ["c"], [""]]

@@ -29,6 +29,33 @@ def test_the_bytes_are_those_of_tarfile(sizes: list[int]) -> None:
         assert ours.getvalue()[start : start + len(members[name])] == members[name]
 
 
+@pytest.mark.parametrize(
+    "name", ["k" * 141, "a/" * 70 + "b", "кот é", "кот" * 60, "\N{REPLACEMENT CHARACTER}.jpg"]
+)
+def test_names_of_any_length_and_letters_are_written_as_tarfile_does(name: str) -> None:
+    ours, theirs = io.BytesIO(), io.BytesIO()
+    tar = TarWriter(ours)
+    places = [tar.add(f"{name}.{i}", b"content") for i in range(2)]
+    tar.close()
+    with tarfile.open(fileobj=theirs, mode="w", format=tarfile.PAX_FORMAT) as oracle:
+        for i in range(2):
+            info = tarfile.TarInfo(f"{name}.{i}")
+            info.size = len(b"content")
+            oracle.addfile(info, io.BytesIO(b"content"))
+    assert ours.getvalue() == theirs.getvalue()
+    assert all(ours.getvalue()[start : start + 7] == b"content" for start in places)
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "/abs/x", "a/../../x", "..", "", "..\\evil", "\\\\host\\x", "C:\\x", "a\0b", "a\nb"]
+)
+def test_a_name_that_leads_out_of_the_folder_is_never_written(name: str) -> None:
+    stream = io.BytesIO()
+    with pytest.raises(ValueError, match="no name of a file in a folder"):
+        TarWriter(stream).add(name, b"content")
+    assert stream.getvalue() == b""
+
+
 def test_a_name_that_fills_its_field_is_kept() -> None:
     stream = io.BytesIO()
     tar = TarWriter(stream)
