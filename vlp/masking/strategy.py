@@ -201,9 +201,18 @@ def uniform_noise(inputs: MaskInputs, generator: Generator | None, count: int | 
     return draw[rank() * B : (rank() + 1) * B]
 
 
-def hide_highest(scores: Tensor, num_visible: int) -> Tensor:
-    """Hide all but the lowest scores of each row, of equal ones the first: (B, N) -> (B, N) bool."""
-    hidden = scores.argsort(dim=1, stable=True)[:, num_visible:]
+def hide_highest(scores: Tensor, num_visible: int, *, ties: Tensor | None = None) -> Tensor:
+    """Hide all but the lowest scores of each row: (B, N) -> (B, N) bool.
+
+    Args:
+        ties: (B, N) noise that decides between equal scores, as flat images have; None where the scores are
+            noise themselves.
+    """
+    if ties is None:
+        hidden = scores.argsort(dim=1, stable=True)[:, num_visible:]
+    else:
+        shuffled = ties.argsort(dim=1)
+        hidden = shuffled.gather(1, scores.gather(1, shuffled).argsort(dim=1, stable=True)[:, num_visible:])
     return torch.zeros_like(scores, dtype=torch.bool).scatter(1, hidden, True)
 
 
