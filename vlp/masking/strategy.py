@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from vlp.core.config import StrictConfig
-from vlp.core.distributed import rank, world_size
+from vlp.core.distributed import rows_of_global_draw
 from vlp.core.registry import Registry
 from vlp.masking.schedule import Ratio, highest_ratio
 
@@ -157,6 +157,10 @@ class MaskStrategy(ABC, StrictConfig):
                     f"set it to {highest:g} at most, or choose smaller patches"
                 )
 
+    def hides_any(self, num_patches: int) -> bool:
+        """Whether it can hide any of so many patches, at some time in the training."""
+        return not self.is_exact or self.num_visible(num_patches) < num_patches
+
     @abstractmethod
     def num_visible(self, num_patches: int) -> int:
         """V, the upper bound on one image's visible patches.
@@ -190,15 +194,9 @@ class Slots(NamedTuple):
 
 
 def uniform_noise(inputs: MaskInputs, generator: Generator | None, count: int | None = None) -> Tensor:
-    """Numbers in [0, 1) for each image, as many as it has patches unless a count is given: (B, N).
-
-    It is this worker's rows of one draw for the whole global batch, so the masks do not depend on how
-    many workers share it.
-    """
-    B = inputs.num_images
-    shape = (B * world_size(), inputs.num_patches if count is None else count)
-    draw = torch.rand(shape, device=inputs.device, generator=generator)
-    return draw[rank() * B : (rank() + 1) * B]
+    """Numbers in [0, 1) for each image, as many as it has patches unless a count is given: (B, N)."""
+    shape = (inputs.num_images, inputs.num_patches if count is None else count)
+    return rows_of_global_draw(shape, inputs.device, generator)
 
 
 def hide_highest(scores: Tensor, num_visible: int, *, ties: Tensor | None = None) -> Tensor:
