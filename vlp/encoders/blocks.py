@@ -1,6 +1,6 @@
 """What the encoders have in common: a stack of transformer blocks."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from typing import Literal, Protocol
 
@@ -17,6 +17,11 @@ class Encoder(Protocol):
     @property
     def blocks(self) -> Iterable[nn.Module]:
         """The first is next to the input."""
+        ...
+
+    @property
+    def shared_by_blocks(self) -> Collection[str]:
+        """Names of parameters that all blocks use, and that so belong to none of them."""
         ...
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
