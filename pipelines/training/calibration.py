@@ -18,7 +18,7 @@ from pipelines.training.resolved import ResolvedRun
 from vlp.core.distributed import is_main, world_size
 from vlp.core.normalization import normalize
 from vlp.core.registry import ByName
-from vlp.data.loader import middle_squares
+from vlp.data.loader import TrainingPairs, training_views
 from vlp.masking import STRATEGIES, Calibration, MaskInputs, MaskStrategy
 from vlp.objectives import Objective
 from vlp.run import RunConfig
@@ -30,7 +30,7 @@ BATCH_SIZE = 128
 
 
 class CalibrationImages:
-    """Images spread evenly over a data set, decoded once."""
+    """Images spread evenly over a data set, decoded and augmented once."""
 
     def __init__(self, config: RunConfig, shards: ShardSet) -> None:
         self.config, self.shards = config, shards
@@ -43,9 +43,12 @@ class CalibrationImages:
     @cached_property
     def _pixels(self) -> Tensor:
         """(2048, 3, H, W) uint8, or as many images as there are and can be read."""
-        count = min(NUM_IMAGES, len(self.shards))
+        config, count = self.config, min(NUM_IMAGES, len(self.shards))
         chosen = [i * len(self.shards) // count for i in range(count)]
-        return middle_squares(self.shards, chosen, image_size=self.config.image_encoder.image_size)
+        size = config.image_encoder.image_size
+        return training_views(
+            TrainingPairs(self.shards, config.data, image_size=size, seed=config.seed), chosen
+        )
 
 
 def calibrated(run: ResolvedRun, output: Path, journal: Journal) -> ResolvedRun:
