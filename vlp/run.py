@@ -101,10 +101,18 @@ class RunConfig(StrictConfig):
         return self.objective.build(self.image_encoder.build(), self.mask, vocabulary=vocabulary)
 
     def check_length(self) -> None:
-        """Raise a ValueError that names the setting unless the length pays for a step, or is still open."""
-        if not self.training.length.needs_pace:
-            with naming("training."):
-                affordable_steps(self)
+        """Raise a ValueError that names the setting unless the length pays for a step, or is still open, and
+        the learning rate goes all its way in it."""
+        if self.training.length.needs_pace:
+            return
+        with naming("training."):
+            steps = affordable_steps(self)
+        if steps:  # an untrained network has none
+            with naming("lr_schedule."):
+                self.lr_schedule.check(steps)
+        if self.tuning:
+            with naming("tuning.lr_schedule."):
+                self.tuning.lr_schedule.check(self.tuning.steps)
 
     @cached_property
     def resolved_training(self) -> TrainingConfig:
