@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pipelines.config.errors import ConfigError, blaming, nearest
 from pipelines.config.machine import MachineConfig
 from pipelines.config.schema import SettingsOf
-from pipelines.config.settings import Layers, build, read_yaml
+from pipelines.config.settings import Layers, build, check_still_named, read_yaml
 from pipelines.corpus.corpus import CorpusConfig, ServeConfig, check_corpus
 from pipelines.evaluation.evaluate import check_evaluation
 from pipelines.ingest.settings import DownloadConfig
@@ -121,6 +121,7 @@ class Plan:
         for common in self._given("common").layers:
             layers = layers.add(common.values, f"{common.source}: common, on {base}")
         layers = layers.add(own, f"{self._source('runs')}: runs, on {base}")
+        check_still_named(layers)
         run = build(RunConfig, layers.add({"data": {"shards": str(shards)}}, "pipeline"))
         with blaming(f"tokenizer of {run.name}: "):
             used = run.tokenizer.build().identity

@@ -165,7 +165,7 @@ RUN_MISTAKES = {
         "no such file: no.parquet",
     ),
     "offline table": (
-        ["training.batch_size=8", "objective.name=superclass", "objective.idf=offline"],
+        ["training.batch_size=8", "name=other", "objective.name=superclass", "objective.idf=offline"],
         "set data.document_frequency, made with `vlp docfreq`",
     ),
     "table": (["training.batch_size=8", "data.document_frequency=no.parquet"], "no such file: no.parquet"),
