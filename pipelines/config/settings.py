@@ -116,9 +116,7 @@ def read_layers(arguments: Sequence[str]) -> Layers:
     overrides = parse_overrides([a for a in arguments if "=" in a])
     if NAME not in overrides:
         _check_one_name(layers)
-    layers = layers.set(overrides, "command line")
-    check_still_named(layers)
-    return layers
+    return layers.set(overrides, "command line")
 
 
 def _check_one_name(files: Layers) -> None:

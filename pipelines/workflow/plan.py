@@ -121,8 +121,8 @@ class Plan:
         for common in self._given("common").layers:
             layers = layers.add(common.values, f"{common.source}: common, on {base}")
         layers = layers.add(own, f"{self._source('runs')}: runs, on {base}")
-        check_still_named(layers)
         run = build(RunConfig, layers.add({"data": {"shards": str(shards)}}, "pipeline"))
+        check_still_named(layers)
         with blaming(f"tokenizer of {run.name}: "):
             used = run.tokenizer.build().identity
         if not run.objective.needs_document_frequency:

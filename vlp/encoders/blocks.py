@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from functools import partial
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -19,10 +19,8 @@ class Encoder(Protocol):
         """The first is next to the input."""
         ...
 
-    @property
-    def shared_by_blocks(self) -> Collection[str]:
-        """Names of parameters that all blocks use, and that so belong to none of them."""
-        ...
+    shared_by_blocks: ClassVar[Collection[str]]
+    """Names of parameters that all blocks use, and that so belong to none of them."""
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
     def named_modules(self) -> Iterator[tuple[str, nn.Module]]: ...

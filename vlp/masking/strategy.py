@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from vlp.core.config import StrictConfig
 from vlp.core.distributed import rows_of_global_draw
 from vlp.core.registry import Registry
+from vlp.core.seeds import mix_seeds
 from vlp.masking.schedule import Ratio, highest_ratio
 
 STRATEGIES = Registry()
@@ -212,6 +213,19 @@ def hide_highest(scores: Tensor, num_visible: int, *, ties: Tensor | None = None
         shuffled = ties.argsort(dim=1)
         hidden = shuffled.gather(1, scores.gather(1, shuffled).argsort(dim=1, stable=True)[:, num_visible:])
     return torch.zeros_like(scores, dtype=torch.bool).scatter(1, hidden, True)
+
+
+def mean_visible(mask: MaskStrategy, inputs: Iterable[MaskInputs], *, seed: int) -> float:
+    """Patches of an image that the encoder sees after the cut, in the mean over images and the training."""
+    parts, seen, num_images = 8, 0, 0
+    for batch in inputs:
+        slots = mask.num_visible(batch.num_patches)
+        for part in range(parts):
+            generator = Generator(batch.device).manual_seed(mix_seeds(seed, num_images, part))
+            masked = mask(batch, progress=(part + 0.5) / parts, generator=generator)
+            seen += int((~masked).sum(dim=1).clamp(1, slots).sum())
+        num_images += batch.num_images
+    return seen / (parts * num_images)
 
 
 def grid_side(num_patches: int) -> int:

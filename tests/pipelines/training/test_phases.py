@@ -56,7 +56,7 @@ def test_tuning_sees_whole_images_at_a_rate_of_its_own(tiny_run: MakeRun, tmp_pa
     [
         ("mae", 256, 1.5e-4),
         ("mae", 4096, 2.4e-3),
-        ("simmim", 512, 2e-4),
+        ("simmim_vit", 512, 1e-4),
         ("flip", 2048, 5e-4),
         ("flip_unmasked_tuning", 4096, 1e-3),
         ("clip", 2048, 5e-4),
