@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import pydantic
 import yaml
+from yaml.composer import ComposerError
 
 from pipelines.config.errors import ConfigError, nearest
 from pipelines.config.explain import explain
@@ -94,7 +95,7 @@ class UniqueKeys(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.composer.ComposerError(None, None, f"{key.value} is set twice", key.start_mark)
+                    raise ComposerError(None, None, f"{key.value} is set twice", key.start_mark)
                 seen.add(key.value)
         return node
 
@@ -168,7 +169,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
         try:
             overrides[key] = yaml.load(value, UniqueKeys)
         except yaml.YAMLError as error:
-            reason = f": {error.problem}" if isinstance(error, yaml.composer.ComposerError) else ""
+            reason = f": {error.problem}" if isinstance(error, ComposerError) else ""
             raise ConfigError(f"command line: {key}: {value!r} is not a YAML value{reason}") from error
     return overrides
 
