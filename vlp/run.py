@@ -101,10 +101,30 @@ class RunConfig(StrictConfig):
         return self.objective.build(self.image_encoder.build(), self.mask, vocabulary=vocabulary)
 
     def check_length(self) -> None:
-        """Raise a ValueError that names the setting unless the length pays for a step, or is still open."""
-        if not self.training.length.needs_pace:
-            with naming("training."):
-                affordable_steps(self)
+        """Raise a ValueError that names the setting unless the length pays for a step, or is still open, and
+        the learning rate goes all its way in it."""
+        if self.needs_measuring:
+            return
+        with naming("training."):
+            steps = affordable_steps(self)
+        if steps:  # an untrained network has none
+            with naming("lr_schedule."):
+                self.lr_schedule.check(steps)
+        if self.tuning:
+            with naming("tuning.lr_schedule."):
+                self.tuning.lr_schedule.check(self.tuning.steps)
+
+    @property
+    def needs_measuring(self) -> bool:
+        """Whether the number of steps is open until the pace, or what the mask shows, was measured."""
+        return self.training.length.needs_pace or self.needs_visible_patches
+
+    @property
+    def needs_visible_patches(self) -> bool:
+        """Whether the length is of visible tokens, and the mask shows a number of them that is not known."""
+        length = self.training.length
+        is_unequal = self.objective.drops_patches and not self.mask.is_exact
+        return length.measure == "visible_tokens" and length.visible_patches is None and is_unequal
 
     @cached_property
     def resolved_training(self) -> TrainingConfig:
@@ -155,6 +175,8 @@ def affordable_steps(run: RunConfig) -> int:
         return length.steps
     if length.needs_pace:
         raise ValueError("length.seconds pays for a number of steps that is known once training starts")
+    if run.needs_visible_patches:
+        raise ValueError("length.visible_tokens pays for steps that are known once the mask is calibrated")
     if length.seconds_per_step is not None:
         return length.num_steps(length.seconds_per_step)
     if length.measure == "samples":
@@ -164,11 +186,16 @@ def affordable_steps(run: RunConfig) -> int:
     return length.num_steps(_flops(run.objective, run.image_encoder, run.mask, run.tokenizer, batch_size))
 
 
-def visible_tokens(run: RunConfig) -> int:
-    """Tokens that the encoders read of one pair, at most."""
-    num_patches = run.image_encoder.num_patches
-    patches = run.mask.num_visible(num_patches) if run.objective.drops_patches else num_patches
+def visible_tokens(run: RunConfig) -> float:
+    """Tokens that the encoders read of one pair, in the mean."""
+    patches = run.training.length.visible_patches or slots_per_image(run)
     return patches + run.objective.encodes_text * run.tokenizer.context_length
+
+
+def slots_per_image(run: RunConfig) -> int:
+    """Places for an image's patches in the encoder's input, which an image may fill in part."""
+    num_patches = run.image_encoder.num_patches
+    return run.mask.num_visible(num_patches) if run.objective.drops_patches else num_patches
 
 
 @lru_cache(maxsize=8)  # settings are made again and again of the same parts

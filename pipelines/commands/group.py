@@ -65,11 +65,28 @@ def settings_command(name: str) -> Callable[[Callable[..., Any]], click.Command]
     return wrap
 
 
+FILES = {"runs": ("a pipeline", "run"), "space": ("a sweep", "sweep"), "objective": ("a run", "pretrain")}
+"""Keys that only one kind of file has -> what it is the file of, and the command that takes it."""
+
+
 def read(settings: tuple[str, ...]) -> "tuple[Layers, MachineConfig]":
-    """Settings of the command and of the machine."""
+    """Settings of the command and of the machine.
+
+    Raises:
+        ConfigError: a file is for another command.
+    """
+    from pipelines.config.errors import ConfigError
     from pipelines.config.machine import read_settings
 
-    return read_settings(settings)
+    layers, machine = read_settings(settings)
+    command = click.get_current_context().info_name
+    for values, source in layers.layers:
+        for key, (kind, right) in FILES.items():
+            if key in values and source in settings and command not in (right, "print-config", "ui"):
+                raise ConfigError(
+                    f"{source} is the file of {kind}, not for `vlp {command}`: vlp {right} {source}"
+                )
+    return layers, machine
 
 
 class Vlp(click.Group):
@@ -80,6 +97,15 @@ class Vlp(click.Group):
 
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            name = error.ctx.info_name if error.ctx else ""
+            click.echo(
+                f"vlp: {error.option_name} is not an option of `vlp {name}`; settings are written KEY=VALUE, "
+                f"such as training.length.steps=100: `vlp settings` lists them, "
+                f"`vlp {name} --help` the options",
+                err=True,
+            )
+            sys.exit(2)
         except UserError as error:
             click.echo(f"vlp: {error}", err=True)
             sys.exit(2)

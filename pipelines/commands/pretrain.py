@@ -16,10 +16,11 @@ def pretrain(settings: tuple[str, ...], output: Path | None) -> None:
     Example: vlp pretrain conf/run/flip.yaml conf/machine/one_gpu.yaml data.shards=shards mask.mask_ratio=0.75
     """
     layers, machine = read(settings)
-    from pipelines.config.settings import build
+    from pipelines.config.settings import build, check_still_named
     from vlp.run import RunConfig
 
     config = build(RunConfig, layers)
+    check_still_named(layers)
     from pipelines.tracking.session import standalone
     from pipelines.training.claim import check_same_run
     from pipelines.training.pretrain import pretrain

@@ -30,8 +30,15 @@ def print_config(settings: tuple[str, ...]) -> None:
 
 def _remarks(run: "RunConfig") -> list[str]:
     """What follows from settings and is none: steps that a length pays for, a scaled rate."""
+    from vlp.run import slots_per_image
+
     lines, length, pairs = [], run.training.length, run.training.batch_size
-    if length.needs_pace:
+    if run.needs_visible_patches:
+        lines.append(
+            f"training.length.visible_tokens {length.amount:g} pays for steps by what the mask shows, which "
+            f"is measured before the first one: at most {slots_per_image(run)} patches of an image"
+        )
+    elif length.needs_pace:
         lines.append(
             f"training.length.seconds {length.amount:g} pays for steps at the pace that is measured before "
             "the first one"

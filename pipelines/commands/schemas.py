@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from pipelines.config.catalog import Entry, entries, summary
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
-from pipelines.config.settings import Layers, build
+from pipelines.config.settings import Layers, build, check_still_named
 from pipelines.evaluation.evaluate import EvaluateConfig
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.codes import FitCodesConfig
@@ -61,6 +61,7 @@ def _sweep(layers: Layers, machine: MachineConfig) -> Parsed:
 
 def _run(layers: Layers, machine: MachineConfig) -> Parsed:
     run = build(RunConfig, layers)
+    check_still_named(layers)
     check_on_machine(run, machine)
     check_length(run)
     return Parsed(run, [run])

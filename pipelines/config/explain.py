@@ -103,6 +103,8 @@ def _problem(error: Any, key: str) -> str:
     if kind == "union_tag_not_found":
         is_word = isinstance(error["input"], str)
         return f"{key} needs a name, such as {key}.name={error['input'] if is_word else '...'}{got}"
+    if kind == "dict_type" and error["input"] is None:
+        return f"{key} is null; leave it out, or name something, such as {key}.NAME=..."
     if kind == "dict_type":
         return f"{key} needs a name, such as {key}.NAME={error['input']}"
     return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}{got}"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import pydantic
 import yaml
+from yaml.composer import ComposerError
 
 from pipelines.config.errors import ConfigError, nearest
 from pipelines.config.explain import explain
@@ -19,6 +20,7 @@ from vlp.core.messages import one_line
 from vlp.shards.storage.folder import Folder
 
 Schema = TypeVar("Schema")
+NAME = "name"
 
 
 class Layer(NamedTuple):
@@ -83,6 +85,21 @@ def _sets(values: Any, key: Sequence[str]) -> bool:
     return True
 
 
+class UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that a mapping sets twice, of which YAML would take the last without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping of the file, before its values are made."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise ComposerError(None, None, f"{key.value} is set twice", key.start_mark)
+                seen.add(key.value)
+        return node
+
+
 def read_layers(arguments: Sequence[str]) -> Layers:
     """Merge YAML files and `key.path=value` overrides, left to right; overrides win.
 
@@ -90,9 +107,48 @@ def read_layers(arguments: Sequence[str]) -> Layers:
         ConfigError: a file is missing or is not YAML, or an argument is neither.
     """
     layers = Layers()
-    for file in (Path(argument) for argument in arguments if "=" not in argument):
-        layers = layers.add(read_yaml(file), str(file))
-    return layers.set(parse_overrides([a for a in arguments if "=" in a]), "command line")
+    for place, argument in enumerate(arguments):
+        if "=" in argument:
+            continue
+        if not argument.endswith((".yaml", ".yml")) and not Path(argument).exists():
+            value = next(iter(arguments[place + 1 :]), "VALUE")
+            raise ConfigError(f"{argument} is not a file; a setting is written {argument}={value}")
+        layers = layers.add(read_yaml(Path(argument)), argument)
+    overrides = parse_overrides([a for a in arguments if "=" in a])
+    if NAME not in overrides:
+        _check_one_name(layers)
+    return layers.set(overrides, "command line")
+
+
+def _check_one_name(files: Layers) -> None:
+    """Raise a ConfigError where two files are merged, each of a name of its own, into a third thing."""
+    named = [(values[NAME], source) for values, source in files.layers if NAME in values]
+    for name, source in named[1:]:
+        if name != named[0][0]:
+            raise ConfigError(
+                f"{source}: name is {name}, and {named[0][1]} is {named[0][0]}; give one of these files, or "
+                "say what they are together with name=..."
+            )
+
+
+def check_still_named(layers: Layers) -> None:
+    """Raise a ConfigError where another objective is put on a run that keeps the name of its method."""
+    sources = [source for _, source in layers.layers]
+    if (source := layers.blamed([[NAME]])) is None:
+        return
+    end = len(sources) - sources[::-1].index(source)
+    named, objective = _objective(Layers(layers.layers[:end])), _objective(layers)
+    if named is not None and objective != named:
+        name, culprit = layers.merged()[NAME], layers.blamed([["objective", "name"]])
+        raise ConfigError(
+            f"{culprit}: objective.name is {objective}, and {name} ({source}) is {named}; give what it "
+            f"becomes a name of its own, such as name={name}_{objective}"
+        )
+
+
+def _objective(layers: Layers) -> str | None:
+    objective = layers.merged().get("objective")
+    return objective.get("name") if isinstance(objective, dict) else None
 
 
 def read_yaml(file: Path) -> Any:
@@ -101,7 +157,7 @@ def read_yaml(file: Path) -> Any:
         siblings = [str(p) for p in file.parent.glob("*.yaml")]
         raise ConfigError(f"no such file: {file}{nearest(str(file), siblings)}")
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        return yaml.load(file.read_text(encoding="utf-8"), UniqueKeys) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not YAML: {one_line(error)}") from error
 
@@ -111,9 +167,10 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     overrides = {}
     for key, _, value in (argument.partition("=") for argument in arguments):
         try:
-            overrides[key] = yaml.safe_load(value)
+            overrides[key] = yaml.load(value, UniqueKeys)
         except yaml.YAMLError as error:
-            raise ConfigError(f"command line: {key}: {value!r} is not a YAML value") from error
+            reason = f": {error.problem}" if isinstance(error, ComposerError) else ""
+            raise ConfigError(f"command line: {key}: {value!r} is not a YAML value{reason}") from error
     return overrides
 
 

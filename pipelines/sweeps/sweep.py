@@ -79,10 +79,11 @@ def _check(config: SweepConfig, runs: dict[str, RunConfig], num_draws: int = 32)
     if config.run not in runs:
         raise ConfigError(f"run: {config.pipeline} has no run {config.run!r}{nearest(config.run, runs)}")
     layers = _with_evaluation(runs[config.run], {}, config)
-    if build(RunConfig, layers).training.length.needs_pace:
+    base = build(RunConfig, layers)
+    if base.needs_measuring:
         raise ConfigError(
-            "training.length.seconds: the trials of a sweep are compared after as many steps, which have "
-            "to be known; set training.length.steps, samples, visible_tokens or flops instead"
+            f"training.length.{base.training.length.measure}: the trials of a sweep are compared after as "
+            "many steps, which have to be known; set training.length.steps, samples or flops instead"
         )
     space = search_space(config.space)
     for _ in range(num_draws):

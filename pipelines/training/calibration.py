@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pipelines.checkpoints.checkpoint import read_run
 from pipelines.config.errors import blaming
 from pipelines.config.settings import Layers, build, to_dict
 from pipelines.tracking.journal import Journal
@@ -18,10 +19,11 @@ from pipelines.training.resolved import ResolvedRun
 from vlp.core.distributed import is_main, world_size
 from vlp.core.normalization import normalize
 from vlp.core.registry import ByName
-from vlp.data.loader import middle_squares
+from vlp.data.loader import TrainingPairs, training_views
 from vlp.masking import STRATEGIES, Calibration, MaskInputs, MaskStrategy
+from vlp.masking.strategy import mean_visible
 from vlp.objectives import Objective
-from vlp.run import RunConfig
+from vlp.run import RunConfig, slots_per_image
 from vlp.shards.shard_set import ShardSet
 from vlp.shards.storage.local import LocalFolder
 
@@ -30,7 +32,7 @@ BATCH_SIZE = 128
 
 
 class CalibrationImages:
-    """Images spread evenly over a data set, decoded once."""
+    """Images spread evenly over a data set, decoded and augmented once."""
 
     def __init__(self, config: RunConfig, shards: ShardSet) -> None:
         self.config, self.shards = config, shards
@@ -43,9 +45,12 @@ class CalibrationImages:
     @cached_property
     def _pixels(self) -> Tensor:
         """(2048, 3, H, W) uint8, or as many images as there are and can be read."""
-        count = min(NUM_IMAGES, len(self.shards))
+        config, count = self.config, min(NUM_IMAGES, len(self.shards))
         chosen = [i * len(self.shards) // count for i in range(count)]
-        return middle_squares(self.shards, chosen, image_size=self.config.image_encoder.image_size)
+        size = config.image_encoder.image_size
+        return training_views(
+            TrainingPairs(self.shards, config.data, image_size=size, seed=config.seed), chosen
+        )
 
 
 def calibrated(run: ResolvedRun, output: Path, journal: Journal) -> ResolvedRun:
@@ -71,6 +76,38 @@ def calibrated(run: ResolvedRun, output: Path, journal: Journal) -> ResolvedRun:
     schema: Any = Annotated[MaskStrategy, ByName(STRATEGIES)]
     mask = build(schema, Layers().add(content["mask"], str(file)))
     return run.with_config(replace(config, mask=mask))
+
+
+def at_known_share(run: ResolvedRun, newest: Path | None) -> ResolvedRun:
+    """The run with a number of steps that is known, where it is paid in visible tokens.
+
+    What the mask shows is measured once: a run that goes on has it from its checkpoint.
+
+    Args:
+        newest: the checkpoint that the run goes on from; None where it starts.
+
+    Raises:
+        ConfigError: the length does not pay for one step.
+    """
+    config = run.config
+    if not config.needs_visible_patches:
+        return run
+    if newest is not None:
+        return run.with_config(replace(config, training=read_run(newest).training))
+    look = run.objective.mask_inputs
+    inputs = CalibrationImages(config, run.shards).inputs(look, torch.device("cpu"))
+    seen = round(mean_visible(config.mask, inputs, seed=config.seed), 2)
+    length = replace(config.training.length, visible_patches=seen)
+    config = replace(config, training=replace(config.training, length=length))
+    with blaming():
+        config.check_length()
+    print(
+        f"[{run.label}] the mask shows {seen:g} patches of an image in the mean, in {slots_per_image(config)}"
+        f" slots: training.length.visible_tokens {length.amount:g} pays for "
+        f"{config.num_masked_steps:,} steps",
+        flush=True,
+    )
+    return run.with_config(config)
 
 
 class Recalibration:

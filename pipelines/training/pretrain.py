@@ -14,7 +14,7 @@ from pipelines.checkpoints.store import RunManifest, list_saved, newest_whole, r
 from pipelines.compute.cluster import connect_for_training
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
-from pipelines.training.calibration import calibrated
+from pipelines.training.calibration import at_known_share, calibrated
 from pipelines.training.claim import claim
 from pipelines.training.job import TrainJob
 from pipelines.training.mask_preview import preview_masks
@@ -44,7 +44,7 @@ def pretrain(
     """
     job = TrainJob(run, machine, output.absolute(), journal)
     newest = _take_over(job)
-    job = replace(job, run=calibrated(run, job.output, journal))
+    job = replace(job, run=at_known_share(calibrated(run, job.output, journal), newest))
     connect_for_training(machine)
     job = replace(job, run=at_known_pace(job, newest))
     steps = run.config.mask.recalibration_steps(job.config.num_masked_steps)

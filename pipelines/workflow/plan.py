@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pipelines.config.errors import ConfigError, blaming, nearest
 from pipelines.config.machine import MachineConfig
 from pipelines.config.schema import SettingsOf
-from pipelines.config.settings import Layers, build, read_yaml
+from pipelines.config.settings import Layers, build, check_still_named, read_yaml
 from pipelines.corpus.corpus import CorpusConfig, ServeConfig, check_corpus
 from pipelines.evaluation.evaluate import check_evaluation
 from pipelines.ingest.settings import DownloadConfig
@@ -122,6 +122,7 @@ class Plan:
             layers = layers.add(common.values, f"{common.source}: common, on {base}")
         layers = layers.add(own, f"{self._source('runs')}: runs, on {base}")
         run = build(RunConfig, layers.add({"data": {"shards": str(shards)}}, "pipeline"))
+        check_still_named(layers)
         with blaming(f"tokenizer of {run.name}: "):
             used = run.tokenizer.build().identity
         if not run.objective.needs_document_frequency:

@@ -17,6 +17,7 @@ MASKS: dict[str, list[dict[str, Any]]] = {
         {"threshold": 0.5, "pixel_norm": False},
     ],
     "importance": [
+        {},
         {"score": "edges", "hide": "important"},
         {"score": "centre", "temperature": 0.5},
         {"score": "attention", "score_share": 0.5},

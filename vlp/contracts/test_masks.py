@@ -132,6 +132,16 @@ def test_the_slots_are_distinct_visible_patches_in_image_order(
             assert len(kept) == 1
 
 
+def test_of_flat_images_the_top_is_hidden_no_more_than_the_bottom(strategy: MaskStrategy) -> None:
+    """All patches score alike, so that nothing but chance may choose among them."""
+    patches = torch.ones(1, 1, P).expand(400, N, P)
+    masked = slots(strategy, mask(strategy, patches), patches).masked(N).float()
+    top, bottom = masked.mean(dim=0).reshape(2, -1)
+    spread = (masked[:, : N // 2].mean(dim=1) - masked[:, N // 2 :].mean(dim=1)).std() / 400**0.5
+    assert (top.mean() - bottom.mean()).abs() <= 5 * spread
+    assert (top - bottom.flip(0)).abs().max() < 0.2
+
+
 def is_met(strategy: MaskStrategy, patches: Tensor) -> bool:
     """Whether every image shows as many patches as the bound says, early and late in the training."""
     times = [mask(strategy, patches, progress=progress) for progress in (0.0, 0.5, 0.999)]

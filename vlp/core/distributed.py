@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Generator, Tensor
 
 
 def world_size() -> int:
@@ -33,6 +33,19 @@ def all_sum(x: Tensor) -> Tensor:
 def all_mean(x: Tensor) -> Tensor:
     """Mean over the workers, without gradient."""
     return all_sum(x) / world_size()
+
+
+def rows_of_global_draw(shape: tuple[int, int], device: torch.device, generator: Generator | None) -> Tensor:
+    """This worker's (B, K) rows of one draw from [0, 1) for the global batch.
+
+    So what is decided by it does not depend on how many workers share the batch.
+
+    Args:
+        generator: seeded alike on every worker.
+    """
+    B, K = shape
+    draw = torch.rand((B * world_size(), K), device=device, generator=generator)
+    return draw[rank() * B : (rank() + 1) * B]
 
 
 def is_main() -> bool:

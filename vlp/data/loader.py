@@ -1,9 +1,10 @@
 """Shards to the batches of one worker."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -101,10 +102,20 @@ class TrainingPairs(Dataset[Pair]):
         if not captions:
             raise ValueError("it has no caption")
         caption = captions[rng.integers(len(captions))]
+        return Pair(self._augmented(draw, rng), caption)
+
+    def view(self, draw: Draw) -> Tensor:
+        """A random view of an image, whatever captions it has: (3, H, W) uint8.
+
+        Raises:
+            ValueError, OSError: it cannot be read.
+        """
+        return self._augmented(draw, draw.rng(self.seed))
+
+    def _augmented(self, draw: Draw, rng: np.random.Generator) -> Tensor:
         encoded = EncodedImage(self.shards.image_bytes(draw.index))
         augmentation = draw_augmentation(encoded.size, self.config, rng)
-        image = augment(encoded, augmentation, size=self.image_size, interpolation=self.config.interpolation)
-        return Pair(image, caption)
+        return augment(encoded, augmentation, size=self.image_size, interpolation=self.config.interpolation)
 
     def _substitutes(self, draw: Draw) -> list[Draw]:
         shard, folder = self.shards.shard_range(draw.index), self.shards.folder_range(draw.index)
@@ -186,20 +197,39 @@ def middle_squares(
     Raises:
         UnreadableDataError: none of them can.
     """
-    squares: list[Tensor] = []
+
+    def middle(index: int) -> Tensor:
+        return to_tensor(center_crop(decode(shards.image_bytes(index)), image_size))
+
+    return _readable(shards, indices, middle, count=count)
+
+
+def training_views(pairs: TrainingPairs, indices: Iterable[int]) -> Tensor:
+    """A view, as training augments them, of each of some samples that can be read: (B, 3, H, W) uint8.
+
+    Raises:
+        UnreadableDataError: none of them can.
+    """
+    return _readable(pairs.shards, indices, lambda index: pairs.view(Draw(index, 0)))
+
+
+def _readable(
+    shards: ShardSet, indices: Iterable[int], view: Callable[[int], Tensor], *, count: int | None = None
+) -> Tensor:
+    """The views of the first `count` of some samples that can be read: (B, 3, H, W) uint8."""
+    views: list[Tensor] = []
     problem = "there are none"
     for index in indices:
         try:
-            image = decode(shards.image_bytes(index))
-            squares.append(to_tensor(center_crop(image, image_size)))
+            views.append(view(index))
         except (ValueError, OSError) as error:
             shard, key = shards.describe(index)
             problem = f"the last is {key} in {shard}: {one_line(error)}"
-        if len(squares) == count:
+        if len(views) == count:
             break
-    if not squares:
+    if not views:
         raise UnreadableDataError(f"none of the samples that were looked at can be read; {problem}")
-    return torch.stack(squares)
+    return torch.stack(views)
 
 
 def load_images(encoded: Sequence[bytes], *, image_size: int, normalization: Normalization) -> Tensor:

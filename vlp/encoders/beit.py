@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlp.core.config import AtLeast, Within
+from vlp.encoders.drop_path import replace_drop_paths
 from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
 from vlp.encoders.patches import patchify, take
 from vlp.masking import MaskInputs, Slots
@@ -23,7 +24,7 @@ class BEiTConfig(ImageEncoderConfig):
     name: Literal["beit"] = "beit"
     width: Annotated[int, AtLeast(1)] = 768
     """D, numbers per token."""
-    depth: Annotated[int, AtLeast(0)] = 12
+    depth: Annotated[int, AtLeast(1)] = 12
     """Blocks."""
     num_heads: Annotated[int, AtLeast(1)] = 12
     """Heads of attention per block; they share the width."""
@@ -50,6 +51,8 @@ class BEiTConfig(ImageEncoderConfig):
 class BEiT(ImageEncoder):
     """A class token, LayerScale, no key bias, and one table of relative positions for all blocks."""
 
+    shared_by_blocks = ("relative_positions.relative_position_bias_table",)
+
     def __init__(self, config: BEiTConfig) -> None:
         from timm.layers.patch_embed import PatchEmbed
         from timm.models.beit import Block, RelativePositionBias
@@ -74,6 +77,7 @@ class BEiT(ImageEncoder):
             )
             for drop_rate in drop_rates
         )
+        replace_drop_paths(self.blocks)
         self.norm = norm(config.width) if config.final_norm else nn.Identity()
         self._init_weights()
 

@@ -1,8 +1,8 @@
 """What the encoders have in common: a stack of transformer blocks."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -18,6 +18,9 @@ class Encoder(Protocol):
     def blocks(self) -> Iterable[nn.Module]:
         """The first is next to the input."""
         ...
+
+    shared_by_blocks: ClassVar[Collection[str]]
+    """Names of parameters that all blocks use, and that so belong to none of them."""
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
     def named_modules(self) -> Iterator[tuple[str, nn.Module]]: ...

@@ -1,7 +1,7 @@
 """What an image encoder is: images and a choice of patches to vectors."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -63,6 +63,8 @@ class ImageEncoder(nn.Module, ABC):
     """Numbers per embedded patch, of which the mask token is one; states may be wider."""
     blocks: Iterable[nn.Module]
     """Its blocks; the first is next to the input."""
+    shared_by_blocks: ClassVar[Collection[str]] = ()
+    """Names of parameters that all blocks use, and that so belong to none of them."""
 
     @abstractmethod
     def encode_replaced(self, images: Tensor, masked: Tensor, mask_token: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vlp.core.config import AtLeast, Within
+from vlp.encoders.drop_path import replace_drop_paths
 from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
 from vlp.encoders.patches import patchify
 from vlp.masking import MaskInputs, Slots
@@ -75,6 +76,7 @@ class Swin(ImageEncoder):
             drop_path_rate=config.drop_path,
             num_classes=0,
         )
+        replace_drop_paths(trunk)
         self.patch_embed, self.layers, self.norm = trunk.patch_embed, trunk.layers, trunk.norm
         stages: Any = self.layers
         self.blocks = [block for stage in stages for block in stage.blocks]

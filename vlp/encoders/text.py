@@ -1,7 +1,8 @@
 """The causal text transformer of CLIP (arXiv:2103.00020), on timm's blocks."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ class TextConfig(StrictConfig):
 
     width: Annotated[int, AtLeast(1)] = 512
     """D, numbers per token."""
-    depth: Annotated[int, AtLeast(0)] = 12
+    depth: Annotated[int, AtLeast(1)] = 12
     """Blocks."""
     num_heads: Annotated[int, AtLeast(1)] = 8
     """Heads of attention per block; they share the width."""
@@ -31,6 +32,8 @@ class TextConfig(StrictConfig):
 
 class TextTransformer(nn.Module):
     """Reads as many tokens as the longest caption of the batch has; causal attention makes that exact."""
+
+    shared_by_blocks: ClassVar[Collection[str]] = ()
 
     def __init__(self, config: TextConfig, *, vocab_size: int, context_length: int) -> None:
         from timm.models.vision_transformer import Block

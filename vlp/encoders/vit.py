@@ -26,7 +26,7 @@ class ViTConfig(ImageEncoderConfig):
     name: Literal["vit"] = "vit"
     width: Annotated[int, AtLeast(1)] = 768
     """D, numbers per token."""
-    depth: Annotated[int, AtLeast(0)] = 12
+    depth: Annotated[int, AtLeast(1)] = 12
     """Blocks."""
     num_heads: Annotated[int, AtLeast(1)] = 12
     """Heads of attention per block; they share the width."""

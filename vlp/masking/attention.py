@@ -15,6 +15,7 @@ from vlp.masking.strategy import (
     MaskStrategy,
     View,
     hide_highest,
+    uniform_noise,
     visible_count,
 )
 
@@ -47,7 +48,8 @@ class AttentionMask(MaskStrategy):
     ) -> Tensor:
         attention = mean_of_cells(inputs.attention, self.cell_size)
         visible = self._visible_cells(attention.shape[1], ratio_at(self.mask_ratio, progress))
-        return patches_of_cells(hide_highest(-attention, visible), self.cell_size)
+        ties = uniform_noise(inputs, generator, attention.shape[1])
+        return patches_of_cells(hide_highest(-attention, visible, ties=ties), self.cell_size)
 
     def num_visible(self, num_patches: int) -> int:
         num_cells = cells_per_side(num_patches, self.cell_size) ** 2

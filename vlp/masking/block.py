@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from vlp.core.config import AtLeast, Within
-from vlp.masking.schedule import Ratio, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, highest_ratio, lowest_ratio, ratio_at
 from vlp.masking.strategy import STRATEGIES, MaskInputs, MaskStrategy, grid_side, uniform_noise
 
 MAX_TRIES = 64
@@ -26,7 +26,7 @@ class BlockMask(MaskStrategy):
     """Share of patches hidden at most; an image may fall some patches short of it.
     A schedule makes it progressive."""
     min_block: Annotated[int, AtLeast(1)] = 16
-    """Area that a rectangle is drawn with at least, in patches."""
+    """Area that a rectangle is drawn with at least, in patches; on small grids less, so that it fits."""
     min_aspect: Annotated[float, Within(0, 1, "(]")] = 0.3
     """Least ratio of a rectangle's sides; the greatest is its inverse."""
     max_failures: Annotated[int, AtLeast(1)] = 10
@@ -46,12 +46,12 @@ class BlockMask(MaskStrategy):
         N, side = inputs.num_patches, grid_side(inputs.num_patches)
         noise = uniform_noise(inputs, generator, 4 * MAX_TRIES).reshape(-1, MAX_TRIES, 4)
         masked = torch.zeros(inputs.num_images, N, dtype=torch.bool, device=inputs.device)
-        remaining = torch.full_like(
-            masked[:, 0], block_quota(N, ratio_at(self.mask_ratio, progress)), dtype=torch.int64
-        )
+        quota = block_quota(N, ratio_at(self.mask_ratio, progress))
+        remaining = torch.full_like(masked[:, 0], quota, dtype=torch.int64)
+        min_block = min(self.min_block, quota, max(1, (side - 1) ** 2 // 2))  # half of the largest one
         failures = torch.zeros_like(remaining)
         for draw in noise.unbind(dim=1):
-            rectangle = self.draw_rectangle(draw, remaining, side)
+            rectangle = self.draw_rectangle(draw, remaining, side, min_block)
             added = (rectangle & ~masked).sum(dim=1)
             fits = (added > 0) & (added <= remaining) & (failures < self.max_failures)
             masked = masked | (rectangle & fits[:, None])
@@ -59,9 +59,9 @@ class BlockMask(MaskStrategy):
             failures = torch.where(fits, 0, failures + 1)
         return masked
 
-    def draw_rectangle(self, noise: Tensor, remaining: Tensor, side: int) -> Tensor:
+    def draw_rectangle(self, noise: Tensor, remaining: Tensor, side: int, min_block: int) -> Tensor:
         """One rectangle per image, empty where it would span the image: (B, 4), (B,) -> (B, N) bool."""
-        area = self.min_block + noise[:, 0] * (remaining - self.min_block)
+        area = min_block + noise[:, 0] * (remaining - min_block)
         aspect = torch.exp((2 * noise[:, 1] - 1) * -math.log(self.min_aspect))
         size = torch.stack([area * aspect, area / aspect], dim=1).sqrt().round()  # (B, 2): rows, columns
         corner = (noise[:, 2:] * (side - size + 1)).floor()
@@ -69,6 +69,9 @@ class BlockMask(MaskStrategy):
         inside = (place >= corner[:, :, None]) & (place < (corner + size)[:, :, None])  # (B, 2, side)
         inside &= (size < side).all(dim=1)[:, None, None]
         return (inside[:, 0, :, None] & inside[:, 1, None, :]).flatten(1)
+
+    def hides_any(self, num_patches: int) -> bool:
+        return block_quota(num_patches, highest_ratio(self.mask_ratio)) > 0
 
     def num_visible(self, num_patches: int) -> int:
         return num_patches - block_quota(num_patches, lowest_ratio(self.mask_ratio))

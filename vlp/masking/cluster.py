@@ -77,12 +77,14 @@ class ClusterMask(MaskStrategy):
         self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
     ) -> Tensor:
         alpha = self.alpha(progress)
-        anchors = self.draw_anchors(uniform_noise(inputs, generator))
+        noise = uniform_noise(inputs, generator)
+        anchors = self.draw_anchors(noise)
         rows = compare_to_anchors(inputs, anchors, alphas=[alpha], pixel_norm=self.pixel_norm)
         similarity = rows.nearest(alpha)
         if self.threshold == "per_image":
             target = ratio_at(self.target_mask_ratio, progress)
-            return hide_highest(similarity, visible_count(inputs.num_patches, target))
+            visible = visible_count(inputs.num_patches, target)
+            return hide_highest(similarity, visible, ties=noise)  # fair among those that are no anchors
         return similarity > self.threshold_at(progress)
 
     @property

@@ -70,10 +70,9 @@ class ImportanceMask(MaskStrategy):
         if self.temperature > 0:
             scores = scores + self.temperature * gumbel(uniform_noise(inputs, generator))
         by_score = round(self.score_share * (N - visible))
-        masked = hide_highest(scores, N - by_score)
-        if by_score < N - visible:
-            masked = hide_highest(uniform_noise(inputs, generator) + masked, visible)
-        return masked
+        others = uniform_noise(inputs, generator) if by_score < N - visible else None
+        masked = hide_highest(scores, N - by_score, ties=uniform_noise(inputs, generator))
+        return masked if others is None else hide_highest(others + masked, visible)
 
     def hiding_scores(self, inputs: MaskInputs) -> Tensor:
         """Highest for the patches to hide first, in standard deviations of the image's scores: (B, N)."""

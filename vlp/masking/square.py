@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from vlp.masking.schedule import Ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, highest_ratio, is_constant, lowest_ratio, ratio_at
 from vlp.masking.strategy import STRATEGIES, MaskInputs, MaskStrategy, grid_side, uniform_noise
 
 
@@ -38,6 +38,9 @@ class SquareMask(MaskStrategy):
         place = torch.arange(side, device=inputs.device)
         inside = (place >= corner[:, :, None]) & (place < corner[:, :, None] + size)  # (B, 2, side)
         return (inside[:, 0, :, None] & inside[:, 1, None, :]).flatten(1)
+
+    def hides_any(self, num_patches: int) -> bool:
+        return square_side(grid_side(num_patches), highest_ratio(self.mask_ratio)) > 0
 
     def num_visible(self, num_patches: int) -> int:
         return num_patches - square_side(grid_side(num_patches), lowest_ratio(self.mask_ratio)) ** 2

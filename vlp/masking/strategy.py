@@ -11,8 +11,9 @@ import torch
 from torch import Generator, Tensor
 
 from vlp.core.config import StrictConfig
-from vlp.core.distributed import rank, world_size
+from vlp.core.distributed import rows_of_global_draw
 from vlp.core.registry import Registry
+from vlp.core.seeds import mix_seeds
 from vlp.masking.schedule import Ratio, highest_ratio
 
 STRATEGIES = Registry()
@@ -157,6 +158,10 @@ class MaskStrategy(ABC, StrictConfig):
                     f"set it to {highest:g} at most, or choose smaller patches"
                 )
 
+    def hides_any(self, num_patches: int) -> bool:
+        """Whether it can hide any of so many patches, at some time in the training."""
+        return not self.is_exact or self.num_visible(num_patches) < num_patches
+
     @abstractmethod
     def num_visible(self, num_patches: int) -> int:
         """V, the upper bound on one image's visible patches.
@@ -190,21 +195,37 @@ class Slots(NamedTuple):
 
 
 def uniform_noise(inputs: MaskInputs, generator: Generator | None, count: int | None = None) -> Tensor:
-    """Numbers in [0, 1) for each image, as many as it has patches unless a count is given: (B, N).
+    """Numbers in [0, 1) for each image, as many as it has patches unless a count is given: (B, N)."""
+    shape = (inputs.num_images, inputs.num_patches if count is None else count)
+    return rows_of_global_draw(shape, inputs.device, generator)
 
-    It is this worker's rows of one draw for the whole global batch, so the masks do not depend on how
-    many workers share it.
+
+def hide_highest(scores: Tensor, num_visible: int, *, ties: Tensor | None = None) -> Tensor:
+    """Hide all but the lowest scores of each row: (B, N) -> (B, N) bool.
+
+    Args:
+        ties: (B, N) noise that decides between equal scores, as flat images have; None where the scores are
+            noise themselves.
     """
-    B = inputs.num_images
-    shape = (B * world_size(), inputs.num_patches if count is None else count)
-    draw = torch.rand(shape, device=inputs.device, generator=generator)
-    return draw[rank() * B : (rank() + 1) * B]
-
-
-def hide_highest(scores: Tensor, num_visible: int) -> Tensor:
-    """Hide all but the lowest scores of each row, of equal ones the first: (B, N) -> (B, N) bool."""
-    hidden = scores.argsort(dim=1, stable=True)[:, num_visible:]
+    if ties is None:
+        hidden = scores.argsort(dim=1, stable=True)[:, num_visible:]
+    else:
+        shuffled = ties.argsort(dim=1)
+        hidden = shuffled.gather(1, scores.gather(1, shuffled).argsort(dim=1, stable=True)[:, num_visible:])
     return torch.zeros_like(scores, dtype=torch.bool).scatter(1, hidden, True)
+
+
+def mean_visible(mask: MaskStrategy, inputs: Iterable[MaskInputs], *, seed: int) -> float:
+    """Patches of an image that the encoder sees after the cut, in the mean over images and the training."""
+    parts, seen, num_images = 8, 0, 0
+    for batch in inputs:
+        slots = mask.num_visible(batch.num_patches)
+        for part in range(parts):
+            generator = Generator(batch.device).manual_seed(mix_seeds(seed, num_images, part))
+            masked = mask(batch, progress=(part + 0.5) / parts, generator=generator)
+            seen += int((~masked).sum(dim=1).clamp(1, slots).sum())
+        num_images += batch.num_images
+    return seen / (parts * num_images)
 
 
 def grid_side(num_patches: int) -> int:

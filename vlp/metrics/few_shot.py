@@ -81,6 +81,8 @@ def few_shot_outcomes(
 ) -> Answers:
     """Whether each test image gets its class, in three trials with other choices of the labelled images.
 
+    None gets its class by features that are not finite: of itself, or of a labelled image.
+
     Args:
         train_features: (train, D), of which the labelled images are drawn.
         train_labels: (train,) int64 in 0..num_classes-1.
@@ -93,5 +95,6 @@ def few_shot_outcomes(
     for seed in SEEDS:
         chosen = draw_shots(train_labels, shots, seed=seed)
         model = fit_least_squares(train_features[chosen], train_labels[chosen], num_classes=num_classes)
-        right.append(model(test_features).argmax(dim=1) == test_labels)
+        scores = model(test_features)
+        right.append((scores.argmax(dim=1) == test_labels) & scores.isfinite().all(dim=1))
     return Answers(torch.stack(right))

@@ -38,7 +38,7 @@ def knn_outcomes(
     temperature: float = 0.07,
     num_classes: int,
 ) -> Answers:
-    """Whether the class of each test image has the most votes.
+    """Whether the class of each test image has the most votes; features that are not finite give none.
 
     Args:
         train_features: (train, D), of any length: they are normalised here.
@@ -54,5 +54,5 @@ def knn_outcomes(
         votes = knn_votes(
             train_features, train_labels, features, k=k, temperature=temperature, num_classes=num_classes
         )
-        right.append(votes.argmax(dim=1) == labels)
+        right.append((votes.argmax(dim=1) == labels) & votes.isfinite().all(dim=1))
     return Answers(torch.cat(right)[None])

@@ -1,7 +1,7 @@
 """Large batches in little memory: encode part after part, and once more in the backward pass."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,9 +16,21 @@ Outputs = tuple[Tensor, ...]
 Rows = TypeVar("Rows", Batch, Slots)
 
 
-def encode_in_parts(
-    encode: Callable[[Batch, Slots], Outputs], batch: Batch, slots: Slots, num_parts: int
-) -> Outputs:
+class Part(NamedTuple):
+    """What is encoded at once: a batch, or some rows of it."""
+
+    batch: Batch
+    slots: Slots
+    paths: Tensor | None
+    """(B, branches) what decides which branches each pair skips; None where it skips none."""
+
+    def take(self, rows: slice) -> "Part":
+        """Some rows of it."""
+        paths = None if self.paths is None else self.paths[rows]
+        return Part(take_rows(self.batch, rows), take_rows(self.slots, rows), paths)
+
+
+def encode_in_parts(encode: Callable[[Part], Outputs], whole: Part, num_parts: int) -> Outputs:
     """The outputs of a whole batch, of which one part's activations at a time are held.
 
     Only the outputs are kept of each part; the backward pass encodes it again, with the same masks and the
@@ -26,15 +38,14 @@ def encode_in_parts(
     is the one of the whole batch, for the price of a second forward pass (GradCache, arXiv:2101.06983).
     """
     if num_parts == 1:
-        return encode(batch, slots)
-    size = -(-len(batch.images) // num_parts)
+        return encode(whole)
+    num_pairs = len(whole.batch.images)
+    size = -(-num_pairs // num_parts)
     parts = []
-    for first in range(0, len(batch.images), size):
-        rows = slice(first, first + size)
-        part: Outputs = checkpoint(
-            encode, take_rows(batch, rows), take_rows(slots, rows), use_reentrant=False
-        )  # pyright: ignore[reportAssignmentType]
-        parts.append(part)
+    for first in range(0, num_pairs, size):
+        part = whole.take(slice(first, first + size))
+        outputs: Outputs = checkpoint(encode, part, use_reentrant=False)  # pyright: ignore[reportAssignmentType]
+        parts.append(outputs)
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 

@@ -14,9 +14,10 @@ from vlp.core.normalization import Normalization
 from vlp.core.registry import Registry
 from vlp.encoders import ImageEncoder, ImageEncoderConfig
 from vlp.encoders.blocks import Encoder
+from vlp.encoders.drop_path import draw_drop_paths, set_drop_paths
 from vlp.masking import MaskInputs, MaskStrategy, Slots, visible_slots
 from vlp.masking.strategy import uniform_noise
-from vlp.objectives.encode_in_parts import Outputs, encode_in_parts
+from vlp.objectives.encode_in_parts import Outputs, Part, encode_in_parts
 
 OBJECTIVES = Registry()
 
@@ -73,9 +74,14 @@ class Objective(nn.Module, ABC):
             generator: source of the masks' randomness, seeded alike on every worker.
         """
         slots = self.choose_visible(batch.images, progress=progress, generator=generator)
-        outputs = encode_in_parts(self.encode, batch, slots, self.num_parts)
+        paths = draw_drop_paths(self, len(batch.images), generator)
+        outputs = encode_in_parts(self._encode_part, Part(batch, slots, paths), self.num_parts)
         loss, metrics = self.loss(outputs, batch, slots)
         return Step(loss, metrics | {"mask_ratio": self.mask_ratio(slots)})
+
+    def _encode_part(self, part: Part) -> Outputs:
+        set_drop_paths(self, part.paths)  # again for the second pass of a part
+        return self.encode(part.batch, part.slots)
 
     @abstractmethod
     def encode(self, batch: Batch, slots: Slots) -> Outputs:
@@ -160,8 +166,7 @@ class ObjectiveConfig(ABC, StrictConfig):
 
     def check(self, image_encoder: ImageEncoderConfig, mask: MaskStrategy) -> None:
         """Raise a ValueError unless the objective can be trained with this encoder and mask."""
-        N = image_encoder.num_patches
-        hides_nothing = mask.is_exact and mask.num_visible(N) == N
+        hides_nothing = not mask.hides_any(image_encoder.num_patches)
         if self.rebuilds_patches and hides_nothing:
             raise ValueError(
                 f"objective {self.name} rebuilds hidden patches, but mask {mask.name} hides none; "

@@ -136,6 +136,11 @@ class ShardsManifest(Manifest):
     def read(cls, folder: Path | Folder, name: str = MANIFEST) -> Self:
         """What a folder of shards holds; a ValueError names what to do where it is none, or broken."""
         place = open_folder(folder)
+        if str(place).endswith(".tar"):
+            raise ValueError(
+                f"{place} is not a folder of shards; name the folder that the tars are in, after "
+                "`vlp data index` where `vlp download` did not make it"
+            )
         if name not in place.names():
             raise ValueError(
                 f"{place} is not a folder of shards: it has no {name}; make one with `vlp download`, "

@@ -17,7 +17,10 @@ class LengthConfig(StrictConfig):
     """Pairs, each time that they are seen."""
     visible_tokens: Annotated[float, Above(0)] | None = None
     """Patches that the image encoder sees and, where there is a text encoder, places of a caption's tokens:
-    `tokenizer.context_length` of each."""
+    `tokenizer.context_length` of each. What pads images that show fewer patches than others is free."""
+    visible_patches: Annotated[float, Above(0)] | None = None
+    """Patches of an image that a mask shows in the mean, for `visible_tokens`; None has it measured before
+    the first step where images show unequal numbers."""
     flops: Annotated[float, Above(0)] | None = None
     """Floating-point operations of the matrix products of the forward and the backward pass."""
 
@@ -27,24 +30,26 @@ class LengthConfig(StrictConfig):
     """The pace by which `seconds` are steps; None has it measured before the first one."""
 
     MEASURES: ClassVar = ("steps", "samples", "visible_tokens", "flops", "seconds")
+    MEASURED: ClassVar = {"visible_patches": "visible_tokens", "seconds_per_step": "seconds"}
+    """What is measured of a run, and the measure that it is for."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         given = [name for name in self.MEASURES if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"{' or '.join(given or self.MEASURES)}: set exactly one")
-        if self.seconds_per_step is not None and self.seconds is None:
-            raise ValueError(
-                f"seconds_per_step is {self.seconds_per_step:g}, and is for a length of seconds; leave it out"
-            )
+        for name, measure in self.MEASURED.items():
+            value = getattr(self, name)
+            if value is not None and getattr(self, measure) is None:
+                raise ValueError(f"{name} is {value:g}, and is for a length of {measure}; leave it out")
 
     @classmethod
     def replaced(cls, given: Mapping[str, Any]) -> frozenset[str]:
         named = {name for name in cls.MEASURES if given.get(name) is not None}
         if not named:
             return frozenset()
-        others = frozenset(cls.MEASURES) - named
-        return others if "seconds" in named else others | {"seconds_per_step"}
+        unused = {name for name, measure in cls.MEASURED.items() if measure not in named}
+        return (frozenset(cls.MEASURES) - named) | unused
 
     @property
     def measure(self) -> str:

@@ -102,8 +102,8 @@ def build_optimizer(model: Objective, config: OptimizerConfig) -> torch.optim.Op
 def learning_rate_scales(encoders: Mapping[str, Encoder], layer_decay: float) -> Iterator[tuple[str, float]]:
     """The share of the rate of each parameter of an encoder with L blocks (as BEiT, arXiv:2106.08254).
 
-    The embeddings are layer 0, block i is layer i + 1, what follows the blocks is layer L + 1 and learns at
-    the full rate, like all that is in no encoder.
+    The embeddings are layer 0, block i is layer i + 1, what follows the blocks, or is shared by
+    them all, is layer L + 1 and learns at the full rate, like all that is in no encoder.
 
     Args:
         encoders: by the first part of their parameters' names.
@@ -111,14 +111,17 @@ def learning_rate_scales(encoders: Mapping[str, Encoder], layer_decay: float) ->
     for prefix, encoder in encoders.items():
         members = {id(block) for block in encoder.blocks}
         blocks = [name for name, module in encoder.named_modules() if id(module) in members]
-        layer = 0
+        layer, last = 0, len(blocks) + 1
         for name, _ in encoder.named_parameters():
+            if name in encoder.shared_by_blocks:
+                yield f"{prefix}.{name}", 1.0
+                continue
             inside = next((i for i, block in enumerate(blocks) if name.startswith(f"{block}.")), None)
             if inside is not None:
                 layer = inside + 1
             elif layer == len(blocks):
                 layer += 1
-            yield f"{prefix}.{name}", layer_decay ** (len(blocks) + 1 - layer)
+            yield f"{prefix}.{name}", layer_decay ** (last - layer)
 
 
 def is_vector(parameter: nn.Parameter) -> bool:

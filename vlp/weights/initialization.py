@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -47,9 +46,15 @@ def read_weights(file: Path) -> dict[str, Tensor]:
             if file.suffix == ".safetensors"
             else torch.load(file, map_location="cpu", weights_only=True)
         )
-    except (OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or ["it breaks off"])[0]
         raise ValueError(f"{file} holds no weights: {reason}") from error
+    except EOFError as error:
+        raise ValueError(f"{file} holds no weights: it breaks off") from error
+    except Exception as error:  # bytes of another kind of file, read as a pickle, end in errors of any kind
+        raise ValueError(
+            f"{file} holds no weights: it is no file of tensors that safetensors or torch saved"
+        ) from error
     for wrapper in ("state_dict", "model"):
         content = content.get(wrapper, content) if isinstance(content, dict) else {}
     weights = {str(name).removeprefix("module."): x for name, x in content.items() if isinstance(x, Tensor)}

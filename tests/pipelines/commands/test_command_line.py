@@ -157,6 +157,23 @@ def test_a_list_without_its_columns_leaves_no_shards(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["pretrain", CONF / "pipeline" / "demo.yaml"], "vlp run "),
+        (["run", RUN], "vlp pretrain "),
+        (["pretrain", RUN, "--steps", "10"], "training.length.steps=100"),
+        (["pretrain", RUN, "mask.mask_ratio", "0.5"], "mask.mask_ratio=0.5"),
+        (["pretrain", RUN, "data.shards=x/{00000..00005}.tar"], "name the folder"),
+        (["pretrain", RUN, "objective.name=superclass"], "name=flip_superclass"),
+    ],
+)
+def test_what_is_meant_for_another_place_is_answered_with_the_right_one(
+    arguments: list[Any], remedy: str
+) -> None:
+    assert remedy in mistake(*arguments)
+
+
 RUN_MISTAKES = {
     "fewer samples than a batch": (["training.batch_size=25"], "24 samples: fewer than one batch"),
     "uneven parts": (["training.batch_size=9", "machine.num_workers=2"], "multiple of machine.num_workers"),
@@ -165,7 +182,7 @@ RUN_MISTAKES = {
         "no such file: no.parquet",
     ),
     "offline table": (
-        ["training.batch_size=8", "objective.name=superclass", "objective.idf=offline"],
+        ["training.batch_size=8", "name=other", "objective.name=superclass", "objective.idf=offline"],
         "set data.document_frequency, made with `vlp docfreq`",
     ),
     "table": (["training.batch_size=8", "data.document_frequency=no.parquet"], "no such file: no.parquet"),

@@ -156,6 +156,32 @@ def test_a_length_of_seconds_is_of_steps_once_their_pace_was_measured(
     assert other.digest == first.digest
 
 
+def test_images_that_show_fewer_patches_are_charged_what_is_seen_of_them(
+    tiny_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = 2000
+    mask = {"name": "cluster", "anchor_ratio": 0.2, "target_mask_ratio": 0.7, "min_mask_ratio": 0.2}
+    run, output = tiny_run(**paid({"visible_tokens": budget}), mask=mask), tmp_path / "run"
+    with pytest.raises(ValueError, match="known once the mask is calibrated"):
+        _ = run.num_steps
+    journal = Journal(tmp_path / "journal")
+    journal.begin(name=run.name, tags={})
+    machine = MachineConfig(num_workers=0, log_every_steps=1)
+    first = pretrain(run, output, machine=machine, journal=journal)
+    length = read_run(find_checkpoint(output)).training.length
+    seen = length.visible_patches
+    assert seen is not None
+    assert f"the mask shows {seen:g} patches of an image in the mean, in 12 slots" in capsys.readouterr().out
+    assert first.steps == int(budget / (BATCH * (seen + CAPTION)))
+    records = [record.fields["metrics"] for record in journal.read() if record.kind == "metrics"]
+    ratios = [metrics["train/mask_ratio"] for metrics in records if "train/mask_ratio" in metrics]
+    assert sum(ratios) / len(ratios) == pytest.approx(1 - seen / PATCHES, abs=0.05)
+    assert pretrain(run, output, machine=machine, journal=journal) == first
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(to_dict(run)))
+    shown = CliRunner().invoke(main, ["print-config", str(tmp_path / "run.yaml")])
+    assert "at most 12 patches of an image" in shown.stdout
+
+
 def test_what_a_length_of_seconds_pays_for_is_not_known_from_its_settings(
     tiny_run: MakeRun, tmp_path: Path
 ) -> None:

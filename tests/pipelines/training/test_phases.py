@@ -56,15 +56,33 @@ def test_tuning_sees_whole_images_at_a_rate_of_its_own(tiny_run: MakeRun, tmp_pa
     [
         ("mae", 256, 1.5e-4),
         ("mae", 4096, 2.4e-3),
-        ("simmim", 512, 2e-4),
+        ("simmim_vit", 512, 1e-4),
         ("flip", 2048, 5e-4),
-        ("clip", 64, 5e-4),
+        ("flip_unmasked_tuning", 4096, 1e-3),
+        ("clip", 2048, 5e-4),
+        ("clip", 256, 6.25e-5),
+        ("superclass", 256, 7.8125e-6),
     ],
 )
 def test_the_papers_rates_are_those_of_their_batch_sizes(file: str, batch_size: int, peak: float) -> None:
     layers, _ = read_settings([f"conf/run/{file}.yaml", f"training.batch_size={batch_size}"])
     run = build(RunConfig, layers)
     assert run.learning_rate(run.lr_schedule.warmup_steps) == pytest.approx(peak, rel=1e-4)
+
+
+def test_simmims_rate_is_that_of_the_release_whose_cosine_counts_the_warmup() -> None:
+    run = build(RunConfig, read_settings(["conf/run/simmim.yaml"])[0])
+    assert run.num_steps == 62_500
+    rates = [run.learning_rate(step) for step in (0, 6249, 40_750, 62_499)]
+    assert rates == pytest.approx([4e-6, 8e-4, 2.4535e-4, 4e-5], rel=2e-3)
+
+
+def test_unmasked_tuning_has_a_hundredth_of_the_rate_at_any_batch_size() -> None:
+    for batch_size in (256, 4096):
+        file = "conf/run/flip_unmasked_tuning.yaml"
+        run = build(RunConfig, read_settings([file, f"training.batch_size={batch_size}"])[0])
+        rates = [run.learning_rate(step) for step in range(run.num_masked_steps, run.num_steps)]
+        assert max(rates) == pytest.approx(run.learning_rate(2000) / 100)
 
 
 def test_all_rates_of_a_run_are_scaled_alike(tiny_run: MakeRun) -> None:

@@ -1,15 +1,20 @@
 """Masks that hide cells, squares and blocks (SimMIM and BEiT)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor
 
+from vlp.encoders.vit import ViTConfig
 from vlp.masking import MaskInputs, MaskStrategy
 from vlp.masking.block import BlockMask
 from vlp.masking.grid import GridMask, visible_cells
+from vlp.masking.schedule import Schedule
 from vlp.masking.square import SquareMask
 from vlp.masking.strategy import hide_highest
+from vlp.objectives.mae import MAEConfig
 
 
 def hide(mask: MaskStrategy, num_patches: int, images: int = 200) -> Tensor:
@@ -95,6 +100,26 @@ def test_blocks_hide_as_much_as_in_beit() -> None:
     assert hidden.max() == 75
     assert (hidden >= 70).float().mean() > 0.98
     assert hidden.float().mean().item() == pytest.approx(74.5, abs=0.25)
+
+
+@pytest.mark.parametrize("side", [2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("mask_ratio", [0.25, 0.4, 0.6])
+def test_blocks_hide_nearly_as_much_of_a_small_grid(side: int, mask_ratio: float) -> None:
+    hidden = hide(BlockMask(mask_ratio=mask_ratio), side * side).sum(dim=(1, 2)).float()
+    quota = round(side * side * mask_ratio)
+    assert hidden.max() <= quota
+    assert hidden.mean() > 0.9 * quota
+    assert (hidden > 0).float().mean() > 0.98
+
+
+@pytest.mark.parametrize("mask", [BlockMask(mask_ratio=0.1), SquareMask(mask_ratio=0.05)])
+def test_a_mask_that_rounds_to_nothing_is_no_mask_to_rebuild_from(mask: MaskStrategy) -> None:
+    encoder = ViTConfig(image_size=32, patch_size=16)
+    with pytest.raises(ValueError, match=f"mask {mask.name} hides none"):
+        MAEConfig().check(encoder, mask)
+    rising = replace(mask, mask_ratio=Schedule(start=0.0, end=0.05))  # pyright: ignore[reportCallIssue]
+    with pytest.raises(ValueError, match=f"mask {mask.name} hides none"):
+        MAEConfig().check(encoder, rising)
 
 
 def test_blocks_are_made_of_few_rectangles() -> None:

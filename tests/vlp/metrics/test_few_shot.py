@@ -99,3 +99,10 @@ def test_features_that_never_vary_do_no_harm() -> None:
     labels = torch.arange(12) % 3
     metrics = few_shot_outcomes(features, labels, features, labels, shots=4, num_classes=3).metrics()
     assert metrics == {"acc1": 1.0, "acc1_std": 0.0}
+
+
+def test_features_that_are_not_finite_give_no_class() -> None:
+    train, labels = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
+    nothing = torch.full((40, 4), float("nan"))
+    assert not few_shot_outcomes(nothing, labels, nothing, labels, num_classes=2).is_right.any()
+    assert not few_shot_outcomes(train, labels, nothing, labels, num_classes=2).is_right.any()

@@ -44,3 +44,10 @@ def test_small_temperature_does_not_overflow():
     assert knn_outcomes(features, labels, features, labels, temperature=1e-3, num_classes=3).metrics() == {
         "acc1": 1.0
     }
+
+
+def test_features_that_are_not_finite_give_no_class() -> None:
+    train, labels = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
+    nothing = torch.full((40, 4), float("nan"))
+    assert not knn_outcomes(nothing, labels, nothing, labels, num_classes=2).is_right.any()
+    assert not knn_outcomes(train, labels, nothing, labels, num_classes=2).is_right.any()

@@ -9,6 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from vlp.encoders.beit import BEiTConfig
 from vlp.encoders.blocks import checkpoint_blocks, compile_blocks
+from vlp.encoders.drop_path import DropPath
 from vlp.encoders.text import TextConfig
 from vlp.encoders.vit import ViTConfig
 from vlp.losses.labels import TwoWayLoss
@@ -57,6 +58,28 @@ def test_parts_give_the_loss_and_gradient_of_the_whole(
     whole, parts = build(objective, MASKS[mask]), build(objective, MASKS[mask])
     parts.num_parts = num_parts
     torch.testing.assert_close(gradients(parts, batch), gradients(whole, batch), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", sorted(OBJECTIVES))
+@pytest.mark.parametrize("is_checkpointed", [False, True])
+def test_parts_drop_the_paths_of_the_whole(objective: str, is_checkpointed: bool, batch: Batch) -> None:
+    whole, parts = (build(objective, RandomMask(), drop_path=0.5) for _ in range(2))
+    parts.num_parts = 3
+    if is_checkpointed:
+        checkpoint_blocks(parts.blocks)
+    found, expected = gradients(parts, batch), gradients(whole, batch)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert expected["loss"] != gradients(build(objective, RandomMask()), batch)["loss"]
+
+
+def test_a_path_is_dropped_for_its_share_of_the_samples_and_the_mean_stays() -> None:
+    path = DropPath(0.3)
+    x = torch.ones(20_000, 2, 3)
+    path.noise = torch.rand(len(x), generator=Generator().manual_seed(0))
+    dropped = path(x)
+    assert (dropped == 0).all(dim=(1, 2)).float().mean().item() == pytest.approx(0.3, abs=0.02)
+    assert dropped.mean().item() == pytest.approx(1, abs=0.02)
+    assert torch.equal(path.eval()(x), x)
 
 
 def test_dropped_paths_are_the_same_in_both_passes(batch: Batch) -> None:

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from vlp.core.distributed import all_gather, all_mean, all_sum, is_main, rank, world_size
+from vlp.encoders.beit import BEiTConfig
 from vlp.encoders.blocks import checkpoint_blocks
 from vlp.encoders.text import TextConfig
-from vlp.encoders.vit import VisionTransformer, ViTConfig
+from vlp.encoders.vit import ViTConfig
 from vlp.losses.contrastive import CONTRASTIVE_LOSSES
 from vlp.losses.labels import LABEL_LOSSES
 from vlp.masking.cluster import ClusterMask
@@ -33,8 +34,10 @@ SETTINGS = {
     "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
 }
 IN_PARTS = "in parts"  # the two workers save memory, the one does not
+DROPPED_PATHS = "dropped paths"  # as well
 MASKS = {
     IN_PARTS: ClusterMask(threshold=0.3),
+    DROPPED_PATHS: RandomMask(),
     "none": NoMask(),
     "random": RandomMask(),
     "cluster": ClusterMask(threshold=0.3),
@@ -54,14 +57,17 @@ CASES = [
         if mask != "none" or not OBJECTIVES[objective].rebuilds_patches
     ),
     *product(LOSSES, ["none"]),
-    *product(sorted(OBJECTIVES), [IN_PARTS]),
+    *product(sorted(OBJECTIVES), [IN_PARTS, DROPPED_PATHS]),
 ]
 NUM_WORKERS, NUM_STEPS, B = 2, 2, 8
 
 
 def build(objective: str, mask: str) -> Objective:
     torch.manual_seed(0)
-    encoder = VisionTransformer(ViTConfig(image_size=48, patch_size=8, width=32, depth=2, num_heads=2))
+    sizes = {"image_size": 48, "patch_size": 8, "width": 32, "depth": 2, "num_heads": 2}
+    drops_paths = mask == DROPPED_PATHS
+    config = BEiTConfig(**sizes, drop_path=0.5, layer_scale=1.0) if drops_paths else ViTConfig(**sizes)
+    encoder = config.build()
     name = objective.partition("-")[0]
     config = OBJECTIVES[name](**SETTINGS.get(name, {}), **LOSSES.get(objective, {}))
     return config.build(encoder, MASKS[mask], vocabulary=Vocabulary(22, 8, (20, 21))).train()
@@ -86,7 +92,7 @@ def part(batch: Batch) -> Batch:
 def run(objective: str, mask: str) -> list[dict[str, Any]]:
     """Loss, gradients, buffers and the visible patches of this worker's images, of each step."""
     model = build(objective, mask)
-    if mask == IN_PARTS and world_size() > 1:
+    if mask in (IN_PARTS, DROPPED_PATHS) and world_size() > 1:
         model.num_parts = 3
         checkpoint_blocks(model.blocks)
     wrapped = nn.parallel.DistributedDataParallel(model) if world_size() > 1 else model

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vlp.encoders import IMAGE_ENCODERS
+from vlp.encoders.beit import BEiTConfig
 from vlp.encoders.text import TextConfig
 from vlp.encoders.vit import VisionTransformer, ViTConfig
 from vlp.masking.none import NoMask
@@ -104,10 +105,24 @@ def test_a_layer_never_learns_slower_than_the_one_below(encoder: str) -> None:
     sizes = {"swin": {"depths": (2, 2), "num_heads": (1, 2), "width": 8, "window_size": 2, "patch_size": 4}}
     small = {"width": 8, "depth": 3, "num_heads": 2, "patch_size": 4}
     config = IMAGE_ENCODERS[encoder](image_size=32, **sizes.get(encoder, small))
-    scales = [scale for _, scale in learning_rate_scales({"image_encoder": config.build()}, 0.5)]
+    built = config.build()
+    scales = [
+        scale
+        for name, scale in learning_rate_scales({"image_encoder": built}, 0.5)
+        if name.removeprefix("image_encoder.") not in built.shared_by_blocks
+    ]
     depth = 4 if encoder == "swin" else 3
     assert scales == sorted(scales)
     assert set(scales) == {0.5**i for i in range(depth + 2)}
+
+
+def test_what_all_blocks_share_learns_at_the_full_rate() -> None:
+    """As the table of BEiT's relative positions does in SimMIM's release."""
+    encoder = BEiTConfig(image_size=32, patch_size=8, width=8, depth=3, num_heads=2).build()
+    scales = dict(learning_rate_scales({"image_encoder": encoder}, 0.65))
+    assert scales["image_encoder.relative_positions.relative_position_bias_table"] == 1
+    assert scales["image_encoder.class_token"] == pytest.approx(0.65**4)
+    assert scales["image_encoder.blocks.0.attn.proj.weight"] == pytest.approx(0.65**3)
 
 
 def test_what_a_recipe_names_decays_against_the_rule() -> None:
