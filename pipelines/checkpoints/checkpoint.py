@@ -1,5 +1,6 @@
 """A training run on disk: everything that going on, or using the model, needs."""
 
+import errno
 import json
 import shutil
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import yaml
 from torch.amp.grad_scaler import GradScaler
 
 import vlp.checkpoint
-from pipelines.checkpoints.store import aside, find_damage, write_manifest
+from pipelines.checkpoints.store import aside, find_damage, read_saved, write_manifest
 from pipelines.config.errors import ConfigError, UserError, blaming
 from pipelines.config.plugins import import_plugins
 from pipelines.config.settings import to_dict
@@ -23,6 +24,7 @@ from vlp.masking import MaskStrategy
 from vlp.objectives import Objective
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
+from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.whole import writing_folder
 from vlp.training.bad_steps import StepHistory
 from vlp.training.ema import EMA
@@ -88,11 +90,21 @@ def save_checkpoint(
         metrics: what was measured of the model, by which checkpoints are compared.
     """
     with writing_folder(folder) as written:
-        torch.save(contents.model, written / MODEL)
-        torch.save(contents.training, written / TRAINING)
+        _save_tensors(contents.model, written / MODEL)
+        _save_tensors(contents.training, written / TRAINING)
         write_settings(written, contents.config)
         write_manifest(written, step=contents.training["step"], metrics=metrics)
     shutil.rmtree(aside(folder), ignore_errors=True)
+
+
+def _save_tensors(tensors: Mapping[str, Any], file: Path) -> None:
+    """Save as torch does, which says of a full disk that a position is unexpected."""
+    try:
+        torch.save(tensors, file)
+    except RuntimeError as error:
+        if "inline_container" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, "no space left, or the disk fails", str(file)) from error
 
 
 def restore_training(folder: Path, state: TrainingState) -> None:
@@ -138,6 +150,15 @@ def find_checkpoint(folder: Path) -> Path:
         checkpoint = vlp.checkpoint.find_checkpoint(folder)
     check_checkpoint(checkpoint)
     return checkpoint
+
+
+def steps_done(folder: Path) -> int:
+    """After how many steps a checkpoint was written; all of its run where nothing tells, as in a copy."""
+    if saved := read_saved(open_folder(folder)):
+        return saved.step
+    if (folder / TRAINING).is_file():
+        return torch.load(folder / TRAINING, map_location="cpu", weights_only=True, mmap=True)["step"]
+    return read_run(folder).num_steps
 
 
 def check_checkpoint(folder: Path) -> RunConfig:

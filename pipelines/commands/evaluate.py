@@ -1,5 +1,6 @@
 """`vlp evaluate`: a checkpoint, measured."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,15 +15,19 @@ def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
     """Measure a checkpoint by every protocol that its objective and the given sets allow.
 
     Example: vlp evaluate checkpoint=results/pretrain/clip-1a2b3c4d evaluation.retrieval.dev=dev.parquet
+
+    The checkpoint may also be one that MLflow holds: checkpoint=runs:/RUN_ID or checkpoint=models:/NAME/1
     """
     layers, machine = read(settings)
     from pipelines.checkpoints.checkpoint import find_checkpoint, read_run
     from pipelines.config.settings import build
     from pipelines.evaluation.evaluate import EvaluateConfig, check_evaluation, check_measured, evaluate
+    from pipelines.tracking.held import held
     from pipelines.tracking.session import standalone
 
     config = build(EvaluateConfig, layers)
     check_evaluation(config.evaluation)
+    config = replace(config, checkpoint=held(config.checkpoint, machine))
     checkpoint = find_checkpoint(config.checkpoint)
     check_measured(config.evaluation, read_run(checkpoint).objective)
     output = output or checkpoint.parent / "evaluation"

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -90,30 +90,44 @@ def read(settings: tuple[str, ...]) -> "tuple[Layers, MachineConfig]":
 
 
 class Vlp(click.Group):
-    """Turns a user's mistake into one line and exit code 2, a failed training into one and exit code 1."""
+    """Turns a user's mistake into one line and exit code 2, a failed training into one and exit code 1.
+
+    SIGTERM ends every command in order, with exit code 143.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
-        from pipelines.config.errors import UserError, is_refusal, training_failure
+        from pipelines.compute.termination import EXIT_CODE, heeding_sigterm
+        from pipelines.config.errors import Terminated, UserError, refusal, training_failure
+        from pipelines.config.secrets import print_failure, without_secrets
 
+        sys.excepthook = print_failure
         try:
-            return super().invoke(ctx)
+            with heeding_sigterm():
+                return super().invoke(ctx)
+        except Terminated:
+            _end("ended by SIGTERM; the same command goes on from here", EXIT_CODE)
         except click.NoSuchOption as error:
             name = error.ctx.info_name if error.ctx else ""
-            click.echo(
-                f"vlp: {error.option_name} is not an option of `vlp {name}`; settings are written KEY=VALUE, "
-                f"such as training.length.steps=100: `vlp settings` lists them, "
-                f"`vlp {name} --help` the options",
-                err=True,
+            _end(
+                f"{error.option_name} is not an option of `vlp {name}`; settings are written KEY=VALUE, such as "
+                f"training.length.steps=100: `vlp settings` lists them, `vlp {name} --help` the options",
+                2,
             )
-            sys.exit(2)
         except UserError as error:
-            click.echo(f"vlp: {error}", err=True)
-            sys.exit(2)
+            _end(error, 2)
+        except click.UsageError as error:
+            raise click.UsageError(without_secrets(error.format_message()), error.ctx) from error
         except Exception as error:
-            if is_refusal(error):
-                click.echo(f"vlp: {error}", err=True)
-                sys.exit(2)
+            if (refused := refusal(error)) is not None:
+                _end(refused, 2)
             if (reason := training_failure(error)) is None:
                 raise
-            click.echo(f"vlp: training failed: {reason}", err=True)
-            sys.exit(1)
+            _end(f"training failed: {reason}", 1)
+
+
+def _end(reason: object, code: int) -> NoReturn:
+    """End the command, with the reason in one line."""
+    from pipelines.config.secrets import without_secrets
+
+    click.echo(without_secrets(f"vlp: {reason}"), err=True)
+    sys.exit(code)

@@ -21,7 +21,7 @@ def pretrain(settings: tuple[str, ...], output: Path | None) -> None:
 
     config = build(RunConfig, layers)
     check_still_named(layers)
-    from pipelines.tracking.session import standalone
+    from pipelines.tracking.session import alone, standalone
     from pipelines.training.claim import check_same_run
     from pipelines.training.pretrain import pretrain
     from pipelines.training.resolved import resolve
@@ -30,5 +30,6 @@ def pretrain(settings: tuple[str, ...], output: Path | None) -> None:
     output = output or machine.storage / "pretrain" / run.folder_name
     check_same_run(run, output)
     work, name = partial(pretrain, run, machine=machine), run.config.name
-    manifest = standalone("pretrain", work, output, settings=run.config, machine=machine, title=name)
+    with alone(output, output=output):
+        manifest = standalone("pretrain", work, output, settings=run.config, machine=machine, title=name)
     click.echo(f"checkpoint: {output / manifest.checkpoint}")

@@ -18,5 +18,4 @@ def ui(settings: tuple[str, ...], host: str, port: int) -> None:
     _, machine = read(settings)
     from pipelines.tracking.server import ui
 
-    click.echo(f"MLflow on http://{host}:{port} (Ctrl-C stops it)")
     sys.exit(ui(machine.mlflow_uri, host=host, port=port))

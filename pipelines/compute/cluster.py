@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.compute.output import show_workers_alone
+from pipelines.compute.termination import keeping_sigterm
 from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 
@@ -54,10 +55,11 @@ def connect(machine: MachineConfig, *, min_cpus: float = 1, min_gpus: int = 0, s
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if not ray.is_initialized():
         address = _address(machine)
-        if address is None:
-            _start(max(math.ceil(min_cpus), (os.cpu_count() or 1) + spare_cpus))
-        else:
-            _join(address)
+        with keeping_sigterm():
+            if address is None:
+                _start(max(math.ceil(min_cpus), (os.cpu_count() or 1) + spare_cpus))
+            else:
+                _join(address)
         show_workers_alone()
     total, free = ray.cluster_resources(), ray.available_resources()
     for kind, needed in (("CPU", min_cpus), ("GPU", min_gpus)):
@@ -121,11 +123,12 @@ def check_gpus_here(machine: MachineConfig, needed: int) -> None:
 
 def _address(machine: MachineConfig) -> str | None:
     """Where a running cluster is to be joined; None to start Ray here."""
-    return machine.ray_address or os.environ.get("RAY_ADDRESS")
+    return machine.ray_address or os.environ.get("RAY_ADDRESS") or None
 
 
 def _join(address: str) -> None:
     import ray
+    from ray.exceptions import AuthenticationError
 
     host, _, port = address.rpartition(":")
     own = {
@@ -138,12 +141,29 @@ def _join(address: str) -> None:
             socket.create_connection((host, int(port)), timeout=5).close()  # Ray itself tries for minutes
             # As in `_start`: parts of Ray that run in workers look for a cluster of their own otherwise.
             own["RAY_ADDRESS"] = address
+    except OSError as error:
+        raise _no_cluster(address) from error
+    try:
         ray.init(address, runtime_env={"env_vars": own}, logging_level=logging.ERROR)
-    except OSError as error:  # Ray's ConnectionError is one too
-        raise UserError(
-            f"machine.ray_address: no Ray cluster answers at {address}; start one with `ray start --head`, "
-            "or leave the address out to start Ray on this machine"
-        ) from error
+    except AuthenticationError as error:
+        raise _refused(address) from error
+    except ConnectionError as error:
+        raise (_refused(address) if "RAY_ADDRESS" in own else _no_cluster(address)) from error
+
+
+def _no_cluster(address: str) -> UserError:
+    return UserError(
+        f"machine.ray_address: no Ray cluster answers at {address}; start one with `ray start --head`, or "
+        "leave the address out (and unset RAY_ADDRESS) to start Ray on this machine"
+    )
+
+
+def _refused(address: str) -> UserError:
+    return UserError(
+        f"machine.ray_address: {address} answers, and takes no connection: the cluster has another token, or "
+        "is none of this version of Ray; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH "
+        "as its head has them"
+    )
 
 
 def _start(num_cpus: int) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pipelines.config.errors import UserError
 from pipelines.config.machine import read_settings
+from pipelines.config.secrets import HIDDEN, without_secrets
 
 EXCLUDED = [".git", ".venv", "results", "**/__pycache__", "tests"]
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
@@ -22,6 +23,7 @@ def submit(arguments: list[str], *, address: str | None, submission_id: str | No
     Raises:
         UserError: the settings are wrong, no cluster answers, or the job's name is taken.
     """
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     logging.getLogger("ray").setLevel(logging.WARNING)
@@ -39,6 +41,11 @@ def submit(arguments: list[str], *, address: str | None, submission_id: str | No
     except ConnectionError as error:
         raise UserError(
             f"--address: no Ray cluster answers at {address}; start one with `ray start --head`"
+        ) from error
+    except AuthenticationError as error:
+        raise UserError(
+            f"--address: the cluster at {address} has another token; set RAY_AUTH_MODE=token, and "
+            "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH as its head has them"
         ) from error
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
@@ -63,7 +70,13 @@ def job_command(arguments: list[str], address: str) -> str:
     is_here = urlsplit(address).hostname in ("127.0.0.1", "localhost")
     interpreter = sys.executable if is_here else "python"
     storage = f"machine.storage={machine.storage.absolute()}"
-    return shlex.join([interpreter, "-u", "-m", "pipelines", *arguments, storage])
+    command = shlex.join([interpreter, "-u", "-m", "pipelines", *arguments, storage])
+    if (shown := without_secrets(command)) != command:
+        raise UserError(
+            f"{shown}: {HIDDEN} is a password or token, and the cluster shows the commands of its jobs to "
+            "everyone; set it in the environment of the cluster, such as MLFLOW_TRACKING_PASSWORD"
+        )
+    return command
 
 
 async def _follow(client: object, job: str) -> None:

@@ -1,9 +1,22 @@
 """Mistakes and failures, told in one line that names the culprit and the remedy."""
 
 import difflib
+import errno
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+MAKE_ROOM, MAY_WRITE = "make room there", "get the right to write there"
+REFUSED = {
+    errno.ENOSPC: MAKE_ROOM,
+    errno.EDQUOT: MAKE_ROOM,
+    errno.EFBIG: MAKE_ROOM,
+    errno.EROFS: MAY_WRITE,
+    errno.EACCES: MAY_WRITE,
+    errno.EPERM: MAY_WRITE,
+    errno.ENOTDIR: "a file is in the place of a folder: move it",
+    errno.EEXIST: "a file is in the place of a folder: move it",
+}
 
 
 class UserError(Exception):
@@ -12,6 +25,10 @@ class UserError(Exception):
 
 class ConfigError(UserError):
     """A mistake in the settings: one line that names the key, the value, where it was set, and the remedy."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was told to end, by SIGTERM."""
 
 
 @contextmanager
@@ -45,11 +62,19 @@ def _failures() -> tuple[type[Exception], ...]:
     return UnreadableDataError, BadStepError
 
 
-def is_refusal(error: Exception) -> bool:
-    """Whether a file system refused: an error of one line that names the remedy."""
+def refusal(error: Exception) -> str | None:
+    """What a file system refused, and the remedy; None for an error of another kind."""
     from vlp.shards.storage.folder import FolderError
 
-    return isinstance(error, FolderError)
+    if isinstance(error, FolderError):
+        return str(error)
+    if not isinstance(error, OSError) or error.errno not in REFUSED:
+        return None
+    place = f"{error.filename}: " if error.filename is not None else ""
+    return (
+        f"{place}{error.strerror}; {REFUSED[error.errno]}, or choose another folder, such as by "
+        "machine.storage or -o"
+    )
 
 
 def nearest(given: str, valid: Iterable[str]) -> str:

@@ -55,6 +55,8 @@ class RecoverySettings(StrictConfig):
 
     max_failures: int = 3
     """Deaths of workers that a run survives."""
+    hang_seconds: Annotated[float, AtLeast(1)] = 120.0
+    """Seconds after which a worker that gives no sign of life is treated as dead."""
     resize_seconds: Annotated[float, AtLeast(0)] = 60.0
     """How often a run looks for room for more workers; it has them from its last checkpoint on."""
 

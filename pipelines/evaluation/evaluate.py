@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 
-from pipelines.checkpoints.checkpoint import find_checkpoint, load_model, read_run
+from pipelines.checkpoints.checkpoint import find_checkpoint, load_model, read_run, steps_done
 from pipelines.compute.cluster import connect
 from pipelines.config.errors import ConfigError, UserError, blaming
 from pipelines.config.identity import file_digest, fingerprint
@@ -31,7 +31,8 @@ class EvaluateConfig(StrictConfig):
     """Which model is measured on what."""
 
     checkpoint: Path
-    """Folder of a checkpoint, or of a run, whose last one is taken."""
+    """Folder of a checkpoint, or of a run, whose last one is taken; or what MLflow holds, as runs:/RUN_ID,
+    runs:/RUN_ID/checkpoints/NAME, models:/NAME/VERSION or models:/NAME@ALIAS."""
     plugins: tuple[str, ...] = ()
     """Modules of one's own, beside those that the checkpoint names."""
     evaluation: EvaluationConfig
@@ -120,7 +121,7 @@ def measure_checkpoint(checkpoint: Path, evaluation: EvaluationConfig) -> Measur
     """What a Ray task does: load a checkpoint, measure it and look at it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     objective, run = load_model(checkpoint, device)
-    step = torch.load(checkpoint / "training.pt", map_location="cpu", weights_only=True, mmap=True)["step"]
+    step = steps_done(checkpoint)
     metrics = measure_model(objective, run, evaluation)
     progress = min(1.0, max(0, step - 1) / max(1, run.num_masked_steps))
     return Measured(metrics, step, draw_reconstructions(objective, run, evaluation, progress=progress))

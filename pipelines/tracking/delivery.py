@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from pipelines.tracking.database import ARTIFACTS_NAME
 from pipelines.tracking.journal import FILE_NAME, Delivered, Journal
-from pipelines.tracking.server import ARTIFACTS_NAME
 from pipelines.tracking.terminal import warn
 from vlp.core.messages import one_line
 from vlp.shards.storage.lock import locked_if_free

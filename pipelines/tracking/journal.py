@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pipelines.config.secrets import without_secrets
 from vlp.shards.storage.whole import writing
 
 FILE_NAME = "journal.jsonl"
@@ -37,7 +38,7 @@ class Journal:
     """The journal of one run: a handle on the folder, which may be pickled and sent to any process.
 
     Several processes of one machine may append at the same time. An append that fails (a full disk) raises
-    `OSError`.
+    `OSError`. Passwords and tokens in texts are hidden.
     """
 
     folder: Path
@@ -55,7 +56,7 @@ class Journal:
         self._append(
             "begin",
             uuid=uuid.uuid4().hex,
-            name=name,
+            name=without_secrets(name),
             parent=self._relative(parent) if parent else None,
             tags=_texts(tags),
         )
@@ -89,9 +90,8 @@ class Journal:
         self, *, name: str, digest: str, source: str, context: str, profile: Mapping[str, Any]
     ) -> None:
         """An input of the run: where it came from, the digest of its content, and what it is used for."""
-        self._append(
-            "dataset", name=name, digest=digest, source=source, context=context, profile=dict(profile)
-        )
+        texts = _texts({"name": name, "digest": digest, "source": source, "context": context})
+        self._append("dataset", **texts, profile=dict(profile))
 
     def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """Close the run; `begin` opens it again."""
@@ -142,12 +142,16 @@ class Delivered:
     """How far a journal has been delivered to the tracking server at `uri`; kept beside the journal."""
 
     uri: str
+    """Kept without its password."""
     run_id: str = ""
     """Empty before the run exists there."""
     offset: int = 0
     """Bytes of the journal that are delivered."""
     last_step: dict[str, int] = field(default_factory=dict)
     """By metric: the last step delivered."""
+
+    def __post_init__(self) -> None:
+        self.uri = without_secrets(self.uri)
 
     @classmethod
     def load(cls, folder: Path, uri: str) -> "Delivered":
@@ -156,7 +160,7 @@ class Delivered:
             saved = cls(**json.loads((folder / DELIVERED_NAME).read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return cls(uri)  # delivering twice changes nothing
-        return saved if saved.uri == uri else cls(uri)
+        return saved if saved.uri == without_secrets(uri) else cls(uri)
 
     def save(self, folder: Path) -> None:
         """Replace what was saved, as a whole or not at all."""
@@ -184,4 +188,4 @@ def _record(line: bytes, end: int) -> Record:
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    return {key: str(value) for key, value in values.items()}
+    return {key: without_secrets(value) for key, value in values.items()}

@@ -1,52 +1,65 @@
-"""An MLflow server on a SQLite store, and where such a store keeps its files."""
+"""An MLflow server on a SQLite store."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
-from pipelines.config.errors import ConfigError
-
-ARTIFACTS_NAME = "mlartifacts"
+from pipelines.config.errors import ConfigError, Terminated, UserError
+from pipelines.config.secrets import without_secrets
+from pipelines.tracking.database import artifacts_path, database_path, is_whole
 
 
 def ui(tracking_uri: str, *, host: str, port: int) -> int:
-    """Browse a SQLite store: runs an MLflow server until Ctrl-C and returns its exit code.
+    """Browse a SQLite store: runs an MLflow server until Ctrl-C or SIGTERM; returns its exit code.
 
-    Raises `ConfigError` for any other store. On another host than localhost, MLflow also wants to know under
-    which names it may be asked: the environment variable `MLFLOW_SERVER_ALLOWED_HOSTS`.
+    Raises `ConfigError` for any other store, `UserError` where the port cannot be had. On
+    another host than localhost, MLflow also wants to know under which names it may be asked: the environment
+    variable `MLFLOW_SERVER_ALLOWED_HOSTS`.
     """
     database = database_path(tracking_uri)
     if database is None:
         raise ConfigError(f"machine.tracking_uri is not an SQLite store: open {tracking_uri} in a browser")
-    database.parent.mkdir(parents=True, exist_ok=True)
+    _check_port(host, port)
+    if not is_whole(database):
+        from pipelines.tracking.store import make_database  # takes a while to import
+
+        make_database(database)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}"]
     command += ["--artifacts-destination", str(artifacts_path(database))]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     # Without its job queue the server needs 0.7 GB less memory.
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    print(f"MLflow on http://{host}:{port} (Ctrl-C stops it)", flush=True)
     server = subprocess.Popen(command, env=os.environ | quiet)
     try:
         return server.wait()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         server.terminate()
-        return server.wait()
+        code = server.wait()
+        if isinstance(stop, Terminated):
+            raise
+        return code
+
+
+def _check_port(host: str, port: int) -> None:
+    if not 0 < port < 1 << 16:
+        raise UserError(f"--port: {port} is not a port; choose one from 1 to 65535")
+    try:
+        family, *_, place = socket.getaddrinfo(host, port)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as error:
+        raise UserError(
+            f"--port: cannot listen on {host}:{port} ({error.strerror}); choose another --port or --host"
+        ) from error
 
 
 def ui_command(tracking_uri: str | None, storage: Path) -> str:
     """How a user opens MLflow on what a command has tracked."""
     if tracking_uri is not None:
-        return f"open {tracking_uri}"
+        return without_secrets(f"open {tracking_uri}")
     command = sys.argv[0] if sys.argv[0].endswith("vlp") else "vlp"
     return f"{command} ui" if str(storage) == "results" else f"{command} ui machine.storage={storage}"
-
-
-def database_path(tracking_uri: str) -> Path | None:
-    """The file of a `sqlite:///` store; None for any other store."""
-    scheme = "sqlite:///"
-    return Path(tracking_uri.removeprefix(scheme)).absolute() if tracking_uri.startswith(scheme) else None
-
-
-def artifacts_path(database: Path) -> Path:
-    """The artifacts of a SQLite store lie beside it."""
-    return database.parent / ARTIFACTS_NAME

@@ -1,8 +1,11 @@
 """What surrounds a command's work: its record, delivered to MLflow while it runs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from pipelines.config.errors import UserError
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import flat_params
@@ -11,6 +14,7 @@ from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
 from vlp.shards.manifest import Manifest
 from vlp.shards.storage.folder import Folder
+from vlp.shards.storage.lock import locked_if_free
 
 FIRST_DELIVERY_SECONDS = 20.0  # loading MLflow would hold up what starts meanwhile: Ray, the first step
 
@@ -22,6 +26,25 @@ class Work(Protocol[MadeByWork]):
     """Makes a stage's output in a folder, and returns its manifest."""
 
     def __call__(self, output: Any, *, journal: Journal) -> MadeByWork: ...
+
+
+@contextmanager
+def alone(folder: Path, *, output: Path | Folder) -> Iterator[None]:
+    """Keep other commands out of a folder that one writes.
+
+    Args:
+        output: what they would write, too; said to the user.
+
+    Raises:
+        UserError: another one is there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked_if_free(folder / ".lock") as is_free:
+        if not is_free:
+            raise UserError(
+                f"{output}: another command writes there; wait for its end or choose another folder"
+            )
+        yield
 
 
 def tracked(machine: MachineConfig, *, experiment: str) -> Delivery:
@@ -51,8 +74,9 @@ def standalone(
         title: name of the tracked run, if not the stage's.
     """
     label = f"{title or stage}-{fingerprint(str(output.absolute()))[:8]}"
-    with tracked(machine, experiment="vlp") as delivery:
-        journal = Journal(delivery.root / label)
+    delivery = tracked(machine, experiment="vlp")
+    journal = Journal(delivery.root / label)
+    with alone(journal.folder, output=output), delivery:
         journal.begin(name=title or stage, tags=environment_tags() | {"stage": stage})
         journal.params(flat_params(settings) | {"output": output.absolute()})
         with ending(journal):

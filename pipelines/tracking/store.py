@@ -8,6 +8,7 @@ import logging
 import os
 import posixpath
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,19 +17,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from pipelines.config.errors import UserError
+from pipelines.tracking.database import artifacts_path, database_path, is_whole, set_aside
 from pipelines.tracking.journal import DELIVERED_NAME, FILE_NAME, Delivered, Journal, Record
-from pipelines.tracking.server import artifacts_path, database_path
 from pipelines.tracking.terminal import warn
 from vlp.core.messages import one_line
-from vlp.shards.storage.whole import delete_unfinished
+from vlp.shards.storage.lock import locked
+from vlp.shards.storage.whole import delete_unfinished, unfinished
 
 # mlflow reads these when it is imported. Trying again is the delivery thread's part.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # with the password of the address
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
+import mlflow
 from mlflow import MlflowClient, entities
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils import validation as limits
@@ -40,6 +47,48 @@ WINDOW_RECORDS = 200
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
+def make_database(database: Path) -> None:
+    """Make the SQLite file of a store, whole or not at all; one that was left half made is set aside.
+
+    MLflow makes it in many steps, and opens none whose making was interrupted.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with locked(database.with_name(f".{database.name}.lock")):
+        if is_whole(database):
+            return
+        if database.exists():
+            set_aside(database)
+        place = unfinished(database)  # a folder: SQLite writes more files beside the one
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        MlflowClient(tracking_uri=f"sqlite:///{place / database.name}").search_experiments(max_results=1)
+        (place / database.name).rename(database)
+        place.rmdir()
+
+
+def fetch(address: str, tracking_uri: str, folder: Path) -> Path:
+    """Copy the artifacts at a runs:/ or models:/ address into a new folder; returns where they are.
+
+    Raises:
+        UserError: there are none.
+    """
+    folder.mkdir()
+    if re.fullmatch(r"runs:/[^/]+", address):
+        address = f"{address}/checkpoints"
+    try:
+        if database := database_path(tracking_uri):
+            make_database(database)
+        # Of a model MLflow asks the registry of the process, whatever it is told.
+        mlflow.set_tracking_uri(tracking_uri)
+        mlflow.set_registry_uri(tracking_uri)
+        return Path(download_artifacts(address, dst_path=str(folder)))
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"checkpoint: {tracking_uri} does not give {address}: {one_line(error)[:300]}; correct the "
+            "address, or name the store in machine.tracking_uri"
+        ) from error
+
+
 class Store:
     """One experiment of an MLflow tracking server or SQLite file; it connects when first used."""
 
@@ -49,9 +98,9 @@ class Store:
 
     @cached_property
     def client(self) -> MlflowClient:
-        """MLflow's own; the folder of an SQLite file is made."""
+        """MLflow's own; an SQLite file is made if it is not there."""
         if database := database_path(self.uri):
-            database.parent.mkdir(parents=True, exist_ok=True)
+            make_database(database)
         return MlflowClient(tracking_uri=self.uri)
 
     @cached_property
@@ -68,8 +117,8 @@ class Store:
         if found := self._search(f"tags.`{JOURNAL_TAG}` = '{begin.fields['uuid']}'"):
             return found[0].info.run_id
         tags = {tag.key: tag.value for tag in _tags({**tags, JOURNAL_TAG: begin.fields["uuid"]})}
-        name, time = begin.fields["name"], begin.time
-        run = self.client.create_run(self.experiment_id, start_time=time, tags=tags, run_name=name)
+        name, start = begin.fields["name"], begin.time
+        run = self.client.create_run(self.experiment_id, start_time=start, tags=tags, run_name=name)
         return run.info.run_id
 
     def has_run(self, run_id: str) -> bool:
@@ -99,6 +148,8 @@ class Run:
         A run whose parent is not there yet waits. What MLflow rejects for good is skipped with a warning. Any
         other error is raised, and the records are delivered by the next call.
         """
+        if not self._is_checked and database_path(self.store.uri):
+            self.id()  # what was delivered is gone where the file is
         is_new = not self.delivered.run_id
         if next(self.journal.read(self.delivered.offset), None) is None or not self._open():
             return False

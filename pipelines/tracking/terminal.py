@@ -4,6 +4,8 @@ import sys
 import time
 from datetime import timedelta
 
+from pipelines.config.secrets import without_secrets
+
 
 class Progress:
     """Prints how far a step is, how fast it goes and how long it will take."""
@@ -33,4 +35,4 @@ class Progress:
 
 def warn(message: str) -> None:
     """One line on standard error."""
-    print(f"tracking: {message}", file=sys.stderr, flush=True)
+    print(without_secrets(f"tracking: {message}"), file=sys.stderr, flush=True)

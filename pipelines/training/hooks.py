@@ -25,5 +25,8 @@ class Hook(ABC):
     def __call__(self, state: TrainingState, batch: Batch, metrics: Metrics) -> None:
         """After a step."""
 
+    def stop(self, state: TrainingState) -> None:  # noqa: B027 - as `start`
+        """After a step that is not the last one, where the run is asked to end."""
+
     def finish(self, state: TrainingState) -> None:  # noqa: B027 - as `start`
         """After the last step."""

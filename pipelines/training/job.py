@@ -31,6 +31,11 @@ class TrainJob:
         return self.run.config
 
     @property
+    def stop_file(self) -> Path:
+        """While it is there, the workers are asked to end."""
+        return self.output / "stop"
+
+    @property
     def label(self) -> str:
         """Begins every line that is said of the run."""
         return self.run.label
@@ -61,9 +66,10 @@ class TrainJob:
 
     def is_due(self, done: int) -> bool:
         """Whether a checkpoint follows this many steps."""
+        is_last = done == self.config.num_steps
+        return is_last or done % self.machine.checkpoints.every_steps == 0 or self.is_measured(done)
+
+    def is_measured(self, done: int) -> bool:
+        """Whether the model is measured after this many steps; the machine has no say in it."""
         every = self.config.evaluation.every_steps
-        return (
-            done % self.machine.checkpoints.every_steps == 0
-            or (every is not None and done % every == 0)
-            or done == self.config.num_steps
-        )
+        return every is not None and (done % every == 0 or done == self.config.num_steps)

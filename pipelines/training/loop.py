@@ -18,6 +18,7 @@ from pipelines.training.preparation import prepare_objective
 from pipelines.training.saving import Collecting, Saving
 from pipelines.training.step import TrainingStep
 from pipelines.training.step_log import StepLog
+from pipelines.training.stopping import Stopping
 from pipelines.training.validation import open_validation
 from vlp.core.distributed import is_main, rank, world_size
 from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
@@ -55,6 +56,7 @@ def _train(job: TrainJob, writer: CheckpointWriter) -> None:
     every = job.machine.log_every_steps
     validation = open_validation(job)
     log = StepLog(config, job.journal, label=job.label, every=every, quarantine=batches.quarantine)
+    stopping = Stopping(job.stop_file)
     hooks = [log, Collecting(validation, every=every), Saving(job, writer, validation)]
 
     for hook in hooks:
@@ -66,6 +68,10 @@ def _train(job: TrainJob, writer: CheckpointWriter) -> None:
         for hook in hooks:
             if hook.is_due(state.step):
                 hook(state, batch, metrics)
+        if stopping.is_asked() and state.step < config.num_steps:
+            for hook in hooks:
+                hook.stop(state)
+            return
     for hook in hooks:
         hook.finish(state)
 

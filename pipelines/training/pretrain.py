@@ -23,6 +23,7 @@ from pipelines.training.resolved import ResolvedRun
 from pipelines.training.workers import run_workers
 from vlp.checkpoint import MODEL, SETTINGS
 from vlp.run import validation_metric
+from vlp.shards.manifest import MANIFEST
 
 
 def pretrain(
@@ -93,7 +94,7 @@ def _journal_checkpoints(job: TrainJob, last: Path) -> None:
         "none": [],
     }
     for folder in chosen[job.machine.checkpoints.track]:
-        for file in (MODEL, SETTINGS, CONFIG):
+        for file in (MODEL, SETTINGS, CONFIG, MANIFEST):
             job.journal.artifact(folder / file, folder=f"checkpoints/{folder.name}")
 
 

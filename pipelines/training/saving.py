@@ -31,6 +31,10 @@ class Saving(Hook):
     def __call__(self, state: TrainingState, batch: Batch, metrics: Metrics) -> None:
         self._save(state)
 
+    def stop(self, state: TrainingState) -> None:
+        if is_main() and not self.is_due(state.step):
+            self.writer.save(state, {}, keep=self.validation.pending)
+
     def finish(self, state: TrainingState) -> None:
         self.writer.wait()
         self.validation.finish()
@@ -38,11 +42,14 @@ class Saving(Hook):
             self.writer.make_room(state.step)
 
     def _save(self, state: TrainingState) -> None:
-        metrics = self.validation.measure(state)
+        is_measured = self.job.is_measured(state.step)
+        metrics = self.validation.measure(state) if is_measured else {}
         if is_main():
-            self.validation.due(checkpoint_name(state.step))
+            if is_measured:
+                self.validation.due(checkpoint_name(state.step))
             self.writer.save(state, metrics, keep=self.validation.pending)
-        ray.train.report(metrics | {"step": state.step})
+        if is_measured:  # a sweep compares trials by every report
+            ray.train.report(metrics | {"step": state.step})
 
 
 class Collecting(Hook):

@@ -72,7 +72,8 @@ class BesideTraining(Validation):
             num_gpus=int(machine.use_gpu),
             scheduling_strategy="DEFAULT",  # not within the resources of the training workers
         )(_measure_checkpoint)
-        self.waiting = deque(one.name for one in list_saved(job.checkpoints.folder) if not one.metrics)
+        saved = list_saved(job.checkpoints.folder)
+        self.waiting = deque(one.name for one in saved if job.is_measured(one.step) and not one.metrics)
         self.running = deque[tuple[str, Any]]()
 
     def due(self, checkpoint: str) -> None:

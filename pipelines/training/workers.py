@@ -1,11 +1,14 @@
 """The workers of a training run, under Ray Train."""
 
 import logging
+import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipelines.checkpoints.store import list_saved
+from pipelines.compute.termination import ending_softly
 from pipelines.training.job import CHECKPOINTS, TrainJob
 
 
@@ -14,7 +17,11 @@ def run_workers(job: TrainJob, callbacks: Sequence[Any] = ()) -> Path:
 
     Args:
         callbacks: of Ray Train, that hear every report.
+
+    Raises:
+        Terminated: SIGTERM ended the training, after a checkpoint.
     """
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(job.machine.recovery.hang_seconds)
     from ray.train import FailureConfig, LoggingConfig, ScalingConfig
     from ray.train import RunConfig as RayRunConfig
     from ray.train.torch import TorchTrainer
@@ -25,7 +32,7 @@ def run_workers(job: TrainJob, callbacks: Sequence[Any] = ()) -> Path:
     logging.getLogger("ray.train").setLevel(logging.ERROR)  # the driver's; `logging_config` is the workers'
     machine, counts = job.machine, job.machine.worker_counts
     resources = {"CPU": machine.cpus_per_worker} | ({"GPU": 1} if machine.use_gpu else {})
-    TorchTrainer(
+    trainer = TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
@@ -39,8 +46,19 @@ def run_workers(job: TrainJob, callbacks: Sequence[Any] = ()) -> Path:
             storage_path=str(job.output),
             failure_config=FailureConfig(max_failures=machine.recovery.max_failures),
             logging_config=LoggingConfig(log_level="ERROR"),
-            callbacks=[AnnounceFailures(job.config.name), *callbacks],
+            callbacks=[AnnounceFailures(job), *callbacks],
         ),
-    ).fit()
+    )
+    job.stop_file.unlink(missing_ok=True)
+    with ending_softly(partial(_ask_to_stop, job)):
+        trainer.fit()
     checkpoints = job.checkpoints.folder
     return checkpoints / list_saved(checkpoints)[-1].name
+
+
+def _ask_to_stop(job: TrainJob) -> None:
+    job.stop_file.touch()
+    print(
+        f"[{job.label}] SIGTERM: ending with a checkpoint after this step; a second one ends at once",
+        flush=True,
+    )

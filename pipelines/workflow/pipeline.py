@@ -1,5 +1,7 @@
 """The whole pipeline: URL list -> shards -> document frequencies -> runs -> evaluation -> report."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from pipelines.shards.docfreq import DocfreqManifest, docfreq
 from pipelines.tracking.environment import environment_lock, environment_tags
 from pipelines.tracking.journal import Journal, ending
 from pipelines.tracking.server import ui_command
+from pipelines.tracking.session import alone
 from pipelines.training.checks import named
 from pipelines.training.mask_preview import preview_masks
 from pipelines.training.pretrain import pretrain
@@ -48,9 +51,8 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
     check_mirror(machine.checkpoints.mirror)
     check_gpus_here(machine, machine.num_gpus)
     folder = (machine.storage / config.name).absolute()
-    _begin(config, folder, journal)
     stages = Stages(folder, journal)
-    with ending(journal):
+    with alone(journal.folder, output=folder), _begun(config, folder, journal):
         connect_for_training(machine)
         evaluation, shards, tables = prepare_data(plan, stages, machine)
         runs = [resolve_named(run, machine) for run in plan.runs(shards.folder, tables)]
@@ -87,7 +89,9 @@ def prepare_data(
     return evaluation, shards, _docfreq(plan, shards, stages, machine)
 
 
-def _begin(config: PipelineConfig, folder: Path, journal: Journal) -> None:
+@contextmanager
+def _begun(config: PipelineConfig, folder: Path, journal: Journal) -> Iterator[None]:
+    """The record of the pipeline, from its settings to its end."""
     folder.mkdir(parents=True, exist_ok=True)
     journal.begin(name=config.name, tags=environment_tags() | {"stage": "pipeline"})
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
@@ -95,6 +99,8 @@ def _begin(config: PipelineConfig, folder: Path, journal: Journal) -> None:
     for file in ("pipeline.yaml", "requirements.txt"):
         journal.artifact(folder / file)
     journal.params(flat_params(config))
+    with ending(journal):
+        yield
 
 
 def _download(

@@ -10,7 +10,7 @@ from pipelines.config.identity import fingerprint
 from pipelines.config.settings import flat_params
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
-from pipelines.tracking.session import Made, Work
+from pipelines.tracking.session import Made, Work, alone
 
 DONE = "done.json"
 
@@ -60,17 +60,17 @@ class Stages:
             print(f"[{name}] unchanged: {folder}", flush=True)
             with blaming():
                 return Done(folder, makes.read(folder, DONE), journal)
-        journal.begin(
-            name=title or name, parent=self.journal.folder, tags=environment_tags() | {"stage": name}
-        )
-        journal.params(flat_params(settings) | {"output": folder.absolute()})
-        folder.mkdir(parents=True, exist_ok=True)
-        print(f"[{name}] -> {folder}", flush=True)
-        start = time.monotonic()
-        with ending(journal):
-            manifest = work(folder, journal=journal)
-            seconds = time.monotonic() - start
-            journal.metrics({"seconds": seconds})
+        with alone(journal.folder, output=folder):
+            tags = environment_tags() | {"stage": name}
+            journal.begin(name=title or name, parent=self.journal.folder, tags=tags)
+            journal.params(flat_params(settings) | {"output": folder.absolute()})
+            folder.mkdir(parents=True, exist_ok=True)
+            print(f"[{name}] -> {folder}", flush=True)
+            start = time.monotonic()
+            with ending(journal):
+                manifest = work(folder, journal=journal)
+                seconds = time.monotonic() - start
+                journal.metrics({"seconds": seconds})
         manifest.write(folder, DONE)
         print(f"[{name}] done in {seconds:.0f} s", flush=True)
         return Done(folder, manifest, journal)

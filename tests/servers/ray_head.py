@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.error import HTTPError
 
 from tests.servers.ports import free_port
 
@@ -23,11 +24,12 @@ class Head(NamedTuple):
 
 
 @contextmanager
-def ray_head(folder: Path, *, num_cpus: int = 2) -> Iterator[Head]:
+def ray_head(folder: Path, *, num_cpus: int = 2, token: str = "") -> Iterator[Head]:
     """A cluster with ports of its own, until the end of the context.
 
     Args:
         folder: where it works and writes its log.
+        token: that it asks for; none if empty.
     """
     port, dashboard = free_port(), free_port()
     command = [
@@ -41,7 +43,8 @@ def ray_head(folder: Path, *, num_cpus: int = 2) -> Iterator[Head]:
     command += [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
     command += ["--disable-usage-stats", "--include-log-monitor=False"]
     log = (folder / "log.txt").open("w")
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    mode = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
+    environment = os.environ | mode
     head = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
     deadline = time.monotonic() + 60
     while not _answers(f"http://127.0.0.1:{dashboard}/api/version"):
@@ -58,5 +61,7 @@ def ray_head(folder: Path, *, num_cpus: int = 2) -> Iterator[Head]:
 def _answers(url: str) -> bool:
     try:
         return urllib.request.urlopen(url, timeout=1).status == 200
+    except HTTPError as error:
+        return error.code == 401  # it asks for its token
     except OSError:
         return False

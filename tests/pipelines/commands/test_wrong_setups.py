@@ -1,6 +1,7 @@
 """A set-up that cannot work ends before it starts, in one line that names key, value and remedy."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -215,3 +216,36 @@ def test_a_node_has_room_for_whole_workers() -> None:
                 left_cpus, left_gpus, count = left_cpus - per_worker, left_gpus - use_gpu, count + 1
             machine = MachineConfig(cpus_per_worker=per_worker, use_gpu=use_gpu)
             assert room_on_node(machine, {"CPU": cpus, "GPU": gpus}) == count
+
+
+def refusal_of(*arguments: str) -> str:
+    """The one line in which a command ends."""
+    result = CliRunner().invoke(main, list(arguments))
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("place", [["machine.storage=file"], ["-o", "file"], ["-o", "file/run"]])
+def test_a_folder_that_cannot_be_written_is_told(settings: dict[str, Path], place: list[str]) -> None:
+    Path("file").touch()
+    line = refusal_of("pretrain", str(settings["pretrain"]), "machine.num_workers=0", *place)
+    assert line.startswith("vlp: ")
+    assert "file" in line
+    assert line.endswith("move it, or choose another folder, such as by machine.storage or -o")
+
+
+@pytest.mark.parametrize("port", ["0", "-1", "65536"])
+def test_a_port_out_of_range_is_told(port: str) -> None:
+    assert (
+        refusal_of("ui", "--port", port) == f"vlp: --port: {port} is not a port; choose one from 1 to 65535"
+    )
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert f"--port: cannot listen on 127.0.0.1:{port} (Address already in use); choose" in refusal_of(
+            "ui", "--port", str(port)
+        )

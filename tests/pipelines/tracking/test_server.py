@@ -71,9 +71,12 @@ def write(journal: Journal, steps: range) -> float:
     return slowest
 
 
-def test_a_server_that_dies_neither_stops_the_writer_nor_loses_a_metric(tmp_path: Path, servers: list):
+def test_a_server_that_dies_neither_stops_the_writer_nor_loses_a_metric(
+    tmp_path: Path, servers: list, capsys: pytest.CaptureFixture[str]
+):
+    """Nor does the password of its address get anywhere."""
     database, port = tmp_path / "store/mlflow.db", free_port()
-    address = f"http://127.0.0.1:{port}"
+    address = f"http://user:Hunter2@127.0.0.1:{port}"
     journal = Journal(tmp_path / "run")
     journal.begin(name="run", tags={})
     growing = (
@@ -91,13 +94,16 @@ def test_a_server_that_dies_neither_stops_the_writer_nor_loses_a_metric(tmp_path
         assert Delivered.load(journal.folder, address).offset < growing.stat().st_size
         servers.append(start_server(database, port))
         wait_for(servers[1], port)
-        assert delivery.flush(20) == 0
+        journal.end("FINISHED")
+        assert delivery.flush(120) == 0
 
     client = MlflowClient(address)
     (run,) = client.search_runs(["1"])
     metrics = client.get_metric_history(run.info.run_id, "loss")
     assert sorted((metric.step, metric.value) for metric in metrics) == [(step, step) for step in range(300)]
     assert [file.path for file in client.list_artifacts(run.info.run_id, "log")] == ["log/journal.jsonl"]
+    assert "Hunter2" not in "".join(capsys.readouterr())
+    assert [file for file in tmp_path.rglob("*") if file.is_file() and b"Hunter2" in file.read_bytes()] == []
     assert slowest < 0.5  # the machine may be busy; a call of the server waits for seconds
     os.killpg(servers[1].pid, signal.SIGINT)
     assert servers[1].wait(timeout=60) == 0

@@ -1,15 +1,19 @@
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from pipelines.tracking.database import is_whole
 from pipelines.tracking.delivery import Delivery
 from pipelines.tracking.journal import DELIVERED_NAME, Delivered, Journal
 from pipelines.tracking.store import MlflowClient, entities
 from tests.paths import REPOSITORY
+from tests.waiting import wait_until
 
 EXPERIMENT = "tests"
 
@@ -37,7 +41,7 @@ def begin(folder: Path, **settings) -> Journal:
 
 def deliver(root: Path, uri: str) -> None:
     with Delivery(root, tracking_uri=uri, experiment=EXPERIMENT, poll_seconds=0.05) as delivery:
-        assert delivery.flush(20) == 0
+        assert delivery.flush(120) == 0
 
 
 def runs(uri: str) -> dict[str, entities.Run]:
@@ -228,3 +232,55 @@ def test_records_wait_for_a_server_that_is_never_there(
     assert f"2 records wait in {tmp_path}" in lines[1]
     deliver(tmp_path, uri)
     assert runs(uri)["a"].data.metrics == {"loss": 1.0}
+
+
+def test_a_kill_while_the_database_is_made_leaves_none(tmp_path: Path):
+    """The next delivery makes it, and cleans up."""
+    database = tmp_path / "store/mlflow.db"
+    begin(tmp_path / "runs/a").metrics({"loss": 1.0})
+    code = (
+        "import sys; from pathlib import Path; from pipelines.tracking.store import make_database\n"
+        "make_database(Path(sys.argv[1]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(database)], cwd=REPOSITORY)
+    wait_until(lambda: any(file.stat().st_size for file in database.parent.glob("mlflow.db.tmp/*")))
+    process.kill()
+    process.wait()
+    assert not database.exists()
+    uri = f"sqlite:///{database}"
+    deliver(tmp_path, uri)
+    assert runs(uri)["a"].data.metrics == {"loss": 1.0}
+    assert list(database.parent.glob("*.tmp*")) == []
+
+
+@pytest.mark.parametrize("damage", ["half made", "no database", "empty"])
+def test_a_broken_database_is_set_aside_and_its_records_delivered_anew(
+    tmp_path: Path, uri: str, damage: str, capsys: pytest.CaptureFixture[str]
+):
+    journal = begin(tmp_path / "runs/a")
+    journal.metrics({"loss": 1.0})
+    *_, last = journal.read()
+    Delivered(uri, "of the broken one", last.end, {"loss": 0}).save(journal.folder)
+    database = tmp_path / "store/mlflow.db"
+    database.unlink()
+    if damage == "half made":
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+    else:
+        database.write_bytes(b"no database" if damage == "no database" else b"")
+    broken = database.read_bytes()
+    with Delivery(tmp_path, tracking_uri=uri, experiment=EXPERIMENT):
+        wait_until(lambda: Delivered.load(journal.folder, uri).run_id != "of the broken one", seconds=240)
+    assert history(uri, runs(uri)["a"], "loss") == [(0, 1.0)]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(database) in line
+    (aside,) = database.parent.glob("mlflow.db.broken-*")
+    assert aside.name in line
+    assert aside.read_bytes() == broken
+
+
+def test_a_database_that_is_busy_is_left_alone(tmp_path: Path, uri: str):
+    database = tmp_path / "store/mlflow.db"
+    with closing(sqlite3.connect(database)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert is_whole(database)

@@ -18,7 +18,7 @@ from pipelines.checkpoints.checkpoint import (
     load_model,
     save_checkpoint,
 )
-from pipelines.config.errors import UserError
+from pipelines.config.errors import UserError, refusal
 from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.evaluation.evaluate import (
@@ -146,10 +146,11 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tiny_run: MakeRun, tmp_path
     save_checkpoint(folder, first)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
 
-    with full_disk(), pytest.raises((OSError, RuntimeError)):
+    with full_disk(), pytest.raises(OSError, match="no space left, or the disk fails") as full:
         save_checkpoint(folder, second)
+    assert "make room there, or choose another folder" in str(refusal(full.value))
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-    with full_disk(), pytest.raises((OSError, RuntimeError)):
+    with full_disk(), pytest.raises(OSError, match="no space left"):
         save_checkpoint(tmp_path / "new", second)
     assert not (tmp_path / "new").exists()
     for name in ("step_1", "new"):

@@ -83,7 +83,7 @@ def test_training_goes_on_while_nothing_can_be_measured(
     assert measured(there) == {}
     assert list(in_manifests(there)) == [1, 2, 3, 4]  # of which one would be kept, were they measured
     ray.kill(others)
-    training.join(60)
+    training.join()
     assert list(measured(there)) == [1, 2, 3, 4]
     assert measured(there) == measured(here) == in_manifests(here)
     assert measured(here)[1] != measured(here)[4]
@@ -116,3 +116,21 @@ def test_a_validation_that_fails_is_said_and_stops_nothing(
     tags = [record.fields["tags"] for record in job.journal.read() if record.kind == "tags"]
     assert {name for names in tags for name in names} >= {f"failed_validation.step_000000{i}" for i in "1234"}
     assert measured(job.output) == {}
+
+
+@pytest.mark.parametrize("validation_workers", [0, 1])
+def test_how_often_checkpoints_are_written_does_not_decide_what_is_measured(
+    request: pytest.FixtureRequest, run: RunConfig, tmp_path: Path, validation_workers: int
+) -> None:
+    if validation_workers:
+        request.getfixturevalue("ray_cluster")
+    run = replace(run, evaluation=replace(run.evaluation, every_steps=3))
+    found = []
+    for every in (1, 2, 100):
+        output, checkpoints = tmp_path / f"every-{every}", CheckpointSettings(every_steps=every, keep=9)
+        workers = {"num_workers": validation_workers, "validation_workers": validation_workers}
+        train(run, output, checkpoints=checkpoints, **workers)
+        found.append(measured(output))
+    assert list(found[0]) == [3, 4]  # the multiple, and the last one
+    assert found[0] == found[1] == found[2]
+    assert {step for step, scores in in_manifests(tmp_path / "every-1").items() if scores} == {3, 4}

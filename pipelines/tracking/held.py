@@ -1,0 +1,35 @@
+"""Checkpoints that MLflow holds, fetched by their addresses."""
+
+import re
+import shutil
+from pathlib import Path
+
+from pipelines.config.identity import fingerprint
+from pipelines.config.machine import MachineConfig
+from vlp.shards.storage.whole import writing_folder
+
+ADDRESS = re.compile(r"(runs|models):/+(?=[^/])")
+
+
+def held(checkpoint: Path, machine: MachineConfig) -> Path:
+    """The folder of a checkpoint, fetched from MLflow where its address is runs:/ or models:/.
+
+    A run alone stands for its last checkpoint.
+
+    Raises:
+        UserError: MLflow does not have it.
+    """
+    if not ADDRESS.match(str(checkpoint)):
+        return checkpoint
+    from pipelines.tracking.store import fetch  # takes a while to import
+
+    address = ADDRESS.sub(r"\1:/", str(checkpoint))
+    place = machine.storage / "fetched" / fingerprint(address)[:16] / "checkpoint"
+    with writing_folder(place) as folder:
+        found = fetch(address, machine.mlflow_uri, folder / "all")
+        if names := sorted(found.glob("step_*")):
+            found = names[-1]
+        for file in found.iterdir():
+            file.rename(folder / file.name)
+        shutil.rmtree(folder / "all")
+    return place
