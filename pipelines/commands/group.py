@@ -109,8 +109,8 @@ class Vlp(click.Group):
         except click.NoSuchOption as error:
             name = error.ctx.info_name if error.ctx else ""
             _end(
-                f"{error.option_name} is not an option of `vlp {name}`; settings are written KEY=VALUE, such as "
-                f"training.length.steps=100: `vlp settings` lists them, `vlp {name} --help` the options",
+                f"{error.option_name} is not an option of `vlp {name}`; settings are written KEY=VALUE, such "
+                f"as training.length.steps=100: `vlp settings` lists them, `vlp {name} --help` the options",
                 2,
             )
         except UserError as error:

@@ -1,13 +1,14 @@
 """Ray Tune: the best settings of one run of a pipeline, over any of its dotted keys."""
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pipelines.compute.cluster import connect
-from pipelines.config.errors import ConfigError, blaming, nearest
+from pipelines.config.errors import ConfigError, UserError, blaming, nearest
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.plugins import with_digests
@@ -28,6 +29,7 @@ from pipelines.training.resolved import resolve
 from pipelines.workflow.pipeline import prepare_data
 from pipelines.workflow.plan import LATER, Plan
 from pipelines.workflow.stages import Stages
+from vlp.core.messages import one_line
 from vlp.run import RunConfig
 
 
@@ -47,12 +49,16 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Best:
 
     Raises:
         ConfigError: a setting is wrong; found before the first trial starts.
+        UserError: a trial failed; there is no winner.
+        KeyboardInterrupt: the search was interrupted; there is no winner yet.
     """
     plan = Plan.read(Layers().add(read_yaml(config.pipeline), str(config.pipeline)))
     pipeline = plan.config
     plan.check()
-    _check(config, {run.name: run for run in plan.runs(LATER, LATER)})
-    identities = [with_digests(to_dict(part)) for part in (config, pipeline)]
+    runs = {run.name: run for run in plan.runs(LATER, LATER)}
+    _check(config, runs)
+    # The run itself, too: its file may say something else than it did, under the same name.
+    identities = [with_digests(to_dict(part)) for part in (config, pipeline, runs[config.run])]
     label = f"{config.name}-{fingerprint(*identities)[:8]}"
     journal = Journal((machine.storage / "journals" / config.name / label).absolute())
     journal.begin(name=config.name, tags=environment_tags() | {"stage": "sweep"})
@@ -62,16 +68,21 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Best:
     with ending(journal):
         stages = Stages((machine.storage / pipeline.name).absolute(), journal)
         evaluation, shards, tables = prepare_data(plan, stages, machine)
+        folder = machine.storage / "sweeps" / f"{config.name}-{fingerprint(label, shards.digest)[:8]}"
         base = next(run for run in plan.runs(shards.folder, tables) if run.name == config.run)
         search = Search(
             run=_with_evaluation(base, to_dict(evaluation), config).merged(RunConfig),
             machine=machine,
             started_in=Path.cwd(),
-            folder=(machine.storage / "sweeps" / label).absolute(),
+            folder=folder.absolute(),
             journal=journal,
         )
         resolve(search.config({}), machine)
-        return _best(_tune(config, search, trial_cpus), config, search)
+        try:
+            results = _tune(config, search, trial_cpus)
+        finally:
+            _close_trials(journal)
+        return _best(results, config, search)
 
 
 def _check(config: SweepConfig, runs: dict[str, RunConfig], num_draws: int = 32) -> None:
@@ -145,11 +156,32 @@ def _tune(config: SweepConfig, search: Search, trial_cpus: float) -> Any:
     ).fit()
 
 
+def _close_trials(journal: Journal) -> None:
+    """End the records of trials that an interrupt has ended."""
+    for folder in journal.folder.glob("trial-*"):
+        trial = Journal(folder)
+        if not any(record.kind == "end" for record in list(trial.read())[-1:]):
+            trial.end("KILLED")
+
+
 def _best(results: Any, config: SweepConfig, search: Search) -> Best:
     """Write the winner's settings to a file of their own, without what only a sweep needs."""
+    file = search.folder / "best.yaml"
+    file.unlink(missing_ok=True)
+    num_trials = config.num_trials * prod(
+        len(sampler.get("grid_search", "-")) for sampler in config.space.values()
+    )
+    if results.num_errors:
+        reason = one_line(results.errors[0])
+        raise UserError(
+            f"{results.num_errors} of {num_trials} trials failed, so none is the best: {reason}; "
+            "the same command tries them again"
+        )
+    if results.num_terminated < num_trials:  # Ray Tune ends as usual when it is interrupted
+        print(f"[sweep] {results.num_terminated} of {num_trials} trials have ended; the same command goes on")
+        raise KeyboardInterrupt
     best = results.get_best_result(config.metric, config.mode)
     run = to_dict(search.config(best.config))
-    file = search.folder / "best.yaml"
     file.write_text(yaml.safe_dump(run, sort_keys=False))
     search.journal.artifact(file)
     search.journal.metrics({f"best/{config.metric}": best.metrics[config.metric]})

@@ -1,6 +1,7 @@
 """A sweep on the sample corpus, killed in the middle."""
 
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -98,9 +99,17 @@ def test_a_trial_is_named_by_words_and_rounded_numbers_and_finds_its_files(tmp_p
     assert search.config(sampled).tokenizer.word_counts == tmp_path / "words.parquet"
 
 
+def statuses(storage):
+    """Of all runs of the sweep, in MLflow."""
+    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("ratio").experiment_id])
+    return {run.info.status for run in runs}
+
+
 @pytest.mark.timeout(800)
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_and_its_best_settings_are_a_run(tmp_path):
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_sweep_that_is_cut_names_no_winner_and_goes_on(tmp_path, end):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(PIPELINE))
     (tmp_path / "ratio.yaml").write_text(yaml.safe_dump(SWEEP | {"pipeline": str(tmp_path / "tiny.yaml")}))
     storage = tmp_path / "results"
@@ -114,8 +123,13 @@ def test_a_killed_sweep_goes_on_and_its_best_settings_are_a_run(tmp_path):
             assert driver.poll() is None, (tmp_path / "log.txt").read_text()
             assert time.monotonic() < deadline, (tmp_path / "log.txt").read_text()
             time.sleep(0.05)
-        driver.kill()
-        driver.wait()
+        driver.send_signal(end)
+        code = driver.wait()
+    assert code != 0
+    assert not list(storage.glob("sweeps/*/best.yaml"))
+    assert "best:" not in (tmp_path / "log.txt").read_text()
+    if end == signal.SIGINT:
+        assert "RUNNING" not in statuses(storage)
     trials = {p.name for p in storage.glob("sweeps/*/trials/*")}
 
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
