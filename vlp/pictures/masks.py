@@ -116,7 +116,7 @@ def mask_panel(
 def sheet(columns: list[tuple[str, list[tuple[Image.Image, str]]]]) -> Image.Image:
     """Columns of captioned pictures of one size under their titles."""
     width, height = columns[0][1][0][0].size
-    font_size = min(22, max(11, width // 12))
+    font_size = min(24, max(14, width // 9))
     titles = [wrap(title, width=max(1, int(width / (0.56 * font_size)))) for title, _ in columns]
     layout = Layout(width, height, max(8, width // 14), font_size, max(map(len, titles)))
     right, bottom = layout.origin(len(columns[0][1]), len(columns))
