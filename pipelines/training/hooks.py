@@ -7,8 +7,8 @@ from torch import Tensor
 from pipelines.checkpoints.checkpoint import TrainingState
 from vlp.core.batch import Batch
 
-Metrics = dict[str, Tensor]
-"""Of one step on this worker, by name: () each."""
+Metrics = dict[str, Tensor | float]
+"""Of one step on this worker, by name: () on the device each, or a number that was known without it."""
 
 
 class Hook(ABC):

@@ -1,6 +1,5 @@
 """One step of a run: forward, backward, and the weights changed unless the step is a bad one."""
 
-import torch
 from torch import Tensor, nn
 
 from pipelines.checkpoints.checkpoint import TrainingState
@@ -8,7 +7,8 @@ from pipelines.training.bad_steps import BadSteps, Finding
 from pipelines.training.hooks import Metrics
 from vlp.core.batch import Batch
 from vlp.run import RunConfig
-from vlp.training.step import backward, forward, has_overflowed, take_step
+from vlp.training.bad_steps import Outcome
+from vlp.training.step import backward, forward, take_step
 
 
 class TrainingStep:
@@ -30,9 +30,10 @@ class TrainingStep:
         loss, metrics = forward(self.model, batch, config.resolved_training, step=step, seed=config.seed)
         norm = backward(self.model, loss, state.optimizer, state.scaler)
         lr = config.learning_rate(step)
-        if has_overflowed(loss, norm, state.scaler):
+        outcome = Outcome.ask(loss, norm, state.scaler)
+        if outcome.has_overflowed:
             _put_back(buffers, before)
-        elif problem := state.history.judge(loss, norm, config.training.on_bad_step):
+        elif problem := state.history.judge(outcome, config.training.on_bad_step):
             _put_back(buffers, before)
             self.bad_steps.handle(state, batch, Finding(problem, loss, norm))
         else:
@@ -43,11 +44,10 @@ class TrainingStep:
         state.step += 1
         chosen = {"lr": lr, "skipped_steps": state.history.num_skipped}
         if state.scaler.is_enabled():
-            chosen["loss_scale"] = state.scaler.get_scale()
+            chosen["loss_scale"] = outcome.scale
             state.scaler.update()
         chosen |= mask.state(step / config.num_masked_steps)
-        tensors = {key: torch.tensor(float(value), device=loss.device) for key, value in chosen.items()}
-        return metrics | {"loss": loss, "grad_norm": norm} | tensors
+        return metrics | {"loss": loss, "grad_norm": norm} | chosen
 
 
 def _put_back(buffers: list[Tensor], before: list[Tensor]) -> None:

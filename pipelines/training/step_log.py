@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 import torch
+from torch import Tensor
 
 from pipelines.checkpoints.checkpoint import TrainingState
 from pipelines.tracking.journal import Journal
@@ -49,15 +50,13 @@ class StepLog(Hook):
 
     def __call__(self, state: TrainingState, batch: Batch, metrics: Metrics) -> None:
         """Log the means over the workers; a collective."""
-        metrics = metrics | self._batch_metrics(batch)
-        means = all_mean(torch.stack([value.detach().float() for value in metrics.values()]))
-        values = dict(zip(metrics, means.tolist(), strict=True))
+        values = _means(metrics | self._batch_metrics(batch), batch.images.device)
         values |= self.clock.read()
         values["samples_per_second"] = self.run.training.batch_size / values["batch_time"]
         visible = self.run.image_encoder.num_patches * (1 - values["mask_ratio"])
         values["visible_patches_per_second"] = values["samples_per_second"] * visible
         values["num_workers"] = world_size()
-        values["peak_memory_gib"] = peak_memory_gib(metrics["loss"].device)
+        values["peak_memory_gib"] = peak_memory_gib(batch.images.device)
         if is_main():
             self.journal.metrics({f"train/{key}": value for key, value in values.items()}, step=state.step)
             self._hint(state.step, values)
@@ -66,8 +65,7 @@ class StepLog(Hook):
             )
 
     def _batch_metrics(self, batch: Batch) -> Metrics:
-        replaced = self.quarantine.num_replaced * world_size()
-        found = {"replaced_samples": torch.tensor(replaced, device=batch.images.device)}
+        found: Metrics = {"replaced_samples": self.quarantine.num_replaced * world_size()}
         if not self.run.objective.encodes_text:
             return found
         return found | caption_metrics(batch, context_length=self.run.tokenizer.context_length)
@@ -76,6 +74,17 @@ class StepLog(Hook):
         for name, line in self.hints.look(done, values).items():
             print(f"[{self.label}] {line}", flush=True)
             self.journal.tags({f"hint.{name}": line})
+
+
+def _means(metrics: Metrics, device: torch.device) -> dict[str, float]:
+    """Means over the workers; one copy to the device and one back, however many there are. A collective."""
+    tensors = {name: value.detach().float() for name, value in metrics.items() if isinstance(value, Tensor)}
+    numbers = {name: float(value) for name, value in metrics.items() if not isinstance(value, Tensor)}
+    values = torch.cat(
+        [torch.stack(list(tensors.values())), torch.tensor(list(numbers.values()), device=device)]
+    )
+    means = dict(zip(tensors | numbers, all_mean(values).tolist(), strict=True))
+    return {name: means[name] for name in metrics}
 
 
 class Clock:

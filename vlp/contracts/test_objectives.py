@@ -17,9 +17,10 @@ from vlp.masking.kmeans import KMeansMask
 from vlp.masking.none import NoMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import OBJECTIVES, Batch, Objective, Vocabulary
+from vlp.training.bad_steps import Outcome
 from vlp.training.length import LengthConfig
 from vlp.training.optim import AdamWConfig, build_optimizer
-from vlp.training.step import TrainingConfig, backward, build_scaler, forward, has_overflowed, update
+from vlp.training.step import TrainingConfig, backward, build_scaler, forward, update
 
 MASKS = {
     "none": NoMask(),
@@ -109,7 +110,7 @@ def gradient(objective: str, mask: MaskStrategy, batch: Batch, precision: Litera
         model = build(objective, mask).train()
         loss = forward(model, batch, config, step=0, seed=0).loss
         norm = backward(model, loss, build_optimizer(model, AdamWConfig()), scaler)
-        if not has_overflowed(loss, norm, scaler):
+        if not Outcome.ask(loss, norm, scaler).has_overflowed:
             assert norm.isfinite()
             return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         scaler.update()

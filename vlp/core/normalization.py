@@ -13,17 +13,21 @@ MEAN_STD: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 
 
+def _mean_std(normalization: Normalization, device: torch.device) -> list[Tensor]:
+    """(3, 1, 1) each, filled on the device: a copy from this machine's memory would wait for its steps."""
+    return [
+        torch.stack([torch.full((1, 1), value, device=device) for value in values])
+        for values in MEAN_STD[normalization]
+    ]
+
+
 def normalize(images: Tensor, normalization: Normalization) -> Tensor:
     """(B, 3, H, W) uint8 -> float with the mean and deviation of a data set."""
-    mean, std = (
-        torch.tensor(values, device=images.device)[:, None, None] for values in MEAN_STD[normalization]
-    )
+    mean, std = _mean_std(normalization, images.device)
     return (images - 255 * mean).div_(255 * std)
 
 
 def denormalize(images: Tensor, normalization: Normalization) -> Tensor:
     """The inverse of `normalize`, in [0, 1]."""
-    mean, std = (
-        torch.tensor(values, device=images.device)[:, None, None] for values in MEAN_STD[normalization]
-    )
+    mean, std = _mean_std(normalization, images.device)
     return (images * std + mean).clamp(0, 1)

@@ -139,7 +139,7 @@ class Objective(nn.Module, ABC):
 
     def mask_ratio(self, slots: Slots) -> Tensor:
         """Share of the patches that the encoder did not see, after the cut: ()."""
-        visible = slots.keep_indices.new_tensor(slots.keep_indices.numel())
+        visible = slots.keep_indices.new_full((), slots.keep_indices.numel())
         if slots.is_padding is not None:
             visible = visible - slots.is_padding.sum()
         return 1 - visible / (len(slots.keep_indices) * self.image_encoder.config.num_patches)

@@ -124,8 +124,9 @@ class SuperClass(Objective):
 
     @torch.no_grad()
     def _count(self, labels: Labels) -> None:
-        counts = torch.bincount(labels.ids[labels.is_label], minlength=len(self.document_frequency))
-        documents = self.num_documents.new_tensor(len(labels.ids))
+        counts = torch.zeros_like(self.document_frequency)
+        counts.scatter_add_(0, labels.ids.flatten(), labels.is_label.flatten().to(counts.dtype))
+        documents = torch.full_like(self.num_documents, len(labels.ids))
         self.document_frequency += all_sum(counts)
         self.num_documents += all_sum(documents)
 

@@ -3,10 +3,11 @@
 import math
 from dataclasses import asdict, dataclass, field
 from statistics import median
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 from vlp.core.config import Above, AtLeast, StrictConfig
 from vlp.core.distributed import all_mean
@@ -33,6 +34,33 @@ class BadStepError(RuntimeError):
     """A step was bad, and the run is to stop at it."""
 
 
+class Outcome(NamedTuple):
+    """What decides whether the weights are changed, as numbers that all workers share."""
+
+    loss: float
+    """Of the global batch."""
+    norm: float
+    """Length of the gradient."""
+    scale: float
+    """By which the loss was multiplied in fp16; 1 otherwise."""
+
+    @classmethod
+    def ask(cls, loss: Tensor, norm: Tensor, scaler: GradScaler) -> "Outcome":
+        """Wait for a step's gradient; the one time in a step that the device is asked. A collective.
+
+        Args:
+            loss: () this worker's.
+            norm: () length of the gradient that all workers share.
+        """
+        scale = scaler.scale(torch.ones((), device=loss.device))
+        return cls(*all_mean(torch.stack([loss.detach(), norm.detach(), scale])).tolist())
+
+    @property
+    def has_overflowed(self) -> bool:
+        """Whether the gradient is not finite because of the scale alone, so that the next one is smaller."""
+        return self.scale > 1 and math.isfinite(self.loss) and not math.isfinite(self.norm)
+
+
 @dataclass
 class StepHistory:
     """What the next step is compared with; a part of the state of a run, so that resuming is exact."""
@@ -45,16 +73,9 @@ class StepHistory:
     num_in_a_row: int = 0
     """Steps skipped since the last good one."""
 
-    def judge(self, loss: Tensor, norm: Tensor, config: BadStepConfig) -> str | None:
-        """Why a step is bad, or None; then it counts among those that the next ones are compared with.
-
-        A collective: every worker calls it, and all get the same answer.
-
-        Args:
-            loss: () this worker's.
-            norm: () length of the gradient that all workers share.
-        """
-        values = all_mean(torch.stack([loss.detach(), norm.detach()])).tolist()
+    def judge(self, outcome: Outcome, config: BadStepConfig) -> str | None:
+        """Why a step is bad, or None; then it counts among those that the next ones are compared with."""
+        values = outcome.loss, outcome.norm
         for name, value, past in zip(("loss", "gradient norm"), values, self._past(), strict=True):
             if problem := _problem(name, value, past, config):
                 self.num_skipped += 1

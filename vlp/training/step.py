@@ -11,7 +11,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from vlp.core.batch import Batch
 from vlp.core.config import Above, AtLeast, StrictConfig
-from vlp.core.distributed import all_mean, rank
+from vlp.core.distributed import rank
 from vlp.core.registry import ByName
 from vlp.core.seeds import mix_seeds
 from vlp.masking import Slots
@@ -112,16 +112,6 @@ def backward(
     scaler.scale(loss).backward()
     scaler.unscale_(optimizer)
     return nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-
-
-def has_overflowed(loss: Tensor, norm: Tensor, scaler: GradScaler) -> bool:
-    """Whether a gradient is not finite because of the scale alone, so that the next step has a smaller one.
-
-    A collective where the scaler is enabled: every worker calls it, and all get the same answer.
-    """
-    if not scaler.is_enabled() or scaler.get_scale() <= 1 or norm.isfinite():
-        return False
-    return bool(all_mean(loss.detach()).isfinite())
 
 
 def take_step(

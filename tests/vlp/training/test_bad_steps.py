@@ -11,11 +11,13 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from vlp.training.bad_steps import BadStepConfig, StepHistory
+from vlp.training.bad_steps import BadStepConfig, Outcome, StepHistory
+from vlp.training.step import NO_SCALING
 
 
 def judge(history: StepHistory, loss: float, norm: float, config: BadStepConfig) -> bool:
-    return history.judge(torch.tensor(loss), torch.tensor(norm), config) is not None
+    outcome = Outcome.ask(torch.tensor(loss), torch.tensor(norm), NO_SCALING)
+    return history.judge(outcome, config) is not None
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

@@ -10,8 +10,9 @@ from vlp.encoders.vit import VisionTransformer, ViTConfig
 from vlp.masking.random import RandomMask
 from vlp.objectives import Batch, Objective, Vocabulary
 from vlp.objectives.superclass import SuperClassConfig
+from vlp.training.bad_steps import Outcome
 from vlp.training.length import LengthConfig
-from vlp.training.step import TrainingConfig, backward, build_scaler, forward, has_overflowed, update
+from vlp.training.step import TrainingConfig, backward, build_scaler, forward, update
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_the_scale_of_fp16_falls_until_the_gradient_fits_and_no_lower() -> None:
             loss = 100 * model(torch.ones(1)).sum()  # 100 x the scale is a number of fp16 below 655
         norm = backward(model, loss, optimizer, scaler)
         scales.append(scaler.get_scale())
-        if not has_overflowed(loss, norm, scaler):
+        if not Outcome.ask(loss, norm, scaler).has_overflowed:
             break
         assert not norm.isfinite()
         scaler.update()
@@ -74,10 +75,10 @@ def test_a_loss_that_is_no_number_is_no_matter_of_the_scale() -> None:
     scaler = build_scaler(TrainingConfig(precision="fp16"), torch.device("cpu"))
     loss = model(torch.tensor([torch.nan])).sum()
     norm = backward(model, loss, torch.optim.SGD(model.parameters()), scaler)
-    assert not has_overflowed(loss, norm, scaler)
+    assert not Outcome.ask(loss, norm, scaler).has_overflowed
     for loss, norm, precision in ((1.0, torch.inf, "bf16"), (1.0, torch.inf, "fp32"), (1.0, 1.0, "fp16")):
         scaler = build_scaler(TrainingConfig(precision=precision), torch.device("cpu"))
-        assert not has_overflowed(torch.tensor(loss), torch.tensor(norm), scaler)
+        assert not Outcome.ask(torch.tensor(loss), torch.tensor(norm), scaler).has_overflowed
 
 
 class Recorder(nn.Module):
