@@ -49,6 +49,7 @@ def batch_on_device() -> Batch:
     return Batch(normalize(pixels, "imagenet"), tokens, lengths)
 
 
+@pytest.mark.timeout(900)  # on a busy machine
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
 def test_a_forward_pass_asks_the_device_nothing_and_sends_it_nothing(name: str, precision: Any) -> None:
