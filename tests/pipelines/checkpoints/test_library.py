@@ -63,7 +63,9 @@ def test_the_library_reads_the_run_and_the_model_that_the_commands_read(
 
 
 def test_a_picture_is_prepared_as_its_encoded_bytes(tiny_run: MakeRun, tmp_path: Path) -> None:
-    model = vlp.load(train(tiny_run(training={"length": {"steps": 1}}), tmp_path / "run"))
+    model = vlp.load(
+        train(tiny_run(training={"length": {"steps": 1}}, lr_schedule={"warmup_steps": 0}), tmp_path / "run")
+    )
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
     for mode in ("RGBA", "RGB", "L"):
         picture, stream = Image.fromarray(pixels).convert(mode), io.BytesIO()
@@ -116,7 +118,12 @@ def test_a_model_is_used_in_a_process_without_ray_mlflow_and_pipelines(
 
 
 def test_an_objective_without_texts_says_so(tiny_run: MakeRun, tmp_path: Path) -> None:
-    model = vlp.load(train(tiny_run(training={"length": {"steps": 1}}, **SUPERCLASS), tmp_path / "run"))
+    model = vlp.load(
+        train(
+            tiny_run(training={"length": {"steps": 1}}, lr_schedule={"warmup_steps": 0}, **SUPERCLASS),
+            tmp_path / "run",
+        )
+    )
     with pytest.raises(TypeError, match="SuperClass has no text encoder"):
         model.encode_text(*model.tokenize("a"))
     with pytest.raises(
@@ -128,7 +135,9 @@ def test_an_objective_without_texts_says_so(tiny_run: MakeRun, tmp_path: Path) -
 def test_what_is_no_checkpoint_is_named(tiny_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is neither a checkpoint nor a finished run"):
         vlp.load(tmp_path)
-    checkpoint = find_checkpoint(train(tiny_run(training={"length": {"steps": 1}}), tmp_path / "run"))
+    checkpoint = find_checkpoint(
+        train(tiny_run(training={"length": {"steps": 1}}, lr_schedule={"warmup_steps": 0}), tmp_path / "run")
+    )
     file = checkpoint / SETTINGS
     text = file.read_text()
     file.write_text(text.replace('"seed"', '"sede"'))
@@ -143,7 +152,9 @@ def test_what_is_no_checkpoint_is_named(tiny_run: MakeRun, tmp_path: Path) -> No
 
 
 def test_the_settings_are_among_the_checksums(tiny_run: MakeRun, tmp_path: Path) -> None:
-    checkpoint = find_checkpoint(train(tiny_run(training={"length": {"steps": 1}}), tmp_path / "run"))
+    checkpoint = find_checkpoint(
+        train(tiny_run(training={"length": {"steps": 1}}, lr_schedule={"warmup_steps": 0}), tmp_path / "run")
+    )
     saved = read_saved(LocalFolder(checkpoint))
     assert saved is not None
     assert {"config.json", "config.yaml", "model.pt", "training.pt"} == set(saved.files)

@@ -130,7 +130,7 @@ def train(run: RunConfig, output: Path) -> Path:
 
 @pytest.fixture
 def run_folder(tiny_run: MakeRun, tmp_path: Path) -> Path:
-    train(tiny_run(training={"length": {"steps": 1}}), tmp_path / "run")
+    train(tiny_run(training={"length": {"steps": 1}}, lr_schedule={"warmup_steps": 0}), tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -211,7 +211,10 @@ def test_an_objective_is_measured_by_all_that_it_says_it_can(
     own_objective: None, tiny_run: MakeRun, sets: dict[str, Any], tmp_path: Path
 ) -> None:
     run = tiny_run(
-        objective={"name": "bags"}, evaluation=sets | {"every_steps": 1}, training={"length": {"steps": 1}}
+        objective={"name": "bags"},
+        evaluation=sets | {"every_steps": 1},
+        training={"length": {"steps": 1}},
+        lr_schedule={"warmup_steps": 0},
     )
     assert validation_metric(run) == "val/scenes/text_to_image/recall@1"
     checkpoint = train(run, tmp_path / "run")
@@ -223,7 +226,9 @@ def test_an_objective_is_measured_by_all_that_it_says_it_can(
 def test_an_objective_with_a_rebuild_of_its_own_has_a_picture_of_it(
     own_objective: None, tiny_run: MakeRun, sets: dict[str, Any], tmp_path: Path
 ) -> None:
-    run = tiny_run(objective={"name": "bags"}, training={"length": {"steps": 1}})
+    run = tiny_run(
+        objective={"name": "bags"}, training={"length": {"steps": 1}}, lr_schedule={"warmup_steps": 0}
+    )
     checkpoint = train(run, tmp_path / "run")
     evaluation = EvaluationConfig(retrieval={"scenes": Path(sets["retrieval"]["scenes"])})
     picture = measure_checkpoint(checkpoint, evaluation).rebuilt
@@ -238,6 +243,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
         "objective": {"name": "superclass"},
         "mask": {"name": "none"},
         "training": {"length": {"steps": 1}},
+        "lr_schedule": {"warmup_steps": 0},
     }
     train(tiny_run(**superclass), tmp_path / "run")
     command = ["evaluate", f"checkpoint={tmp_path / 'run'}", f"machine.storage={tmp_path}"]

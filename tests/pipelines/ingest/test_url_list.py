@@ -60,9 +60,14 @@ def read(path: Path, *, input_format: InputFormat = "auto", **columns: Any) -> l
     return (table if names.digest else table.drop_columns(["digest"])).to_pylist()
 
 
+def rows_of(suffix: str) -> list[tuple[str, str]]:
+    """The rows, as a format holds them: in a TSV each is one line."""
+    return [(url, " ".join(text.split())) for url, text in ROWS] if suffix == "tsv" else ROWS
+
+
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
 def test_every_format_gives_the_plan_of_a_plain_loop(suffix: str, tmp_path: Path) -> None:
-    rows = [(url, " ".join(text.split())) for url, text in ROWS] if suffix == "tsv" else ROWS
+    rows = rows_of(suffix)
     assert read(write(tmp_path / f"urls.{suffix}", rows)) == naive_plan(rows)
 
 
@@ -193,13 +198,14 @@ def test_a_list_that_cannot_be_read_is_one_line(
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
 def test_a_list_that_is_compressed_gives_the_same_plan(suffix: str, tmp_path: Path) -> None:
-    file = write(tmp_path / f"urls.{suffix}", ROWS)
+    rows = rows_of(suffix)
+    file = write(tmp_path / f"urls.{suffix}", rows)
     (tmp_path / "lists").mkdir()
     packed = tmp_path / "lists" / f"{file.name}.gz"
     packed.write_bytes(gzip.compress(file.read_bytes()))
-    assert read(packed) == read(tmp_path / "lists") == naive_plan(ROWS)
+    assert read(packed) == read(tmp_path / "lists") == naive_plan(rows)
     unnamed = packed.rename(tmp_path / "urls.gz")
-    assert read(unnamed, input_format=cast(InputFormat, suffix)) == naive_plan(ROWS)
+    assert read(unnamed, input_format=cast(InputFormat, suffix)) == naive_plan(rows)
 
 
 @pytest.mark.parametrize("name", ["urls.txt", "urls.txt.gz"])

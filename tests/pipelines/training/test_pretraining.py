@@ -364,7 +364,10 @@ def test_a_checkpoint_that_lost_what_it_needs_is_named_in_one_line(
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "circle", "square", "##s"]
     (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
     tokenizer = {"name": "wordpiece", "vocab_file": str(tmp_path / "vocab.txt"), "context_length": 16}
-    train(tiny_run(tokenizer=tokenizer, training={"length": {"steps": 1}}), tmp_path / "run")
+    train(
+        tiny_run(tokenizer=tokenizer, training={"length": {"steps": 1}}, lr_schedule={"warmup_steps": 0}),
+        tmp_path / "run",
+    )
     damage(tmp_path / "run")
     journal = Journal(tmp_path / "journal")
     journal.begin(name="evaluate", tags={})
@@ -384,6 +387,7 @@ def test_a_checkpoint_without_its_codes_is_named_in_one_line(tiny_run: MakeRun, 
         mask={"name": "grid", "cell_size": 2},
         data={"normalization": "imagenet"},
         training={"length": {"steps": 1}},
+        lr_schedule={"warmup_steps": 0},
     )
     train(run, tmp_path / "run")
     codes.unlink()
