@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from pipelines.ingest.isolated import IsolatedImageStore
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.verify import verify
 from pipelines.tracking.journal import Journal
+from tests.servers.web import QuietHandler, WebServer, serving
 from vlp.shards.outcome import SUCCESS
 from vlp.shards.shard_set import ShardSet
 
@@ -40,42 +40,31 @@ Hook = Callable[[int], None]
 """What happens before a request is answered, given the client's port."""
 
 
-class Site(ThreadingHTTPServer):
+class Site(WebServer):
     """Serves images by name; `hooks` are called at the requests of some of them."""
 
-    daemon_threads = True
-
     def __init__(self, images: dict[str, bytes]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.images = images
         self.hooks: dict[str, Hook] = {}
         self.requests = Counter[str]()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients are killed here."""
+        return f"http://127.0.0.1:{self.port}"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     server: Site
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:
+    def get(self) -> None:
         name = self.path.strip("/").partition("?")[0]
         self.server.requests[name] += 1
         if hook := self.server.hooks.get(name):
             hook(self.client_address[1])
         body = self.server.images.get(name)
-        self.send_response(200 if body else 404)
-        self.send_header("Content-Length", str(len(body or b"")))
-        self.end_headers()
-        self.wfile.write(body or b"")
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+        self.answer(200 if body else 404, {}, body or b"")
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +75,8 @@ def images(tiny_world: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def site(images: dict[str, bytes]) -> Iterator[Site]:
-    with Site(dict(images)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(Site(dict(images))) as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture(autouse=True)

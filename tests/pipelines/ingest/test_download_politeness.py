@@ -7,7 +7,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -21,19 +20,20 @@ from pipelines.ingest.host_queue import HostQueue, Job
 from pipelines.ingest.robots import opts_out
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.worker import sample_key
+from tests.servers.web import QuietHandler, WebServer, serving
 
 BUFFER = io.BytesIO()
 Image.new("RGB", (8, 8)).save(BUFFER, "PNG")
 IMAGE = BUFFER.getvalue()
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     """Takes a while for each answer; paths say what else it does."""
 
     protocol_version = "HTTP/1.1"
     server: "Server"
 
-    def do_GET(self) -> None:
+    def get(self) -> None:
         host = self.headers["Host"]
         with self.server.lock:
             self.server.seen[host].append((time.monotonic(), self.path, self.headers["User-Agent"]))
@@ -47,49 +47,33 @@ class Handler(BaseHTTPRequestHandler):
         if kind == "silent":
             self.server.is_closing.wait(20)
         elif kind == "busy" and attempt == 1:
-            self.answer(429, b"", {"Retry-After": wait})
+            self.answer(429, {"Retry-After": wait}, b"")
         elif kind == "angry":
-            self.answer(503, b"", {"Retry-After": wait})
+            self.answer(503, {"Retry-After": wait}, b"")
         elif kind == "robots.txt":
-            self.answer(*self.server.robots, {"X-Robots-Tag": "noindex"})
+            status, text = self.server.robots
+            self.answer(status, {"X-Robots-Tag": "noindex"}, text)
         else:
-            self.answer(200, IMAGE, {})
-
-    def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in ({"Content-Length": str(len(body))} | headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: Any) -> None:
-        """Quiet."""
+            self.answer(200, {}, IMAGE)
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
+class Server(WebServer):
     def __init__(self) -> None:
-        super().__init__(("0.0.0.0", 0), Handler)
+        super().__init__(Handler)
         self.lock = threading.Lock()
         self.seen: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
         self.active, self.most_active = Counter[str](), Counter[str]()
         self.robots: tuple[int, bytes] = (404, b"")
-        self.is_closing = threading.Event()
 
     def host(self, last: int) -> str:
         """One of many hosts: all of 127.0.0.0/8 is this machine."""
-        return f"127.0.0.{last}:{self.server_address[1]}"
+        return f"127.0.0.{last}:{self.port}"
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    with serving(Server()) as server:
         yield server
-        server.is_closing.set()
-        server.shutdown()
 
 
 def ask(urls: list[str], *, num_fetchers: int = 1, **settings: Any) -> list[str]:

@@ -1,8 +1,6 @@
 """A host that answers slowly holds up neither the URLs of others nor, with them, the shard."""
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,64 +10,47 @@ from pipelines.ingest.byte_budget import ByteBudget
 from pipelines.ingest.failure import Download
 from pipelines.ingest.fetch import Fetcher, ImageRequest
 from pipelines.ingest.settings import DownloadConfig
+from tests.servers.web import QuietHandler, WebServer, serving
 
 LARGEST, GOOD = 400_000, b"g" * 100_000
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     """`/chunked/N` and `/declared/N` send N bytes at once, and end only when they may."""
 
     protocol_version = "HTTP/1.1"
     server: "Server"
 
-    def do_GET(self) -> None:
+    def get(self) -> None:
         kind, _, size = self.path.partition("?")[0].strip("/").partition("/")
-        self.send_response(200)
         if kind == "good":
-            self.answer({"Content-Length": len(GOOD)}, GOOD)
+            self.answer(200, {}, GOOD)
         elif kind == "declared":
-            self.answer({"Content-Length": LARGEST}, b"s" * int(size))
-            self.server.may_end.wait(60)
+            self.begin(200, {"Content-Length": str(LARGEST)})
+            self.wfile.write(b"s" * int(size))
+            self.server.is_closing.wait(60)
             self.wfile.write(b"s" * (LARGEST - int(size)))
         else:
-            self.answer({"Transfer-Encoding": "chunked"}, b"%x\r\n%s\r\n" % (int(size), b"s" * int(size)))
-            self.server.may_end.wait(60)
+            self.begin(200, {"Transfer-Encoding": "chunked"})
+            self.wfile.write(b"%x\r\n%s\r\n" % (int(size), b"s" * int(size)))
+            self.server.is_closing.wait(60)
             self.wfile.write(b"0\r\n\r\n")
 
-    def answer(self, headers: dict[str, object], body: bytes) -> None:
-        for name, value in headers.items():
-            self.send_header(name, str(value))
-        self.end_headers()
-        self.wfile.write(body)
 
-    def log_message(self, *arguments: Any) -> None:
-        """Quiet."""
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(self) -> None:
-        super().__init__(("0.0.0.0", 0), Handler)
-        self.may_end = threading.Event()
-
+class Server(WebServer):
     def url(self, last: int, path: str) -> str:
         """All of 127.0.0.0/8 is this machine: each number is a host of its own."""
-        return f"http://127.0.0.{last}:{self.server_address[1]}/{path}"
+        return f"http://127.0.0.{last}:{self.port}/{path}"
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    with serving(Server(Handler)) as server:
         yield server
-        server.may_end.set()
-        server.shutdown()
 
 
 def answers_in_order(server: Server, urls: list[str], **settings: Any) -> Iterator[tuple[str, Download]]:
-    """Every URL with its answer, as they come; the slow bodies end when the consumer sets `may_end`."""
+    """Every URL with its answer, as they come; the slow bodies end when the consumer sets `is_closing`."""
     given = {"max_body_bytes": LARGEST, "max_buffer_bytes": 2_000_000, "timeout": 60.0, "retries": 0}
     config = DownloadConfig(url_list=Path("unused"), allowed_networks=("127.0.0.0/8",), **(given | settings))
     fetcher = Fetcher(config)
@@ -95,14 +76,14 @@ def test_the_slow_bodies_of_a_host_leave_room_for_all_good_urls_of_others(
         assert left == set() or url in left
         left.discard(url)
         if not left:
-            server.may_end.set()
+            server.is_closing.set()
 
 
 def test_one_host_alone_may_use_every_thread_and_bodies_that_grow_never_wait_for_each_other(
     server: Server,
 ) -> None:
     """Together they want eight times what may be held."""
-    server.may_end.set()
+    server.is_closing.set()
     urls = [server.url(1, f"chunked/390000?{i}") for i in range(40)]
     settings = {"thread_count": 16, "max_buffer_bytes": LARGEST}
     assert [a.outcome for _, a in answers_in_order(server, urls, **settings)] == ["success"] * 40

@@ -9,7 +9,6 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from pipelines.ingest.failure import Download
 from pipelines.ingest.fetch import Fetcher, ImageRequest
 from pipelines.ingest.image import ImageStore
 from pipelines.ingest.settings import DownloadConfig
+from tests.servers.web import QuietHandler, WebServer, serving
 from vlp.shards.outcome import StoredImage, is_outcome, meaning
 
 
@@ -59,47 +59,30 @@ ANSWERS: dict[str, tuple[int, dict[str, str], bytes]] = {
 }
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     server: "CountingServer"
 
-    def do_GET(self) -> None:
+    def get(self) -> None:
         self.server.counts[self.path] += 1
         if self.path == "/hangs":
             self.server.is_closing.wait(20)
             return
         attempt = self.server.counts[self.path]
         path = "/503" if self.path == "/recovers" and attempt == 1 else self.path
-        status, headers, body = ANSWERS["/image" if path == "/recovers" else path]
-        self.send_response(status)
-        for name, value in ({"Content-Length": str(len(body))} | headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: Any) -> None:
-        """Quiet."""
+        self.answer(*ANSWERS["/image" if path == "/recovers" else path])
 
 
-class CountingServer(ThreadingHTTPServer):
-    daemon_threads = True
-
+class CountingServer(WebServer):
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.counts: Counter[str] = Counter()
-        self.is_closing = threading.Event()
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that refuses the body has hung up."""
+        self.url = f"http://127.0.0.1:{self.port}"
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[CountingServer]:
-    with CountingServer() as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    with serving(CountingServer()) as server:
         yield server
-        server.is_closing.set()
-        server.shutdown()
 
 
 PATIENT, HASTY = 10.0, 0.3  # seconds; the machine may be busy
