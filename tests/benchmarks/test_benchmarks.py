@@ -26,8 +26,13 @@ SMALL = {
 }
 
 
-@pytest.mark.timeout(900)  # on a busy machine; Ray starts several times in some
-@pytest.mark.parametrize("name", SMALL)
+TAKE_A_MINUTE = {"download", "download_restart", "ray_train", "start_up"}
+"""They start Ray, or many processes, again and again."""
+CASES = [pytest.param(name, marks=[pytest.mark.slow] * (name in TAKE_A_MINUTE)) for name in SMALL]
+
+
+@pytest.mark.timeout(900)  # on a busy machine
+@pytest.mark.parametrize("name", CASES)
 def test_a_benchmark_ends_with_figures_and_leaves_the_results_of_the_repository_alone(
     name: str, tmp_path: Path
 ) -> None:

@@ -116,6 +116,7 @@ def test_two_runs_in_one_folder(training: Training) -> None:
     assert not (training.folder / "others").exists()
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_named_and_treated_as_dead(training: Training) -> None:
     import psutil
 
