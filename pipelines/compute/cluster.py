@@ -161,7 +161,7 @@ def _no_cluster(address: str) -> UserError:
 def _refused(address: str) -> UserError:
     return UserError(
         f"machine.ray_address: {address} answers, and takes no connection: the cluster has another token, or "
-        "is none of this version of Ray; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH "
+        "is not of this version of Ray; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH "
         "as its head has them"
     )
 

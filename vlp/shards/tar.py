@@ -28,7 +28,7 @@ class TarWriter:
             ValueError: the name leads out of the folder that the archive is unpacked into.
         """
         if not is_safe_name(name):
-            raise ValueError(f"{name!r} is no name of a file in a folder")
+            raise ValueError(f"{name!r} is not the name of a file in a folder")
         header, padding = _header(name, len(content)), bytes(-len(content) % tarfile.BLOCKSIZE)
         self._stream.write(b"".join((header, content, padding)))
         start = self._size + len(header)

@@ -53,7 +53,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         raise ValueError(f"{file} holds no weights: it breaks off") from error
     except Exception as error:  # bytes of another kind of file, read as a pickle, end in errors of any kind
         raise ValueError(
-            f"{file} holds no weights: it is no file of tensors that safetensors or torch saved"
+            f"{file} holds no weights: it is not a file of tensors that safetensors or torch saved"
         ) from error
     for wrapper in ("state_dict", "model"):
         content = content.get(wrapper, content) if isinstance(content, dict) else {}
