@@ -13,7 +13,7 @@ from pipelines.config.errors import UserError
 from pipelines.config.machine import read_settings
 from pipelines.config.secrets import HIDDEN, without_secrets
 
-EXCLUDED = [".git", ".venv", "results", "**/__pycache__", "tests"]
+EXCLUDED = [".git", ".venv", "venv", "results", "**/__pycache__", "tests"]
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
 
@@ -26,8 +26,10 @@ def submit(arguments: list[str], *, address: str | None, submission_id: str | No
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray").setLevel(logging.WARNING)
-
+    for logger in ("ray", "ray.dashboard"):  # Ray sets the level of some by itself
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    # It would warn of each folder that it leaves out by itself; all of them are in `EXCLUDED`.
+    os.environ.setdefault("RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES", "")
     address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
     entrypoint = job_command(arguments, address)
     try:

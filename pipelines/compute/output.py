@@ -12,6 +12,8 @@ NATIVE_LINE = re.compile(r"(\(.*?\) )?\[\d{4}-\d\d-\d\d [\d:,]+ [DIWE] .*?\] (\(
 """What Ray's C++ parts print, as `[2026-01-31 12:00:00,000 E 42 42] core_worker.cc:99: ...`; all of it is in
 Ray's log files, too."""
 HANDLER = "ray_print_logs"
+SILENT = {"PlacementGroupCleaner"}
+"""Actors of Ray that tell of what is usual: this one, that a trial that was stopped gave back its CPUs."""
 
 
 def show_workers_alone() -> None:
@@ -26,7 +28,8 @@ def show_workers_alone() -> None:
 
 
 def _show(data: dict[str, Any]) -> None:
-    if not str(data.get("pid")).isdigit():  # of a server of Ray, which has a name there
+    is_of_worker = str(data.get("pid")).isdigit()  # a server of Ray has a name there
+    if not is_of_worker or data.get("actor_name") in SILENT:
         return
     is_error, ip = data.get("is_err"), data.get("ip")
     origin = f"({ip}) " if is_error and ip != data.get("localhost") else ""
