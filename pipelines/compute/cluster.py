@@ -17,6 +17,7 @@ from pipelines.config.machine import MachineConfig
 
 # Quiet and fast defaults; the environment wins.
 ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's tables; a sweep says by itself how far it is
     "RAY_COLOR_PREFIX": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",

@@ -4,14 +4,16 @@ from typing import Any
 
 from ray.tune import Callback
 
+from pipelines.sweeps.settings import SweepConfig
 from pipelines.sweeps.trial import Search
 
 
 class FollowTrials(Callback):
     """Prints every result, and closes a trial's record: the scheduler kills the process that wrote it."""
 
-    def __init__(self, metric: str, search: Search) -> None:
-        self.metric = metric
+    def __init__(self, config: SweepConfig, search: Search) -> None:
+        self.metric = config.metric
+        self.num_trials = config.total_trials
         self.search = search
 
     def on_trial_result(
@@ -21,7 +23,7 @@ class FollowTrials(Callback):
         setting = self.search.label(trial.config)
         score = f"{self.metric} {result[self.metric]:.4f}" if self.metric in result else "no score yet"
         print(
-            f"[sweep] {done}/{len(trials)} trials done; {setting}: step {result.get('step')}, {score}",
+            f"[sweep] {done}/{self.num_trials} trials done; {setting}: step {result.get('step')}, {score}",
             flush=True,
         )
 

@@ -1,6 +1,7 @@
 """What a sweep searches, and how."""
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,3 +48,8 @@ class SweepConfig(StrictConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name(self.name)
+
+    @property
+    def total_trials(self) -> int:
+        """All trials of the search: every point of its grids is tried `num_trials` times."""
+        return self.num_trials * prod(len(sampler.get("grid_search", "-")) for sampler in self.space.values())

@@ -1,7 +1,6 @@
 """Ray Tune: the best settings of one run of a pipeline, over any of its dotted keys."""
 
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +150,7 @@ def _tune(config: SweepConfig, search: Search, trial_cpus: float) -> Any:
             name="tune",
             storage_path=str(search.folder),
             verbose=0,
-            callbacks=[FollowTrials(config.metric, search)],
+            callbacks=[FollowTrials(config, search)],
         ),
     ).fit()
 
@@ -168,9 +167,7 @@ def _best(results: Any, config: SweepConfig, search: Search) -> Best:
     """Write the winner's settings to a file of their own, without what only a sweep needs."""
     file = search.folder / "best.yaml"
     file.unlink(missing_ok=True)
-    num_trials = config.num_trials * prod(
-        len(sampler.get("grid_search", "-")) for sampler in config.space.values()
-    )
+    num_trials = config.total_trials
     if results.num_errors:
         reason = one_line(results.errors[0])
         raise UserError(
