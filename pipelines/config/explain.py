@@ -35,11 +35,14 @@ class Place:
     """What was given to that class."""
 
 
-def explain(error: pydantic.ValidationError, schema: Any, values: Any, prefix: str) -> Mistake:
+def explain(
+    error: pydantic.ValidationError, schema: Any, values: Any, *, prefix: str, others: Iterable[str]
+) -> Mistake:
     """The first mistake that pydantic found in settings.
 
     Args:
         prefix: key that the settings stand under; "" for the top.
+        others: keys beside those of the schema, one of which may have been meant.
     """
     # A mapping was meant for the class in a union, not for the number beside it.
     errors = error.errors()
@@ -49,8 +52,8 @@ def explain(error: pydantic.ValidationError, schema: Any, values: Any, prefix: s
     place = _locate(first["loc"], schema, values)
     key = ".".join([prefix, *place.path] if prefix else place.path)
     if first["type"] == "unexpected_keyword_argument":
-        others = [f"{prefix}.{other}" if prefix else other for other in dotted_keys(schema, values)]
-        return Mistake(f"{key} is not a setting{_instead(place, others)}", [place.path])
+        own = (f"{prefix}.{other}" if prefix else other for other in dotted_keys(schema, values))
+        return Mistake(f"{key} is not a setting{_instead(key, place, [*own, *others])}", [place.path])
     if first["type"] == "missing":
         return _missing(first, key, place)
     if first["type"] == "value_error":
@@ -59,16 +62,17 @@ def explain(error: pydantic.ValidationError, schema: Any, values: Any, prefix: s
     return Mistake(_problem(first, key), [culprit])
 
 
-def _instead(place: Place, others: list[str]) -> str:
+def _instead(given_key: str, place: Place, others: list[str]) -> str:
     """Which setting was meant in place of one that there is not: of its class, below it, or anywhere else."""
     name, given = place.path[-1], place.given
     if place.owner is not None and name in place.owner.COUNTERPARTS:
         return f"; {place.owner.COUNTERPARTS[name]}"
     below = given[name] if isinstance(given, Mapping) else None
     here = [*annotations_of(place.owner), *dotted_keys(place.owner, given)]
+    above = given_key.removesuffix(name)
     for text in (name, *(f"{name}.{key}" for key in (below if isinstance(below, Mapping) else ()))):
         if found := similar_key(text, here, others):
-            return f"; did you mean {found}?"
+            return f"; did you mean {above if found in here else ''}{found}?"
     return nearest(name, annotations_of(place.owner))
 
 

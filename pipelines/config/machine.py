@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+from pipelines.config.schema import dotted_keys
 from pipelines.config.settings import Layers, build, read_layers
 from pipelines.config.worker_counts import WorkerCounts
 from vlp.core.config import AtLeast, StrictConfig
@@ -131,4 +132,7 @@ class MachineConfig(StrictConfig):
 def read_settings(arguments: Sequence[str]) -> tuple[Layers, MachineConfig]:
     """Settings from files and overrides, as `read_layers`: a command's own, and those under `machine`."""
     layers = read_layers(arguments)
-    return layers.without("machine"), build(MachineConfig, layers.below("machine"), prefix="machine")
+    own = replace(
+        layers.without("machine"), others=tuple(f"machine.{key}" for key in dotted_keys(MachineConfig, {}))
+    )
+    return own, build(MachineConfig, layers.below("machine"), prefix="machine")

@@ -36,12 +36,14 @@ class Layers:
     """Settings from several places; each is put on top of those before it."""
 
     layers: tuple[Layer, ...] = ()
+    others: tuple[str, ...] = ()
+    """Dotted keys of settings that were read apart; a mistake may have meant one of them."""
 
     def add(self, values: Any, source: str) -> "Layers":
         """Put settings on top."""
         if not isinstance(values, dict):
             raise ConfigError(f"{source}: expected `key: value` lines, got {type(values).__name__}")
-        return Layers((*self.layers, Layer(as_keys(values, source), source)))
+        return dataclasses.replace(self, layers=(*self.layers, Layer(as_keys(values, source), source)))
 
     def set(self, overrides: Mapping[str, Any], source: str) -> "Layers":
         """Put single settings on top, by dotted key."""
@@ -190,7 +192,7 @@ def build(schema: type[Schema], layers: Layers, *, prefix: str = "") -> Schema:
     try:
         return pydantic.TypeAdapter(schema).validate_python(values)
     except pydantic.ValidationError as error:
-        problem, keys = explain(error, schema, values, prefix)
+        problem, keys = explain(error, schema, values, prefix=prefix, others=layers.others)
         source = layers.blamed(keys)
         raise ConfigError(f"{source}: {problem}" if source else problem) from error
 

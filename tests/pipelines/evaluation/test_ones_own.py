@@ -175,7 +175,8 @@ def test_a_misspelt_protocol_is_answered_with_the_nearest(
 ) -> None:
     for given, expected in (("evn", "even"), ("knm", "knn"), ("fewshot", "few_shot")):
         with pytest.raises(
-            ConfigError, match=rf"protocols\.{given} is not a setting; did you mean {expected}\?"
+            ConfigError,
+            match=rf"protocols\.{given} is not a setting; did you mean evaluation\.protocols\.{expected}\?",
         ):
             tiny_run(evaluation=sets | {"protocols": {given: {}}})
     with pytest.raises(ConfigError, match=r"valid: even, few_shot, knn, retrieval, zero_shot"):

@@ -112,3 +112,17 @@ def test_a_server_that_dies_neither_stops_the_writer_nor_loses_a_metric(
 def test_only_a_sqlite_store_needs_a_server():
     with pytest.raises(ConfigError, match="open http://mlflow"):
         ui("http://mlflow:5000", host="127.0.0.1", port=5000)
+
+
+def test_sigterm_ends_the_command_with_its_server(tmp_path: Path, servers: list[subprocess.Popen[bytes]]):
+    port = free_port()
+    command = [sys.executable, "-m", "pipelines", "ui", f"machine.storage={tmp_path}", f"--port={port}"]
+    servers.append(subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE))
+    wait_for(servers[0], port)
+    servers[0].terminate()
+    _, said = servers[0].communicate(timeout=60)
+    assert servers[0].returncode == 128 + signal.SIGTERM
+    assert b"ended by SIGTERM" in said
+    assert b"Traceback" not in said
+    with socket.socket() as probe:  # nothing of it listens any more
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
