@@ -1,5 +1,6 @@
 """What commands are made of: the folders they name, their settings, and how they end: in one line."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,9 @@ class LocalPath(click.Path):
 
 
 FOLDER, LOCAL = AnyFolder(), LocalPath()
+
+SUBMITTED_BY = "VLP_SUBMITTED_BY"
+"""Variable of a job's environment: the version of vlp that submitted it."""
 
 
 SETTINGS_HELP = """
@@ -101,6 +105,7 @@ class Vlp(click.Group):
         from pipelines.config.secrets import print_failure, without_secrets
 
         sys.excepthook = print_failure
+        _compare_versions()
         try:
             with heeding_sigterm():
                 return super().invoke(ctx)
@@ -123,6 +128,15 @@ class Vlp(click.Group):
             if (reason := training_failure(error)) is None:
                 raise
             _end(f"training failed: {reason}", 1)
+
+
+def _compare_versions() -> None:
+    """Say so where a job runs another vlp than the one that submitted it."""
+    from vlp import __version__
+
+    there = os.environ.get(SUBMITTED_BY, __version__)
+    if there != __version__:
+        click.echo(f"vlp: {there} submitted this job, and the cluster has {__version__}", err=True)
 
 
 def _end(reason: object, code: int) -> NoReturn:

@@ -8,6 +8,7 @@ from pipelines.commands.download import download
 from pipelines.commands.evaluate import evaluate
 from pipelines.commands.fit_codes import fit_codes
 from pipelines.commands.group import Vlp
+from pipelines.commands.jobs import jobs
 from pipelines.commands.pretrain import pretrain
 from pipelines.commands.print_config import print_config
 from pipelines.commands.replay import replay
@@ -39,6 +40,7 @@ for command in (
     settings,
     ui,
     submit,
+    jobs,
     replay,
     data,
 ):

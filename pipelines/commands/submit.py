@@ -1,19 +1,136 @@
 """`vlp submit`: any other command as a job of a Ray cluster."""
 
+import shlex
 import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
+
+from pipelines.commands.group import SUBMITTED_BY
+
+if TYPE_CHECKING:
+    from pipelines.compute.jobs import Begun, Jobs
+    from pipelines.compute.package import Package
+
+STOP_SECONDS = 120
+"""What a job has for its end, which writes a checkpoint; Ray gives it three by itself."""
 
 
 @click.command("submit", context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--address", help="Dashboard of the cluster, such as http://127.0.0.1:8265; else RAY_ADDRESS.")
-@click.option("--submission-id", help="Name of the job; the same name is not submitted twice.")
-def submit(arguments: tuple[str, ...], address: str | None, submission_id: str | None) -> None:
+@click.option("--address", help="Dashboard of the cluster, such as http://127.0.0.1:8265.")
+@click.option("--submission-id", help="Name of the job; else one of the command and what travels with it.")
+@click.option("--exclude", multiple=True, help="What does not travel, as in a .gitignore; may be repeated.")
+@click.option("--storage", help="Folder of outputs that every node sees; else machine.storage.")
+@click.option("--dry-run", is_flag=True, help="Show the job and what travels with it, and submit nothing.")
+def submit(
+    arguments: tuple[str, ...],
+    address: str | None,
+    submission_id: str | None,
+    exclude: tuple[str, ...],
+    storage: str | None,
+    dry_run: bool,
+) -> None:
     """Run any other command as a job on a Ray cluster, follow its log, and return its exit code.
+
+    The job gets a copy of this folder, without what .gitignore leaves out. The same command again follows
+    the job if it still runs, and goes on with its work if it has ended. `vlp jobs` lists and stops jobs.
 
     Example: vlp submit run conf/pipeline/demo.yaml conf/machine/cluster.yaml
     """
-    from pipelines.compute.jobs import submit
+    from pipelines.compute.jobs import Job, Jobs, address_of
+    from pipelines.compute.package import Package
 
-    sys.exit(submit(list(arguments), address=address, submission_id=submission_id))
+    address = address_of(address)
+    package = Package.of(Path.cwd(), exclude=exclude)
+    command, outputs = _job_command(arguments, address, package, storage)
+    if dry_run:
+        _show(command, package)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "job.zip"
+        name = submission_id or _name(arguments, command, package.write(archive))
+        jobs = Jobs.of(address)
+        begun = jobs.begin(Job(name, command, archive, _variables()))
+    what = command if begun.is_new else "is running already"
+    click.echo(f"[submit] job {begun.submission_id} on {address}: {what}")
+    code = follow(jobs, begun)
+    for output in outputs:
+        click.echo(f"[submit] output: {output}")
+    sys.exit(code)
+
+
+def follow(jobs: "Jobs", begun: "Begun") -> int:
+    """Show the log of a job to its end; returns its exit code, 130 for Ctrl-C, which leaves the job."""
+    from pipelines.config.errors import Terminated
+
+    job, at = begun.submission_id, f"--address {jobs.address}"
+    try:
+        code = jobs.follow(job)
+    except KeyboardInterrupt as stop:
+        click.echo(
+            f"[submit] the job goes on; `vlp jobs attach {job} {at}` follows it, `vlp jobs stop` ends it"
+        )
+        if isinstance(stop, Terminated):
+            raise
+        return 130
+    click.echo(f"[submit] job {job}: {jobs.details(job).status.value}")
+    return code
+
+
+def _job_command(
+    arguments: Sequence[str], address: str, package: "Package", storage: str | None
+) -> tuple[str, list[str]]:
+    """The shell command that the cluster runs, and what it writes.
+
+    A cluster on this machine runs this interpreter, another one its own `python`.
+    """
+    from pipelines.commands.job_arguments import Places, find_command, given_settings, job_arguments
+    from pipelines.commands.main import main
+    from pipelines.config.errors import UserError
+    from pipelines.config.secrets import HIDDEN, without_secrets
+
+    names, click_command, given = find_command(arguments, main)
+    settings = given_settings(click_command, given)
+    is_here = urlsplit(address).hostname in ("127.0.0.1", "localhost")
+    shared = Path(storage) if storage else settings[1].storage if settings else Path("results")
+    if not is_here and not shared.is_absolute():
+        raise UserError(
+            f"machine.storage is {shared}, a folder of this machine, and the cluster is at {address}; give "
+            "one that every node sees by its absolute path, in machine.storage or --storage"
+        )
+    places = Places(package, shared.absolute(), is_here)
+    interpreter = sys.executable if is_here else "python"
+    rest = job_arguments(names, click_command, given, places)
+    command = shlex.join([interpreter, "-u", "-m", "pipelines", *rest])
+    if (shown := without_secrets(command)) != command:
+        raise UserError(
+            f"{shown}: {HIDDEN} is a password or token, and the cluster shows the commands of its jobs to "
+            "everyone; set it in the environment of the cluster, such as MLFLOW_TRACKING_PASSWORD"
+        )
+    return command, places.outputs
+
+
+def _name(arguments: Sequence[str], command: str, digest: str) -> str:
+    from pipelines.config.identity import fingerprint
+
+    return f"vlp-{arguments[0]}-{fingerprint(command, digest)[:8]}"
+
+
+def _variables() -> dict[str, str]:
+    from vlp import __version__
+
+    return {SUBMITTED_BY: __version__, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+
+
+def _show(command: str, package: "Package") -> None:
+    click.echo(f"job: {command}")
+    click.echo(
+        f"travels: {len(package.files):,} files, {package.num_bytes / 2**20:.1f} MB, of {package.folder}"
+    )
+    for file in package.files:
+        click.echo(f"  {file}")

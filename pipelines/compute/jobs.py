@@ -1,98 +1,168 @@
-"""Ray Jobs: any command of `vlp` on a running cluster, followed to its end."""
+"""Ray Jobs: a command on a running cluster, begun once, followed to its end."""
 
 import asyncio
 import logging
 import os
-import shlex
-import sys
+import signal
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipelines.config.errors import UserError
-from pipelines.config.machine import read_settings
-from pipelines.config.secrets import HIDDEN, without_secrets
 
-EXCLUDED = [".git", ".venv", "venv", "results", "**/__pycache__", "tests"]
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+POLL_SECONDS = 0.5
 
 
-def submit(arguments: list[str], *, address: str | None, submission_id: str | None) -> int:
-    """Run `vlp ARGUMENTS` as a job with this folder as its working directory; returns its exit code.
+def address_of(given: str | None) -> str:
+    """The dashboard of the cluster: as given, of the environment, or of this machine."""
+    return given or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
 
-    Raises:
-        UserError: the settings are wrong, no cluster answers, or the job's name is taken.
-    """
+
+class Job(NamedTuple):
+    """A command for a cluster."""
+
+    name: str
+    """Its submission id, to which ` -2` and so on are added where it is begun again."""
+    entrypoint: str
+    """The shell command."""
+    archive: Path
+    """What travels with it."""
+    variables: Mapping[str, str]
+    """Of its environment."""
+
+
+class Begun(NamedTuple):
+    """A job that a cluster has."""
+
+    submission_id: str
+    is_new: bool
+    """Whether it was begun now; otherwise it was running already."""
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The jobs of one cluster."""
+
+    address: str
+    client: "JobSubmissionClient"
+
+    @classmethod
+    def of(cls, address: str) -> "Jobs":
+        """Those of the cluster with this dashboard.
+
+        Raises:
+            UserError: none answers, or it wants another token.
+        """
+        from ray.job_submission import JobSubmissionClient
+
+        for logger in ("ray", "ray.dashboard"):  # Ray sets the level of some by itself
+            logging.getLogger(logger).setLevel(logging.WARNING)
+        with _answering(address):
+            return cls(address, JobSubmissionClient(address))
+
+    def begin(self, job: Job) -> Begun:
+        """Begin a job; one of its name that runs is left to run, after one that has ended it is begun anew.
+
+        Raises:
+            UserError: the cluster does not take it.
+        """
+        of_name = [one for one in self.all() if _is_of(one.submission_id or "", job.name)]
+        for one in of_name:
+            if one.submission_id and not one.status.is_terminal():
+                return Begun(one.submission_id, is_new=False)
+        submission_id = f"{job.name}-{len(of_name) + 1}" if of_name else job.name
+        try:
+            with _answering(self.address):
+                self.client.submit_job(
+                    entrypoint=job.entrypoint,
+                    submission_id=submission_id,
+                    runtime_env={"working_dir": str(job.archive), "env_vars": dict(job.variables)},
+                    entrypoint_num_cpus=0,
+                )
+        except RuntimeError as error:
+            if "already exists" in str(error):  # begun by another process since we looked
+                return Begun(submission_id, is_new=False)
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(f"the cluster at {self.address} does not take the job: {reason}") from error
+        return Begun(submission_id, is_new=True)
+
+    def all(self) -> list["JobDetails"]:
+        """Every job that was submitted to the cluster, the newest first."""
+        with _answering(self.address):
+            jobs = [job for job in self.client.list_jobs() if job.submission_id]
+        return sorted(jobs, key=lambda job: job.start_time or 0, reverse=True)
+
+    def follow(self, submission_id: str) -> int:
+        """Print the log of a job from its beginning until it ends; returns its exit code."""
+        asyncio.run(self._print_log(submission_id))
+        while not (job := self.details(submission_id)).status.is_terminal():
+            time.sleep(POLL_SECONDS)
+        return exit_code(job)
+
+    def log(self, submission_id: str) -> str:
+        """What a job has printed so far."""
+        self.details(submission_id)
+        with _answering(self.address):
+            return self.client.get_job_logs(submission_id)
+
+    def stop(self, submission_id: str) -> bool:
+        """Have a job end in order, by SIGTERM; whether it was running."""
+        self.details(submission_id)
+        with _answering(self.address):
+            return self.client.stop_job(submission_id)
+
+    def details(self, submission_id: str) -> "JobDetails":
+        """What the cluster knows of a job.
+
+        Raises:
+            UserError: it has none of the name.
+        """
+        try:
+            with _answering(self.address):
+                return self.client.get_job_info(submission_id)
+        except RuntimeError as error:
+            raise UserError(
+                f"{submission_id}: the cluster at {self.address} has no such job; `vlp jobs list` shows them"
+            ) from error
+
+    async def _print_log(self, submission_id: str) -> None:
+        async for text in self.client.tail_job_logs(submission_id):
+            print(text, end="", flush=True)
+
+
+def exit_code(job: "JobDetails") -> int:
+    """Of a job that has ended, as a shell has it: 143 where SIGTERM ended it."""
+    code = job.driver_exit_code
+    if code is None:
+        return {"SUCCEEDED": 0, "STOPPED": 128 + signal.SIGTERM}.get(str(job.status.value), 1)
+    return 128 - code if code < 0 else code
+
+
+def _is_of(submission_id: str, name: str) -> bool:
+    rest = submission_id.removeprefix(name)
+    return rest != submission_id and (not rest or rest.removeprefix("-").isdigit())
+
+
+@contextmanager
+def _answering(address: str) -> Iterator[None]:
+    """Turn what goes wrong on the way to a cluster into one line."""
     from ray.exceptions import AuthenticationError
-    from ray.job_submission import JobSubmissionClient
 
-    for logger in ("ray", "ray.dashboard"):  # Ray sets the level of some by itself
-        logging.getLogger(logger).setLevel(logging.WARNING)
-    # It would warn of each folder that it leaves out by itself; all of them are in `EXCLUDED`.
-    os.environ.setdefault("RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES", "")
-    address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
-    entrypoint = job_command(arguments, address)
     try:
-        client = JobSubmissionClient(address)
-        job = client.submit_job(
-            entrypoint=entrypoint,
-            submission_id=submission_id,
-            runtime_env={"working_dir": str(Path.cwd()), "excludes": EXCLUDED},
-            entrypoint_num_cpus=0,
-        )
+        yield
     except ConnectionError as error:
         raise UserError(
             f"--address: no Ray cluster answers at {address}; start one with `ray start --head`"
         ) from error
     except AuthenticationError as error:
         raise UserError(
-            f"--address: the cluster at {address} has another token; set RAY_AUTH_MODE=token, and "
-            "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH as its head has them"
+            f"--address: the cluster at {address} asks for its token, and was given none or another; set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH as its head has them"
         ) from error
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"the cluster at {address} does not take the job: {reason}") from error
-    print(f"[submit] job {job} on {address}: {entrypoint}", flush=True)
-    try:
-        asyncio.run(_follow(client, job))
-    except KeyboardInterrupt:
-        print(f"[submit] the job goes on; stop it with: ray job stop --address {address} {job}", flush=True)
-        return 130
-    return _exit_code(client, job)
-
-
-def job_command(arguments: list[str], address: str) -> str:
-    """The shell command that the cluster runs.
-
-    Settings are checked here, so that a mistake costs no job. Results go to a folder that outlives the
-    job's copy of this one. A cluster on this machine runs this interpreter, another one its own `python`.
-    """
-    settings = [a for a in arguments[1:] if "=" in a or a.endswith((".yaml", ".yml"))]
-    _, machine = read_settings(settings)
-    is_here = urlsplit(address).hostname in ("127.0.0.1", "localhost")
-    interpreter = sys.executable if is_here else "python"
-    storage = f"machine.storage={machine.storage.absolute()}"
-    command = shlex.join([interpreter, "-u", "-m", "pipelines", *arguments, storage])
-    if (shown := without_secrets(command)) != command:
-        raise UserError(
-            f"{shown}: {HIDDEN} is a password or token, and the cluster shows the commands of its jobs to "
-            "everyone; set it in the environment of the cluster, such as MLFLOW_TRACKING_PASSWORD"
-        )
-    return command
-
-
-async def _follow(client: object, job: str) -> None:
-    async for text in client.tail_job_logs(job):  # pyright: ignore[reportAttributeAccessIssue]
-        print(text, end="", flush=True)
-
-
-def _exit_code(client: object, job: str) -> int:
-    while True:
-        info = client.get_job_info(job)  # pyright: ignore[reportAttributeAccessIssue]
-        if info.status.is_terminal():
-            break
-        time.sleep(0.5)
-    print(f"[submit] job {job}: {info.status}", flush=True)
-    if info.driver_exit_code is not None:
-        return info.driver_exit_code
-    return 0 if info.status == "SUCCEEDED" else 1

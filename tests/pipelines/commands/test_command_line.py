@@ -40,7 +40,7 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
     result = vlp(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"vlp {command or 'run'}" in result.stdout
-    takes_settings = command not in ("", "submit", "data", "replay", "settings")
+    takes_settings = command not in ("", "submit", "jobs", "data", "replay", "settings")
     assert ("machine.*" in result.stdout) == takes_settings
     assert ("`vlp settings" in result.stdout) == takes_settings
 
@@ -128,7 +128,7 @@ def test_a_misspelt_key_is_answered_without_what_takes_long_to_import(command: s
 
 
 SETTINGS_MISTAKES = {
-    "misspelt key": (["pretrain", RUN, "mask.mask_ration=0.5"], "did you mean mask_ratio?"),
+    "misspelt key": (["pretrain", RUN, "mask.mask_ration=0.5"], "did you mean mask.mask_ratio?"),
     "out of range": (["pretrain", RUN, "mask.mask_ratio=1.5"], "mask.mask_ratio"),
     "missing file": (["run", "nowhere.yaml"], "no such file: nowhere.yaml"),
     "no settings": (["run"], "is missing"),
