@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pipelines.ingest.url_list import InputFormat, list_files
 from vlp.core.config import Above, AtLeast, StrictConfig, Within
+from vlp.shards.index_schema import INDEX_SCHEMA
 
 ResizeMode = Literal["no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"]
 
@@ -24,7 +25,6 @@ COUNTERPARTS = {
     "downscale_interpolation": "it is always area; leave it out",
     "bbox_col": "nothing is blurred; leave it out",
     "extract_exif": "EXIF data are not stored; leave it out",
-    "save_additional_columns": "others are not stored; join them by url with the shards' .parquet files",
     "compute_hash": "the sha256 of every image is stored; leave it out",
     "incremental_mode": "the same command always goes on where it was; to start over, choose another folder",
     "max_shard_retry": "the same command makes what is missing, --retry-failed asks for failed URLs again",
@@ -41,7 +41,7 @@ class DownloadConfig(StrictConfig):
 
     Names are img2dataset's where it has them, and so are defaults but for these: `resize_mode` (theirs is
     `border`), `resize_only_if_bigger` (False), `max_image_area` (inf), `thread_count` (256), `retries` (0),
-    `input_format` (`txt`), `caption_col` (None), and `disallowed_header_directives`, which are written out.
+    `input_format` (`txt`), `caption_col` and `save_additional_columns` (None), and `disallowed_header_directives`, which are written out.
     `COUNTERPARTS` says what there is in place of its other options.
     """
 
@@ -54,8 +54,10 @@ class DownloadConfig(StrictConfig):
     metadata.jsonl, .csv or .parquet with the columns `file_name` and `caption_col`."""
     url_col: str = "url"
     """Column of addresses."""
-    caption_col: str = "caption"
-    """Column of texts, or of lists of texts."""
+    caption_col: str | None = "caption"
+    """Column of texts, or of lists of texts; null takes images alone, which MAE and SimMIM are trained on."""
+    save_additional_columns: tuple[str, ...] = ()
+    """Further columns, which shards keep in their indexes; `vlp data subset` selects by them."""
     image_col: str | None = None
     """Column of encoded images in Parquet or Arrow files: they are taken from there, not from `url_col`."""
     verify_hash: tuple[str, Literal["md5", "sha256", "sha512"]] | None = None
@@ -147,6 +149,7 @@ class DownloadConfig(StrictConfig):
             )
         if self.is_local and self.verify_hash is not None:
             raise ValueError("verify_hash is for images that are fetched; leave it out")
+        self._check_additional()
         for text in (self.user_agent_token or "", self.user_agent_contact or ""):
             if not (text.isascii() and text.isprintable()):
                 raise ValueError(
@@ -157,6 +160,18 @@ class DownloadConfig(StrictConfig):
                 ipaddress.ip_network(network)
             except ValueError as error:
                 raise ValueError(f"allowed_networks must be such as 10.0.0.0/8: {error}") from error
+
+    def _check_additional(self) -> None:
+        for name in self.save_additional_columns:
+            if name in INDEX_SCHEMA.names:
+                raise ValueError(
+                    f"save_additional_columns: the index has a column {name!r} of its own; leave it out, or "
+                    "rename that of the list"
+                )
+        if self.save_additional_columns and self.input_format in ("images", "txt"):
+            raise ValueError(
+                f"save_additional_columns is for lists with columns, not for input_format={self.input_format}"
+            )
 
     @property
     def is_local(self) -> bool:

@@ -16,7 +16,7 @@ from pipelines.ingest import delimited
 from pipelines.ingest.grouping import SCHEMA, group_by_url
 from pipelines.ingest.lock import download_lock
 from pipelines.ingest.plan import ShardPlan, read_urls, write_plan
-from pipelines.ingest.url_list import Columns, InputFormat, list_files, read_url_list
+from pipelines.ingest.url_list import Columns, InputFormat, has_types, list_files, read_url_list
 from vlp.shards.storage.address import open_folder
 
 ROWS = [
@@ -32,7 +32,7 @@ ROWS = [
 def naive_plan(rows: list[tuple[str, str]]) -> list[dict[str, Any]]:
     captions: dict[str, list[str]] = {}
     for url, caption in rows:
-        captions.setdefault(url, []).append(caption)
+        captions.setdefault(url, []).extend([caption] if caption else [])
     return [{"url": url, "captions": texts} for url, texts in captions.items()]
 
 
@@ -109,13 +109,13 @@ def test_quotes_of_a_csv_that_is_right_are_no_obstacle(
     text = '\ufeff"url",caption\r\na,"x ""y""\r\nz"\r\nb,5" x 7"\r\n"c",""\r\nd,"""q"""'
     (tmp_path / "urls.csv").write_bytes(text.encode())
     captions = [row["captions"] for row in read(tmp_path / "urls.csv")]
-    assert captions == [['x "y"\r\nz'], ['5" x 7"'], [""], ['"q"']]
+    assert captions == [['x "y"\r\nz'], ['5" x 7"'], [], ['"q"']]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_a_url_with_a_caption_gets_no_empty_one_beside_it(suffix: str, tmp_path: Path) -> None:
     rows: list[tuple[str, Any]] = [("a", None), ("a", "1"), ("b", ""), ("a", ""), ("b", None)]
-    expected = [{"url": "a", "captions": ["1"]}, {"url": "b", "captions": [""]}]
+    expected = [{"url": "a", "captions": ["1"]}, {"url": "b", "captions": []}]
     assert read(write(tmp_path / f"urls.{suffix}", rows)) == expected
 
 
@@ -147,17 +147,56 @@ def test_lists_of_captions_are_flattened_in_order(suffix: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 @pytest.mark.parametrize("nothing", [None, []])
-def test_a_url_without_caption_has_an_empty_one(suffix: str, nothing: Any, tmp_path: Path) -> None:
-    """What would stop the actor that writes its shard otherwise."""
+def test_a_url_may_have_no_caption(suffix: str, nothing: Any, tmp_path: Path) -> None:
     rows = [("a", ["1"]), ("b", nothing), ("c", ["2"])]
     captions = [row["captions"] for row in read(write(tmp_path / f"urls.{suffix}", rows))]
-    assert captions == [["1"], [""], ["2"]]
+    assert captions == [["1"], [], ["2"]]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_a_row_without_url_is_left_out(suffix: str, tmp_path: Path) -> None:
     rows: list[tuple[Any, str]] = [("a", "1"), (None, "2"), ("b", "3")]
     assert [row["url"] for row in read(write(tmp_path / f"urls.{suffix}", rows))] == ["a", "b"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_list_may_have_no_column_of_captions(suffix: str, tmp_path: Path) -> None:
+    file = write(tmp_path / f"urls.{suffix}", [("a", "1"), ("b", "2"), ("a", "3")])
+    assert read(file, caption=None) == [{"url": "a", "captions": []}, {"url": "b", "captions": []}]
+    with pytest.raises(UserError, match=r"no column 'text'.*caption_col=null"):
+        read(file, caption="text")
+
+
+KEPT = [
+    {"url": "a", "caption": "1", "similarity": 0.25, "id": 3, "code": "007", "is_safe": True},
+    {"url": "b", "caption": "2", "similarity": 1.0, "id": 4, "code": "08", "is_safe": False},
+    {"url": "a", "caption": "3", "similarity": 0.5, "id": 5, "code": "9", "is_safe": None},
+]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_further_columns_are_kept_with_their_types_from_the_first_row_of_a_url(
+    suffix: str, tmp_path: Path
+) -> None:
+    file = tmp_path / f"urls.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(KEPT), file)
+    elif suffix == "jsonl":
+        file.write_text("".join(json.dumps(row) + "\n" for row in KEPT))
+    else:
+        mark = "," if suffix == "csv" else "\t"
+        lines = [mark.join("" if value is None else str(value) for value in row.values()) for row in KEPT]
+        file.write_text("\n".join([mark.join(KEPT[0]), *lines]) + "\n")
+    names = ("similarity", "id", "code", "is_safe")
+    columns = Columns(url="url", caption="caption", additional=names)
+    rows = read_url_list([file], columns, input_format="auto")
+    guess = not has_types([file], "auto")
+    found = pa.concat_tables(group_by_url(rows, max_bytes=2**28, guess_types=guess)).to_pylist()
+    assert [row["more"] for row in found] == [{name: row[name] for name in names} for row in KEPT[:2]]
+    assert [row["captions"] for row in found] == [["1", "3"], ["2"]]
+    missing = Columns(url="url", caption="caption", additional=("similarty",))
+    with pytest.raises(UserError, match=r"no column 'similarty'; did you mean similarity\?"):
+        list(read_url_list([file], missing, input_format="auto"))
 
 
 def test_columns_may_have_other_names(tmp_path: Path) -> None:
@@ -213,7 +252,7 @@ def test_a_list_of_addresses_alone_has_one_per_line(name: str, tmp_path: Path) -
     text = b"http://x/a b.jpg\r\nhttp://x/b,c.jpg\n\nhttp://x/d.jpg"
     (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
     urls = ["http://x/a b.jpg", "http://x/b,c.jpg", "http://x/d.jpg"]
-    expected = [{"url": url, "captions": [""]} for url in urls]
+    expected = [{"url": url, "captions": []} for url in urls]
     assert read(tmp_path / name) == read(tmp_path, input_format="txt") == expected
 
 

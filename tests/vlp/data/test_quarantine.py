@@ -38,7 +38,7 @@ def break_image(folder: Path, shard: str, row: int, *, content: bytes = b"no ima
 
 def pairs(folder: Path, **settings) -> TrainingPairs:
     config = DataConfig(shards=folder, **settings)
-    return TrainingPairs(open_shards(config), config, image_size=24, seed=0)
+    return TrainingPairs(open_shards(config, captioned=True), config, image_size=24, seed=0)
 
 
 def loader(folder: Path, *, num_workers: int = 0, steps: int = 9, **settings) -> BatchLoader:
