@@ -26,6 +26,7 @@ from pipelines.ingest.local import read_image_folder, read_table_images
 from pipelines.ingest.lock import download_lock
 from pipelines.ingest.monitor import Board, Monitor
 from pipelines.ingest.plan import ShardPlan, add_retry, write_plan
+from pipelines.ingest.remote_list import list_on_this_machine
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.summary import write_summary
 from pipelines.ingest.url_list import Columns, has_types, read_url_list
@@ -77,7 +78,11 @@ def download(
 
 def plan(config: DownloadConfig, output: Path | Folder) -> ShardPlan:
     """Divide the URL list into shards, unless that was done before."""
-    output = open_folder(output)
+    with list_on_this_machine(config) as here:
+        return _plan(here, open_folder(output))
+
+
+def _plan(config: DownloadConfig, output: Folder) -> ShardPlan:
     files = config.list_files()
     settings = {key: value for key, value in to_dict(config).items() if key not in config.MANNER}
     identity = fingerprint(file_digest(files), settings)
@@ -103,7 +108,7 @@ def plan(config: DownloadConfig, output: Path | Folder) -> ShardPlan:
 
 def _read_list(config: DownloadConfig, files: list[Path]) -> Iterator[pa.Table]:
     if config.input_format == "images":
-        return read_image_folder(config.url_list, config.caption_col)
+        return read_image_folder(config.path, config.caption_col)
     columns = Columns(
         url=config.url_col,
         caption=config.caption_col,

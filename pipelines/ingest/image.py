@@ -23,7 +23,7 @@ FORMATS = [
 TIFF, BIG_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), ord("+")
 BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339  # tags of a TIFF
 SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "floating-point complex"}
-NOT_READ = {"HEIC": rb".{4}ftyp(heic|heix|hevc|mif1|msf1)", "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL "}
+NOT_READ = {"HEIC": rb".{4}ftyp(heic|heix|heim|heis|hevc|mif1|msf1)", "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL "}
 """Formats that nothing reads here -> how their files begin."""
 
 

@@ -20,6 +20,7 @@ from pipelines.ingest.url_list import (
     Columns,
     additional_types,
     caption_lists,
+    is_caption,
     list_images,
     no_captions_hint,
     read_url_list,
@@ -44,11 +45,12 @@ def read_image_folder(folder: Path, caption_col: str | None) -> Iterator[pa.Tabl
     files = list_images(folder)
     metadata = [file for file in files if file.stem == "metadata"]
     described = {} if caption_col is None else _read_metadata(metadata, caption_col)
+    texts = {file.with_suffix(""): file for file in files if is_caption(file)}
     files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     for start in range(0, len(files), FILES_AT_A_TIME):
         part = files[start : start + FILES_AT_A_TIME]
         urls = [file.relative_to(folder).as_posix() for file in part]
-        captions = [_captions(file.with_suffix(".txt")) or described.get(file) for file in part]
+        captions = [_captions(texts.get(file.with_suffix(""))) or described.get(file) for file in part]
         yield _table(urls, [None] * len(part) if caption_col is None else captions)
 
 
@@ -145,7 +147,7 @@ class LocalImages:
         return value["bytes"] if isinstance(value, dict) else value  # Hugging Face keeps {bytes, path}
 
 
-def _captions(file: Path) -> list[str]:
-    if not file.is_file():
+def _captions(file: Path | None) -> list[str]:
+    if file is None:
         return []
     return file.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+from pipelines.ingest.patterns import folder_of
 from pipelines.ingest.url_list import InputFormat, list_files
 from vlp.core.config import Above, AtLeast, StrictConfig, Within
 from vlp.shards.index_schema import INDEX_SCHEMA
+from vlp.shards.storage.address import ByAddress, open_folder
+from vlp.shards.storage.folder import Folder
 
 ResizeMode = Literal["no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"]
 
@@ -41,12 +44,14 @@ class DownloadConfig(StrictConfig):
 
     Names are img2dataset's where it has them, and so are defaults but for these: `resize_mode` (theirs is
     `border`), `resize_only_if_bigger` (False), `max_image_area` (inf), `thread_count` (256), `retries` (0),
-    `input_format` (`txt`), `caption_col` and `save_additional_columns` (None), and `disallowed_header_directives`, which are written out.
+    `input_format` (`txt`), `caption_col` and `save_additional_columns` (None), and
+    `disallowed_header_directives`, which are written out.
     `COUNTERPARTS` says what there is in place of its other options.
     """
 
-    url_list: Path
-    """File, or folder of files, with one URL and caption per row; or a folder of Hugging Face `datasets`."""
+    url_list: Annotated[Path | Folder, ByAddress()]
+    """File, or folder of files, with one URL and caption per row, here or in an object store; a pattern such
+    as `lists/{00000..00012}.parquet` or `lists/*.csv`; or a folder of Hugging Face `datasets`."""
     split: str | None = None
     """Split of a folder of Hugging Face `datasets`, or several as in `train+validation`."""
     input_format: InputFormat = "auto"
@@ -179,10 +184,22 @@ class DownloadConfig(StrictConfig):
         return self.input_format == "images" or self.image_col is not None
 
     @property
+    def is_here(self) -> bool:
+        """Whether the list lies on this machine."""
+        return open_folder(self.url_list).local_path is not None
+
+    @property
+    def path(self) -> Path:
+        """The list, where it lies on this machine."""
+        path = open_folder(self.url_list).local_path
+        assert path is not None, f"{self.url_list} is elsewhere"
+        return path
+
+    @property
     def root(self) -> Path:
-        """The folder that the files of the list are in."""
-        return self.url_list if self.url_list.is_dir() else self.url_list.parent
+        """The folder that the files of the list are in, or below."""
+        return self.path if self.path.is_dir() else folder_of(self.path)
 
     def list_files(self) -> list[Path]:
-        """The files of the list, in the order they are read; a ConfigError if there are none."""
-        return list_files(self.url_list, self.input_format, split=self.split)
+        """The files of a list that is here, in the order they are read; a ConfigError if there is none."""
+        return list_files(self.path, self.input_format, split=self.split)

@@ -1,7 +1,6 @@
 """A URL list, in any of the usual formats, to rows of one form, part by part."""
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,16 @@ from pipelines.ingest.delimited import read_csv, read_tsv
 from pipelines.ingest.grouping import SCHEMA
 from pipelines.ingest.hugging_face import choose_split, find_splits
 from pipelines.ingest.json_lines import open_text, read_json_lines
+from pipelines.ingest.patterns import expand, is_pattern
 from pipelines.ingest.tables import column_names, read_columns, read_types
 from vlp.core.messages import one_line
 
 InputFormat = Literal["auto", "csv", "tsv", "jsonl", "txt", "parquet", "arrow", "images"]
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
+IMAGE_SUFFIXES = {
+    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm"),
+    *(".heic", ".heif", ".jxl"),  # of which the outcome says that nothing reads them
+}
 METADATA_SUFFIXES = {".jsonl", ".csv", ".parquet"}
 EXTENSIONS = {
     ".csv": "csv",
@@ -90,21 +93,24 @@ def list_files(path: Path, input_format: InputFormat, *, split: str | None = Non
         raise ConfigError(f"split: {path} is not a folder of Hugging Face datasets; leave it out")
     if path.is_file():
         return [path]
-    # A .txt file in a folder of lists is rather a note than a list.
-    kinds = {*EXTENSIONS.values()} - {"txt"} if input_format == "auto" else {input_format}
-    known = [suffix for suffix, kind in EXTENSIONS.items() if kind in kinds]
-    files = sorted(p for p in path.glob("*") if _suffix(p) in known) if path.is_dir() else []
+    if not path.exists() and is_pattern(str(path)):
+        return expand(path)
+    files = sorted(p for p in path.glob("*") if is_list(p.name, input_format)) if path.is_dir() else []
     if not files:
-        raise ConfigError(f"url_list: {_why_not_there(path, known)}")
+        known = ", ".join(_known(input_format))
+        raise ConfigError(f"url_list: no such file, nor a folder with {known} files: {path}")
     return files
 
 
-def _why_not_there(path: Path, known: Sequence[str]) -> str:
-    if remote := re.search(r"(?:^|/)([a-z][a-z0-9+.-]+):/+(.*)", str(path)):  # a `Path` has one slash of two
-        return f"{remote[1]}://{remote[2]} is not a file of this machine; copy it here, and name the copy"
-    if re.search(r"[*?{[]", path.name):
-        return f"{path} is not a file: patterns are not expanded; name the folder, all lists in it are read"
-    return f"no such file, nor a folder with {', '.join(known)} files: {path}"
+def is_list(name: str, input_format: InputFormat) -> bool:
+    """Whether a file of a folder is read as a list."""
+    return _suffix(Path(name)) in _known(input_format)
+
+
+def _known(input_format: InputFormat) -> list[str]:
+    # A .txt file in a folder of lists is rather a note than a list.
+    kinds = {*EXTENSIONS.values()} - {"txt"} if input_format == "auto" else {input_format}
+    return [suffix for suffix, kind in EXTENSIONS.items() if kind in kinds]
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -112,12 +118,19 @@ def list_images(folder: Path) -> list[Path]:
 
     Captions are in a .txt file beside each image, or in a metadata file of `datasets` in a folder above it.
     """
-    images = [file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    images = {file for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
     if not images:
         raise ConfigError(f"url_list: no folder with images: {folder}")
-    captions = [file.with_suffix(".txt") for file in images]
-    metadata = [file for file in folder.rglob("metadata.*") if file.suffix in METADATA_SUFFIXES]
-    return sorted({*images, *(file for file in captions if file.is_file()), *metadata})
+    named = {image.with_suffix("") for image in images}
+    captions = {file for file in files if is_caption(file) and file.with_suffix("") in named}
+    metadata = {file for file in files if file.stem == "metadata" and file.suffix in METADATA_SUFFIXES}
+    return sorted(images | captions | metadata)
+
+
+def is_caption(file: Path) -> bool:
+    """Whether a file beside an image of its name holds its captions."""
+    return file.suffix.lower() == ".txt"
 
 
 def _suffix(file: Path) -> str:

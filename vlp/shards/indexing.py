@@ -32,11 +32,13 @@ from vlp.shards.writing import find_examples
 
 OURS = {b"made_by": b"vlp"}
 """Metadata of an index that nobody else wrote parts of."""
+THEIRS = b"columns_of_others"
+"""Metadata of an index: the columns of a Parquet file that was there before it."""
 MISSING = (BROKEN_TAR, NO_IMAGE)
 """What becomes of a success that the tar does not hold."""
 FORMER_COUNTS = "status_dict_of_img2dataset"
 """Key of the counts of a _stats.json as they were, in place of which ours are there."""
-RECOUNTED = ("captions", "status", "image_offset", "image_size", "shard")
+RECOUNTED = ("captions", "status", "error_message", "image_offset", "image_size", "shard")
 """Columns that say how the tar is read; what else a Parquet file beside it holds is kept."""
 
 
@@ -160,7 +162,8 @@ def _make_index(tar: Path, samples: TarSamples, checksum: str) -> pa.Table:
         | ({"status": REPEATED_KEY} if row.get("key") in repeated else {})
         for row in known
     ]
-    return _with_more(_set_columns(theirs, rows), rows)
+    index = _with_more(_set_columns(theirs, rows), rows)
+    return index.replace_schema_metadata({THEIRS: json.dumps(theirs.column_names)})
 
 
 def _check_about(known: Sequence[Mapping[str, Any]], samples: TarSamples, tar: Path) -> None:
@@ -180,7 +183,7 @@ def _check_about(known: Sequence[Mapping[str, Any]], samples: TarSamples, tar: P
 def _contradiction(theirs: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
     """The column in which a row and the sample of its key in the tar differ."""
     texts = {text.strip() for text in (found["caption"], *found["captions"]) if text}
-    if texts and theirs.get("caption") and theirs["caption"].strip() not in texts:
+    if texts and isinstance(text := theirs.get("caption"), str) and text and text.strip() not in texts:
         return "caption"
     sizes = [(side, theirs.get(side), found[side]) for side in ("width", "height")]
     return next((side for side, said, true in sizes if said and said != true), None)
@@ -210,10 +213,9 @@ def _join(theirs: Mapping[str, Any], ours: Mapping[str, Any] | None, lost: str) 
     captions = [theirs["caption"]] if theirs.get("caption") else []
     if ours:
         return {**ours, **kept, "captions": ours["captions"] or captions}
-    status = theirs.get("status") or SUCCESS
-    if status in (SUCCESS, *MISSING):
-        return kept | {"captions": captions, "status": lost}
-    return kept | {"captions": captions, "status": outcome_of(status, theirs.get("error_message"))}
+    status, reason = theirs.get("status") or SUCCESS, theirs.get("error_message")
+    outcome = lost if status in (SUCCESS, *MISSING) else outcome_of(status, reason)
+    return kept | {"captions": captions, "status": outcome, "error_message": reason}
 
 
 def _set_columns(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -230,7 +232,9 @@ def _read_foreign(index: Path) -> pa.Table | None:
     try:
         if not index.is_file() or (pq.read_schema(index).metadata or {}).items() >= OURS.items():
             return None
-        return pq.read_table(index)
+        table = pq.read_table(index)
+        known = (table.schema.metadata or {}).get(THEIRS)
+        return table.select(json.loads(known)) if known else table
     except pa.ArrowException as error:
         raise ValueError(f"{index} is not a Parquet file; move it elsewhere to index the tar") from error
 

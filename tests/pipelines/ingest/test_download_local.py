@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from pyarrow import csv
 
 from pipelines.config.errors import UserError
@@ -75,6 +76,22 @@ def test_a_folder_of_images_with_captions(images: list[bytes], served: Any, tmp_
     assert [row["url"] for row in rows] == [*names, "d.png"]
     assert rows[-1]["status"] == "not_an_image"
     assert images_and_captions(tmp_path / "shards", rows[:-1]) == served
+
+
+def test_files_of_every_name_and_format_are_read_or_named_with_the_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    kinds = {"a.v2.jpg": "JPEG", "b.JFIF": "JPEG", "c.GIF": "GIF", "d.Tif": "TIFF", "e.avif": "AVIF"}
+    for name, kind in kinds.items():
+        Image.new("RGB", (30, 20), "red").save(folder / name, kind)
+        ending = ".TXT" if name.endswith("F") else ".txt"
+        (folder / name).with_suffix(ending).write_text(f"caption of {name}")
+    (folder / "g.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
+    rows = ingest(tmp_path / "shards", url_list=folder, input_format="images")
+    assert [row["url"] for row in rows] == [*kinds, "g.HEIC"]
+    assert [row["captions"] for row in rows[:-1]] == [[f"caption of {name}"] for name in kinds]
+    assert {row["status"] for row in rows[:-1]} == {"success"}
+    assert (rows[-1]["status"], rows[-1]["error_message"]) == ("decode", "the format HEIC is not read")
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])

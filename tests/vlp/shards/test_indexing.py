@@ -256,6 +256,16 @@ def test_members_with_dots_are_named_and_read_where_their_endings_are_set(tmp_pa
     assert index_shards(tmp_path, endings) == manifest
 
 
+def test_members_may_be_named_after_a_tar_with_a_parquet_file_was_indexed(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"key": ["x"], "score": [0.5]}), tmp_path / "0.parquet")
+    write_tar(tmp_path / "0.tar", [("x.a.jpg", encode("JPEG")), ("x.a.txt", b"of a"), ("x.txt", b"of x")])
+    assert index_shards(tmp_path).outcomes == {"no_image": 1}
+    index_shards(tmp_path, Endings(image=("a.jpg",), caption=("a.txt",)))
+    assert samples(tmp_path) == [(encode("JPEG"), ["of a"])]
+    (row,) = pq.read_table(tmp_path / "0.parquet").to_pylist()
+    assert (row["score"], row["caption"], row["error_message"]) == (0.5, "of a", None)
+
+
 def test_values_of_json_members_are_columns(tmp_path: Path) -> None:
     jpeg = encode("JPEG")
     contents = [

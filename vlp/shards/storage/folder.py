@@ -55,6 +55,11 @@ class Folder(ABC):
 
     @property
     @abstractmethod
+    def parent(self) -> "Folder":
+        """The folder that it is in; itself, if it is in none."""
+
+    @property
+    @abstractmethod
     def local_path(self) -> Path | None:
         """The folder in the file system of this machine; None if it lies elsewhere."""
 
