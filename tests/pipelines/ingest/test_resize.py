@@ -35,7 +35,7 @@ def photograph(width: int, height: int, mode: str = "RGB", kind: str = "PNG", bl
     """Smooth random colours, as a photograph's."""
     rng = np.random.default_rng(width * height)
     pixels = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 4), dtype=np.uint8), (0, 0), blur)
-    pixels = cv2.normalize(pixels, None, 0, 255, cv2.NORM_MINMAX)
+    pixels = cv2.normalize(pixels, np.empty_like(pixels), 0, 255, cv2.NORM_MINMAX)
     stream = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(stream, kind)
     return stream.getvalue()

@@ -27,6 +27,7 @@ from vlp.data.loader import TrainingPairs, open_shards
 from vlp.data.order import Draw
 from vlp.run import RunConfig
 from vlp.shards.shard_set import ShardSet
+from vlp.shards.storage.address import open_folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 webdataset: Any = pytest.importorskip("webdataset")
@@ -103,7 +104,10 @@ def check_all_commands(folder: Path, vlp: Any, tmp_path: Path, tiny_run: Callabl
     journal = Journal(tmp_path / "journal")
     journal.begin(name="docfreq", tags={})
     counted = docfreq(
-        DocfreqConfig(shards=folder), tmp_path / "frequencies", machine=MachineConfig(), journal=journal
+        DocfreqConfig(shards=open_folder(folder)),
+        tmp_path / "frequencies",
+        machine=MachineConfig(),
+        journal=journal,
     )
     assert counted.num_documents == sum(len(texts) for _, texts in contents(folder))
     config = tiny_run().data

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import signal
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def test_columns_of_one_name_and_two_types_are_not_merged(tmp_path: Path, vlp: A
     assert not (tmp_path / "all").exists()
 
 
-def write_rows(folder: Path, rows: list[tuple[str, bytes | None, list[str]]]) -> Path:
+def write_rows(folder: Path, rows: Sequence[tuple[str, bytes | None, list[str]]]) -> Path:
     """A folder of URLs with their images, or None of those that failed, and captions."""
     folder.mkdir()
     samples = []
