@@ -21,7 +21,7 @@ from vlp.shards.storage.folder import Folder
 from vlp.shards.tar import is_safe_name
 from vlp.shards.writing import Sample
 
-COMPARISON = re.compile(r"\s*(\w+)\s*(==|!=|>=|<=|>|<)\s*(.*?)\s*")
+COMPARISON = re.compile(r"\s*([^\s=!<>][^=!<>]*?)\s*(==|!=|>=|<=|>|<)\s*(.*?)\s*")
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,

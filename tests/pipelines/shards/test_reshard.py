@@ -114,6 +114,14 @@ def test_columns_of_ones_own_are_selected_by_and_go_through_subset_and_merge(
         assert (refused.exit_code, message in refused.stderr) == (2, True), refused.stderr
 
 
+def test_a_column_of_any_name_is_selected_by(tmp_path: Path, vlp: Any) -> None:
+    name = "score (L/14)"
+    rows = [{name: i / 10} for i in range(6)]
+    folder = write_scored(tmp_path / "shards", range(6), pa.schema({name: pa.float32()}), rows)
+    assert vlp("subset", folder, f"{name} >= 0.4", "-o", tmp_path / "good").exit_code == 0
+    assert [row["url"] for row in columns(tmp_path / "good", "url")] == ["http://x/4", "http://x/5"]
+
+
 def test_columns_of_one_name_and_two_types_are_not_merged(tmp_path: Path, vlp: Any) -> None:
     folders = [
         write_scored(tmp_path / name, range(2), pa.schema({"id": kind}), [{"id": value}] * 2)
