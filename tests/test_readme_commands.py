@@ -11,6 +11,7 @@ import pytest
 
 from tests.paths import REPOSITORY
 from tests.plugin_package import README
+from tests.servers.internet import in_a_network
 
 COMMANDS = [line.split("  ")[0] for line in re.findall(r"^vlp .*", README, re.MULTILINE)]
 OURS = re.compile(
@@ -76,6 +77,47 @@ def test_a_sweep_ends_with_a_winner_and_holds_nothing(command: str, place: Path)
     assert lines[-1] == "still held: 0 placement groups, 0 CPUs"
     assert [line for line in lines[:-1] if not OURS.fullmatch(line)] == []
     assert len(list((place / "results" / "sweeps").glob("*/trials/*"))) == 4
+
+
+def commands_of(section: str) -> list[list[str]]:
+    """The commands of a section's shell blocks, as lists of words, but for those with a place to fill in."""
+    (text,) = re.findall(rf"^##+ {section}\n(.*?)^##", README, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if "RUN_ID" not in line]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_every_command_about_data_does_what_it_says(place: Path) -> None:
+    """But for training, of which only the data are looked at: it takes a GPU, and batches of thousands."""
+    sections = ("Use your own data", "Download", "Look after shards", "Shards in an object store")
+    commands = [command for section in sections for command in commands_of(section)]
+    done = {" ".join(one.words): one for one in in_a_network(commands, place)}
+    assert list(done) == [" ".join(command) for command in commands]
+    for line, one in done.items():
+        if line.startswith("vlp pretrain"):
+            assert (one.code, one.output.count("\n")) == (2, 1), one.output
+            assert re.search(r"training.batch_size is \d+ and .*shards holds 12 samples", one.output)
+        else:
+            assert one.code == 0, one.output
+            said = [part for part in SAYS if re.search(part, line)]
+            assert said, line
+            assert all(re.search(SAYS[part], one.output) for part in said), one.output
+
+
+SAYS = {
+    r"vlp download url_list=pairs": r"12 of 13 URLs succeeded: ",
+    r"vlp download url_list=(photos|data|saved)": r"12 of 12 URLs succeeded: shards",
+    r"vlp docfreq": r"\[docfreq\]",
+    r"vlp evaluate": r"dev/text_to_image/recall@1",
+    r"vlp data verify": r"shards: whole",
+    r"vlp data describe": r"\| images \| 12 \|",
+    r"vlp data index": r"12 samples in 1 tars: laion",
+    r"vlp data merge": r"12 samples, 12 repeated URLs left out",
+    r"vlp data subset": r"5 samples of 5 rows taken: good",
+}
+"""What a command begins with -> what it has to say."""
 
 
 @pytest.mark.parametrize("command", [*named("vlp settings"), *named("vlp print-config")])

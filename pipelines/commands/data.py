@@ -1,6 +1,7 @@
 """`vlp data`: the commands on folders of shards. Everything heavy is imported within them."""
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ import click
 from pipelines.commands.group import FOLDER, LOCAL
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vlp.shards.storage.folder import Folder
 
 OUTPUT = click.option("-o", "--output", type=LOCAL, required=True, help="Folder of the new shards.")
@@ -29,25 +32,46 @@ def index_command(folder: Path, settings: tuple[str, ...]) -> None:
     """Index tars that img2dataset or webdataset wrote where they lie, so that all commands read them.
 
     Writes a .parquet and a _stats.json beside each tar; columns and counts that are there are kept. SETTINGS
-    are `machine.*` settings or files of conf/machine/.
+    are `machine.*` settings or files of conf/machine/, and which members are what where other endings than
+    usual tell: image_endings=[input.jpg] caption_endings=[prompt.txt].
 
     Example: vlp data index laion machine.data_workers=16
     """
     from pipelines.config.errors import ConfigError, nearest
     from pipelines.config.machine import read_settings
-    from pipelines.shards.index import index
+    from pipelines.config.settings import build
+    from pipelines.shards.index import IndexConfig, index
     from vlp.shards.outcome import SUCCESS
 
     layers, machine = read_settings(settings)
-    for key in layers.merged():
-        raise ConfigError(f"{key} is not a setting{nearest(key, ['machine'])}")
-    manifest = index(folder, machine=machine)
+    names = [field.name for field in fields(IndexConfig)]
+    for key in set(layers.merged()) - set(names):
+        raise ConfigError(f"{key} is not a setting{nearest(key, [*names, 'machine'])}")
+    manifest = index(folder, build(IndexConfig, layers), machine=machine)
     for shard in manifest.shards:
         if shard.problem:
             click.echo(f"{shard.name}.tar: broken, {shard.successes:,} samples read: {shard.problem}")
     others = {outcome: n for outcome, n in manifest.outcomes.items() if outcome != SUCCESS}
     counted = "".join(f", {n:,} {outcome}" for outcome, n in others.items())
+    if manifest.num_without_captions:
+        counted += f", {manifest.num_without_captions:,} without captions"
+    for line in _reasons(folder):
+        click.echo(line)
     click.echo(f"{manifest.num_samples:,} samples in {len(manifest.shards):,} tars{counted}: {folder}")
+
+
+def _reasons(folder: Path) -> "Iterator[str]":
+    """One line for each outcome of samples that cannot be used and have a reason, with an example."""
+    from vlp.shards.contents import ShardsManifest, ShardStats
+    from vlp.shards.storage.local import LocalFolder
+    from vlp.shards.tar_samples import OF_TARS
+
+    told = set[str]()
+    for shard in ShardsManifest.read(folder).shards:
+        for outcome, found in (ShardStats.read(LocalFolder(folder), shard.name).examples or {}).items():
+            if outcome in OF_TARS and outcome not in told and found[0]["error"]:
+                told.add(outcome)
+                yield f"{outcome}, such as {found[0]['url']} of {shard.name}.tar: {found[0]['error']}"
 
 
 @data.command("verify")

@@ -11,6 +11,7 @@ from pipelines.evaluation.evaluate import EvaluateConfig
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.codes import FitCodesConfig
 from pipelines.shards.docfreq import DocfreqConfig
+from pipelines.shards.index import IndexConfig
 from pipelines.sweeps.settings import SweepConfig
 from pipelines.training.checks import check_length, check_on_machine
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan, check_before_data
@@ -21,6 +22,7 @@ COMMANDS: Mapping[str, Any] = {
     "pipeline": PipelineConfig,
     "sweep": SweepConfig,
     "download": DownloadConfig,
+    "index": IndexConfig,
     "docfreq": DocfreqConfig,
     "fit-codes": FitCodesConfig,
     "evaluate": EvaluateConfig,

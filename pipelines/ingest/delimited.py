@@ -41,7 +41,7 @@ def _read(file: Path, parse: pyarrow.csv.ParseOptions, names: Sequence[str]) -> 
         raw = reader.schema.names
     known = _unquoted(pa.chunked_array([raw])).to_pylist() if parse.quote_char is False else raw
     if not all(known.count(name) == 1 for name in names):
-        yield pa.Table.from_arrays([pa.nulls(0)] * len(known), known)
+        yield pa.Table.from_arrays([pa.nulls(0, pa.string())] * len(known), known)
         return
     # The types of the others are guessed from the first rows, and later ones may not fit.
     chosen = [raw[known.index(name)] for name in names]

@@ -26,9 +26,10 @@ from pipelines.ingest.local import read_image_folder, read_table_images
 from pipelines.ingest.lock import download_lock
 from pipelines.ingest.monitor import Board, Monitor
 from pipelines.ingest.plan import ShardPlan, add_retry, write_plan
+from pipelines.ingest.remote_list import list_on_this_machine
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.summary import write_summary
-from pipelines.ingest.url_list import Columns, read_url_list
+from pipelines.ingest.url_list import Columns, has_types, read_url_list
 from pipelines.ingest.worker import IngestShard
 from pipelines.tracking.journal import Journal
 from vlp.shards.contents import ShardsManifest, ShardStats, count_outcomes, read_all_stats
@@ -77,7 +78,11 @@ def download(
 
 def plan(config: DownloadConfig, output: Path | Folder) -> ShardPlan:
     """Divide the URL list into shards, unless that was done before."""
-    output = open_folder(output)
+    with list_on_this_machine(config) as here:
+        return _plan(here, open_folder(output))
+
+
+def _plan(config: DownloadConfig, output: Folder) -> ShardPlan:
     files = config.list_files()
     settings = {key: value for key, value in to_dict(config).items() if key not in config.MANNER}
     identity = fingerprint(file_digest(files), settings)
@@ -90,7 +95,11 @@ def plan(config: DownloadConfig, output: Path | Folder) -> ShardPlan:
         return existing
     if any(name.endswith(".tar") for name in output.names()):
         raise UserError(f"{output} holds shards that no download made; choose another output folder")
-    rows = group_by_url(_read_list(config, files), max_bytes=config.max_grouping_bytes)
+    rows = group_by_url(
+        _read_list(config, files),
+        max_bytes=config.max_grouping_bytes,
+        guess_types=config.image_col is None and not has_types(files, config.input_format),
+    )
     first = next(rows)  # after the whole list was read: what is wrong with it is known before the lock
     with download_lock(output):
         rows = itertools.chain([first], rows)
@@ -99,11 +108,15 @@ def plan(config: DownloadConfig, output: Path | Folder) -> ShardPlan:
 
 def _read_list(config: DownloadConfig, files: list[Path]) -> Iterator[pa.Table]:
     if config.input_format == "images":
-        return read_image_folder(config.url_list, config.caption_col)
+        return read_image_folder(config.path, config.caption_col)
+    columns = Columns(
+        url=config.url_col,
+        caption=config.caption_col,
+        digest=config.verify_hash[0] if config.verify_hash else None,
+        additional=config.save_additional_columns,
+    )
     if config.image_col is not None:
-        return read_table_images(files, config.root, config.image_col, config.caption_col)
-    digest = config.verify_hash[0] if config.verify_hash else None
-    columns = Columns(url=config.url_col, caption=config.caption_col, digest=digest)
+        return read_table_images(files, config.root, config.image_col, columns)
     return read_url_list(files, columns, input_format=config.input_format)
 
 

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from pipelines.ingest.scratch import scratch_database
 from vlp.shards.contents import ShardStats
+from vlp.shards.index_schema import more_columns
 from vlp.shards.outcome import DOWNLOADED, DUPLICATE, NEAR_DUPLICATE, SUCCESS, StoredImage
 from vlp.shards.storage.folder import Folder, LocalFile
 from vlp.shards.writing import Sample, write_shard
@@ -101,12 +102,16 @@ def drop(output: Folder, name: str, drops: Drops) -> ShardStats:
     May be cut at any point and repeated: images are found by their names in the tar, which is replaced first.
     """
     stats = ShardStats.read(output, name)
-    rows = output.table(f"{name}.parquet").to_pylist()
+    index = output.table(f"{name}.parquet")
+    more = more_columns(index.schema)
     with output.fetched(f"{name}.tar") as tar:
-        return write_shard(output, name, _samples(tar, rows, drops), retried=stats.retried)
+        samples = _samples(tar, index.to_pylist(), drops, more.names)
+        return write_shard(output, name, samples, more=more, retried=stats.retried)
 
 
-def _samples(tar: LocalFile, rows: list[dict[str, Any]], drops: Drops) -> Iterator[Sample]:
+def _samples(
+    tar: LocalFile, rows: list[dict[str, Any]], drops: Drops, more: Sequence[str]
+) -> Iterator[Sample]:
     with tarfile.open(fileobj=tar) as members:
         places = {m.name: (m.size, m.offset_data) for m in members if m.name.endswith(".jpg")}
     for row in rows:
@@ -117,7 +122,7 @@ def _samples(tar: LocalFile, rows: list[dict[str, Any]], drops: Drops) -> Iterat
         size = (row["width"], row["height"]) if encoded is not None else (0, 0)
         original_size = (row["original_width"], row["original_height"])
         image = StoredImage(outcome, error, encoded, size, original_size, row["sha256"], row["dhash"])
-        yield Sample(row["key"], row["url"], row["captions"], image)
+        yield Sample(row["key"], row["url"], row["captions"], image, {name: row[name] for name in more})
 
 
 def _insert(database: duckdb.DuckDBPyConnection, output: Folder, names: Sequence[str]) -> None:

@@ -2,10 +2,12 @@
 
 import hashlib
 import io
+import re
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from pipelines.ingest.failure import Download, Failure
 from pipelines.ingest.resize import Header, Resizer
@@ -18,6 +20,11 @@ FORMATS = [
     for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
     if name in Image.OPEN
 ]
+TIFF, BIG_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), ord("+")
+BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339  # tags of a TIFF
+SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "floating-point complex"}
+NOT_READ = {"HEIC": rb".{4}ftyp(heic|heix|heim|heis|hevc|mif1|msf1)", "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL "}
+"""Formats that nothing reads here -> how their files begin."""
 
 
 class ImageStore:
@@ -59,7 +66,7 @@ def read_header(body: bytes) -> Header:
     """What an image declares, without decoding it: a small file may be a huge picture.
 
     Raises:
-        Failure: not_an_image, if the bytes are of no known format.
+        Failure: not_an_image, if the bytes are of no known format; decode, if of one that nothing reads here.
     """
     try:
         with Image.open(io.BytesIO(body), formats=FORMATS) as image:
@@ -67,9 +74,32 @@ def read_header(body: bytes) -> Header:
     except Image.DecompressionBombError as error:
         raise Failure("too_large", str(error)) from error
     except UnidentifiedImageError as error:
+        if reason := _why_not_read(body):
+            raise Failure("decode", reason) from error
         raise Failure("not_an_image", f"{len(body):,} bytes that begin {body[:16]!r}") from error
     except Exception as error:  # a parser of hostile bytes may raise anything
         raise Failure("decode", f"{type(error).__name__}: {error}"[:200]) from error
+
+
+def _why_not_read(body: bytes) -> str | None:
+    """What kind of image it is of which no pixels are known; None if it is none."""
+    if body.startswith(TIFF):
+        return _describe_tiff(body)
+    name = next((name for name, pattern in NOT_READ.items() if re.match(pattern, body, re.DOTALL)), None)
+    return name and f"the format {name} is not read"
+
+
+def _describe_tiff(body: bytes) -> str:
+    try:
+        tags = ImageFileDirectory_v2(body[:8] if body[2] != BIG_TIFF else body[:16])
+        stream = io.BytesIO(body)
+        stream.seek(tags.next)
+        tags.load(stream)
+        bits = ", ".join(map(str, tags.get(BITS_PER_SAMPLE, (1,))))
+        kinds = {SAMPLE_FORMATS.get(kind, "unknown") for kind in tags.get(SAMPLE_FORMAT, (1,))}
+        return f"a TIFF of {' and '.join(sorted(kinds))} samples of {bits} bits is not read"
+    except Exception:  # a parser of hostile bytes may raise anything
+        return "a TIFF whose header is damaged"
 
 
 def difference_hash(encoded: bytes) -> int:

@@ -17,10 +17,11 @@ def open_text(file: Path) -> io.TextIOWrapper:
     return io.TextIOWrapper(pa.input_stream(str(file), compression="detect"), encoding="utf-8")
 
 
-def read_json_lines(file: Path, names: Sequence[str]) -> Iterator[pa.Table]:
+def read_json_lines(file: Path, names: Sequence[str], *, as_text: Sequence[str] = ()) -> Iterator[pa.Table]:
     """The named columns as texts, or as lists of texts where any value of a part is a list, part by part.
 
-    If no line has one of the columns, a last and empty table has those that there are.
+    Values of the columns `as_text` may be anything, which becomes text as JSON has it. If no line has one of
+    the columns, a last and empty table has those that there are.
 
     Raises:
         ValueError: names a line that is not a JSON object, or has a value other than text, numbers or lists.
@@ -29,7 +30,7 @@ def read_json_lines(file: Path, names: Sequence[str]) -> Iterator[pa.Table]:
     with open_text(file) as stream:
         lines = ((number, line) for number, line in enumerate(stream, start=1) if line.strip())
         while batch := list(itertools.islice(lines, LINES_AT_A_TIME)):
-            rows = [_parse(number, line, names) for number, line in batch]
+            rows = [_parse(number, line, names, as_text) for number, line in batch]
             for row in rows:
                 seen |= dict.fromkeys(row)
             yield pa.table({name: _array([row.get(name) for row in rows]) for name in names})
@@ -37,11 +38,13 @@ def read_json_lines(file: Path, names: Sequence[str]) -> Iterator[pa.Table]:
         yield pa.table({name: pa.nulls(0, pa.string()) for name in seen})
 
 
-def _parse(number: int, line: str, names: Sequence[str]) -> dict[str, Any]:
+def _parse(number: int, line: str, names: Sequence[str], as_text: Sequence[str]) -> dict[str, Any]:
     try:
         row = json.loads(line)
         if not isinstance(row, dict):
             raise ValueError("is not a JSON object")
+        for name in set(as_text) & set(row):
+            row[name] = row[name] if isinstance(row[name], str | None) else json.dumps(row[name])
         return row | {name: _texts(row[name]) for name in names if name in row}
     except (ValueError, RecursionError) as error:
         raise ValueError(f"line {number}: {error}") from error

@@ -18,9 +18,13 @@ from pipelines.ingest.url_list import (
     IMAGE_SUFFIXES,
     METADATA_SUFFIXES,
     Columns,
+    additional_types,
     caption_lists,
+    is_caption,
     list_images,
+    no_captions_hint,
     read_url_list,
+    with_more,
 )
 from vlp.core.messages import one_line
 from vlp.shards.outcome import SUCCESS
@@ -29,22 +33,25 @@ ROW = "#"
 FILES_AT_A_TIME = 10_000
 
 
-def read_image_folder(folder: Path, caption_col: str) -> Iterator[pa.Table]:
+def read_image_folder(folder: Path, caption_col: str | None) -> Iterator[pa.Table]:
     """One row per image: its path as `url`, and its `captions`.
 
     They are the lines of the .txt file of the same name; without one, the texts that a metadata file of
-    `datasets` has in its column `caption_col`, beside the column `file_name`.
+    `datasets` has in its column `caption_col`, beside the column `file_name`. None reads no captions.
 
     Raises:
         UserError: a metadata file cannot be read, or lacks a column.
     """
     files = list_images(folder)
-    described = _read_metadata([file for file in files if file.stem == "metadata"], caption_col)
+    metadata = [file for file in files if file.stem == "metadata"]
+    described = {} if caption_col is None else _read_metadata(metadata, caption_col)
+    texts = {file.with_suffix(""): file for file in files if is_caption(file)}
     files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     for start in range(0, len(files), FILES_AT_A_TIME):
         part = files[start : start + FILES_AT_A_TIME]
         urls = [file.relative_to(folder).as_posix() for file in part]
-        yield _table(urls, [_captions(file.with_suffix(".txt")) or described.get(file) for file in part])
+        captions = [_captions(texts.get(file.with_suffix(""))) or described.get(file) for file in part]
+        yield _table(urls, [None] * len(part) if caption_col is None else captions)
 
 
 def _read_metadata(files: Sequence[Path], caption_col: str) -> dict[Path, list[str]]:
@@ -60,27 +67,39 @@ def _read_metadata(files: Sequence[Path], caption_col: str) -> dict[Path, list[s
 
 
 def read_table_images(
-    files: Sequence[Path], root: Path, image_col: str, caption_col: str
+    files: Sequence[Path], root: Path, image_col: str, columns: Columns
 ) -> Iterator[pa.Table]:
     """One row per row of Parquet or Arrow files: its file below `root` and number as `url`, its `captions`.
+
+    Of `columns` those of captions and of what else is kept are read.
 
     Raises:
         UserError: a file is none of them, or lacks a column.
     """
+    beside = [name for name in (columns.caption, *columns.additional) if name is not None]
+    more: pa.Schema | None = None
     for file in files:
         try:
             names = column_names(file)
-            for column in (image_col, caption_col):
+            for column in (image_col, *beside):
                 if column not in names:
-                    raise UserError(f"{file} has no column {column!r}{nearest(column, names)}")
+                    hint = no_captions_hint if column == columns.caption else nearest
+                    raise UserError(f"{file} has no column {column!r}{hint(column, names)}")
+            more = more or additional_types(files, columns.additional, "parquet")
             numbers = itertools.count()
-            for part in read_columns(file, [caption_col]):
-                captions = caption_lists(part[caption_col], caption_col).to_pylist()
+            for part in read_columns(file, beside):
                 name = file.relative_to(root).as_posix()
-                yield _table([f"{name}{ROW}{next(numbers)}" for _ in captions], captions)
+                captions = _captions_of(part, columns.caption)
+                rows = _table([f"{name}{ROW}{next(numbers)}" for _ in captions], captions)
+                yield with_more(rows, part, more)
         except (pa.ArrowException, ValueError, OSError) as error:
             kind = "arrow" if file.suffix == ARROW else "parquet"
             raise UserError(f"{file} is not a valid {kind} file: {one_line(error)}") from error
+
+
+def _captions_of(part: pa.Table, column: str | None) -> list[list[str] | None]:
+    """The captions of every row."""
+    return [None] * len(part) if column is None else caption_lists(part[column], column).to_pylist()
 
 
 def _table(urls: list[str], captions: list[list[str] | None]) -> pa.Table:
@@ -128,7 +147,7 @@ class LocalImages:
         return value["bytes"] if isinstance(value, dict) else value  # Hugging Face keeps {bytes, path}
 
 
-def _captions(file: Path) -> list[str]:
-    if not file.is_file():
+def _captions(file: Path | None) -> list[str]:
+    if file is None:
         return []
     return file.read_text(encoding="utf-8", errors="replace").splitlines()

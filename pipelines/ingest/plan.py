@@ -12,6 +12,7 @@ import pyarrow.feather
 
 from pipelines.config.errors import UserError, nearest
 from vlp.shards.contents import READERS, stats_file
+from vlp.shards.index_schema import NO_COLUMNS
 from vlp.shards.outcome import DOWNLOADED, MEANINGS, is_outcome
 from vlp.shards.storage.folder import Folder
 
@@ -59,8 +60,17 @@ class ShardPlan:
 
 
 def read_urls(output: Folder, name: str) -> list[dict[str, Any]]:
-    """One row per URL of a shard: `url`, `captions`, `digest`, and `previous`, its outcome before a retry."""
+    """One row per URL of a shard: `url`, `captions`, `digest`, and `previous`, its outcome before a retry.
+
+    What else is kept of it is in `more`, if anything is.
+    """
     return _read_plan(output, name).to_pylist()
+
+
+def read_more(output: Folder, name: str) -> pa.Schema:
+    """Names and types of what is kept of each URL beside that, in `more`."""
+    columns = _read_plan(output, name).schema
+    return pa.schema(list(columns.field("more").type)) if "more" in columns.names else NO_COLUMNS
 
 
 def write_plan(tables: Iterable[pa.Table], output: Folder, *, identity: str, shard_size: int) -> ShardPlan:

@@ -5,8 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+from pipelines.ingest.patterns import folder_of
 from pipelines.ingest.url_list import InputFormat, list_files
 from vlp.core.config import Above, AtLeast, StrictConfig, Within
+from vlp.shards.index_schema import INDEX_SCHEMA
+from vlp.shards.storage.address import ByAddress, open_folder
+from vlp.shards.storage.folder import Folder
 
 ResizeMode = Literal["no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"]
 
@@ -24,7 +28,6 @@ COUNTERPARTS = {
     "downscale_interpolation": "it is always area; leave it out",
     "bbox_col": "nothing is blurred; leave it out",
     "extract_exif": "EXIF data are not stored; leave it out",
-    "save_additional_columns": "others are not stored; join them by url with the shards' .parquet files",
     "compute_hash": "the sha256 of every image is stored; leave it out",
     "incremental_mode": "the same command always goes on where it was; to start over, choose another folder",
     "max_shard_retry": "the same command makes what is missing, --retry-failed asks for failed URLs again",
@@ -41,12 +44,14 @@ class DownloadConfig(StrictConfig):
 
     Names are img2dataset's where it has them, and so are defaults but for these: `resize_mode` (theirs is
     `border`), `resize_only_if_bigger` (False), `max_image_area` (inf), `thread_count` (256), `retries` (0),
-    `input_format` (`txt`), `caption_col` (None), and `disallowed_header_directives`, which are written out.
+    `input_format` (`txt`), `caption_col` and `save_additional_columns` (None), and
+    `disallowed_header_directives`, which are written out.
     `COUNTERPARTS` says what there is in place of its other options.
     """
 
-    url_list: Path
-    """File, or folder of files, with one URL and caption per row; or a folder of Hugging Face `datasets`."""
+    url_list: Annotated[Path | Folder, ByAddress()]
+    """File, or folder of files, with one URL and caption per row, here or in an object store; a pattern such
+    as `lists/{00000..00012}.parquet` or `lists/*.csv`; or a folder of Hugging Face `datasets`."""
     split: str | None = None
     """Split of a folder of Hugging Face `datasets`, or several as in `train+validation`."""
     input_format: InputFormat = "auto"
@@ -54,8 +59,10 @@ class DownloadConfig(StrictConfig):
     metadata.jsonl, .csv or .parquet with the columns `file_name` and `caption_col`."""
     url_col: str = "url"
     """Column of addresses."""
-    caption_col: str = "caption"
-    """Column of texts, or of lists of texts."""
+    caption_col: str | None = "caption"
+    """Column of texts, or of lists of texts; null takes images alone, which MAE and SimMIM are trained on."""
+    save_additional_columns: tuple[str, ...] = ()
+    """Further columns, which shards keep in their indexes; `vlp data subset` selects by them."""
     image_col: str | None = None
     """Column of encoded images in Parquet or Arrow files: they are taken from there, not from `url_col`."""
     verify_hash: tuple[str, Literal["md5", "sha256", "sha512"]] | None = None
@@ -147,6 +154,7 @@ class DownloadConfig(StrictConfig):
             )
         if self.is_local and self.verify_hash is not None:
             raise ValueError("verify_hash is for images that are fetched; leave it out")
+        self._check_additional()
         for text in (self.user_agent_token or "", self.user_agent_contact or ""):
             if not (text.isascii() and text.isprintable()):
                 raise ValueError(
@@ -158,16 +166,40 @@ class DownloadConfig(StrictConfig):
             except ValueError as error:
                 raise ValueError(f"allowed_networks must be such as 10.0.0.0/8: {error}") from error
 
+    def _check_additional(self) -> None:
+        for name in self.save_additional_columns:
+            if name in INDEX_SCHEMA.names:
+                raise ValueError(
+                    f"save_additional_columns: the index has a column {name!r} of its own; leave it out, or "
+                    "rename that of the list"
+                )
+        if self.save_additional_columns and self.input_format in ("images", "txt"):
+            raise ValueError(
+                f"save_additional_columns is for lists with columns, not for input_format={self.input_format}"
+            )
+
     @property
     def is_local(self) -> bool:
         """Whether the images lie on disk already."""
         return self.input_format == "images" or self.image_col is not None
 
     @property
+    def is_here(self) -> bool:
+        """Whether the list lies on this machine."""
+        return open_folder(self.url_list).local_path is not None
+
+    @property
+    def path(self) -> Path:
+        """The list, where it lies on this machine."""
+        path = open_folder(self.url_list).local_path
+        assert path is not None, f"{self.url_list} is elsewhere"
+        return path
+
+    @property
     def root(self) -> Path:
-        """The folder that the files of the list are in."""
-        return self.url_list if self.url_list.is_dir() else self.url_list.parent
+        """The folder that the files of the list are in, or below."""
+        return self.path if self.path.is_dir() else folder_of(self.path)
 
     def list_files(self) -> list[Path]:
-        """The files of the list, in the order they are read; a ConfigError if there are none."""
-        return list_files(self.url_list, self.input_format, split=self.split)
+        """The files of a list that is here, in the order they are read; a ConfigError if there is none."""
+        return list_files(self.path, self.input_format, split=self.split)

@@ -13,10 +13,15 @@ ARROW = ".arrow"
 
 def column_names(file: Path) -> list[str]:
     """The top-level columns of a file."""
+    return read_types(file).names
+
+
+def read_types(file: Path) -> pa.Schema:
+    """Names and types of the top-level columns of a file."""
     if file.suffix != ARROW:
-        return pq.read_schema(file).names
+        return pq.read_schema(file).remove_metadata()
     with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
-        return reader.schema.names
+        return reader.schema.remove_metadata()
 
 
 def read_columns(file: Path, names: Sequence[str]) -> Iterator[pa.Table]:

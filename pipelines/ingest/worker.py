@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.ingest.fetch import Fetcher, ImageRequest
 from pipelines.ingest.isolated import IsolatedImageStore
 from pipelines.ingest.local import LocalImages
-from pipelines.ingest.plan import read_urls
+from pipelines.ingest.plan import read_more, read_urls
 from pipelines.ingest.settings import DownloadConfig
 from vlp.shards.contents import ShardStats
 from vlp.shards.outcome import StoredImage
@@ -73,7 +73,8 @@ class IngestShard:
             if not self._fill(spool, name, rows):
                 return None
             retried = Counter(row["previous"] for row in rows if row["previous"])
-            return write_shard(self.output, name, spool, retried=retried)
+            more = read_more(self.output, name)
+            return write_shard(self.output, name, spool, more=more, retried=retried)
 
     def _committed(self, name: str) -> ShardStats | None:
         try:
@@ -87,14 +88,13 @@ class IngestShard:
 
         def add(i: int, captions: list[str], image: StoredImage) -> None:
             key = sample_key(int(name), i, shard_size=self.config.number_sample_per_shard)
-            spool.add(Sample(key, rows[i]["url"], captions, image))
+            spool.add(Sample(key, rows[i]["url"], captions, image, rows[i].get("more") or {}))
             outcomes[image.outcome] += 1
 
         captions = [self._fitting(row["captions"]) for row in rows]
-        for i, texts in enumerate(captions):
-            if not texts:
-                add(i, rows[i]["captions"], StoredImage("caption", "no caption has the length asked for"))
-        asked = [i for i, texts in enumerate(captions) if texts]
+        asked = [i for i, texts in enumerate(captions) if texts or self._needs_none(rows[i]["captions"])]
+        for i in sorted(set(range(len(rows))) - set(asked)):
+            add(i, rows[i]["captions"], StoredImage("caption", "no caption has the length asked for"))
         reported = time.monotonic()
         with self.fetcher.fetch([ImageRequest(rows[i]["url"], rows[i]["digest"]) for i in asked]) as answers:
             for answer in answers:
@@ -111,6 +111,10 @@ class IngestShard:
     def _goes_on(self, name: str, outcomes: Counter[str]) -> bool:
         """Report; an orphan stops: who answered it may have gone with its driver, as a demo server does."""
         return os.getppid() == self.parent and self.report(name, outcomes)
+
+    def _needs_none(self, captions: list[str]) -> bool:
+        """Whether an image is stored without a caption: it never had one, and none is asked for."""
+        return not captions and not self.config.min_caption_length
 
     def _fitting(self, captions: list[str]) -> list[str]:
         low, high = self.config.min_caption_length, self.config.max_caption_length

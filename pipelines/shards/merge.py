@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.config.errors import UserError
-from pipelines.shards.reshard import SourceFolder, check_absent, renumbered, shard_size, write_shards
+from pipelines.shards.reshard import SourceFolder, check_absent, renumbered, shard_size, unify, write_shards
 from pipelines.tracking.terminal import Progress
 from vlp.shards.contents import ShardsManifest
 from vlp.shards.outcome import SUCCESS
@@ -49,6 +49,7 @@ def merge(folders: Sequence[Path | Folder], output: Path) -> ShardsManifest:
         renumbered(_kept(sources, overlap), size=size),
         output,
         size=size,
+        more=unify((source.more for source in sources), of=" and ".join(map(str, folders))),
         merged_from=[source.manifest.digest for source in sources],
         num_repeated_urls=overlap.num_repeated_urls,
         num_repeated_keys=overlap.num_repeated_keys,

@@ -4,9 +4,11 @@ A folder gets its name when it is complete, so one that was killed on the way le
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import pyarrow as pa
 
 from pipelines.config.errors import UserError
 from pipelines.config.identity import fingerprint
-from vlp.shards.contents import ShardsManifest
+from vlp.core.messages import one_line
+from vlp.shards.contents import READERS, ShardsManifest
+from vlp.shards.index_schema import INDEX_SCHEMA, NO_COLUMNS, more_columns
 from vlp.shards.outcome import SUCCESS, StoredImage
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
@@ -44,9 +48,26 @@ class SourceFolder:
         """Names of the shards, in order."""
         return [stats.name for stats in self.manifest.shards]
 
+    @cached_property
+    def more(self) -> pa.Schema:
+        """The columns beside ours that the index of any shard has; a UserError if their types differ."""
+        with ThreadPool(READERS) as pool:
+            found = pool.map(self.folder.columns, [f"{shard}.parquet" for shard in self.shards])
+        return unify(map(more_columns, found), of=str(self.folder))
+
     def index(self, shard: str, columns: list[str] | None = None) -> pa.Table:
-        """One row per URL of a shard."""
-        return self.folder.table(f"{shard}.parquet", columns)
+        """One row per URL of a shard; with all columns of its folder, or some of ours."""
+        found = self.folder.table(f"{shard}.parquet", columns)
+        if columns is not None:
+            return found
+        schema = pa.schema([*INDEX_SCHEMA, *self.more])
+        arrays = [
+            found[field.name].cast(field.type)
+            if field.name in found.column_names
+            else pa.nulls(len(found), field.type)
+            for field in schema
+        ]
+        return pa.table(arrays, schema)
 
     def samples(self, shard: str, rows: pa.Table) -> Iterator[Sample]:
         """Rows of a shard's index, with the encoded images of its tar."""
@@ -55,7 +76,15 @@ class SourceFolder:
                 encoded = None
                 if row["status"] == SUCCESS:
                     encoded = os.pread(tar.fileno(), row["image_size"], row["image_offset"])
-                yield _sample(row, encoded)
+                yield _sample(row, encoded, self.more.names)
+
+
+def unify(columns: Iterable[pa.Schema], *, of: str) -> pa.Schema:
+    """Columns of several indexes as those of one; a UserError if there are two types of one name."""
+    try:
+        return pa.unify_schemas([NO_COLUMNS, *columns], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise UserError(f"{of}: a column is not of one type: {one_line(error)}") from error
 
 
 def shard_size(sources: Iterable[SourceFolder]) -> int:
@@ -63,10 +92,13 @@ def shard_size(sources: Iterable[SourceFolder]) -> int:
     return max((stats.count for source in sources for stats in source.manifest.shards), default=1)
 
 
-def write_shards(samples: Iterable[Sample], output: Path, *, size: int, **described: Any) -> ShardsManifest:
+def write_shards(
+    samples: Iterable[Sample], output: Path, *, size: int, more: pa.Schema, **described: Any
+) -> ShardsManifest:
     """Write samples into a folder of shards of `size` rows, numbered from 0; returns the manifest.
 
     Args:
+        more: names and types of the columns that samples have of their own.
         described: what else the manifest says, such as where the samples come from; also its identity.
 
     Raises:
@@ -76,7 +108,7 @@ def write_shards(samples: Iterable[Sample], output: Path, *, size: int, **descri
     with writing_folder(output) as folder:
         shards, left = [], iter(samples)
         while batch := list(islice(left, size)):
-            shards.append(write_shard(folder, f"{len(shards):0{SHARD_DIGITS}d}", batch))
+            shards.append(write_shard(folder, f"{len(shards):0{SHARD_DIGITS}d}", batch, more=more))
         if not shards:
             raise UserError("no row is selected")
         manifest = ShardsManifest.of(shards, identity=fingerprint(described, size), described=described)
@@ -98,15 +130,15 @@ def renumbered(samples: Iterable[Sample], *, size: int) -> Iterator[Sample]:
         yield sample._replace(key=f"{number // size:0{SHARD_DIGITS}d}{number % size:0{digits}d}")
 
 
-def _sample(row: dict[str, Any], encoded: bytes | None) -> Sample:
+def _sample(row: dict[str, Any], encoded: bytes | None, more: Sequence[str]) -> Sample:
     # Whatever else is stored of an image has a column of its name.
-    more = {name: row[name] for name in StoredImage._fields if name in row}
+    stored = {name: row[name] for name in StoredImage._fields if name in row}
     image = StoredImage(
         outcome=row["status"],
         error=row["error_message"],
         encoded=encoded,
         size=(row["width"], row["height"]),
         original_size=(row["original_width"], row["original_height"]),
-        **more,
+        **stored,
     )
-    return Sample(row["key"], row["url"], row["captions"], image)
+    return Sample(row["key"], row["url"], row["captions"], image, {name: row[name] for name in more})

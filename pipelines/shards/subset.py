@@ -21,7 +21,7 @@ from vlp.shards.storage.folder import Folder
 from vlp.shards.tar import is_safe_name
 from vlp.shards.writing import Sample
 
-COMPARISON = re.compile(r"\s*(\w+)\s*(==|!=|>=|<=|>|<)\s*(.*?)\s*")
+COMPARISON = re.compile(r"\s*([^\s=!<>][^=!<>]*?)\s*(==|!=|>=|<=|>|<)\s*(.*?)\s*")
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -40,8 +40,11 @@ class Selection:
     keys: frozenset[str] | None
 
     @classmethod
-    def parse(cls, texts: Sequence[str]) -> "Selection":
+    def parse(cls, texts: Sequence[str], columns: pa.Schema) -> "Selection":
         """From `keys=FILE` and comparisons of a column of the index with a value, such as `width>=256`.
+
+        Args:
+            columns: of the index.
 
         Raises:
             UserError: names the text that is neither, or the column that there is not.
@@ -49,7 +52,7 @@ class Selection:
         if not texts:
             raise UserError("name what to take: keys=FILE, or a comparison such as 'width>=256'")
         files = [text.removeprefix("keys=") for text in texts if text.startswith("keys=")]
-        conditions = tuple(_comparison(text) for text in texts if not text.startswith("keys="))
+        conditions = tuple(_comparison(text, columns) for text in texts if not text.startswith("keys="))
         keys = [key for file in files for key in read_keys(Path(file))]
         return cls(conditions, frozenset(keys) if files else None)
 
@@ -68,15 +71,16 @@ def subset(folder: Path | Folder, texts: Sequence[str], output: Path) -> ShardsM
     Raises:
         UserError: as `Selection.parse`; or no row is selected, the folder is torn, or the output exists.
     """
-    selection = Selection.parse(texts)
     check_absent(output)
     source = SourceFolder.open(folder)
+    selection = Selection.parse(texts, pa.schema([*INDEX_SCHEMA, *source.more]))
     comparisons = [text for text in texts if not text.startswith("keys=")]
     described: dict[str, Any] = {"subset_of": source.manifest.digest, "selected_by": comparisons}
     if selection.keys is not None:
         described["keys"] = fingerprint(sorted(selection.keys))
         described["num_keys_listed"] = len(selection.keys)
-    return write_shards(_samples(source, selection), output, size=shard_size([source]), **described)
+    samples, size = _samples(source, selection), shard_size([source])
+    return write_shards(samples, output, size=size, more=source.more, **described)
 
 
 def read_keys(file: Path) -> list[str]:
@@ -91,16 +95,16 @@ def read_keys(file: Path) -> list[str]:
     return pq.read_table(file, columns=["key"])["key"].cast(pa.string()).to_pylist()
 
 
-def _comparison(text: str) -> pc.Expression:
+def _comparison(text: str, columns: pa.Schema) -> pc.Expression:
     match = COMPARISON.fullmatch(text)
     if match is None:
         raise UserError(
             f"cannot read {text!r}; it is neither keys=FILE nor a comparison such as 'width>=256'"
         )
     column, sign, value = match.groups()
-    if column not in INDEX_SCHEMA.names:
-        raise UserError(f"the index has no column {column!r}{nearest(column, INDEX_SCHEMA.names)}")
-    kind = INDEX_SCHEMA.field(column).type
+    if column not in columns.names:
+        raise UserError(f"the index has no column {column!r}{nearest(column, columns.names)}")
+    kind = columns.field(column).type
     try:
         scalar = pa.scalar(value).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

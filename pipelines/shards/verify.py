@@ -19,7 +19,7 @@ from vlp.shards.manifest import MANIFEST
 from vlp.shards.outcome import SUCCESS
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder, FolderError, LocalFile
-from vlp.shards.tar_samples import IMAGES, split_name
+from vlp.shards.tar_samples import Endings, split_name
 
 Content = TypeVar("Content")
 
@@ -71,7 +71,7 @@ def check_shard(folder: Folder, stats: ShardStats) -> Iterator[str]:
         with folder.fetched(f"{name}.tar") as tar:
             yield from _check_tar(tar, stats)
             if rows is not None:
-                yield from _first(_compare(name, rows, tar), name)
+                yield from _first(_compare(name, rows, tar, Endings.of(stats.endings)), name)
     except FileNotFoundError:
         yield f"{name}.tar: missing"
 
@@ -84,7 +84,7 @@ def _check_tar(tar: LocalFile, stats: ShardStats) -> Iterator[str]:
         yield f"{name}.tar: its checksum is not that of {name}_stats.json"
 
 
-def _compare(name: str, rows: list[dict[str, Any]], file: LocalFile) -> Iterator[str]:
+def _compare(name: str, rows: list[dict[str, Any]], file: LocalFile, endings: Endings) -> Iterator[str]:
     """What the index says of each sample against the members of the tar."""
     file.seek(0)
     try:
@@ -93,7 +93,9 @@ def _compare(name: str, rows: list[dict[str, Any]], file: LocalFile) -> Iterator
             for row in rows:
                 if row["status"] == SUCCESS:
                     found = members.get(row["key"], {})
-                    yield from (f"{name}.tar: {problem}" for problem in _compare_sample(row, found, tar))
+                    yield from (
+                        f"{name}.tar: {problem}" for problem in _compare_sample(row, found, tar, endings)
+                    )
     except (tarfile.TarError, EOFError) as error:
         yield f"{name}.tar: is torn: {one_line(error)}"
         return
@@ -111,11 +113,12 @@ def _members(tar: tarfile.TarFile) -> dict[str, dict[str, tarfile.TarInfo]]:
 
 
 def _compare_sample(
-    row: dict[str, Any], members: Mapping[str, tarfile.TarInfo], tar: tarfile.TarFile
+    row: dict[str, Any], members: Mapping[str, tarfile.TarInfo], tar: tarfile.TarFile, endings: Endings
 ) -> Iterator[str]:
     key = row["key"]
-    images = [member for extension, member in members.items() if extension in IMAGES]
-    if not images or not {"txt", "json"} & members.keys():
+    images = [member for extension, member in members.items() if extension in endings.image]
+    texts = [member for extension, member in members.items() if extension in endings.caption]
+    if not images or (row["caption"] and not texts and "json" not in members):
         yield f"{key} has no {'caption' if images else 'image'}"
         return
     image = images[-1]
@@ -124,9 +127,9 @@ def _compare_sample(
             f"{Path(image.name).name} lies at {image.offset_data}, {image.size} bytes; "
             f"the index says {row['image_offset']}, {row['image_size']} bytes"
         )
-    text = tar.extractfile(members["txt"]) if "txt" in members else None
-    if text and text.read().decode(errors="replace").strip() != row["caption"].strip():
-        yield f"{key}.txt is not the caption of the index"
+    written = [text.read().decode(errors="replace").strip() for text in map(tar.extractfile, texts) if text]
+    if written and (row["caption"] or "").strip() not in written:
+        yield f"{texts[0].name} is not the caption of the index"
 
 
 def _check_totals(manifest: ShardsManifest) -> Iterator[str]:

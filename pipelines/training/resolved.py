@@ -96,7 +96,7 @@ def resolve(config: RunConfig, machine: MachineConfig) -> ResolvedRun:
     with blaming("tokenizer: "):
         tokenizer = config.tokenizer.build()
     with blaming("data: "):
-        shards = open_shards(config.data)
+        shards = open_shards(config.data, captioned=config.objective.reads_captions)
         table = _document_frequency(config, tokenizer)
     check_num_samples(config, shards)
     with blaming("objective."):

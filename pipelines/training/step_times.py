@@ -92,7 +92,7 @@ def _load(folder: Path, machine: MachineConfig, device: torch.device) -> _Timed:
     cpu = torch.device("cpu")
     objective, run = load_model(find_checkpoint(folder), cpu)
     prepare_objective(objective, machine, device)
-    shards = open_shards(run.data, cache=machine.cache)
+    shards = open_shards(run.data, captioned=run.objective.reads_captions, cache=machine.cache)
     pairs = TrainingPairs(shards, run.data, image_size=run.image_encoder.image_size, seed=run.seed)
     order = data_order(shards, run.data, seed=run.seed, batch_size=run.training.batch_size)
     draws = rank_batches(order, steps=range(1), rank=0, world_size=max(1, machine.worker_counts.most))

@@ -19,6 +19,7 @@ from pipelines.config.settings import flat_params, to_dict
 from pipelines.corpus.corpus import URL_LIST, CorpusManifest, make_corpus, serve_corpus, with_sets
 from pipelines.evaluation.evaluate import EvaluateConfig, EvaluationManifest, evaluate, evaluation_identity
 from pipelines.ingest.download import download
+from pipelines.ingest.remote_list import list_on_this_machine
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.docfreq import DocfreqManifest, docfreq
 from pipelines.tracking.environment import environment_lock, environment_tags
@@ -111,7 +112,8 @@ def _download(
     evaluation = plan.config.evaluation or EvaluationConfig()
     if corpus is None:
         config = plan.download(Path())
-        urls = file_digest(config.list_files())
+        with list_on_this_machine(config) as here:
+            urls = file_digest(here.list_files())
         work = partial(download, config, machine=machine)
     else:
         made = stages.run(

@@ -76,7 +76,7 @@ class Plan:
         elif "url_list" not in config.download:
             raise ConfigError("download.url_list is missing; name the file of URLs and captions")
         download = self.download(LATER)
-        if config.corpus is None:
+        if config.corpus is None and download.is_here:
             download.list_files()
         self.docfreq(LATER).build()
         runs = self._all_runs(LATER, LATER)

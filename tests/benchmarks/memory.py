@@ -87,7 +87,7 @@ def load(folder: Path) -> None:
     from vlp.data.order import rank_batches
 
     config = DataConfig(shards=open_folder(folder), shuffle="block", shuffle_window=4)
-    pairs = TrainingPairs(open_shards(config), config, image_size=32, seed=0)
+    pairs = TrainingPairs(open_shards(config, captioned=True), config, image_size=32, seed=0)
     order = data_order(pairs.shards, config, seed=0, batch_size=250)
     for draws in rank_batches(order, steps=range(len(pairs) // 250), rank=0, world_size=1):
         for draw in draws:

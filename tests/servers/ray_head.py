@@ -46,7 +46,7 @@ def ray_head(folder: Path, *, num_cpus: int = 2, token: str = "") -> Iterator[He
     mode = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
     environment = os.environ | mode
     head = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not _answers(f"http://127.0.0.1:{dashboard}/api/version"):
         assert head.poll() is None, Path(log.name).read_text()
         assert time.monotonic() < deadline, Path(log.name).read_text()

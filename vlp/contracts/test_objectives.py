@@ -169,6 +169,14 @@ def test_longer_padding_of_the_captions_changes_no_loss(
     torch.testing.assert_close(*losses, atol=1e-5, rtol=1e-5)
 
 
+def test_captions_move_the_loss_of_the_objectives_that_say_so(
+    objective: str, mask: MaskStrategy, batch: Batch
+) -> None:
+    others = batch._replace(tokens=batch.tokens.flip(0), lengths=batch.lengths.flip(0))
+    losses = [step(build(objective, mask), b).loss.item() for b in (batch, others)]
+    assert (losses[0] != losses[1]) == OBJECTIVES[objective].reads_captions
+
+
 def whole(objective: str, model: Objective, images: Tensor) -> dict[str, Tensor]:
     outputs = {"features": model.features(images)}
     if OBJECTIVES[objective].encodes_text:

@@ -24,7 +24,7 @@ from vlp.tokenizers import Tokenizer
 
 
 class Pair(NamedTuple):
-    """An image with one of its captions."""
+    """An image with one of its captions, or an empty one if it has none."""
 
     image: Tensor
     """(3, H, W) uint8."""
@@ -41,14 +41,14 @@ class Source(NamedTuple):
     caption: str
 
 
-def open_shards(config: DataConfig, *, cache: ShardCache | None = None) -> ShardSet:
-    """Every set of shards of a run, as one.
+def open_shards(config: DataConfig, *, captioned: bool, cache: ShardCache | None = None) -> ShardSet:
+    """Every set of shards of a run, as one; without the images that have no caption, if it needs captions.
 
     Raises:
-        ValueError: a folder holds no shards, or no sample.
+        ValueError: a folder holds no shards, or no such sample.
     """
     max_indexes = None if config.shuffle == "full" else 2 * config.shuffle_window
-    return ShardSet(*config.folders, cache=cache, max_indexes=max_indexes)
+    return ShardSet(*config.folders, captioned=captioned, cache=cache, max_indexes=max_indexes)
 
 
 def data_order(shards: ShardSet, config: DataConfig, *, seed: int, batch_size: int) -> Order:
@@ -99,9 +99,7 @@ class TrainingPairs(Dataset[Pair]):
     def _read(self, draw: Draw) -> Pair:
         rng = draw.rng(self.seed)
         captions = self.shards.captions(draw.index)
-        if not captions:
-            raise ValueError("it has no caption")
-        caption = captions[rng.integers(len(captions))]
+        caption = captions[rng.integers(len(captions))] if captions else ""
         return Pair(self._augmented(draw, rng), caption)
 
     def view(self, draw: Draw) -> Tensor:

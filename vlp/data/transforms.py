@@ -13,6 +13,8 @@ from torch import Tensor
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 MAX_PIXELS = 1 << 28
+DEPTH_UNKNOWN = ("I", "F")
+"""Modes of Pillow whose pixels are integers of 32 bits, or floating-point numbers."""
 FLAWS = (ValueError, KeyError)  # what simplejpeg raises at a JPEG that Pillow may put up with
 
 
@@ -23,6 +25,15 @@ class Box(NamedTuple):
     top: int
     width: int
     height: int
+
+
+def _of_eight_bits(image: Image.Image) -> Image.Image:
+    """The same with the highest 8 of 16 bits: Pillow would cut the others off at 255."""
+    if image.mode in DEPTH_UNKNOWN:
+        raise ValueError(f"pixels of the mode {image.mode}, of which none is known to be black or white")
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image
 
 
 class EncodedImage:
@@ -48,7 +59,7 @@ class EncodedImage:
     def picture(self) -> Image.Image:
         """The whole image, in RGB."""
         try:
-            return self._open().convert("RGB")
+            return _of_eight_bits(self._open()).convert("RGB")
         except (ValueError, OSError):
             raise
         except Exception as error:  # decoders meet broken bytes with errors of any kind

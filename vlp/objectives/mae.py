@@ -34,6 +34,7 @@ class MAEConfig(ObjectiveConfig):
     pool: Literal["class_token", "mean"] = "class_token"
     """What evaluations of frozen features read: the paper's class token, or the mean of the patches."""
 
+    reads_captions: ClassVar[bool] = False
     rebuilds_patches: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

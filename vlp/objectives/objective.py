@@ -154,6 +154,8 @@ class ObjectiveConfig(ABC, StrictConfig):
 
     drops_patches: ClassVar[bool] = True
     """Whether hidden patches are left out of the encoder's input; if not, a mask token takes their places."""
+    reads_captions: ClassVar[bool] = True
+    """Whether captions are learned from; if not, images without any are samples, too."""
     encodes_text: ClassVar[bool] = False
     """Whether captions go through a text encoder, and are compared with images."""
     rebuilds_patches: ClassVar[bool] = False

@@ -36,6 +36,7 @@ class SimMIMConfig(ObjectiveConfig):
     """Whether only what is hidden counts, or the whole image."""
 
     drops_patches: ClassVar[bool] = False
+    reads_captions: ClassVar[bool] = False
     rebuilds_patches: ClassVar[bool] = True
 
     def check(self, image_encoder: ImageEncoderConfig, mask: MaskStrategy) -> None:

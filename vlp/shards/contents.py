@@ -30,6 +30,8 @@ class ShardStats:
     failed_to_download: int | None = None
     """None of a tar that was only indexed, as the next one."""
     failed_to_resize: int | None = None
+    without_captions: int = 0
+    """Successes that have no caption."""
     status_dict: Mapping[str, int]
     """How many URLs ended how."""
     retried: Mapping[str, int] = field(default_factory=dict)
@@ -40,6 +42,8 @@ class ShardStats:
     tar_bytes: int
     problem: str | None = None
     """Where and why the tar breaks off."""
+    endings: Mapping[str, Sequence[str]] | None = None
+    """Which members of a tar that was only indexed are what."""
     others: Mapping[str, Any] = field(default_factory=dict)
     """What else the file of another writer holds."""
 
@@ -91,6 +95,11 @@ class ShardsManifest(Manifest):
     shards: tuple[ShardStats, ...]
     described: Mapping[str, Any] = field(default_factory=dict)
     """What else is known of it, such as which folders its samples come from."""
+
+    @property
+    def num_without_captions(self) -> int:
+        """Samples that have no caption."""
+        return sum(stats.without_captions for stats in self.shards)
 
     @classmethod
     def of(

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from vlp.shards.contents import ShardsManifest
+from vlp.shards.contents import ShardsManifest, ShardStats
+from vlp.shards.index_schema import samples_of
 from vlp.shards.manifest import MANIFEST
-from vlp.shards.outcome import SUCCESS
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.cache import ShardCache
 from vlp.shards.storage.folder import Folder
@@ -44,22 +43,26 @@ class ShardSet:
     are `max_indexes`: memory grows with the shards in use, not with the set.
 
     Args:
+        captioned: whether images without a caption are left out.
         cache: where shards are copied to before they are read; None reads them where they are.
 
     Raises:
-        ValueError: a folder has no manifest, or no sample; or, on reading, what is there is broken.
+        ValueError: a folder has no manifest, or no such sample; or, on reading, what is there is broken.
     """
 
     def __init__(
-        self, *folders: Path | Folder, cache: ShardCache | None = None, max_indexes: int | None = None
+        self,
+        *folders: Path | Folder,
+        captioned: bool = False,
+        cache: ShardCache | None = None,
+        max_indexes: int | None = None,
     ) -> None:
+        self.captioned = captioned
         self.folders = [open_folder(folder) for folder in folders]
         self.manifests = [ShardsManifest.read(folder) for folder in self.folders]
-        for folder, sizes in zip(self.folders, self.shard_sizes, strict=True):
+        for folder, manifest, sizes in zip(self.folders, self.manifests, self.shard_sizes, strict=True):
             if not sum(sizes):
-                raise ValueError(
-                    f"{folder} holds no sample: every URL failed; its {MANIFEST} counts the reasons"
-                )
+                raise ValueError(f"{folder} {_why_empty(manifest)}")
         self.cache = cache
         self.max_indexes = max_indexes
         self._shards = [
@@ -67,7 +70,7 @@ class ShardSet:
             for folder, manifest in zip(self.folders, self.manifests, strict=True)
             for shard in manifest.shards
         ]
-        self._ends = np.cumsum([shard.successes for _, shard in self._shards])
+        self._ends = np.cumsum([self._size(shard) for _, shard in self._shards])
         self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
         self._files: dict[int, pa.NativeFile] = {}
         self._uncached: set[int] = set()
@@ -102,7 +105,7 @@ class ShardSet:
     @property
     def shard_sizes(self) -> list[list[int]]:
         """The number of samples of every shard of each folder."""
-        return [[shard.successes for shard in manifest.shards] for manifest in self.manifests]
+        return [[self._size(shard) for shard in manifest.shards] for manifest in self.manifests]
 
     def image_bytes(self, index: int) -> bytes:
         """The encoded image of one sample."""
@@ -158,6 +161,10 @@ class ShardSet:
             with suppress(ValueError, OSError):  # raised again where a sample of the shard is needed
                 self._index(shard)
 
+    def _size(self, stats: ShardStats) -> int:
+        """The samples of a shard."""
+        return stats.successes - (stats.without_captions if self.captioned else 0)
+
     def _find(self, index: int) -> tuple[int, int]:
         """The shard of a sample and its row there."""
         shard = int(np.searchsorted(self._ends, index, side="right"))
@@ -168,9 +175,9 @@ class ShardSet:
             self._indexes.move_to_end(shard)
             return self._indexes[shard]
         folder, stats = self._shards[shard]
-        table = _successes(folder.table(f"{stats.name}.parquet", INDEX_COLUMNS))
-        if len(table) != stats.successes:
-            raise ValueError(f"the index has {len(table)} samples and {MANIFEST} {stats.successes}")
+        table = samples_of(folder.table(f"{stats.name}.parquet", INDEX_COLUMNS), captioned=self.captioned)
+        if len(table) != self._size(stats):
+            raise ValueError(f"the index has {len(table)} samples and {MANIFEST} {self._size(stats)}")
         if self.max_indexes is not None and len(self._indexes) >= self.max_indexes:
             self._indexes.popitem(last=False)
         self._indexes[shard] = ShardIndex(
@@ -202,5 +209,10 @@ class ShardSet:
             return folder.open(tar)
 
 
-def _successes(index: pa.Table) -> pa.Table:
-    return index.filter(pc.field("status") == SUCCESS)
+def _why_empty(manifest: ShardsManifest) -> str:
+    if manifest.num_samples:
+        return (
+            f"holds {manifest.num_samples:,} images and no caption; objectives that learn from images alone, "
+            "such as mae and simmim, can be trained on it"
+        )
+    return f"holds no sample: every URL failed; its {MANIFEST} counts the reasons"

@@ -6,13 +6,14 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlp.shards.contents import ShardStats
-from vlp.shards.index_schema import INDEX_SCHEMA
+from vlp.shards.index_schema import INDEX_SCHEMA, NO_COLUMNS, count_without_captions
 from vlp.shards.outcome import RESIZE_FAILURES, SUCCESS, StoredImage
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
@@ -27,7 +28,10 @@ class Sample(NamedTuple):
     key: str
     url: str
     captions: list[str]
+    """None of them is empty."""
     image: StoredImage
+    more: Mapping[str, Any] = MappingProxyType({})
+    """What the source says of it in columns of its own."""
 
 
 class Spool:
@@ -60,12 +64,20 @@ class Spool:
 
 
 def write_shard(
-    folder: Path | Folder, name: str, samples: Iterable[Sample], *, retried: Mapping[str, int] | None = None
+    folder: Path | Folder,
+    name: str,
+    samples: Iterable[Sample],
+    *,
+    more: pa.Schema = NO_COLUMNS,
+    retried: Mapping[str, int] | None = None,
 ) -> ShardStats:
     """Write `name`.tar, .parquet and _stats.json, in this order; the last one commits the shard.
 
-    The bytes depend on the samples alone, which are in the order of their keys. `retried` counts the
-    outcomes that the URLs had in earlier shards. Returns the counts.
+    The bytes depend on the samples alone, which are in the order of their keys. Returns the counts.
+
+    Args:
+        more: names and types of the columns that the samples have of their own.
+        retried: counts the outcomes that the URLs had in earlier shards.
     """
     folder = open_folder(folder)
     with folder.writing(f"{name}.tar") as tar:
@@ -73,7 +85,9 @@ def write_shard(
         tar.seek(0)
         contents = {"tar_sha256": hashlib.file_digest(tar, "sha256").hexdigest(), "tar_bytes": tar.tell()}
     with folder.writing(f"{name}.parquet") as index:
-        pq.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA), index)
+        table = pa.Table.from_pylist(rows, pa.schema([*INDEX_SCHEMA, *more]))
+        pq.write_table(table, index)
+    contents["without_captions"] = count_without_captions(table)
     stats = ShardStats(name=name, retried=dict(sorted((retried or {}).items())), **_count(rows), **contents)
     stats.write(folder)
     return stats
@@ -89,17 +103,17 @@ def _count(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "failed_to_download": len(rows) - outcomes[SUCCESS] - failed_to_resize,
         "failed_to_resize": failed_to_resize,
         "status_dict": dict(sorted(outcomes.items())),
-        "examples": _examples(rows),
+        "examples": find_examples(rows),
     }
 
 
-def _examples(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, str]]]:
+def find_examples(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """The first URLs of every outcome but success."""
-    examples: dict[str, list[dict[str, str]]] = {}
+    examples: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         found = examples.setdefault(row["status"], [])
         if row["status"] != SUCCESS and len(found) < NUM_EXAMPLES:
-            found.append({"url": row["url"], "error": row["error_message"]})
+            found.append({"url": row["url"], "error": row.get("error_message")})
     examples.pop(SUCCESS, None)
     return dict(sorted(examples.items()))
 
@@ -120,8 +134,9 @@ def _write_tar(stream: BinaryIO, shard: str, samples: Iterable[Sample]) -> list[
 def _add_sample(tar: TarWriter, key: str, encoded: bytes, row: dict[str, Any]) -> dict[str, int]:
     """Add the members of one sample; where its image lies in the tar."""
     offset = tar.add(f"{key}.jpg", encoded)
-    tar.add(f"{key}.txt", row["caption"].encode())
-    tar.add(f"{key}.json", json.dumps(row, ensure_ascii=False).encode())
+    if row["caption"] is not None:
+        tar.add(f"{key}.txt", row["caption"].encode())
+    tar.add(f"{key}.json", json.dumps(row, ensure_ascii=False, default=str).encode())
     return {"image_offset": offset, "image_size": len(encoded)}
 
 
@@ -130,7 +145,7 @@ def _describe(sample: Sample) -> dict[str, Any]:
     return {
         "key": sample.key,
         "url": sample.url,
-        "caption": sample.captions[0],
+        "caption": next(iter(sample.captions), None),
         "captions": sample.captions,
         "status": image.outcome,
         "error_message": image.error and image.error.encode("utf-8", "replace").decode(),
@@ -139,4 +154,5 @@ def _describe(sample: Sample) -> dict[str, Any]:
         "original_width": image.original_size[0],
         "original_height": image.original_size[1],
         "sha256": image.sha256,
+        **sample.more,
     }

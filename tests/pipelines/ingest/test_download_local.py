@@ -7,16 +7,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from pyarrow import csv
 
 from pipelines.config.errors import UserError
 from pipelines.corpus.serve import ImageServer
 from pipelines.ingest.download import plan
+from pipelines.ingest.duplicates import drop
+from pipelines.ingest.plan import add_retry, read_urls
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.worker import IngestShard
 from vlp.shards.storage.address import open_folder
 
-CAPTIONS = [["one", "two"], ["größer 日本"], [""], ["last"]]
+CAPTIONS = [["one", "two"], ["größer 日本"], [], ["last"]]
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +27,12 @@ def images(tiny_world: Path) -> list[bytes]:
     return [file.read_bytes() for file in sorted((tiny_world / "train").glob("*.jpg"))[:4]]
 
 
+LOCAL: Any = {"allowed_networks": ("127.0.0.0/8",)}
+
+
 def ingest(output: Path, **settings: Any) -> list[dict[str, Any]]:
     """The index of the only shard."""
-    config = DownloadConfig(image_size=24, allowed_networks=("127.0.0.0/8",), **settings)
+    config = DownloadConfig(image_size=24, **LOCAL, **settings)
     plan(config, output)
     done = IngestShard(config, open_folder(output), 1, lambda *_: True)({"name": "00000"})
     assert done["failure"] == ""
@@ -62,7 +68,7 @@ def test_a_folder_of_images_with_captions(images: list[bytes], served: Any, tmp_
     for name, image, captions in zip(names, images, CAPTIONS, strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(image)
-        if captions != [""]:
+        if captions:
             (folder / name).with_suffix(".txt").write_text("\n".join(captions) + "\n")
     (folder / "d.png").write_bytes(b"no image")
     (folder / "notes.txt").write_text("of no image")
@@ -70,6 +76,22 @@ def test_a_folder_of_images_with_captions(images: list[bytes], served: Any, tmp_
     assert [row["url"] for row in rows] == [*names, "d.png"]
     assert rows[-1]["status"] == "not_an_image"
     assert images_and_captions(tmp_path / "shards", rows[:-1]) == served
+
+
+def test_files_of_every_name_and_format_are_read_or_named_with_the_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    kinds = {"a.v2.jpg": "JPEG", "b.JFIF": "JPEG", "c.GIF": "GIF", "d.Tif": "TIFF", "e.avif": "AVIF"}
+    for name, kind in kinds.items():
+        Image.new("RGB", (30, 20), "red").save(folder / name, kind)
+        ending = ".TXT" if name.endswith("F") else ".txt"
+        (folder / name).with_suffix(ending).write_text(f"caption of {name}")
+    (folder / "g.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
+    rows = ingest(tmp_path / "shards", url_list=folder, input_format="images")
+    assert [row["url"] for row in rows] == [*kinds, "g.HEIC"]
+    assert [row["captions"] for row in rows[:-1]] == [[f"caption of {name}"] for name in kinds]
+    assert {row["status"] for row in rows[:-1]} == {"success"}
+    assert (rows[-1]["status"], rows[-1]["error_message"]) == ("decode", "the format HEIC is not read")
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
@@ -99,6 +121,26 @@ def test_a_folder_of_images_with_a_metadata_file(kind: str, images: list[bytes],
         ingest(tmp_path / "other", **settings)
 
 
+def test_images_alone_from_a_folder_and_a_column(images: list[bytes], tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(images[0])
+    (folder / "metadata.csv").write_text("file_name,text\na.jpg,x\n")
+    pq.write_table(pa.table({"image": images}), tmp_path / "images.parquet")
+    lists = [
+        {"url_list": folder, "input_format": "images"},
+        {"url_list": tmp_path / "images.parquet", "image_col": "image"},
+    ]
+    for i, settings in enumerate(lists):
+        rows = ingest(tmp_path / str(i), caption_col=None, **settings)
+        assert {row["status"] for row in rows} == {"success"}
+        assert [(row["caption"], row["captions"]) for row in rows] == [(None, [])] * len(rows)
+        stats = json.loads((tmp_path / str(i) / "00000_stats.json").read_text())
+        assert stats["without_captions"] == len(rows)
+    rows = ingest(tmp_path / "long", caption_col=None, min_caption_length=1, **lists[0])
+    assert [row["status"] for row in rows] == ["caption"]
+
+
 @pytest.mark.parametrize("as_struct", [False, True])
 def test_images_in_parquet_files(as_struct: bool, images: list[bytes], served: Any, tmp_path: Path) -> None:
     folder = tmp_path / "parquet"
@@ -111,6 +153,27 @@ def test_images_in_parquet_files(as_struct: bool, images: list[bytes], served: A
     rows = ingest(tmp_path / "shards", **settings)
     assert [row["url"] for row in rows] == ["0.parquet#0", "0.parquet#1", "0.parquet#2", "1.parquet#0"]
     assert images_and_captions(tmp_path / "shards", rows) == served
+
+
+def test_further_columns_are_in_the_index_of_every_shard(images: list[bytes], tmp_path: Path) -> None:
+    """Of failures and duplicates, too, and after a retry and a second writing of the shard."""
+    values = {"similarity": [0.5, None, 0.25], "n": [1, 2, 3]}
+    cells = {"image": [images[0], images[0], b"no image"], "caption": list("abc")}
+    pq.write_table(pa.table(cells | values), tmp_path / "images.parquet")
+    settings: Any = {"url_list": tmp_path / "images.parquet", "image_col": "image"}
+    settings |= {"save_additional_columns": tuple(values)}
+    rows = ingest(tmp_path / "shards", **settings)
+    assert {name: [row[name] for row in rows] for name in values} == values
+    output = open_folder(tmp_path / "shards")
+    drop(output, "00000", {rows[1]["key"]: ("duplicate", "as another")})
+    again = output.table("00000.parquet")
+    assert again.select(list(values)).to_pydict() == values
+    assert again["status"].to_pylist() == ["success", "duplicate", "not_an_image"]
+    made = plan(DownloadConfig(image_size=24, **LOCAL, **settings), output)
+    retried = add_retry(made, output, only=[], shard_size=9)
+    assert read_urls(output, retried.shards[-1])[0]["more"] == {"similarity": 0.25, "n": 3}
+    with pytest.raises(ValueError, match="the index has a column 'width' of its own"):
+        DownloadConfig(url_list=tmp_path, save_additional_columns=("width",))
 
 
 def test_what_cannot_be_read_has_outcomes(images: list[bytes], tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def photograph(width: int, height: int, mode: str = "RGB", kind: str = "PNG", bl
     """Smooth random colours, as a photograph's."""
     rng = np.random.default_rng(width * height)
     pixels = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 4), dtype=np.uint8), (0, 0), blur)
-    pixels = cv2.normalize(pixels, None, 0, 255, cv2.NORM_MINMAX)
+    pixels = cv2.normalize(pixels, np.empty_like(pixels), 0, 255, cv2.NORM_MINMAX)
     stream = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(stream, kind)
     return stream.getvalue()
@@ -164,3 +164,22 @@ def test_pixels_whose_brightness_is_not_known_are_not_stored(scale: float) -> No
     stored = store(stream.getvalue())
     assert (stored.outcome, stored.encoded) == ("decode", None)
     assert "float32" in (stored.error or "")
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("float32", 3), ("float32", 4), ("float64", 3), ("int32", 3)])
+def test_a_tiff_of_other_numbers_is_named_by_what_it_holds(kind: str, channels: int) -> None:
+    pixels = np.full((40, 50, channels), 0.5).astype(kind)
+    stored = store(cv2.imencode(".tiff", pixels)[1].tobytes())
+    numbers = "signed" if kind == "int32" else "floating-point"
+    bits = ", ".join([kind[-2:]] * channels)
+    assert stored == StoredImage("decode", f"a TIFF of {numbers} samples of {bits} bits is not read")
+
+
+@pytest.mark.parametrize("body", [b"II*\0\x08", b"MM\0*\0\0\0\x08", b"II+\0\x08\0\0\0"])
+def test_a_tiff_that_breaks_off_is_damaged(body: bytes) -> None:
+    assert store(body).outcome == "decode"
+
+
+def test_formats_that_nothing_reads_are_named() -> None:
+    assert store(b"\0\0\0\x18ftypheic" + bytes(20)).error == "the format HEIC is not read"
+    assert store(b"\xff\x0a" + bytes(20)).error == "the format JPEG XL is not read"

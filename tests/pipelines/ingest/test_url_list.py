@@ -11,13 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.config.errors import UserError
+from pipelines.config.errors import ConfigError, UserError
+from pipelines.config.settings import Layers, build
 from pipelines.ingest import delimited
+from pipelines.ingest.download import plan
 from pipelines.ingest.grouping import SCHEMA, group_by_url
 from pipelines.ingest.lock import download_lock
+from pipelines.ingest.patterns import expand_braces
 from pipelines.ingest.plan import ShardPlan, read_urls, write_plan
-from pipelines.ingest.url_list import Columns, InputFormat, list_files, read_url_list
+from pipelines.ingest.settings import DownloadConfig
+from pipelines.ingest.url_list import Columns, InputFormat, has_types, list_files, read_url_list
+from tests.servers.object_store import ObjectStore
 from vlp.shards.storage.address import open_folder
+from vlp.shards.storage.folder import Folder
 
 ROWS = [
     ("http://x/a.jpg", "first, of a"),
@@ -32,7 +38,7 @@ ROWS = [
 def naive_plan(rows: list[tuple[str, str]]) -> list[dict[str, Any]]:
     captions: dict[str, list[str]] = {}
     for url, caption in rows:
-        captions.setdefault(url, []).append(caption)
+        captions.setdefault(url, []).extend([caption] if caption else [])
     return [{"url": url, "captions": texts} for url, texts in captions.items()]
 
 
@@ -54,7 +60,8 @@ def write(path: Path, rows: list[tuple[str, Any]]) -> Path:
 
 def read(path: Path, *, input_format: InputFormat = "auto", **columns: Any) -> list[dict[str, Any]]:
     """The plan's rows; without their digests, unless those are asked for."""
-    names = Columns(**({"url": "url", "caption": "caption"} | columns))
+    given: dict[str, Any] = {"url": "url", "caption": "caption"}
+    names = Columns(**(given | columns))
     rows = read_url_list(list_files(path, input_format), names, input_format=input_format)
     table = pa.concat_tables(group_by_url(rows, max_bytes=2**28))
     return (table if names.digest else table.drop_columns(["digest"])).to_pylist()
@@ -109,13 +116,13 @@ def test_quotes_of_a_csv_that_is_right_are_no_obstacle(
     text = '\ufeff"url",caption\r\na,"x ""y""\r\nz"\r\nb,5" x 7"\r\n"c",""\r\nd,"""q"""'
     (tmp_path / "urls.csv").write_bytes(text.encode())
     captions = [row["captions"] for row in read(tmp_path / "urls.csv")]
-    assert captions == [['x "y"\r\nz'], ['5" x 7"'], [""], ['"q"']]
+    assert captions == [['x "y"\r\nz'], ['5" x 7"'], [], ['"q"']]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_a_url_with_a_caption_gets_no_empty_one_beside_it(suffix: str, tmp_path: Path) -> None:
     rows: list[tuple[str, Any]] = [("a", None), ("a", "1"), ("b", ""), ("a", ""), ("b", None)]
-    expected = [{"url": "a", "captions": ["1"]}, {"url": "b", "captions": [""]}]
+    expected = [{"url": "a", "captions": ["1"]}, {"url": "b", "captions": []}]
     assert read(write(tmp_path / f"urls.{suffix}", rows)) == expected
 
 
@@ -147,17 +154,56 @@ def test_lists_of_captions_are_flattened_in_order(suffix: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 @pytest.mark.parametrize("nothing", [None, []])
-def test_a_url_without_caption_has_an_empty_one(suffix: str, nothing: Any, tmp_path: Path) -> None:
-    """What would stop the actor that writes its shard otherwise."""
+def test_a_url_may_have_no_caption(suffix: str, nothing: Any, tmp_path: Path) -> None:
     rows = [("a", ["1"]), ("b", nothing), ("c", ["2"])]
     captions = [row["captions"] for row in read(write(tmp_path / f"urls.{suffix}", rows))]
-    assert captions == [["1"], [""], ["2"]]
+    assert captions == [["1"], [], ["2"]]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_a_row_without_url_is_left_out(suffix: str, tmp_path: Path) -> None:
     rows: list[tuple[Any, str]] = [("a", "1"), (None, "2"), ("b", "3")]
     assert [row["url"] for row in read(write(tmp_path / f"urls.{suffix}", rows))] == ["a", "b"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_list_may_have_no_column_of_captions(suffix: str, tmp_path: Path) -> None:
+    file = write(tmp_path / f"urls.{suffix}", [("a", "1"), ("b", "2"), ("a", "3")])
+    assert read(file, caption=None) == [{"url": "a", "captions": []}, {"url": "b", "captions": []}]
+    with pytest.raises(UserError, match=r"no column 'text'.*caption_col=null"):
+        read(file, caption="text")
+
+
+KEPT = [
+    {"url": "a", "caption": "1", "similarity": 0.25, "id": 3, "code": "007", "is_safe": True},
+    {"url": "b", "caption": "2", "similarity": 1.0, "id": 4, "code": "08", "is_safe": False},
+    {"url": "a", "caption": "3", "similarity": 0.5, "id": 5, "code": "9", "is_safe": None},
+]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_further_columns_are_kept_with_their_types_from_the_first_row_of_a_url(
+    suffix: str, tmp_path: Path
+) -> None:
+    file = tmp_path / f"urls.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(KEPT), file)
+    elif suffix == "jsonl":
+        file.write_text("".join(json.dumps(row) + "\n" for row in KEPT))
+    else:
+        mark = "," if suffix == "csv" else "\t"
+        lines = [mark.join("" if value is None else str(value) for value in row.values()) for row in KEPT]
+        file.write_text("\n".join([mark.join(KEPT[0]), *lines]) + "\n")
+    names = ("similarity", "id", "code", "is_safe")
+    columns = Columns(url="url", caption="caption", additional=names)
+    rows = read_url_list([file], columns, input_format="auto")
+    guess = not has_types([file], "auto")
+    found = pa.concat_tables(group_by_url(rows, max_bytes=2**28, guess_types=guess)).to_pylist()
+    assert [row["more"] for row in found] == [{name: row[name] for name in names} for row in KEPT[:2]]
+    assert [row["captions"] for row in found] == [["1", "3"], ["2"]]
+    missing = Columns(url="url", caption="caption", additional=("similarty",))
+    with pytest.raises(UserError, match=r"no column 'similarty'; did you mean similarity\?"):
+        list(read_url_list([file], missing, input_format="auto"))
 
 
 def test_columns_may_have_other_names(tmp_path: Path) -> None:
@@ -213,7 +259,7 @@ def test_a_list_of_addresses_alone_has_one_per_line(name: str, tmp_path: Path) -
     text = b"http://x/a b.jpg\r\nhttp://x/b,c.jpg\n\nhttp://x/d.jpg"
     (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
     urls = ["http://x/a b.jpg", "http://x/b,c.jpg", "http://x/d.jpg"]
-    expected = [{"url": url, "captions": [""]} for url in urls]
+    expected = [{"url": url, "captions": []} for url in urls]
     assert read(tmp_path / name) == read(tmp_path, input_format="txt") == expected
 
 
@@ -223,19 +269,81 @@ def test_a_note_beside_the_lists_of_a_folder_is_not_read(tmp_path: Path) -> None
     assert read(tmp_path) == naive_plan(ROWS)
 
 
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("s3://bucket/a/urls.parquet", "s3://bucket/a/urls.parquet is not a file of this machine; copy it"),
-        ("https://x.org/urls.csv", "https://x.org/urls.csv is not a file of this machine; copy it"),
-        ("lists/{00000..00012}.parquet", "patterns are not expanded; name the folder"),
-        ("lists/*.parquet", "patterns are not expanded; name the folder"),
-    ],
-)
-def test_a_list_that_is_elsewhere_or_a_pattern_is_answered_by_the_remedy(path: str, message: str) -> None:
-    for given in (Path(path), Path.cwd() / path):
-        with pytest.raises(UserError, match=message):
-            list_files(given, "auto")
+def test_a_pattern_names_the_files_that_a_shell_would(tmp_path: Path) -> None:
+    for name in ("00", "01", "02", "10"):
+        write(tmp_path / f"part-{name}.csv", [(name, "x")])
+    write(tmp_path / "other" / "part-00.csv", [("other", "x")])
+    patterns = {
+        "part-{00..02}.csv": ["00", "01", "02"],
+        "part-{10,00}.csv": ["10", "00"],
+        "part-0?.csv": ["00", "01", "02"],
+        "*.csv": ["00", "01", "02", "10"],
+        "{.,other}/part-{00..00}.csv": ["00", "other"],
+    }
+    for pattern, expected in patterns.items():
+        assert [row["url"] for row in read(tmp_path / pattern)] == expected
+    write(tmp_path / "part-{00..02}.csv", [("itself", "x")])
+    assert read(tmp_path / "part-{00..02}.csv") == [{"url": "itself", "captions": ["x"]}]
+    for pattern, missing in {"part-{00..03}.csv": "part-03.csv", "*.tsv": "*.tsv"}.items():
+        with pytest.raises(UserError, match="there is no such file") as raised:
+            list_files(tmp_path / pattern, "auto")
+        assert f"names {tmp_path / missing}" in str(raised.value)
+
+
+def test_braces_are_expanded_as_by_a_shell() -> None:
+    assert expand_braces("s3://x/{08..10}.tar") == ["s3://x/08.tar", "s3://x/09.tar", "s3://x/10.tar"]
+    assert expand_braces("{9..10}-{a,b}") == ["9-a", "9-b", "10-a", "10-b"]
+    assert expand_braces("{x}{}{a..b}") == ["{x}{}{a..b}"]
+
+
+@pytest.fixture
+def lists(object_store: ObjectStore, tmp_path: Path) -> Folder:
+    """A folder of an object store with two lists and a note."""
+    folder = object_store.bucket()
+    for i in range(2):
+        file = write(tmp_path / f"{i}.csv", [(f"u{i}", f"{i}")])
+        folder.write(file.name, file.read_bytes())
+    folder.write("README.txt", b"no list")
+    return folder
+
+
+def remote_plan(url_list: Folder, output: Path, **settings: Any) -> list[str]:
+    """The URLs of a plan that is made of a list elsewhere."""
+    made = plan(DownloadConfig(url_list=url_list, **settings), output)
+    return [row["url"] for name in made.shards for row in read_urls(open_folder(output), name)]
+
+
+def test_lists_in_an_object_store_are_read_as_those_of_this_machine(
+    lists: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    names = {"file": lists / "1.csv", "folder": lists, "pattern": lists / "{0..1}.csv"}
+    found = {kind: remote_plan(place, tmp_path / kind) for kind, place in names.items()}
+    assert found == {"file": ["u1"], "folder": ["u0", "u1"], "pattern": ["u0", "u1"]}
+    local = plan(DownloadConfig(url_list=open_folder(tmp_path / "1.csv")), tmp_path / "local")
+    assert local.identity == plan(DownloadConfig(url_list=lists / "1.csv"), tmp_path / "file").identity
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_what_is_wrong_with_a_list_elsewhere_is_one_line_that_names_it(lists: Folder, tmp_path: Path) -> None:
+    lists.write("2.csv", b"link,caption\na,b\n")
+    cases: list[tuple[Folder, dict[str, Any], str]] = [
+        (lists / "2.csv", {}, f"{lists / '2.csv'} has no column 'url'"),
+        (lists / "3.csv", {}, f"no such file, nor a folder with lists: {lists / '3.csv'}"),
+        (lists / "{0..3}.csv", {}, f"no such file, nor a folder with lists: {lists / '3.csv'}"),
+        (lists / "0.csv", {"image_col": "image"}, "images are read from files of this machine"),
+    ]
+    for place, settings, message in cases:
+        with pytest.raises(UserError) as raised:
+            remote_plan(place, tmp_path / "shards", **settings)
+        assert message in str(raised.value)
+        assert "\n" not in str(raised.value)
+    layers = Layers().set({"url_list": "https://x.org/urls.csv"}, "command line")
+    with pytest.raises(ConfigError, match=r"url_list: nothing reads https:// .*; valid: s3://"):
+        build(DownloadConfig, layers)
+    layers = Layers().set({"url_list": str(lists / "0.csv")}, "command line")
+    assert build(DownloadConfig, layers).url_list == lists / "0.csv"
 
 
 def test_a_missing_file_or_a_folder_without_lists_is_named(tmp_path: Path) -> None:

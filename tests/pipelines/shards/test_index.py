@@ -27,6 +27,7 @@ from vlp.data.loader import TrainingPairs, open_shards
 from vlp.data.order import Draw
 from vlp.run import RunConfig
 from vlp.shards.shard_set import ShardSet
+from vlp.shards.storage.address import open_folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 webdataset: Any = pytest.importorskip("webdataset")
@@ -36,7 +37,8 @@ import sys
 from img2dataset import download
 download(url_list=sys.argv[1], output_folder=sys.argv[2], input_format="parquet", output_format="webdataset",
     image_size=24, encode_format=sys.argv[3], encode_quality=9, processes_count=1, thread_count=4,
-    number_sample_per_shard=9, url_col="url", caption_col="caption", save_additional_columns=["captions"])
+    number_sample_per_shard=9, url_col="url", caption_col="caption",
+    save_additional_columns=["captions", "similarity", "tags"])
 """
 
 
@@ -58,6 +60,7 @@ def img2datasets(
         urls = [f"{server.url}/{name if i % 12 else 'missing.jpg'}" for i, name in enumerate(names)]
         captions = [[f"first {i}", f"second {i}"] for i in range(len(urls))]
         rows = {"url": urls, "caption": [texts[0] for texts in captions], "captions": captions}
+        rows |= {"similarity": [i / 24 for i in range(24)], "tags": [["x", str(i)] for i in range(24)]}
         pq.write_table(pa.table(rows), folder / "urls.parquet")
         arguments = [str(folder / "urls.parquet"), str(folder / "shards"), request.param]
         done = subprocess.run([sys.executable, "-c", IMG2DATASET, *arguments], capture_output=True, text=True)
@@ -101,11 +104,14 @@ def check_all_commands(folder: Path, vlp: Any, tmp_path: Path, tiny_run: Callabl
     journal = Journal(tmp_path / "journal")
     journal.begin(name="docfreq", tags={})
     counted = docfreq(
-        DocfreqConfig(shards=folder), tmp_path / "frequencies", machine=MachineConfig(), journal=journal
+        DocfreqConfig(shards=open_folder(folder)),
+        tmp_path / "frequencies",
+        machine=MachineConfig(),
+        journal=journal,
     )
     assert counted.num_documents == sum(len(texts) for _, texts in contents(folder))
     config = tiny_run().data
-    pairs = TrainingPairs(open_shards(config), config, image_size=32, seed=0)
+    pairs = TrainingPairs(open_shards(config, captioned=True), config, image_size=32, seed=0)
     assert all(not pairs[Draw(i, 0)].unreadable for i in range(len(shards)))
 
 
@@ -132,11 +138,11 @@ def test_what_img2dataset_wrote_is_a_folder_of_shards(
     stats = {file.name: json.loads(file.read_text()) for file in foreign.glob("*_stats.json")}
     result = vlp("index", foreign)
     assert result.exit_code == 0, result.stderr
-    assert "22 samples in 3 tars, 2 failed_to_download" in result.stdout
+    assert "22 samples in 3 tars, 2 http_404" in result.stdout
     assert contents(foreign) == list(read_by_webdataset(foreign))
     check_all_commands(foreign, vlp, tmp_path, lambda: tiny_run(data={"shards": str(foreign)}))
     for name, table in before.items():
-        kept = [column for column in table.column_names if column not in ("captions",)]
+        kept = [column for column in table.column_names if column not in ("captions", "status")]
         assert pq.read_table(foreign / name).select(kept).equals(table.select(kept))
     for name, counts in stats.items():
         assert (
@@ -146,6 +152,21 @@ def test_what_img2dataset_wrote_is_a_folder_of_shards(
                 for key in ("count", "successes", "failed_to_download", "duration", "start_time")
             }.items()
         )
+        assert json.loads((foreign / name).read_text())["status_dict_of_img2dataset"] == counts["status_dict"]
+    first = vlp("subset", foreign, "similarity>=0.9", "status==success", "-o", tmp_path / "similar")
+    assert first.exit_code == 0, first.stderr
+    chosen = pq.read_table(tmp_path / "similar/00000.parquet").sort_by("similarity")
+    assert chosen["similarity"].to_pylist() == [i / 24 for i in range(22, 24)]
+    assert chosen["tags"].to_pylist() == [["x", str(i)] for i in range(22, 24)]
+
+
+def test_the_columns_of_img2dataset_are_in_its_tars_too(foreign: Path, vlp: Any, tmp_path: Path) -> None:
+    for file in [*foreign.glob("*.parquet"), *foreign.glob("*.json")]:
+        file.unlink()
+    index(foreign, machine=MachineConfig(data_workers=0))
+    assert vlp("subset", foreign, "similarity>=0.9", "-o", tmp_path / "similar").exit_code == 0
+    chosen = pq.read_table(tmp_path / "similar/00000.parquet")["similarity"].to_pylist()
+    assert sorted(chosen) == [22 / 24, 23 / 24]
 
 
 def test_what_webdataset_wrote_is_a_folder_of_shards(

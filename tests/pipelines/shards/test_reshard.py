@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import signal
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,78 @@ def test_a_url_that_failed_in_one_folder_is_taken_from_the_other(
     assert contents(tmp_path / "all") == expected(set(range(1, 10)))
 
 
-def write_rows(folder: Path, rows: list[tuple[str, bytes | None, list[str]]]) -> Path:
+def columns(folder: Path, *names: str) -> list[dict[str, Any]]:
+    """Some columns of all rows of a folder."""
+    shards = ShardsManifest.read(folder).shards
+    tables = [pq.read_table(folder / f"{stats.name}.parquet", columns=list(names)) for stats in shards]
+    return [row for table in tables for row in table.to_pylist()]
+
+
+def write_scored(folder: Path, urls: range, more: pa.Schema, rows: list[dict[str, Any]]) -> Path:
+    """A folder of two shards whose samples have columns of their own; its first URL failed."""
+    folder.mkdir()
+    samples = []
+    for i, (url, values) in enumerate(zip(urls, rows, strict=True)):
+        image = StoredImage(SUCCESS, None, bytes([url]), (10, 10), (10, 10), f"{url:064x}")
+        stored = image if i else StoredImage("timeout", "no answer")
+        samples.append(Sample(f"{i:09d}", f"http://x/{url}", [f"caption {url}"], stored, values))
+    half = len(samples) // 2
+    shards = [
+        write_shard(folder, f"{k:05d}", part, more=more)
+        for k, part in enumerate((samples[:half], samples[half:]))
+    ]
+    ShardsManifest.of(shards).write(folder)
+    return folder
+
+
+def test_columns_of_ones_own_are_selected_by_and_go_through_subset_and_merge(
+    tmp_path: Path, vlp: Any
+) -> None:
+    scored = pa.schema({"similarity": pa.float64(), "tags": pa.list_(pa.string())})
+    rows = [{"similarity": i / 10, "tags": ["x", str(i)]} for i in range(6)]
+    first = write_scored(tmp_path / "first", range(6), scored, rows)
+    counted = pa.schema({"similarity": pa.int64(), "source": pa.string()})
+    second = write_scored(
+        tmp_path / "second", range(5, 9), counted, [{"similarity": i, "source": "b"} for i in range(4)]
+    )
+    result = vlp("subset", first, "similarity>=0.3", "-o", tmp_path / "good")
+    assert result.exit_code == 0, result.stderr
+    assert columns(tmp_path / "good", "similarity", "tags") == rows[3:]
+    assert vlp("merge", first, second, "-o", tmp_path / "all").exit_code == 0
+    expected = [row | {"source": None} for row in rows]
+    expected += [{"similarity": float(i), "tags": None, "source": "b"} for i in (1, 2, 3)]
+    assert columns(tmp_path / "all", "similarity", "tags", "source") == expected
+    assert list(verify(tmp_path / "all")) == []
+    with tarfile.open(tmp_path / "all/00000.tar") as tar:
+        member = tar.extractfile(next(name for name in tar.getnames() if name.endswith(".json")))
+        assert member
+        assert json.loads(member.read())["tags"] == ["x", "1"]
+    for text, message in {"similarty>1": "did you mean similarity?", "similarity>x": "is double"}.items():
+        refused = vlp("subset", first, text, "-o", tmp_path / "none")
+        assert (refused.exit_code, message in refused.stderr) == (2, True), refused.stderr
+
+
+def test_a_column_of_any_name_is_selected_by(tmp_path: Path, vlp: Any) -> None:
+    name = "score (L/14)"
+    rows = [{name: i / 10} for i in range(6)]
+    folder = write_scored(tmp_path / "shards", range(6), pa.schema({name: pa.float32()}), rows)
+    assert vlp("subset", folder, f"{name} >= 0.4", "-o", tmp_path / "good").exit_code == 0
+    assert [row["url"] for row in columns(tmp_path / "good", "url")] == ["http://x/4", "http://x/5"]
+
+
+def test_columns_of_one_name_and_two_types_are_not_merged(tmp_path: Path, vlp: Any) -> None:
+    folders = [
+        write_scored(tmp_path / name, range(2), pa.schema({"id": kind}), [{"id": value}] * 2)
+        for name, kind, value in (("a", pa.int64(), 1), ("b", pa.string(), "one"))
+    ]
+    result = vlp("merge", *folders, "-o", tmp_path / "all")
+    assert result.exit_code == 2
+    assert "a column is not of one type" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "all").exists()
+
+
+def write_rows(folder: Path, rows: Sequence[tuple[str, bytes | None, list[str]]]) -> Path:
     """A folder of URLs with their images, or None of those that failed, and captions."""
     folder.mkdir()
     samples = []
@@ -171,8 +243,8 @@ def merge_slowly(folders: list[Path], output: Path, is_started: Any) -> None:
 
     write_whole = reshard.write_shard
 
-    def announce(*arguments: Any) -> Any:
-        done = write_whole(*arguments)
+    def announce(*arguments: Any, **settings: Any) -> Any:
+        done = write_whole(*arguments, **settings)
         is_started.set()
         signal.pause()  # until it is killed
         return done

@@ -18,7 +18,7 @@ from vlp.tokenizers.clip_bpe import ClipBPEConfig
 
 def pairs(shards, seed: int = 0, **settings) -> TrainingPairs:
     config = DataConfig(shards=shards.folder, crop_scale=(0.3, 1.0), **settings)
-    return TrainingPairs(open_shards(config), config, image_size=24, seed=seed)
+    return TrainingPairs(open_shards(config, captioned=True), config, image_size=24, seed=seed)
 
 
 def load(dataset: TrainingPairs, steps: range, *, num_workers: int = 0) -> BatchLoader:
@@ -111,7 +111,9 @@ def test_batches_depend_on_seed_and_step_alone(shards, tmp_path: Path, settings:
 
 
 def with_cache(dataset: TrainingPairs, folder: Path) -> TrainingPairs:
-    cached = open_shards(dataset.config, cache=ShardCache(folder=folder / "cache", gigabytes=0.001))
+    cached = open_shards(
+        dataset.config, captioned=True, cache=ShardCache(folder=folder / "cache", gigabytes=0.001)
+    )
     return TrainingPairs(cached, dataset.config, image_size=24, seed=0)
 
 

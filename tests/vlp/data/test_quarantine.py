@@ -15,6 +15,7 @@ from vlp.data.config import DataConfig
 from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import Draw, rank_batches
 from vlp.data.quarantine import MAX_KEPT, Quarantine, Unreadable, UnreadableDataError, substitutes
+from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.cache import ShardCache
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 
@@ -37,8 +38,8 @@ def break_image(folder: Path, shard: str, row: int, *, content: bytes = b"no ima
 
 
 def pairs(folder: Path, **settings) -> TrainingPairs:
-    config = DataConfig(shards=folder, **settings)
-    return TrainingPairs(open_shards(config), config, image_size=24, seed=0)
+    config = DataConfig(shards=open_folder(folder), **settings)
+    return TrainingPairs(open_shards(config, captioned=True), config, image_size=24, seed=0)
 
 
 def loader(folder: Path, *, num_workers: int = 0, steps: int = 9, **settings) -> BatchLoader:

@@ -17,8 +17,12 @@ import webdataset
 from PIL import Image
 
 from pipelines.config.identity import fingerprint
+from pipelines.shards.verify import verify
+from vlp.data.transforms import decode
+from vlp.shards.img2dataset import outcome_of
 from vlp.shards.indexing import index_shards
 from vlp.shards.shard_set import ShardSet
+from vlp.shards.tar_samples import Endings
 
 
 @pytest.fixture
@@ -90,8 +94,9 @@ def test_webdatasets_own_shards_are_read(tmp_path: Path) -> None:
         writer.write({"__key__": "b/003", "txt": "no image"})
         writer.write({"__key__": "b/004", "jpg": b"no image", "txt": "a bird"})
     manifest = index_shards(tmp_path)
-    assert samples(tmp_path) == [(png, ["a cat"]), (jpeg, ["größer"]), (webp, ["a dog"])]
-    assert manifest.outcomes == {"no_caption": 1, "no_image": 1, "not_an_image": 1, "success": 3}
+    assert samples(tmp_path) == [(png, ["a cat"]), (jpeg, ["größer"]), (webp, ["a dog"]), (jpeg, [])]
+    assert manifest.outcomes == {"no_image": 1, "not_an_image": 1, "success": 4}
+    assert (manifest.num_without_captions, len(ShardSet(tmp_path, captioned=True))) == (1, 3)
     rows = pq.read_table(tmp_path / "train-0.parquet").to_pylist()
     assert all((row["width"], row["height"], len(row["sha256"])) == (30, 20, 64) for row in rows[:3])
     assert rows[1]["url"] == "http://x/1"
@@ -103,8 +108,8 @@ def test_the_columns_of_img2datasets_index_are_kept(tars: Path, shards) -> None:
     for tar in shards.folder.glob("*.tar"):
         table = pq.read_table(tar.with_suffix(".parquet"))
         theirs = table.select(["key", "url", "caption", "status", "width", "height", "sha256"])
-        failed = pa.compute.not_equal(theirs["status"], "success")
-        status = pa.compute.if_else(failed, "failed_to_download", "success")
+        known = theirs["status"].to_pylist()
+        status = pa.array([text if text == "success" else "failed_to_download" for text in known])
         pq.write_table(theirs.set_column(3, "status", status), tars / f"{tar.stem}.parquet")
     before = {file.name: pq.read_table(file) for file in tars.glob("*.parquet")}
     manifest = index_shards(tars)
@@ -223,4 +228,119 @@ def test_captions_that_are_missing_in_a_list_are_left_out(tmp_path: Path) -> Non
     ]
     write_tar(tmp_path / "0.tar", members)
     index_shards(tmp_path)
-    assert pq.read_table(tmp_path / "0.parquet")["captions"].to_pylist() == [["a", "b"], ["c"], [""]]
+    assert pq.read_table(tmp_path / "0.parquet")["captions"].to_pylist() == [["a", "b"], ["c"], []]
+
+
+def test_images_of_every_format_and_endings_in_any_letters_are_read(tmp_path: Path) -> None:
+    kinds = {"JPG": "JPEG", "gif": "GIF", "bmp": "BMP", "TIF": "TIFF", "tiff": "TIFF", "avif": "AVIF"}
+    images = {ending: encode(kind) for ending, kind in kinds.items()}
+    members = [[(f"{e}.{e}", image), (f"{e}.TXT", f"a {e}".encode())] for e, image in images.items()]
+    write_tar(tmp_path / "0.tar", [member for both in members for member in both])
+    index_shards(tmp_path)
+    assert samples(tmp_path) == [(image, [f"a {ending}"]) for ending, image in images.items()]
+
+
+def test_members_with_dots_are_named_and_read_where_their_endings_are_set(tmp_path: Path) -> None:
+    before, after, other = encode("JPEG"), encode("PNG"), encode("WEBP")
+    members = [("x.input.jpg", before), ("x.output.png", after), ("x.prompt.txt", b"red"), ("x.txt", b"no")]
+    write_tar(tmp_path / "0.tar", [*members, ("img.v2.webp", other), ("img.v2.txt", b"of v2")])
+    assert index_shards(tmp_path).outcomes == {"no_image": 2}
+    reasons = pq.read_table(tmp_path / "0.parquet")["error_message"].to_pylist()
+    assert "of its endings input.jpg, output.png, prompt.txt, txt none is that of an image" in reasons[0]
+    assert "v2.txt, v2.webp" in reasons[1]
+    assert all("image_endings names others" in reason for reason in reasons)
+    endings = Endings(image=("output.png", "v2.webp"), caption=("prompt.txt", "v2.txt"))
+    manifest = index_shards(tmp_path, endings)
+    assert samples(tmp_path) == [(after, ["red"]), (other, ["of v2"])]
+    assert list(verify(tmp_path)) == []
+    assert index_shards(tmp_path, endings) == manifest
+
+
+def test_members_may_be_named_after_a_tar_with_a_parquet_file_was_indexed(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"key": ["x"], "score": [0.5]}), tmp_path / "0.parquet")
+    write_tar(tmp_path / "0.tar", [("x.a.jpg", encode("JPEG")), ("x.a.txt", b"of a"), ("x.txt", b"of x")])
+    assert index_shards(tmp_path).outcomes == {"no_image": 1}
+    index_shards(tmp_path, Endings(image=("a.jpg",), caption=("a.txt",)))
+    assert samples(tmp_path) == [(encode("JPEG"), ["of a"])]
+    (row,) = pq.read_table(tmp_path / "0.parquet").to_pylist()
+    assert (row["score"], row["caption"], row["error_message"]) == (0.5, "of a", None)
+
+
+def test_values_of_json_members_are_columns(tmp_path: Path) -> None:
+    jpeg = encode("JPEG")
+    contents = [
+        {"caption": "a", "similarity": 1, "tags": ["x"], "mixed": 1, "width": 999},
+        {"caption": "b", "similarity": 0.5, "mixed": "one", "flag": True},
+    ]
+    files = [[(f"{i}.jpg", jpeg), (f"{i}.json", json.dumps(c).encode())] for i, c in enumerate(contents)]
+    write_tar(tmp_path / "0.tar", [*(member for both in files for member in both), ("c.jpg", jpeg)])
+    index_shards(tmp_path)
+    table = pq.read_table(tmp_path / "0.parquet")
+    assert table["similarity"].to_pylist() == [1.0, 0.5, None]
+    assert table["tags"].to_pylist() == ['["x"]', None, None]
+    assert table["mixed"].to_pylist() == ["1", "one", None]
+    assert table["flag"].to_pylist() == [None, True, None]
+    assert table["width"].to_pylist() == [30, 30, 30]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "outcome"),
+    [
+        ("failed_to_download", "HTTP Error 404: Not Found", "http_404"),
+        ("failed_to_download", "<urlopen error [Errno -2] Name or service not known>", "dns"),
+        ("failed_to_download", "<urlopen error [Errno -3] Temporary failure in name resolution>", "dns"),
+        ("failed_to_download", "<urlopen error timed out>", "timeout"),
+        ("failed_to_download", "The read operation timed out", "timeout"),
+        ("failed_to_download", "<urlopen error [Errno 111] Connection refused>", "connect"),
+        ("failed_to_download", "Remote end closed connection without response", "connect"),
+        ("failed_to_download", "<urlopen error [SSL: CERTIFICATE_VERIFY_FAILED] ...>", "tls"),
+        ("failed_to_download", "Use of image disallowed by X-Robots-Tag directive", "opt_out"),
+        ("failed_to_download", "hash mismatch", "hash_mismatch"),
+        ("failed_to_download", "IncompleteRead(10 bytes read, 20 more expected)", "truncated"),
+        ("failed_to_download", "unknown url type: 'x'", "invalid_url"),
+        ("failed_to_resize", "Image decoding error", "decode"),
+        ("failed_to_resize", "image too small", "too_small"),
+        ("failed_to_resize", "aspect ratio too large", "aspect"),
+        ("failed_to_resize", "OpenCV(4.10) error: !_src.empty()", "decode"),
+        ("failed_to_download", "something new", "failed_to_download"),
+        ("success", None, "success"),
+    ],
+)
+def test_what_img2dataset_says_is_one_of_our_outcomes(status: str, message: str | None, outcome: str) -> None:
+    assert outcome_of(status, message) == outcome
+
+
+@pytest.mark.parametrize(("column", "size"), [("caption", (30, 20)), ("width", (40, 20))])
+def test_a_parquet_file_of_a_tar_that_was_replaced_makes_no_wrong_pair(
+    column: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    """Whether the first one was indexed or not; keys are numbers, so those of the new one are there, too."""
+    rows = {"key": ["0", "1"], "url": ["u", "v"], "caption": ["old", None], "width": [30, None]}
+    pq.write_table(pa.table(rows | {"status": ["success"] * 2}), tmp_path / "0.parquet")
+    write_tar(tmp_path / "0.tar", [("0.jpg", encode("JPEG")), ("0.txt", b"old")])
+    for is_indexed in (False, True):
+        if is_indexed:
+            index_shards(tmp_path)
+            assert samples(tmp_path) == [(encode("JPEG"), ["old"])]
+        stream = io.BytesIO()
+        Image.new("RGB", size).save(stream, "JPEG")
+        text = b"new" if column == "caption" else b"old"
+        former = (tmp_path / "0.tar").read_bytes()
+        write_tar(tmp_path / "0.tar", [("0.jpg", stream.getvalue()), ("0.txt", text)])
+        with pytest.raises(ValueError, match=rf"0\.parquet is about another content .* {column} of 0 is"):
+            index_shards(tmp_path)
+        (tmp_path / "0.tar").write_bytes(former)
+
+
+def test_a_tar_shows_which_images_have_no_known_black_and_white(tmp_path: Path) -> None:
+    """Those of 16 bits have one, and are read with their highest 8."""
+    deep, unknown = io.BytesIO(), io.BytesIO()
+    Image.fromarray(np.full((20, 30), 0x8123, np.uint16)).save(deep, "PNG")
+    Image.fromarray(np.full((20, 30), 0.5, np.float32)).save(unknown, "TIFF")
+    write_tar(tmp_path / "0.tar", [("a.png", deep.getvalue()), ("b.tif", unknown.getvalue())])
+    assert index_shards(tmp_path).outcomes == {"not_an_image": 1, "success": 1}
+    assert "mode F" in pq.read_table(tmp_path / "0.parquet")["error_message"][1].as_py()
+    read = ShardSet(tmp_path)
+    assert np.asarray(decode(read.image_bytes(0))).reshape(-1).tolist() == [0x81] * 20 * 30 * 3
+    with pytest.raises(ValueError, match="mode F"):
+        decode(unknown.getvalue())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from vlp.shards.storage.whole import temporary_name
 
@@ -51,6 +52,11 @@ class Folder(ABC):
     @abstractmethod
     def name(self) -> str:
         """The last part of the address."""
+
+    @property
+    @abstractmethod
+    def parent(self) -> "Folder":
+        """The folder that it is in; itself, if it is in none."""
 
     @property
     @abstractmethod
@@ -108,6 +114,11 @@ class Folder(ABC):
     @abstractmethod
     def delete_folder(self, name: str) -> None:
         """Delete a folder in this one, with all that is in it, if there is one."""
+
+    def columns(self, name: str) -> pa.Schema:
+        """Names and types of the columns of a Parquet file."""
+        with self.open(name) as file:
+            return pq.read_schema(file)
 
     def read_json(self, name: str) -> Any:
         """The content of a JSON file; a ValueError if it is none."""

@@ -32,6 +32,10 @@ class LocalFolder(Folder):
         return self.path.name
 
     @property
+    def parent(self) -> "LocalFolder":
+        return LocalFolder(self.path.parent)
+
+    @property
     def local_path(self) -> Path:
         return self.path
 

@@ -77,6 +77,12 @@ class RemoteFolder(Folder):
         return self.uri.partition("?")[0].rstrip("/").rpartition("/")[2]
 
     @property
+    def parent(self) -> "RemoteFolder":
+        address, mark, options = self.uri.partition("?")
+        above = address.rstrip("/").rpartition("/")[0]
+        return self if above.endswith("/") else RemoteFolder(f"{above}{mark}{options}")
+
+    @property
     def local_path(self) -> None:
         return None
 
