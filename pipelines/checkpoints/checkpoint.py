@@ -27,6 +27,7 @@ from vlp.shards.manifest import MANIFEST
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.whole import writing_folder
 from vlp.training.bad_steps import StepHistory
+from vlp.training.cpu import Matmul
 from vlp.training.ema import EMA
 from vlp.training.step import NO_SCALING
 
@@ -47,6 +48,8 @@ class TrainingState:
     history: StepHistory = field(default_factory=StepHistory)
     """By which bad steps are told."""
     scaler: GradScaler = NO_SCALING
+    matmul: Matmul = "pytorch"
+    """What the run multiplies by on a CPU, wherever it goes on."""
 
     @cached_property
     def changing_buffers(self) -> list[torch.Tensor]:
@@ -73,6 +76,7 @@ class Contents(NamedTuple):
         """What a run has learned so far."""
         training: dict[str, Any] = {"step": state.step, "optimizer": state.optimizer.state_dict()}
         training |= {"history": state.history.state_dict(), "scaler": state.scaler.state_dict()}
+        training["matmul"] = state.matmul
         if state.ema:
             training["weights"] = state.objective.state_dict()
         return cls(replace(config, mask=state.mask), state.model.state_dict(), training)
@@ -157,8 +161,18 @@ def steps_done(folder: Path) -> int:
     if saved := read_saved(open_folder(folder)):
         return saved.step
     if (folder / TRAINING).is_file():
-        return torch.load(folder / TRAINING, map_location="cpu", weights_only=True, mmap=True)["step"]
+        return _read_training(folder)["step"]
     return read_run(folder).num_steps
+
+
+def read_matmul(folder: Path) -> Matmul:
+    """What the run of a checkpoint multiplied by."""
+    return _read_training(folder)["matmul"]
+
+
+def _read_training(folder: Path) -> dict[str, Any]:
+    """What only going on needs; its tensors stay on disk."""
+    return torch.load(folder / TRAINING, map_location="cpu", weights_only=True, mmap=True)
 
 
 def check_checkpoint(folder: Path) -> RunConfig:

@@ -12,6 +12,7 @@ from pipelines.config.worker_counts import WorkerCounts
 from vlp.core.config import AtLeast, StrictConfig
 from vlp.shards.storage.address import AnyFolder
 from vlp.shards.storage.cache import ShardCache
+from vlp.training.cpu import Matmul
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,9 @@ class MachineConfig(StrictConfig):
     core, without Ray."""
     tracking_uri: str | None = None
     """MLflow server; None is a SQLite store in `storage`."""
+    matmul: Matmul | None = None
+    """What multiplies float32 matrices where training is on a CPU, which decides the last bits of its result;
+    None is what is fastest on the CPU where the run begins, and stays with it wherever it goes on."""
     compile: bool = False
     """Compile the encoders' blocks before the first step, which takes a minute or so; for GPUs."""
     log_every_steps: Annotated[int, AtLeast(1)] = 10

@@ -112,6 +112,7 @@ class BadSteps:
             "num_parts": state.objective.num_parts,
             "device": finding.loss.device.type,
             "num_threads": torch.get_num_threads(),
+            "matmul": state.matmul,
         }
         (folder / STEP).write_text(json.dumps(facts, indent=1))
 

@@ -9,6 +9,7 @@ from pipelines.tracking.journal import Journal
 from pipelines.training.resolved import ResolvedRun
 from vlp.run import RunConfig, validation_metric
 from vlp.shards.storage.folder import Folder
+from vlp.training.cpu import Matmul
 
 CHECKPOINTS = "checkpoints"
 
@@ -24,6 +25,8 @@ class TrainJob:
     journal: Journal
     recalibration_steps: tuple[int, ...] = ()
     """Before which steps the mask is calibrated again."""
+    matmul: Matmul = "pytorch"
+    """What its workers multiply by on a CPU."""
 
     @property
     def config(self) -> RunConfig:

@@ -80,10 +80,10 @@ def _build(job: TrainJob, device: torch.device) -> TrainingState:
     config = job.config
     objective = job.run.build().to(device)
     ema = EMA(objective, config.training.ema) if config.training.ema else None
-    prepare_objective(objective, job.machine, device)
+    prepare_objective(objective, job.machine, device, matmul=job.matmul)
     optimizer = build_optimizer(objective, config.optimizer)
     scaler = build_scaler(config.training, device)
-    return TrainingState(objective, optimizer, ema, config.mask, scaler=scaler)
+    return TrainingState(objective, optimizer, ema, config.mask, scaler=scaler, matmul=job.matmul)
 
 
 def _restored(job: TrainJob, state: TrainingState) -> TrainingState:

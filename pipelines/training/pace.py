@@ -63,7 +63,7 @@ def _measure(job: TrainJob) -> float:
     journal = Journal(folder / "journal")
     journal.begin(name=run.name, tags={})
     trial = replace(run, training=training, tuning=None, evaluation=EvaluationConfig())
-    run_workers(TrainJob(job.run.with_config(trial), machine, folder, journal))
+    run_workers(replace(job, run=job.run.with_config(trial), machine=machine, output=folder, journal=journal))
     times = [
         record.fields["metrics"]["train/batch_time"]
         for record in journal.read()

@@ -18,6 +18,7 @@ from pipelines.training.calibration import at_known_share, calibrated
 from pipelines.training.claim import claim
 from pipelines.training.job import TrainJob
 from pipelines.training.mask_preview import preview_masks
+from pipelines.training.matmul import chosen_matmul
 from pipelines.training.pace import at_known_pace
 from pipelines.training.resolved import ResolvedRun
 from pipelines.training.workers import run_workers
@@ -46,6 +47,7 @@ def pretrain(
     job = TrainJob(run, machine, output.absolute(), journal)
     newest = _take_over(job)
     job = replace(job, run=at_known_share(calibrated(run, job.output, journal), newest))
+    job = replace(job, matmul=chosen_matmul(job, newest))
     connect_for_training(machine)
     job = replace(job, run=at_known_pace(job, newest))
     steps = run.config.mask.recalibration_steps(job.config.num_masked_steps)

@@ -127,7 +127,7 @@ def _model(folder: Path, run: RunConfig, facts: dict[str, Any], device: torch.de
         EMA(objective, run.training.ema).objective.load_state_dict(weights["chooses_masks"])
     objective.load_state_dict(weights["objective"])
     if device.type == "cpu":
-        prepare_cpu_training(objective)
+        prepare_cpu_training(objective, matmul=facts["matmul"])
     objective.num_parts = facts["num_parts"]
     if facts["step"] >= run.num_masked_steps:
         objective.mask = NoMask()

@@ -22,6 +22,7 @@ from vlp.data.order import rank_batches
 from vlp.objectives import Objective
 from vlp.run import RunConfig
 from vlp.shards.manifest import Manifest
+from vlp.training.cpu import fastest_matmul
 from vlp.training.optim import build_optimizer
 from vlp.training.step import backward, forward, take_step
 
@@ -91,7 +92,7 @@ def _in_turn(runs: Mapping[str, Path], machine: MachineConfig) -> dict[str, floa
 def _load(folder: Path, machine: MachineConfig, device: torch.device) -> _Timed:
     cpu = torch.device("cpu")
     objective, run = load_model(find_checkpoint(folder), cpu)
-    prepare_objective(objective, machine, device)
+    prepare_objective(objective, machine, device, matmul=machine.matmul or fastest_matmul())
     shards = open_shards(run.data, captioned=run.objective.reads_captions, cache=machine.cache)
     pairs = TrainingPairs(shards, run.data, image_size=run.image_encoder.image_size, seed=run.seed)
     order = data_order(shards, run.data, seed=run.seed, batch_size=run.training.batch_size)

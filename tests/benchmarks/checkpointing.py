@@ -24,7 +24,7 @@ from pipelines.config.settings import build, read_layers
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
 from vlp.core.batch import Batch
 from vlp.run import RunConfig
-from vlp.training.cpu import prepare_cpu_training
+from vlp.training.cpu import fastest_matmul, prepare_cpu_training
 from vlp.training.optim import build_optimizer
 from vlp.training.step import forward, update
 
@@ -66,7 +66,7 @@ class Training:
     def __init__(self, config: RunConfig, output: Path) -> None:
         self.config = config
         objective = config.build(config.vocabulary(config.tokenizer.build()))
-        prepare_cpu_training(objective)
+        prepare_cpu_training(objective, matmul=fastest_matmul())
         optimizer = build_optimizer(objective, config.optimizer)
         self.state = TrainingState(objective, optimizer, None, config.mask)
         place = CheckpointPlace(output / "checkpoints", Retention(last=1), "benchmark")

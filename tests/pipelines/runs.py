@@ -1,8 +1,8 @@
 """Runs of tests, from their settings to their end."""
 
 from pathlib import Path
-from typing import Any
 
+from pipelines.checkpoints.store import RunManifest
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
 from pipelines.training import pretrain as training
@@ -14,7 +14,7 @@ from vlp.tokenizers.document_frequency import DocumentFrequency
 IN_THIS_PROCESS = MachineConfig(num_workers=0)
 
 
-def pretrain(config: RunConfig, output: Path, *, machine: MachineConfig, journal: Journal) -> dict[str, Any]:
+def pretrain(config: RunConfig, output: Path, *, machine: MachineConfig, journal: Journal) -> RunManifest:
     """Train one run, or go on where it was, as `vlp pretrain` does."""
     return training.pretrain(resolve(config, machine), output, machine=machine, journal=journal)
 

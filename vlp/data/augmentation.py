@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from vlp.data.config import DataConfig, Interpolation
+from vlp.data.resizing import resize_part
 from vlp.data.transforms import Box, EncodedImage, to_tensor
 
 ASPECT_RATIO = (3 / 4, 4 / 3)
@@ -80,9 +80,9 @@ def augment(
     encoded: EncodedImage, augmentation: Augmentation, *, size: int, interpolation: Interpolation
 ) -> Tensor:
     """The chosen view of an image: (3, size, size) uint8."""
-    crop = encoded.crop(augmentation.crop, min_size=size)
-    batch = crop.permute(1, 2, 0)[None].permute(0, 3, 1, 2)  # strides of one image that resize fast
-    image = F.interpolate(batch, size=(size, size), mode=interpolation, antialias=True)[0]
+    pixels, scale = encoded.decode_for(augmentation.crop, min_size=size)
+    left, top, width, height = (length / scale for length in augmentation.crop)
+    image = resize_part(pixels, (left, width), (top, height), size=size, interpolation=interpolation)
     if augmentation.is_flipped:
         image = image.flip(-1)
     if augmentation.jitter is not None:

@@ -65,18 +65,15 @@ class EncodedImage:
         except Exception as error:  # decoders meet broken bytes with errors of any kind
             raise ValueError(f"{type(error).__name__}: {error}") from error
 
-    def crop(self, box: Box, *, min_size: int) -> Tensor:
-        """The pixels of a part of it: (3, H, W) uint8, with the channels of a pixel side by side.
+    def decode_for(self, box: Box, *, min_size: int) -> tuple[np.ndarray, int]:
+        """Pixels of the image at 1/scale of its size, (H, W, 3) uint8, and the scale.
 
         A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4 and 1/8 that leaves both sides of the box
         `min_size` pixels, which costs less than to decode and shrink it.
         """
         scale = max(k for k in (1, 2, 4, 8) if k == 1 or min(box.width, box.height) >= k * min_size)
         pixels = self._decode_scaled(scale) if self.is_jpeg else None
-        if pixels is None:
-            pixels, scale = np.array(self.picture()), 1
-        left, top, w, h = (length // scale for length in box)
-        return torch.from_numpy(pixels[top : top + h, left : left + w]).permute(2, 0, 1)
+        return (np.array(self.picture()), 1) if pixels is None else (pixels, scale)
 
     def _open(self) -> Image.Image:
         """Read the header."""

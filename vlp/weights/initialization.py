@@ -1,4 +1,11 @@
-"""Weights of other models to start from."""
+"""Weights of other models to start from.
+
+Without them a ViT or Swin starts from timm's numbers: linear layers from a truncated normal distribution of
+0.02, with biases of 0. MAE and BEiT set their own. CLIP's paper gives none for its image encoder, and
+open_clip's starts from PyTorch's defaults, positions and class token from a normal distribution of D ** -0.5.
+Here the start is one for the objectives, so that they are compared by what they learn. The text encoder, the
+projections and the logit scale start as open_clip's.
+"""
 
 from dataclasses import dataclass
 from math import isqrt

@@ -30,7 +30,7 @@ from vlp.objectives.mae import MAEConfig
 from vlp.objectives.simmim import SimMIMConfig
 from vlp.objectives.superclass import SuperClassConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
-from vlp.training.cpu import prepare_cpu_training
+from vlp.training.cpu import fastest_matmul, prepare_cpu_training
 from vlp.training.optim import AdamWConfig, OptimizerConfig, build_optimizer
 from vlp.training.step import TrainingConfig, forward, update
 
@@ -47,7 +47,7 @@ class Training:
             torch._dynamo.config.recompile_limit = 64
             compile_blocks(objective.blocks)
         else:
-            prepare_cpu_training(objective)
+            prepare_cpu_training(objective, matmul=fastest_matmul())
         self.optimizer = build_optimizer(objective, optimizer)
         self.config = TrainingConfig(
             precision="bf16" if device == "cuda" else "fp32", max_grad_norm=max_grad_norm

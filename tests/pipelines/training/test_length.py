@@ -51,6 +51,21 @@ def test_samples_are_those_of_all_batches(tiny_run: MakeRun) -> None:
     assert tiny_run(**paid({"samples": 48.0})).num_steps == 6
 
 
+@pytest.mark.parametrize("part", ["", "tuning."])
+def test_a_warmup_as_long_as_the_steps_is_refused_in_one_line(tiny_run: MakeRun, part: str) -> None:
+    for warmup in (1, 2, 3):
+        schedule = {"lr_schedule": {"warmup_steps": warmup}}
+        changes = {"tuning": {"steps": 2, "lr": 1e-5} | schedule} if part else schedule
+        run = tiny_run(**changes, training={"length": {"steps": 2}})
+        if warmup < 2:
+            resolve(run, MachineConfig(num_workers=0))
+            continue
+        with pytest.raises(ConfigError) as refused:
+            resolve(run, MachineConfig(num_workers=0))
+        said = f"{part}lr_schedule.warmup_steps is {warmup}, and there are 2 steps: the warmup would be all; "
+        assert str(refused.value).endswith(said + "lower warmup_steps, or train longer")
+
+
 def matrix_flops(visible: int) -> int:
     """Of one pair of the tiny contrastive run, forward and backward: twice the products, thrice the pass.
 

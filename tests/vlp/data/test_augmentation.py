@@ -31,9 +31,9 @@ ALL = DataConfig(
 )
 
 
-def photograph(width: int, height: int) -> Image.Image:
+def photograph(width: int, height: int, *, detail: int = 8) -> Image.Image:
     """Smooth shapes in many colours."""
-    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (detail, detail, 3), dtype=np.uint8))
     return coarse.resize((width, height), Image.Resampling.BICUBIC)
 
 
@@ -126,6 +126,30 @@ def test_a_crop_has_the_pixels_of_torchvisions_on_pillow(box: Box, interpolation
     difference = (found.int() - to_tensor(expected).int()).abs()
     assert difference.float().mean() < 0.1
     assert difference.max() <= 1
+
+
+def test_crops_of_a_jpeg_that_is_decoded_small_lie_where_they_lie_in_the_whole_one() -> None:
+    """Nearer than whole pixels of the small image would."""
+    rng, image, stream = np.random.default_rng(0), photograph(256, 256, detail=24), io.BytesIO()
+    image.save(stream, "JPEG", quality=95)
+    encoded, whole = EncodedImage(stream.getvalue()), Image.open(stream)
+
+    def expected(picture: Image.Image, box: Box) -> Tensor:
+        mode = tv.InterpolationMode.BICUBIC
+        crop = tv.resized_crop(picture, box.top, box.left, box.height, box.width, [64, 64], mode)
+        return to_tensor(crop).float()
+
+    found, rounded = [], []
+    for _ in range(60):
+        box = draw_crop((256, 256), (0.3, 1.0), rng)
+        plain = Augmentation(box, is_flipped=False, jitter=None, is_gray=False)
+        view = augment(encoded, plain, size=64, interpolation="bicubic").float()
+        pixels, scale = encoded.decode_for(box, min_size=64)
+        near = expected(Image.fromarray(pixels), Box(*(length // scale for length in box)))
+        found.append((view - expected(whole, box)).abs().mean())
+        rounded.append((near - expected(whole, box)).abs().mean())
+    assert np.mean(found) < 3
+    assert np.mean(found) < np.mean(rounded) / 2
 
 
 def test_a_flip_mirrors_the_crop() -> None:
