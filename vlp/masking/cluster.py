@@ -133,6 +133,29 @@ class ClusterMask(MaskStrategy):
         """Anchors per image, at least one."""
         return max(1, num_patches - int(num_patches * (1 - self.anchor_ratio)))
 
+    def counts(self, num_patches: int) -> Mapping[str, int]:
+        cut = num_patches - visible_count(num_patches, self.min_mask_ratio)
+        counts = {"anchor_ratio": self.num_anchors(num_patches), "min_mask_ratio": cut}
+        if self.threshold == "per_image" and is_constant(self.target_mask_ratio):
+            target = visible_count(num_patches, lowest_ratio(self.target_mask_ratio))
+            counts["target_mask_ratio"] = num_patches - target
+        return counts
+
+    @property
+    def unused(self) -> frozenset[str]:
+        unused = set[str]()
+        if self.feature != "mix":
+            unused.add("alpha_power")
+        if self.feature == "embedding":
+            unused.add("pixel_norm")
+        if self.feature == "rgb" or self.is_calibrated:
+            unused.add("recalibrations")
+        if not isinstance(self.threshold, str):
+            unused |= {"target_mask_ratio", "measure"}
+        if self.threshold == "per_image":
+            unused.add("measure")
+        return frozenset(unused)
+
     def num_visible(self, num_patches: int) -> int:
         is_met = self.threshold == "per_image"
         target = lowest_ratio(self.target_mask_ratio) if is_met else 0.0
