@@ -1,21 +1,21 @@
 """What a sweep searches, and how."""
 
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from pipelines.sweeps.samplers import Space
+from pipelines.sweeps.schedulers import SCHEDULERS, Scheduler
+from pipelines.sweeps.schedulers.none import NoScheduler
+from pipelines.sweeps.search import SEARCHES, Search
+from pipelines.sweeps.search.random import RandomSearch
 from vlp.core.config import Above, AtLeast, StrictConfig, check_name
+from vlp.core.registry import ByName
 
-
-@dataclass(frozen=True, kw_only=True)
-class SchedulerConfig(StrictConfig):
-    """ASHA (arXiv:1810.05934): stops a trial that is worse than the others after as many steps."""
-
-    grace_steps: Annotated[int, AtLeast(1)]
-    """No trial is stopped before; a multiple of `evaluation.every_steps` of the run."""
-    reduction_factor: Annotated[float, Above(1)] = 2.0
-    """One of this many trials goes on at each rung."""
+MAY_GROW = ("num_trials", "seeds", "max_hours", "keep_checkpoints")
+"""Settings that may change while a sweep goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,26 +30,56 @@ class SweepConfig(StrictConfig):
     """File whose data and evaluation sets are used; what it has made already is not made again."""
     run: str
     """Name of the pipeline's run whose settings are searched."""
-    overrides: dict[str, Any]
+    overrides: dict[str, Any] = field(default_factory=dict)
     """Settings that all trials share, on top of the run's: dotted keys."""
     space: dict[str, dict[str, Any]]
-    """Dotted key -> {sampler of ray.tune: arguments}: mask.anchor_ratio: {loguniform: [0.01, 0.2]}."""
-    metric: str
-    """What is compared: `val/` and a metric of the evaluation."""
-    mode: Literal["max", "min"] = "max"
-    """Whether the highest or the lowest value is the best."""
-    num_trials: Annotated[int, AtLeast(1)]
-    """Draws from `space`; a grid is tried as often."""
+    """Dotted key -> {sampler: arguments}, such as mask.anchor_ratio: {loguniform: [0.02, 0.4]}. Samplers:
+    choice and grid [values], uniform and loguniform [low, high], quniform [low, high, step], and randint
+    [low, high], without high. A component may be given whole: mask: {grid: [{name: random}, ...]}."""
+    metrics: Mapping[str, Literal["max", "min"]]
+    """`val/` and a metric of the evaluation -> which values are better. By the first one trials are stopped;
+    with several the best are a Pareto front."""
+    score: int | Literal["last", "best"] = "last"
+    """Of which step the metrics are compared: the last, the best of all, or a number of steps."""
+    search: Annotated[Search, ByName(SEARCHES)] = RandomSearch()
+    """What proposes settings."""
+    scheduler: Annotated[Scheduler, ByName(SCHEDULERS)] = NoScheduler()
+    """When a trial is stopped early."""
+    num_trials: Annotated[int, AtLeast(1)] | None = None
+    """Settings that are tried; None is all of a grid. The same command with more goes on with the sweep."""
+    seeds: Annotated[int, AtLeast(1)] = 1
+    """Runs of each setting, with seeds from the run's own on; settings are compared by their mean."""
+    max_hours: Annotated[float, Above(0)] | None = None
+    """After so long no further setting is tried; those that have begun are trained to their end."""
+    keep_checkpoints: Literal["all", "best", "none"] = "all"
+    """Of which trials the checkpoints stay after their end; `best` is of the best setting so far."""
     seed: int = 0
     """Of the draws from `space`."""
-    scheduler: SchedulerConfig
-    """When a trial is stopped early."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name(self.name)
+        if not self.metrics:
+            raise ValueError("metrics is empty; name one, such as val/tiny_world/knn/acc1: max")
+        self.search.check(self.points, self.num_trials)
+        for key in self.space:
+            for other in self.overrides:
+                if f"{other}.".startswith(f"{key}."):
+                    raise ValueError(f"space.{key} and overrides.{other} set the same; take one of them out")
+        if self.seeds > 1 and "seed" in self.space:
+            raise ValueError("seeds trains each setting by several seeds; take seed out of space")
+
+    @cached_property
+    def points(self) -> Space:
+        """The space, read."""
+        return Space.of(self.space)
 
     @property
-    def total_trials(self) -> int:
-        """All trials of the search: every point of its grids is tried `num_trials` times."""
-        return self.num_trials * prod(len(sampler.get("grid_search", "-")) for sampler in self.space.values())
+    def total_settings(self) -> int:
+        """How many settings are tried, at most."""
+        return self.search.total(self.points, self.num_trials)
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that trials are stopped by."""
+        return next(iter(self.metrics))

@@ -1,66 +1,124 @@
-"""One trial of a sweep: a run with sampled settings, in a process of its own."""
+"""One trial of a sweep: a run with the settings of a point, in a process of its own."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
-from pipelines.config.settings import Layers, absolute_paths, build, flat_params
-from pipelines.sweeps.search_space import setting_text
+from pipelines.config.settings import Layers, absolute_paths, build, flat_params, to_dict
+from pipelines.sweeps.history import Run
+from pipelines.sweeps.samplers import value_text
 from pipelines.tracking.journal import Journal
 from pipelines.training.pretrain import pretrain
 from pipelines.training.resolved import resolve
 from vlp.run import RunConfig
 
-DRIVER_CPUS = 0.1  # of a trial's own process, which only waits for its training workers
+MASK = "mask."
+FAILURE = "failure"
+"""What a trial reports in place of metrics, where it ended for good."""
 
 
 @dataclass(frozen=True)
-class Search:
-    """What every trial needs to know; sent to its process."""
+class Trials:
+    """What all trials share; sent to the process of each."""
 
     run: dict[str, Any]
+    """Settings of the sweep's run."""
     machine: MachineConfig
     started_in: Path
-    """What the paths of the sampled settings are relative to; trials run in folders of their own."""
+    """What the paths of a point's settings are relative to; trials run in folders of their own."""
     folder: Path
+    """Of the sweep."""
     journal: Journal
+    """Of the sweep."""
 
-    def config(self, sampled: dict[str, Any]) -> RunConfig:
-        """The run with the sampled settings on top."""
-        layers = Layers().add(self.run, "sweep").set(sampled, "sweep: space")
-        return absolute_paths(build(RunConfig, layers), self.started_in)
+    def config(self, values: dict[str, Any], *, seed: int = 0) -> RunConfig:
+        """The run with the settings of a point on top.
 
-    def label(self, sampled: dict[str, Any]) -> str:
-        """The sampled settings in a few words."""
-        return " ".join(f"{key.rpartition('.')[2]}={setting_text(value)}" for key, value in sampled.items())
+        Args:
+            seed: added to that of the run.
+        """
+        layers = Layers().add(self.run, "sweep").set(values, "sweep: space")
+        config = absolute_paths(build(RunConfig, layers), self.started_in)
+        return replace(config, seed=config.seed + seed)
 
-    def trial_journal(self, trial_id: str) -> Journal:
-        """The record of one trial, nested in the sweep's."""
-        return Journal(self.journal.folder / f"trial-{trial_id}")
+    def label(self, values: dict[str, Any]) -> str:
+        """The settings of a point as overrides, with what they come to."""
+        return label(self.config(values), values)
+
+    def output(self, run: Run) -> Path:
+        """Folder of a trial."""
+        return self.folder / "trials" / run.key
+
+    def journal_of(self, run: Run) -> Journal:
+        """The record of a trial, nested in the sweep's."""
+        return Journal(self.journal.folder / f"trial-{run.key}")
 
 
-def run_trial(sampled: dict[str, Any], search: Search) -> None:
-    """One trial, in a process of its own: pre-training with the sampled settings."""
+def label(config: RunConfig, values: dict[str, Any]) -> str:
+    """Settings as overrides, with what they come to where they are shares of the patches."""
+    return " ".join(f"{key}={axis_text(config, key, value)}" for key, value in values.items())
+
+
+def axis_text(config: RunConfig, key: str, value: Any) -> str:
+    """A value, and how many patches it comes to."""
+    count = _count(config, key)
+    said = "" if count is None else f" ({count} of {config.image_encoder.num_patches} patches)"
+    return value_text(value) + said
+
+
+def axis_value(config: RunConfig, key: str, value: Any) -> Any:
+    """A value by what it does: the patches that it comes to, or the name of a component."""
+    count = _count(config, key)
+    if count is not None:
+        return count
+    if isinstance(value, dict):
+        others = (f"{name}={value_text(part)}" for name, part in value.items() if name != "name")
+        return " ".join([str(value.get("name", "")), *others]).strip()
+    return value
+
+
+def _count(config: RunConfig, key: str) -> int | None:
+    counts = config.mask.counts(config.image_encoder.num_patches)
+    return counts.get(key.removeprefix(MASK)) if key.startswith(MASK) else None
+
+
+def effect(config: RunConfig) -> str:
+    """What decides the result of a run, as one text: settings that come to the same have the same."""
+    settings = to_dict(config)
+    mask = {key: value for key, value in settings["mask"].items() if key not in config.mask.unused}
+    return fingerprint(settings | {"mask": mask | dict(config.mask.counts(config.image_encoder.num_patches))})
+
+
+def run_trial(given: dict[str, Any], trials: Trials) -> None:
+    """Train one setting by one seed; an error is reported, not raised: another attempt would end alike."""
     from ray import tune
+
+    try:
+        _train(Run(*given["run"]), given["values"], trials)
+    except Exception as error:
+        print(f"[sweep] trial {Run(*given['run']).key} failed: {error!r}", flush=True)
+        tune.report({FAILURE: str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)})
+
+
+def _train(run: Run, values: dict[str, Any], trials: Trials) -> None:
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    trial_id = tune.get_context().get_trial_id()
-    assert trial_id is not None
-    journal = search.trial_journal(trial_id)
+    journal = trials.journal_of(run)
     journal.begin(
-        name=search.label(sampled),
-        parent=search.journal.folder,
-        tags={"stage": "trial", "trial_id": trial_id},
+        name=trials.label(values) + (f" seed+{run.seed}" if run.seed else ""),
+        parent=trials.journal.folder,
+        tags={"stage": "trial", "trial_id": run.key},
     )
-    config = search.config(sampled)
+    config = trials.config(values, seed=run.seed)
     journal.params(flat_params(config))
     # The scheduler decides by the score of a step, so a trial waits for it.
-    untracked = replace(search.machine.checkpoints, track="none")
-    machine = replace(search.machine, checkpoints=untracked, validation_workers=0)
+    untracked = replace(trials.machine.checkpoints, track="none")
+    machine = replace(trials.machine, checkpoints=untracked, validation_workers=0)
     pretrain(
         resolve(config, machine),
-        search.folder / "trials" / trial_id,
+        trials.output(run),
         machine=machine,
         journal=journal,
         callbacks=[TuneReportCallback()],

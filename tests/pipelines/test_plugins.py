@@ -39,10 +39,9 @@ SWEEP: dict[str, Any] = {
     "pipeline": "pipeline.yaml",
     "run": "own",
     "overrides": {"evaluation.every_steps": 2, "training.length.steps": 4},
-    "space": {"mask": {"grid_search": [{"name": "checkerboard"}, {"name": "random", "mask_ratio": 0.5}]}},
-    "metric": "val/tiny_world/knn/acc1",
-    "num_trials": 1,
-    "scheduler": {"grace_steps": 4},
+    "space": {"mask": {"grid": [{"name": "checkerboard"}, {"name": "random", "mask_ratio": 0.5}]}},
+    "metrics": {"val/tiny_world/knn/acc1": "max"},
+    "search": {"name": "grid"},
 }
 
 

@@ -58,6 +58,7 @@ def test_what_a_protocol_shows_and_compares_by_is_measured(config: EvaluationCon
     of_set = [key.removeprefix("tiny_world/") for key in metrics]
     shown = protocol.columns(of_set)
     assert shown
+    assert set(of_set) <= protocol.metrics
     assert set(config.chance()) <= set(metrics)
     assert set(shown) <= set(of_set)
     assert all(0 <= metrics[f"tiny_world/{metric}"] <= 1 for metric in shown)

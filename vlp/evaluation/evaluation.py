@@ -34,6 +34,11 @@ class Evaluation(ABC, StrictConfig, Generic[Set]):
         """The metric by which checkpoints are compared, higher is better; None for none."""
         return None
 
+    @property
+    def metrics(self) -> frozenset[str]:
+        """Names of the metrics that it gives on a set, those included that only some sets have."""
+        return frozenset(self.headings) | ({self.main_metric} if self.main_metric else set())
+
     def check(self, objective: ObjectiveConfig) -> None:
         """Raise a ValueError, of one line, unless models of this objective can be measured so."""
         if self.needs_text and not objective.encodes_text:

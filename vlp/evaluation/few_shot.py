@@ -39,6 +39,12 @@ class FewShot(Evaluation[LabelledImages]):
             if part[0] == "few_shot" and part[-1] == "acc1"
         }
 
+    @property
+    def metrics(self) -> frozenset[str]:
+        return frozenset(
+            f"few_shot/{shots}/{metric}" for shots in self.shots for metric in ("acc1", "acc1_std")
+        )
+
     def chance(self, data: LabelledImages) -> Mapping[str, float]:
         return {f"few_shot/{shots}/acc1": 1 / len(data.classes) for shots in self.shots}
 

@@ -34,6 +34,11 @@ class Retrieval(Evaluation[CaptionedImages]):
     def main_metric(self) -> str:
         return "text_to_image/recall@1"
 
+    @property
+    def metrics(self) -> frozenset[str]:
+        names = [*(f"recall@{k}" for k in RECALL_AT), "median_rank"]
+        return frozenset(f"{way}/{name}" for way in ("image_to_text", "text_to_image") for name in names)
+
     def chance(self, data: CaptionedImages) -> Mapping[str, float]:
         captions = [len(texts) for texts in data.images.labels()]
         found = {

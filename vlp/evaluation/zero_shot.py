@@ -27,6 +27,10 @@ class ZeroShot(Evaluation[LabelledImages]):
     def main_metric(self) -> str:
         return "zero_shot/acc1"
 
+    @property
+    def metrics(self) -> frozenset[str]:
+        return frozenset(f"zero_shot/{metric}" for metric in ("acc1", "acc5", "mean_per_class_recall"))
+
     def chance(self, data: LabelledImages) -> Mapping[str, float]:
         num_classes = len(data.classes)
         return {f"zero_shot/acc{k}": k / num_classes for k in (1, 5) if k == 1 or k < num_classes}

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from vlp.core.config import AtLeast
 from vlp.masking.cells import cells_per_side, mean_of_cells, patches_of_cells
-from vlp.masking.schedule import Ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, hidden_count, is_constant, lowest_ratio, ratio_at
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
@@ -50,6 +50,9 @@ class AttentionMask(MaskStrategy):
         visible = self._visible_cells(attention.shape[1], ratio_at(self.mask_ratio, progress))
         ties = uniform_noise(inputs, generator, attention.shape[1])
         return patches_of_cells(hide_highest(-attention, visible, ties=ties), self.cell_size)
+
+    def counts(self, num_patches: int) -> Mapping[str, int]:
+        return hidden_count(self.mask_ratio, num_patches - self.num_visible(num_patches))
 
     def num_visible(self, num_patches: int) -> int:
         num_cells = cells_per_side(num_patches, self.cell_size) ** 2

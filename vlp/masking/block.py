@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from vlp.core.config import AtLeast, Within
-from vlp.masking.schedule import Ratio, highest_ratio, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, hidden_count, highest_ratio, lowest_ratio, ratio_at
 from vlp.masking.strategy import STRATEGIES, MaskInputs, MaskStrategy, grid_side, uniform_noise
 
 MAX_TRIES = 64
@@ -72,6 +72,9 @@ class BlockMask(MaskStrategy):
 
     def hides_any(self, num_patches: int) -> bool:
         return block_quota(num_patches, highest_ratio(self.mask_ratio)) > 0
+
+    def counts(self, num_patches: int) -> Mapping[str, int]:
+        return hidden_count(self.mask_ratio, num_patches - self.num_visible(num_patches))
 
     def num_visible(self, num_patches: int) -> int:
         return num_patches - block_quota(num_patches, lowest_ratio(self.mask_ratio))

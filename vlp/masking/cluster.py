@@ -1,5 +1,6 @@
 """Cluster masking (Wei et al., CVPR 2024, arXiv:2405.08815)."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -36,6 +37,9 @@ class ClusterMask(MaskStrategy):
     embeddings growing from 0 to 1 over the training."""
     alpha_power: Annotated[float, Above(0)] = 1.0
     """alpha = progress ** alpha_power (the paper's k); only the mix has it."""
+    alpha_shape: Literal["linear", "cosine"] = "linear"
+    """How the progress of which alpha is a power goes over the training: as the steps do, or slower at both
+    ends, by half a wave of the cosine."""
     pixel_norm: bool = True
     """Give every patch zero mean and unit variance before pixels are compared."""
     threshold: float | Literal["auto", "per_image"] | ThresholdTable = "auto"
@@ -113,7 +117,8 @@ class ClusterMask(MaskStrategy):
 
     def alpha(self, progress: float) -> float:
         """Share of the embeddings in the similarity; training starts with pixels alone (section 3.3)."""
-        return {"rgb": 0.0, "embedding": 1.0, "mix": progress**self.alpha_power}[self.feature]
+        done = progress if self.alpha_shape == "linear" else (1 - math.cos(math.pi * progress)) / 2
+        return {"rgb": 0.0, "embedding": 1.0, "mix": done**self.alpha_power}[self.feature]
 
     def threshold_at(self, progress: float) -> float:
         """The similarity above which a patch joins a cluster."""
@@ -132,6 +137,29 @@ class ClusterMask(MaskStrategy):
     def num_anchors(self, num_patches: int) -> int:
         """Anchors per image, at least one."""
         return max(1, num_patches - int(num_patches * (1 - self.anchor_ratio)))
+
+    def counts(self, num_patches: int) -> Mapping[str, int]:
+        cut = num_patches - visible_count(num_patches, self.min_mask_ratio)
+        counts = {"anchor_ratio": self.num_anchors(num_patches), "min_mask_ratio": cut}
+        if self.threshold == "per_image" and is_constant(self.target_mask_ratio):
+            target = visible_count(num_patches, lowest_ratio(self.target_mask_ratio))
+            counts["target_mask_ratio"] = num_patches - target
+        return counts
+
+    @property
+    def unused(self) -> frozenset[str]:
+        unused = set[str]()
+        if self.feature != "mix":
+            unused |= {"alpha_power", "alpha_shape"}
+        if self.feature == "embedding":
+            unused.add("pixel_norm")
+        if self.feature == "rgb" or self.is_calibrated:
+            unused.add("recalibrations")
+        if not isinstance(self.threshold, str):
+            unused |= {"target_mask_ratio", "measure"}
+        if self.threshold == "per_image":
+            unused.add("measure")
+        return frozenset(unused)
 
     def num_visible(self, num_patches: int) -> int:
         is_met = self.threshold == "per_image"

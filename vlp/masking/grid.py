@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from vlp.core.config import AtLeast
 from vlp.masking.cells import cells_per_side, patches_of_cells
-from vlp.masking.schedule import Ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, hidden_count, is_constant, lowest_ratio, ratio_at
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
@@ -45,6 +45,9 @@ class GridMask(MaskStrategy):
         noise = uniform_noise(inputs, generator, num_cells)
         hidden = hide_highest(noise, visible_cells(num_cells, ratio_at(self.mask_ratio, progress)))
         return patches_of_cells(hidden, self.cell_size)
+
+    def counts(self, num_patches: int) -> Mapping[str, int]:
+        return hidden_count(self.mask_ratio, num_patches - self.num_visible(num_patches))
 
     def num_visible(self, num_patches: int) -> int:
         cells = cells_per_side(num_patches, self.cell_size) ** 2

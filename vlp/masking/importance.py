@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from vlp.core.config import Within
-from vlp.masking.schedule import Ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, hidden_count, is_constant, lowest_ratio, ratio_at
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
@@ -87,6 +87,9 @@ class ImportanceMask(MaskStrategy):
                 scores = inputs.attention.float()
         scores = (scores - scores.mean(dim=1, keepdim=True)) / (scores.std(dim=1, keepdim=True) + 1e-12)
         return scores if self.hide == "important" else -scores
+
+    def counts(self, num_patches: int) -> Mapping[str, int]:
+        return hidden_count(self.mask_ratio, num_patches - self.num_visible(num_patches))
 
     def num_visible(self, num_patches: int) -> int:
         return visible_count(num_patches, lowest_ratio(self.mask_ratio))

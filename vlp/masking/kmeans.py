@@ -57,6 +57,9 @@ class KMeansMask(MaskStrategy):
             labels = lloyd(x, first, iterations=self.iterations)
         return hide_highest(noise, visible).gather(1, labels)
 
+    def counts(self, num_patches: int) -> Mapping[str, int]:
+        return {"min_mask_ratio": num_patches - self.num_visible(num_patches)}
+
     def num_visible(self, num_patches: int) -> int:
         return visible_count(num_patches, self.min_mask_ratio)
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Generator, Tensor
 
-from vlp.masking.schedule import Ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, hidden_count, is_constant, lowest_ratio, ratio_at
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
@@ -39,6 +39,9 @@ class RandomMask(MaskStrategy):
     ) -> Tensor:
         visible = visible_count(inputs.num_patches, ratio_at(self.mask_ratio, progress))
         return hide_highest(uniform_noise(inputs, generator), visible)
+
+    def counts(self, num_patches: int) -> Mapping[str, int]:
+        return hidden_count(self.mask_ratio, num_patches - self.num_visible(num_patches))
 
     def num_visible(self, num_patches: int) -> int:
         return visible_count(num_patches, lowest_ratio(self.mask_ratio))

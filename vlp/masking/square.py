@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from vlp.masking.schedule import Ratio, highest_ratio, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, hidden_count, highest_ratio, is_constant, lowest_ratio, ratio_at
 from vlp.masking.strategy import STRATEGIES, MaskInputs, MaskStrategy, grid_side, uniform_noise
 
 
@@ -41,6 +41,9 @@ class SquareMask(MaskStrategy):
 
     def hides_any(self, num_patches: int) -> bool:
         return square_side(grid_side(num_patches), highest_ratio(self.mask_ratio)) > 0
+
+    def counts(self, num_patches: int) -> Mapping[str, int]:
+        return hidden_count(self.mask_ratio, num_patches - self.num_visible(num_patches))
 
     def num_visible(self, num_patches: int) -> int:
         return num_patches - square_side(grid_side(num_patches), lowest_ratio(self.mask_ratio)) ** 2

@@ -110,6 +110,16 @@ class MaskStrategy(ABC, StrictConfig):
         """Every share of the patches that it hides at some time, by the setting that says so."""
         return {}
 
+    def counts(self, num_patches: int) -> Mapping[str, int]:
+        """What its shares come to of so many patches, by setting: masks that differ in them alone, and not in
+        what they come to, are the same mask."""
+        return {}
+
+    @property
+    def unused(self) -> frozenset[str]:
+        """Settings that decide nothing beside the others as they are."""
+        return frozenset()
+
     @property
     def is_calibrated(self) -> bool:
         """Whether it can be used as it is; if not, `calibrated` gives one that can."""

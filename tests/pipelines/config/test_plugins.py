@@ -15,11 +15,12 @@ import vlp
 from pipelines.checkpoints.checkpoint import Contents, TrainingState, load_model, save_checkpoint
 from pipelines.commands.schemas import parse_any
 from pipelines.config.errors import ConfigError
-from pipelines.config.machine import read_settings
+from pipelines.config.machine import MachineConfig, read_settings
 from pipelines.config.settings import Layers, build, to_dict
 from pipelines.evaluation.evaluate import EvaluateConfig
 from pipelines.shards.docfreq import DocfreqConfig
-from pipelines.sweeps.sweep import SweepConfig, _check, _with_evaluation
+from pipelines.sweeps.checks import check_sweep, planned_evaluation, with_evaluation
+from pipelines.sweeps.settings import SweepConfig
 from pipelines.training.claim import check_same_run, claim
 from pipelines.training.resolved import resolve
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
@@ -153,14 +154,14 @@ def test_a_pipeline_hands_its_plug_ins_to_its_runs(place: str, package: Path) ->
 
 def test_a_sweep_searches_classes_of_its_plug_ins(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = yaml.safe_load((REPOSITORY / "conf/sweep/anchor_ratio.yaml").read_text())
-    sweep |= {"plugins": ["my_package.masks"], "overrides": {"evaluation.every_steps": 10}}
+    sweep |= {"plugins": ["my_package.masks"], "overrides": {"evaluation.every_steps": 40}}
     sweep["space"] = {"mask": {"choice": [{"name": "checkerboard"}, {"name": "none"}]}}
     config = build(SweepConfig, Layers().add(sweep, "s.yaml"))
     monkeypatch.chdir(REPOSITORY)
     pipeline = build(PipelineConfig, Layers().add(yaml.safe_load(config.pipeline.read_text()), "p"))
     runs = {run.name: run for run in Plan(pipeline).runs(LATER, LATER)}
-    _check(config, runs)
-    settings = _with_evaluation(runs[config.run], {}, config)
+    check_sweep(config, pipeline, runs, MachineConfig())
+    settings = with_evaluation(runs[config.run], planned_evaluation(pipeline), config)
     run = build(RunConfig, settings.set({"mask": {"name": "checkerboard"}}, "space"))
     assert (run.mask.name, run.plugins) == ("checkerboard", ("my_package.masks",))
 

@@ -25,7 +25,7 @@ def test_every_point_of_a_grid_trains(file: Path, monkeypatch: pytest.MonkeyPatc
     plan = Plan(build(PipelineConfig, read_layers([str(sweep.pipeline)])))
     base = next(run for run in plan.runs(LATER, LATER) if run.name == sweep.run)
     layers = Layers().add(to_dict(base), "run").set(sweep.overrides, "overrides")
-    for values in product(*(choice["grid_search"] for choice in sweep.space.values())):
+    for values in product(*(choice["grid"] for choice in sweep.space.values())):
         point = layers.set(dict(zip(sweep.space, values, strict=True)), "space")
         run = build(RunConfig, point)
         model = random_objective(run)

@@ -349,3 +349,11 @@ def test_an_impossible_table_or_schedule_is_named(settings: dict[str, Any], name
 def test_few_patches_still_show_one() -> None:
     for mask in (RandomMask(mask_ratio=0.9), ClusterMask(min_mask_ratio=0.9)):
         assert [mask.num_visible(n) for n in (1, 2, 3, 10)] == [1, 1, 1, 1]
+
+
+def test_a_cosine_alpha_begins_and_ends_as_the_linear_one_and_is_slower_at_both_ends() -> None:
+    linear, cosine = (ClusterMask(feature="mix", alpha_shape=shape) for shape in ("linear", "cosine"))
+    for progress in (0.0, 0.5, 1.0):
+        assert cosine.alpha(progress) == pytest.approx(linear.alpha(progress))
+    assert cosine.alpha(0.1) < linear.alpha(0.1)
+    assert cosine.alpha(0.9) > linear.alpha(0.9)

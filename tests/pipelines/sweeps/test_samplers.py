@@ -1,0 +1,78 @@
+"""What settings are drawn from, and the points of a space."""
+
+import random
+from typing import Any
+
+import pytest
+
+from pipelines.sweeps.samplers import Space, points_in_order
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"run": [0.1]}, r"'run' is not a sampler; valid: choice, grid"),
+        ({"unifrom": [0, 1]}, r"'unifrom' is not a sampler; did you mean uniform\?"),
+        ({"uniform": [0.1]}, r"uniform takes 2 numbers, \[low, high\]; got \[0\.1\]"),
+        ({"quniform": [0.1, 0.2]}, r"quniform takes 3 numbers, \[low, high, step\]"),
+        ({"uniform": 0.1}, r"uniform takes 2 numbers"),
+        ({"loguniform": ["1e-4", 0.1]}, r"'1e-4' is text in YAML; write the number as 1\.0e-4"),
+        ({"choice": ["1e5"]}, r"'1e5' is text in YAML; write the number as 1\.0e\+5"),
+        ({"uniform": [0.2, 0.1]}, r"uniform goes from low to high, got \[0\.2, 0\.1\]"),
+        ({"randint": [3, 3]}, r"randint goes from low to high"),
+        ({"randint": [1, 2.5]}, r"randint takes whole numbers"),
+        ({"loguniform": [0, 1]}, r"loguniform begins above 0, got 0"),
+        ({"quniform": [0.1, 0.2, 0]}, r"no multiple of 0"),
+        ({"uniform": [True, 2]}, r"takes numbers, got True"),
+        ({"uniform": [0, float("inf")]}, r"takes numbers, got inf"),
+        ({"choice": []}, r"choice takes a list of one value or more; got \[\]"),
+        ({"grid": 3}, r"grid takes a list of one value or more; got 3"),
+        ({"grid": [1, 2, 1]}, r"grid has 1 twice"),
+        ({"uniform": [0, 1], "choice": [1]}, r"takes one sampler"),
+        ({}, r"takes one sampler"),
+        (0.5, r"takes one sampler"),
+    ],
+)
+def test_what_is_no_sampler_is_refused_in_one_line(given: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=rf"^space\.mask\.mask_ratio: .*{said}") as error:
+        Space.of({"mask.mask_ratio": given})
+    assert "\n" not in str(error.value)
+
+
+def test_a_space_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="space is empty"):
+        Space.of({})
+
+
+@pytest.mark.parametrize(
+    ("given", "corners"),
+    [
+        ({"uniform": [0.1, 0.8]}, (0.1, 0.8)),
+        ({"loguniform": [0.001, 10]}, (0.001, 10)),
+        ({"quniform": [0.1, 0.55, 0.1]}, (0.1, 0.5)),
+        ({"randint": [2, 6]}, (2, 5)),
+        ({"choice": ["a", "b", "c"]}, ("a", "b", "c")),
+    ],
+)
+def test_draws_lie_between_the_corners_and_reach_them(given: Any, corners: tuple[Any, ...]) -> None:
+    sampler = Space.of({"key": given}).samplers["key"]
+    assert sampler.corners == pytest.approx(corners) if corners[0] != "a" else sampler.corners == corners
+    count = sampler.num_values or 1
+    drawn = [sampler.at(random.Random(i).random() * count) for i in range(500)]
+    assert min(sampler.corners) <= min(drawn)
+    assert max(drawn) <= max(sampler.corners)
+    if given.keys() & {"quniform", "randint", "choice"}:
+        assert {min(drawn), max(drawn)} == {min(sampler.corners), max(sampler.corners)}
+
+
+def test_half_of_the_draws_of_loguniform_are_below_the_geometric_mean() -> None:
+    sampler = Space.of({"key": {"loguniform": [0.01, 1]}}).samplers["key"]
+    assert sampler.at(0.5) == pytest.approx(0.1)
+
+
+def test_the_points_of_a_grid_come_in_the_order_of_the_file_each_once() -> None:
+    space = Space.of({"a": {"grid": [1, 2]}, "b": {"grid": ["x", "y", "z"]}})
+    points = [points_in_order(space, number) for number in range(7)]
+    assert points[6] is None
+    values = [tuple(space.values(point).values()) for point in points if point is not None]
+    assert values == [(1, "x"), (1, "y"), (1, "z"), (2, "x"), (2, "y"), (2, "z")]
