@@ -212,9 +212,8 @@ def write_inputs(folder: Path, run: RunConfig, tiny_world: Path) -> None:
         "run": "cluster_rgb",
         "overrides": {"evaluation.every_steps": 2},
         "space": {"mask.anchor_ratio": {"uniform": [0.1, 0.3]}},
-        "metric": "val/tiny_world/text_to_image/recall@1",
+        "metrics": {"val/tiny_world/text_to_image/recall@1": "max"},
         "num_trials": 1,
-        "scheduler": {"grace_steps": 2},
     }
     (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep))
     pq.write_table(pq.read_table(tiny_world / "retrieval.parquet"), folder / "dev.parquet")
