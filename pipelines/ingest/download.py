@@ -19,7 +19,7 @@ from pipelines.compute.workers import open_workers
 from pipelines.config.errors import UserError, blaming
 from pipelines.config.identity import file_digest, fingerprint
 from pipelines.config.machine import MachineConfig
-from pipelines.config.settings import to_dict
+from pipelines.config.settings import absolute_paths, to_dict
 from pipelines.ingest.duplicates import drop, find_duplicates
 from pipelines.ingest.grouping import group_by_url
 from pipelines.ingest.local import read_image_folder, read_table_images
@@ -139,7 +139,8 @@ def _make_shards(
     workers = open_workers(machine)
     board = workers.share(Board, floor=config.min_success_rate, window=config.success_window)
     num_workers = min(workers.size, len(todo))
-    arguments = (config, output.absolute(), num_workers, partial(board, "report"), partial(board, "begin"))
+    here = (absolute_paths(config), output.absolute())  # nodes of a cluster work in folders of their own
+    arguments = (*here, num_workers, partial(board, "report"), partial(board, "begin"))
     monitor = Monitor(
         partial(board, "outcomes"),
         before=count_outcomes(made) - current.retried(output, todo),

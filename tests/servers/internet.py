@@ -81,14 +81,15 @@ def run_all(commands: Sequence[Sequence[str]], place: Path) -> Iterator[Done]:
         short_folder() as os.environ["RAY_TMPDIR"],
         ImageServer(place / "web", host=ADDRESS) as server,
         serving(os.environ) as store,
-        ray_head(place / "ray", num_cpus=16) as head,
     ):
-        environment = os.environ | {"RAY_ADDRESS": head.address, "AWS_ENDPOINT_URL_S3": store.address}
+        os.environ["AWS_ENDPOINT_URL_S3"] = store.address  # of the cluster's nodes, too
         store.bucket("bucket")
         write_sources(place, server.url, pictures)
-        for words in commands:
-            prepare(words, place, environment)
-            yield vlp(words[1:], place, environment)
+        with ray_head(place / "ray", num_cpus=16) as head:
+            environment = os.environ | {"RAY_ADDRESS": head.address}
+            for words in commands:
+                prepare(words, place, environment)
+                yield vlp(words[1:], place, environment)
 
 
 def short_folder() -> TemporaryDirectory[str]:
