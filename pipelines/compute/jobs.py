@@ -6,9 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipelines.config.errors import UserError
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 60
 
 
 def address_of(given: str | None) -> str:
@@ -62,8 +65,8 @@ class Jobs:
         """
         from ray.job_submission import JobSubmissionClient
 
-        for logger in ("ray", "ray.dashboard"):  # Ray sets the level of some by itself
-            logging.getLogger(logger).setLevel(logging.WARNING)
+        for module in ("job.sdk", "dashboard_sdk"):  # they have set a level of their own
+            logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)
         with _answering(address):
             return cls(address, JobSubmissionClient(address))
 
@@ -100,11 +103,21 @@ class Jobs:
         return sorted(jobs, key=lambda job: job.start_time or 0, reverse=True)
 
     def follow(self, submission_id: str) -> int:
-        """Print the log of a job from its beginning until it ends; returns its exit code."""
-        asyncio.run(self._print_log(submission_id))
-        while not (job := self.details(submission_id)).status.is_terminal():
+        """Print the log of a job from its beginning until it ends; returns its exit code.
+
+        Raises:
+            UserError: the cluster has been gone for `PATIENCE_SECONDS`.
+        """
+        shown = 0
+        while True:
+            said = 0
+            for text in self._said(submission_id):  # from the beginning, also where the connection was lost
+                print(text[max(0, shown - said) :], end="", flush=True)
+                said += len(text)
+                shown = max(shown, said)
+            if (job := self._details_soon(submission_id)).status.is_terminal():
+                return exit_code(job)
             time.sleep(POLL_SECONDS)
-        return exit_code(job)
 
     def log(self, submission_id: str) -> str:
         """What a job has printed so far."""
@@ -132,9 +145,35 @@ class Jobs:
                 f"{submission_id}: the cluster at {self.address} has no such job; `vlp jobs list` shows them"
             ) from error
 
-    async def _print_log(self, submission_id: str) -> None:
-        async for text in self.client.tail_job_logs(submission_id):
-            print(text, end="", flush=True)
+    def _details_soon(self, submission_id: str) -> "JobDetails":
+        """What the cluster knows of a job; while its head restarts, it is waited for."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self.details(submission_id)
+            except UserError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_SECONDS)
+
+    def _said(self, submission_id: str) -> Iterator[str]:
+        """The log of a job as it grows, until it ends or the connection does.
+
+        It is read in a thread: an interrupt in the midst of a coroutine can be lost.
+        """
+        texts: Queue[str | None] = Queue()
+
+        async def read() -> None:
+            async for text in self.client.tail_job_logs(submission_id):
+                texts.put(text)
+
+        def work() -> None:
+            with suppress(Exception):  # whether the job has ended is asked anew
+                asyncio.run(read())
+            texts.put(None)
+
+        Thread(target=work, daemon=True).start()
+        return iter(texts.get, None)
 
 
 def exit_code(job: "JobDetails") -> int:
@@ -154,10 +193,11 @@ def _is_of(submission_id: str, name: str) -> bool:
 def _answering(address: str) -> Iterator[None]:
     """Turn what goes wrong on the way to a cluster into one line."""
     from ray.exceptions import AuthenticationError
+    from requests import RequestException
 
     try:
         yield
-    except ConnectionError as error:
+    except (ConnectionError, RequestException) as error:
         raise UserError(
             f"--address: no Ray cluster answers at {address}; start one with `ray start --head`"
         ) from error

@@ -58,7 +58,7 @@ def test_a_job_shows_its_output_and_returns_0(cluster: str, folder: Path) -> Non
     result = vlp(
         "submit", "--address", cluster, "print-config", "flip.yaml", "mask.mask_ratio=0.75", cwd=folder
     )
-    assert result.returncode == 0, result.stderr
+    assert (result.returncode, result.stderr) == (0, "")
     assert "mask_ratio: 0.75" in result.stdout
 
 
@@ -94,7 +94,9 @@ def test_a_missing_cluster_is_one_line(folder: Path) -> None:
 def endless(folder: Path) -> list[str]:
     """A command that runs until it is stopped: the first import of its plug-in waits for a file."""
     wait = "import os, time\nprint('here')\nwhile not os.path.exists(os.environ['DONE']): time.sleep(0.1)\n"
-    (folder / "waiting.py").write_text(wait.replace("os.environ['DONE']", repr(str(folder / "done"))))
+    (folder / "waiting.py").write_text(
+        wait.replace("os.environ['DONE']", repr(str(folder / "results" / "done")))
+    )
     return ["print-config", "flip.yaml", "plugins=[waiting]"]
 
 
@@ -120,7 +122,8 @@ def test_the_same_command_follows_the_job_that_runs(cluster: str, folder: Path, 
     first, name = begin(cluster, folder, endless)
     second, again = begin(cluster, folder, endless)
     assert again == name
-    (folder / "done").touch()
+    (folder / "results").mkdir()
+    (folder / "results" / "done").touch()
     assert [job.wait(timeout=120) for job in (first, second)] == [0, 0]
     third = vlp("submit", "--address", cluster, *endless, cwd=folder)  # it has ended: begun anew
     assert f"job {name}-2 on" in third.stdout
