@@ -1,0 +1,163 @@
+"""What a training step asks of a GPU and sends to it, told by tensors that only claim to be on one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.overrides import TorchFunctionMode
+
+from pipelines.checkpoints.checkpoint import TrainingState
+from pipelines.tracking.journal import Journal
+from pipelines.training.bad_steps import BadSteps
+from pipelines.training.hooks import Metrics
+from pipelines.training.step import TrainingStep
+from vlp.contracts import settings
+from vlp.core.batch import Batch
+from vlp.core.normalization import normalize
+from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
+from vlp.data.order import rank_batches
+from vlp.encoders.vit import ViTConfig
+from vlp.masking import STRATEGIES, MaskStrategy
+from vlp.objectives import OBJECTIVES, Objective, ObjectiveConfig, Vocabulary
+from vlp.run import RunConfig
+from vlp.training import step as steps
+from vlp.training.ema import EMA, EMAConfig
+from vlp.training.optim import build_optimizer
+from vlp.training.step import build_scaler
+
+B, SIDE, CUDA = 4, 32, torch.device("cuda")
+SENDERS = (torch.tensor, torch.as_tensor, torch.from_numpy, Tensor.new_tensor)
+"""What makes a tensor of numbers that this machine knows; a GPU waits for a copy of them."""
+MASKS = [STRATEGIES[name](**given) for name in STRATEGIES for given in settings.MASKS.get(name, [{}])]
+
+
+class NothingSent(TorchFunctionMode):
+    """Refuses to copy single numbers to a device."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        assert func not in SENDERS, f"{func.__name__} sends numbers to the device"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture(autouse=True)
+def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What of PyTorch looks for a real GPU."""
+    monkeypatch.setattr(steps, "Generator", lambda device: torch.Generator())
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
+    monkeypatch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, _: mode, raising=False)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of each time that numbers are asked back from the device, how many; the answers are 1."""
+    found: list[int] = []
+
+    def answer(values: Tensor) -> list[float]:
+        assert values.device.type == "cuda"
+        found.append(len(values))
+        return [1.0] * len(values)
+
+    monkeypatch.setattr(FakeTensor, "tolist", answer)
+    return found
+
+
+MakeStep = Callable[[str], TrainingStep]
+
+
+@pytest.fixture
+def make_step(tiny_run: Callable[..., RunConfig], tmp_path: Path) -> MakeStep:
+    """The step of a training worker, by the precision of its run."""
+
+    def make(precision: str) -> TrainingStep:
+        training = {"precision": precision, "max_grad_norm": 1.0, "on_bad_step": {"spike": 10.0}}
+        run = tiny_run(training=training)
+        shards = open_shards(run.data)
+        pairs = TrainingPairs(shards, run.data, image_size=SIDE, seed=0)
+        order = data_order(shards, run.data, seed=0, batch_size=8)
+        bad_steps = BadSteps(run, tmp_path, Journal(tmp_path), "tiny", pairs, order)
+        return TrainingStep(run, torch.nn.Identity(), bad_steps)
+
+    return make
+
+
+def build(config: ObjectiveConfig, mask: MaskStrategy) -> Objective:
+    encoder = ViTConfig(image_size=SIDE, patch_size=4, width=16, depth=1, num_heads=2).build()
+    return config.build(encoder, mask, vocabulary=Vocabulary(30, 8, (28, 29)))
+
+
+def state_on_device(model: Objective, run: RunConfig) -> TrainingState:
+    model._apply(lambda x: torch.empty(x.shape, dtype=x.dtype, device=CUDA))
+    ema, scaler = EMA(model, EMAConfig(decay=0.5)), build_scaler(run.training, CUDA)
+    return TrainingState(model, build_optimizer(model, run.optimizer), ema, model.mask, scaler=scaler)
+
+
+def batch_on_device() -> Batch:
+    pixels = torch.empty(B, 3, SIDE, SIDE, dtype=torch.uint8, device=CUDA)
+    tokens, lengths = (torch.empty(shape, dtype=torch.int64, device=CUDA) for shape in ((B, 8), (B,)))
+    return Batch(normalize(pixels, "imagenet"), tokens, lengths)
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.timeout(900)  # on a busy machine
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_a_step_asks_the_device_once_and_sends_it_nothing(
+    name: str, precision: str, make_step: MakeStep, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any other value asked for, a shape that data decide and tensors of two devices end in an error."""
+    config, step = OBJECTIVES[name](**settings.OBJECTIVES.get(name, {})), make_step(precision)
+    for mask in MASKS:
+        if config.rebuilds_patches and mask.name == "none":
+            continue
+        step.model = model = build(config, mask)
+        monkeypatch.setattr(Tensor, "backward", lambda loss, model=model: fill_gradients(model))
+        with FakeTensorMode():
+            state, batch = state_on_device(model, step.config), batch_on_device()
+            metrics: Metrics = {}
+            for _ in range(2):  # the optimizer's first step makes its state
+                asked.clear()
+                with NothingSent():
+                    metrics = step(state, batch)
+                assert asked == [3]  # loss, norm and scale at once
+        assert state.step == 2
+        assert state.history.num_skipped == 0
+        tensors = [value for value in metrics.values() if isinstance(value, Tensor)]
+        assert {x.device.type for x in tensors} == {"cuda"}
+        assert {x.device.type for x in model.parameters()} == {"cuda"}
+
+
+def fill_gradients(model: Objective) -> None:
+    """In place of autograd, which wants a real device."""
+    for parameter in model.parameters():
+        parameter.grad = torch.empty_like(parameter)
+
+
+@pytest.mark.filterwarnings("ignore:.*no accelerator is found")
+def test_batches_are_on_the_device_without_a_question(
+    tiny_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(value: Tensor) -> int:
+        assert value.device.type == "cpu"  # the seed of the loader's processes
+        return 0
+
+    monkeypatch.setattr(FakeTensor, "item", answer, raising=False)
+    run = tiny_run()
+    shards = open_shards(run.data)
+    pairs = TrainingPairs(shards, run.data, image_size=SIDE, seed=0)
+    order = data_order(shards, run.data, seed=0, batch_size=8)
+    draws = rank_batches(order, steps=range(3), rank=0, world_size=1)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        loader = BatchLoader(pairs, draws, run.tokenizer.build(), num_workers=0, device=CUDA)
+        batches = list(loader)
+    assert len(batches) == 3
+    for batch in batches:
+        assert {tensor.device.type for tensor in batch} == {"cuda"}
+        assert batch.images.dtype == torch.float32
