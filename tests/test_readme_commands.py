@@ -17,7 +17,8 @@ COMMANDS = [line.split("  ")[0] for line in re.findall(r"^vlp .*", README, re.MU
 OURS = re.compile(
     r"\[(corpus|download|docfreq)\] (-> \S+|unchanged: \S+|done in \d+ s|[\d,]+/[\d,]+ (URLs|shards).*)"
     r"|\[pretrain \w+\] (calibrating the mask|\d+/\d+ steps.*)|\[sweep\] \d/4 trials done; .*"
-    r"|(best|config|train it): .*|[ ─]*|[ *]*(trial|\d{4}) .*| +anchor_ratio: after the last step *"
+    r"|\[sweep\] .* comes to what is tried already"
+    r"|(best|config|train it): .*|[ ─]*|[ *]*(trial|\d{4}) .*| *anchor_ratio: after the last step *"
 )
 COMMAND_THEN_CPUS = """
 import sys, time

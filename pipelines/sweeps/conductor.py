@@ -89,7 +89,12 @@ class Conductor:
     def num_runs(self) -> int:
         """Runs in all, were none stopped before its other seeds have begun."""
         skipped = sum(self._is_skipped(run) for run in self._all_runs())
-        to_come = max(0, self.config.total_settings - len(self.history.settings))
+        to_come = self.config.search.to_come(
+            self.config.points,
+            self.config.num_trials,
+            settings=len(self.history.settings),
+            proposals=self.history.num_proposals,
+        )
         return len(self._all_runs()) - skipped + to_come * self.config.seeds
 
     def _known(self, values: dict[str, Any]) -> Known:

@@ -15,7 +15,7 @@ from pipelines.sweeps.history import History, Run
 from pipelines.sweeps.pictures import Pictured, write_pictures
 from pipelines.sweeps.settings import SweepConfig
 from pipelines.sweeps.standings import Score, Standing, best_of, front, run_score, score_text, standings
-from pipelines.sweeps.trial import Trials, axis_text, axis_value, label
+from pipelines.sweeps.trial import Trials, axis_text, axis_value, label, patches_of
 from vlp.core.markdown import markdown_table
 
 BEST = "best"
@@ -51,8 +51,13 @@ class Outcome:
         done = [one for one in self.found if one.is_done]
         values = [self.history.settings[one.number].values for one in done]
         runs = [self.trials.config(each) for each in values]
+        # By what they do, where that is a number of patches in every run.
+        is_count = {key: all(patches_of(run, key) is not None for run in runs) for key in self.config.space}
         places = [
-            {key: axis_value(run, key, value) for key, value in each.items()}
+            {
+                f"{key} (patches)" if is_count[key] else key: axis_value(run, key, each[key])
+                for key in is_count
+            }
             for run, each in zip(runs, values, strict=True)
         ]
         points = {

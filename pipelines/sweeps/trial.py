@@ -63,14 +63,14 @@ def label(config: RunConfig, values: dict[str, Any]) -> str:
 
 def axis_text(config: RunConfig, key: str, value: Any) -> str:
     """A value, and how many patches it comes to."""
-    count = _count(config, key)
+    count = patches_of(config, key)
     said = "" if count is None else f" ({count} of {config.image_encoder.num_patches} patches)"
     return value_text(value) + said
 
 
 def axis_value(config: RunConfig, key: str, value: Any) -> Any:
     """A value by what it does: the patches that it comes to, or the name of a component."""
-    count = _count(config, key)
+    count = patches_of(config, key)
     if count is not None:
         return count
     if isinstance(value, dict):
@@ -79,7 +79,8 @@ def axis_value(config: RunConfig, key: str, value: Any) -> Any:
     return value
 
 
-def _count(config: RunConfig, key: str) -> int | None:
+def patches_of(config: RunConfig, key: str) -> int | None:
+    """How many patches a setting comes to; None where it is no share of them."""
     counts = config.mask.counts(config.image_encoder.num_patches)
     return counts.get(key.removeprefix(MASK)) if key.startswith(MASK) else None
 

@@ -16,6 +16,8 @@ from vlp.pictures.figure import draw
 
 CHARTS_PER_ROW = 3
 COLORS = "viridis"
+MAX_CELLS = 12
+"""Numbers of an axis that a heat map gives a row each."""
 
 
 class Point(NamedTuple):
@@ -46,14 +48,31 @@ class Scale(NamedTuple):
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
             places = [float(value) for value in values]
             return cls(places, None, min(places) > 0 and max(places) > 20 * min(places))
-        names = list(dict.fromkeys(map(str, values)))
-        return cls([float(names.index(str(value))) for value in values], names, False)
+        return cls.of_choices(values, list(dict.fromkeys(values_as_text(values))))
+
+    @classmethod
+    def of_choices(cls, values: Sequence[Any], names: list[str]) -> "Scale":
+        """Evenly spaced, in the order of the names."""
+        return cls([float(names.index(text)) for text in values_as_text(values)], names, False)
+
+    @classmethod
+    def of_cells(cls, values: Sequence[Any]) -> "Scale":
+        """As `of`, but few numbers are evenly spaced: the rows of a heat map."""
+        scale = cls.of(values)
+        if scale.ticks is None and len(set(values)) <= MAX_CELLS:
+            return cls.of_choices(values, values_as_text(sorted(set(values))))
+        return scale
 
     def shares(self) -> list[float]:
         """Places between the least, 0, and the greatest, 1."""
         places = np.log(self.places) if self.is_log else np.array(self.places)
         width = places.max() - places.min()
         return list((places - places.min()) / width if width else np.full_like(places, 0.5))
+
+
+def values_as_text(values: Sequence[Any]) -> list[str]:
+    """Numbers rounded, for the marks of an axis."""
+    return [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
 
 
 def axis_charts(points: Sequence[Point], *, metric: str) -> Image.Image:
@@ -64,7 +83,8 @@ def axis_charts(points: Sequence[Point], *, metric: str) -> Image.Image:
     figure = Figure(figsize=(0.6 + 3.4 * columns, 3.0 * lines), dpi=150, layout="constrained")
     charts = figure.subplots(lines, columns, sharey=True, squeeze=False).flatten()
     for chart, axis in zip(charts, axes, strict=False):
-        scale = _scaled(chart, axis, points)
+        scale = Scale.of([point.values[axis] for point in points])
+        _across(chart, axis, scale)
         chart.errorbar(
             scale.places,
             [point.score for point in points],
@@ -99,7 +119,9 @@ def pair_charts(points: Sequence[Point], *, metric: str) -> Image.Image:
     charts = figure.subplots(lines, columns, squeeze=False).flatten()
     colors = _colors(points)
     for chart, (x, y) in zip(charts, pairs, strict=False):
-        across, along = _scaled(chart, x, points), _scaled(chart, y, points, is_vertical=True)
+        across, along = (Scale.of_cells([point.values[axis] for point in points]) for axis in (x, y))
+        _across(chart, x, across)
+        _along(chart, y, along)
         places = list(zip(across.places, along.places, strict=True))
         cells = {
             place: [p.score for p, q in zip(points, places, strict=True) if q == place] for place in places
@@ -107,7 +129,8 @@ def pair_charts(points: Sequence[Point], *, metric: str) -> Image.Image:
         means = [float(np.mean(scores)) for scores in cells.values()]
         chart.scatter(*zip(*cells, strict=True), c=means, s=420, marker="s", cmap=COLORS, norm=colors)
         for place, mean in zip(cells, means, strict=True):
-            chart.annotate(f"{mean:.3g}", place, ha="center", va="center", fontsize=7, color="white")
+            ink = "black" if colors(mean) > 0.6 else "white"
+            chart.annotate(f"{mean:.3g}", place, ha="center", va="center", fontsize=7, color=ink)
         chart.margins(0.2)
         _plain(chart)
     for chart in charts[len(pairs) :]:
@@ -117,7 +140,7 @@ def pair_charts(points: Sequence[Point], *, metric: str) -> Image.Image:
 
 
 def parallel_coordinates(points: Sequence[Point], *, metric: str) -> Image.Image:
-    """A line through all axes for each setting, the better the brighter, the metric as the last axis."""
+    """A line through all axes for each setting, in the colour of the metric, which is the last axis."""
     axes = list(points[0].values)
     scales = [Scale.of([point.values[axis] for point in points]) for axis in axes]
     scales.append(Scale.of([point.score for point in points])._replace(is_log=False))
@@ -125,7 +148,7 @@ def parallel_coordinates(points: Sequence[Point], *, metric: str) -> Image.Image
     chart = figure.subplots()
     colors = _colors(points)
     shares = [scale.shares() for scale in scales]
-    for number in np.argsort([point.score for point in points]):  # the best on top
+    for number in np.argsort([point.score for point in points]):  # the greatest on top
         color = colormaps[COLORS](colors(points[number].score))
         chart.plot([share[number] for share in shares], color=color, linewidth=1.6, marker="o", markersize=3)
     for place, (scale, share) in enumerate(zip(scales, shares, strict=True)):
@@ -158,20 +181,22 @@ def schedules(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Image.Imag
     return draw(figure)
 
 
-def _scaled(chart: Axes, axis: str, points: Sequence[Point], *, is_vertical: bool = False) -> Scale:
-    """Give a chart the scale of an axis."""
-    scale = Scale.of([point.values[axis] for point in points])
-    label, ticks, log = (
-        (chart.set_ylabel, chart.set_yticks, chart.set_yscale)
-        if is_vertical
-        else (chart.set_xlabel, chart.set_xticks, chart.set_xscale)
-    )
-    label(axis, fontsize=8)
+def _across(chart: Axes, axis: str, scale: Scale) -> None:
+    """Give a chart its horizontal axis."""
+    chart.set_xlabel(axis, fontsize=8)
     if scale.is_log:
-        log("log")
+        chart.set_xscale("log")
     if scale.ticks is not None:
-        ticks(range(len(scale.ticks)), [tick[:24] for tick in scale.ticks])
-    return scale
+        chart.set_xticks(range(len(scale.ticks)), [tick[:24] for tick in scale.ticks])
+
+
+def _along(chart: Axes, axis: str, scale: Scale) -> None:
+    """Give a chart its vertical axis."""
+    chart.set_ylabel(axis, fontsize=8)
+    if scale.is_log:
+        chart.set_yscale("log")
+    if scale.ticks is not None:
+        chart.set_yticks(range(len(scale.ticks)), [tick[:24] for tick in scale.ticks])
 
 
 def _marks(scale: Scale, shares: Sequence[float]) -> list[tuple[str, float]]:

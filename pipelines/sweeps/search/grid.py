@@ -26,5 +26,9 @@ class GridSearch(Search):
         count = space.num_points or 0
         return count if num_trials is None else min(num_trials, count)
 
+    def to_come(self, space: Space, num_trials: int | None, *, settings: int, proposals: int) -> int:
+        rest = (space.num_points or 0) - proposals
+        return min(rest, super().to_come(space, num_trials, settings=settings, proposals=proposals))
+
     def propose(self, asked: Proposal) -> dict[str, Place] | None:
         return points_in_order(asked.space, asked.number)

@@ -62,6 +62,15 @@ class Search(ABC, StrictConfig):
         assert num_trials is not None
         return num_trials
 
+    def to_come(self, space: Space, num_trials: int | None, *, settings: int, proposals: int) -> int:
+        """How many settings are still proposed, at most.
+
+        Args:
+            settings: those that are tried.
+            proposals: those included that came to what was there already.
+        """
+        return max(0, self.total(space, num_trials) - settings)
+
     @abstractmethod
     def propose(self, asked: Proposal) -> dict[str, Place] | None:
         """The next point; None where there is none."""

@@ -27,7 +27,7 @@ class TPESearch(Search):
         sampler = optuna.samplers.TPESampler(
             n_startup_trials=self.num_random, constant_liar=True, seed=asked.seed % 2**32
         )
-        directions = ["maximize" if way == "max" else "minimize" for way in asked.directions]
+        directions: list[Any] = ["maximize" if way == "max" else "minimize" for way in asked.directions]
         study = optuna.create_study(directions=directions, sampler=sampler)
         ranges = {key: _distribution(sampler) for key, sampler in asked.space.samplers.items()}
         for one in asked.tried:

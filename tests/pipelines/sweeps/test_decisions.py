@@ -134,6 +134,7 @@ def test_settings_that_come_to_the_same_are_trained_once(tmp_path: Path, capsys:
     )
     conductor = conductor_of(config, tmp_path)
     play(conductor, measure=lambda values, seed, step: {METRIC: values["mask.anchor_ratio"]})
+    assert conductor.num_ended() == conductor.num_runs() == 2
     # 16 patches: 1, 1, 2 and 2 anchors
     assert [setting.values["mask.anchor_ratio"] for setting in conductor.history.settings] == [0.021, 0.1]
     assert (

@@ -41,6 +41,7 @@ def test_wide_ranges_are_logarithmic_and_choices_keep_their_order() -> None:
     assert Scale.of([1, 2, 3]).shares() == pytest.approx([0.0, 0.5, 1.0])
     assert not Scale.of([1, 2, 3]).is_log
     assert Scale.of(["rgb", "mix", "rgb"]) == Scale([0.0, 1.0, 0.0], ["rgb", "mix"], False)
+    assert Scale.of_cells([4, 1, 40, 1]) == Scale([1.0, 0.0, 2.0, 0.0], ["1", "4", "40"], False)
     assert Scale.of([True, False]).ticks == ["True", "False"]
 
 
