@@ -108,6 +108,8 @@ def begin(cluster: str, folder: Path, arguments: list[str]) -> tuple[subprocess.
         text=True,
         cwd=folder,
         env=environment(),
+        # Ctrl-C reaches it also where these tests run in the background of a shell, which has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert submit.stdout is not None
     first = submit.stdout.readline()

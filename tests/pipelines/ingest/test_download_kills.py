@@ -139,18 +139,19 @@ def processes(*names: str) -> list[psutil.Process]:
     return found
 
 
-def owner_of(port: int) -> int:
-    """The process that a connection comes from."""
-    return next(c.pid for c in psutil.net_connections("tcp") if c.laddr and c.laddr[1] == port and c.pid)
-
-
 def once(hook: Hook) -> Hook:
     done = threading.Lock()
     return lambda port: hook(port) if done.acquire(blocking=False) else None
 
 
 def kill_client(port: int) -> None:
-    os.kill(owner_of(port), signal.SIGKILL)
+    """Kill the worker that a request comes from: another process may use the same port towards elsewhere."""
+    for worker in processes("IngestShard", "worker_process"):
+        with suppress(psutil.Error):
+            if any(c.laddr and c.laddr.port == port for c in worker.net_connections("tcp")):
+                worker.kill()
+                return
+    raise AssertionError(f"no worker has asked from port {port}")
 
 
 def kill_board(port: int) -> None:
