@@ -1,6 +1,7 @@
 # make demo   the whole pipeline on the sample corpus        make ui     browse what it tracked
 # make test   lint, type check, tests                        make lock   renew requirements.lock
 # make test-all   with the tests that take minutes: pipelines and sweeps that are killed again and again
+# make docker-test   check docker/, build the image and run it
 # make bench  measure against the peers' tools; tables in tests/benchmarks/results (bench-gpu: only what runs on a GPU)
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 UV := uv==0.13.8
 BENCHMARKS := $(filter-out %/harness.py %/image_server.py %/test_benchmarks.py,$(wildcard tests/benchmarks/*.py))
 
-.PHONY: demo test test-all lint bench bench-gpu ui lock clean
+.PHONY: demo test test-all lint bench bench-gpu docker-test ui lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/vlp run conf/pipeline/demo.yaml conf/machine/laptop.yaml
@@ -30,6 +31,9 @@ bench: $(VENV)/ready
 bench-gpu: $(VENV)/ready
 	@for script in step reconstruction_step superclass_loss; do \
 		$(BIN)/python tests/benchmarks/$$script.py --device cuda || exit 1; done
+
+docker-test: $(VENV)/ready
+	docker/test.sh
 
 ui: $(VENV)/ready
 	$(BIN)/vlp ui

@@ -33,7 +33,12 @@ def compose() -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "command",
-    [["hadolint", "Dockerfile"], ["shellcheck", "make_secrets.sh"], ["shellcheck", "slurm/vlp.sbatch"]],
+    [
+        ["hadolint", "Dockerfile"],
+        ["shellcheck", "make_secrets.sh"],
+        ["shellcheck", "slurm/vlp.sbatch"],
+        ["shellcheck", "test.sh"],
+    ],
     ids=lambda command: command[1],
 )
 def test_the_linters_have_nothing_to_say(command: list[str]) -> None:
