@@ -148,15 +148,16 @@ def test_a_length_of_seconds_is_of_steps_once_their_pace_was_measured(
 ) -> None:
     """With a threshold that is searched before and within the training; nothing of the measurement stays."""
     mask = {"name": "cluster", "feature": "embedding", "anchor_ratio": 0.2, "recalibrations": 4}
-    run, output = tiny_run(**paid({"seconds": 0.3}), mask=mask), tmp_path / "run"
+    more = {"mask": mask, "lr_schedule": {"warmup_steps": 0}}  # a busy machine takes few steps
+    run, output = tiny_run(**paid({"seconds": 1.0}), **more), tmp_path / "run"
     machine, journal = MachineConfig(num_workers=0, log_every_steps=1), Journal(tmp_path / "journal")
     journal.begin(name=run.name, tags={})
     first = pretrain(run, output, machine=machine, journal=journal)
     said = capsys.readouterr().out
     length = read_run(find_checkpoint(output)).training.length
     assert length.seconds_per_step is not None
-    assert first.steps == int(0.3 / length.seconds_per_step)
-    assert f"training.length.seconds 0.3 pays for {first.steps:,} steps" in said
+    assert first.steps == int(1.0 / length.seconds_per_step)
+    assert f"training.length.seconds 1 pays for {first.steps:,} steps" in said
     records = [record.fields for record in journal.read() if record.kind == "metrics"]
     steps = [fields["step"] for fields in records if "train/batch_time" in fields["metrics"]]
     assert steps == list(range(1, first.steps + 1))
@@ -165,7 +166,7 @@ def test_a_length_of_seconds_is_of_steps_once_their_pace_was_measured(
     again = pretrain(run, output, machine=machine, journal=journal)
     assert again == first
     assert "measuring the pace" not in capsys.readouterr().out
-    known = tiny_run(**paid({"seconds": 0.3, "seconds_per_step": length.seconds_per_step}), mask=mask)
+    known = tiny_run(**paid({"seconds": 1.0, "seconds_per_step": length.seconds_per_step}), **more)
     Journal(tmp_path / "other").begin(name=run.name, tags={})
     other = pretrain(known, tmp_path / "known", machine=machine, journal=Journal(tmp_path / "other"))
     assert other.digest == first.digest
