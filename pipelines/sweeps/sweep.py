@@ -1,6 +1,8 @@
 """The best settings of one run of a pipeline, over any of its dotted keys."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from pipelines.sweeps.settings import MAY_GROW, SweepConfig
 from pipelines.sweeps.trial import Trials
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
+from pipelines.tracking.session import alone
 from pipelines.training.resolved import resolve
 from pipelines.workflow.pipeline import prepare_data
 from pipelines.workflow.plan import LATER, Plan
@@ -49,10 +52,8 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Outcome:
     """
     planned = _planned(config, machine)
     journal = Journal((machine.storage / "journals" / config.name / planned.label).absolute())
-    journal.begin(name=config.name, tags=environment_tags() | {"stage": "sweep"})
-    journal.params(flat_params(config))
     at_once = _connect(machine)
-    with ending(journal):
+    with alone(journal.folder, output=machine.storage / "sweeps"), _begun(config, journal):
         trials = _trials(config, planned, machine, journal)
         conductor = Conductor(config, trials, History(trials.folder))
         _run(conductor, at_once)
@@ -80,6 +81,15 @@ def sweep_so_far(config: SweepConfig, *, machine: MachineConfig) -> Outcome:
         f"{config.name}: no trial of a sweep with these settings has begun in {machine.storage / 'sweeps'}; "
         "the same command without --partial begins it"
     )
+
+
+@contextmanager
+def _begun(config: SweepConfig, journal: Journal) -> Iterator[None]:
+    """The record of the sweep, from its settings to its end."""
+    journal.begin(name=config.name, tags=environment_tags() | {"stage": "sweep"})
+    journal.params(flat_params(config))
+    with ending(journal):
+        yield
 
 
 def _connect(machine: MachineConfig) -> int:

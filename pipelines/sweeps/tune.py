@@ -1,6 +1,7 @@
 """Ray Tune as the hands of a sweep: it starts and ends the processes of trials; the conductor decides."""
 
-import time
+import os
+import shutil
 from typing import Any
 
 from ray import tune
@@ -19,6 +20,8 @@ from pipelines.sweeps.trial import FAILURE, run_trial
 def run_trials(conductor: Conductor, *, at_once: int) -> None:
     """Run trials until none is left, or the process is interrupted; both return."""
     trials = conductor.trials
+    storage = trials.folder / "tune"
+    shutil.rmtree(storage, ignore_errors=True)  # the history is what a sweep goes on by
     trainable = tune.with_resources(tune.with_parameters(run_trial, trials=trials), {"cpu": DRIVER_CPUS})
     tune.Tuner(
         trainable,
@@ -29,9 +32,8 @@ def run_trials(conductor: Conductor, *, at_once: int) -> None:
             max_concurrent_trials=at_once,
         ),
         run_config=tune.RunConfig(
-            # The history is what a sweep goes on by, and not what Ray Tune keeps of it.
-            name=f"tune-{time.time_ns()}",
-            storage_path=str(trials.folder / "tune"),
+            name=f"process-{os.getpid()}",
+            storage_path=str(storage),
             verbose=0,
             callbacks=[Ends(conductor)],
             failure_config=tune.FailureConfig(max_failures=trials.machine.recovery.max_failures),
