@@ -12,6 +12,7 @@ from pipelines.commands.pretrain import pretrain
 from pipelines.commands.print_config import print_config
 from pipelines.commands.replay import replay
 from pipelines.commands.run import run
+from pipelines.commands.runs import runs
 from pipelines.commands.settings import settings
 from pipelines.commands.submit import submit
 from pipelines.commands.sweep import sweep
@@ -38,6 +39,7 @@ for command in (
     print_config,
     settings,
     ui,
+    runs,
     submit,
     replay,
     data,
