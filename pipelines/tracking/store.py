@@ -247,6 +247,7 @@ class Store:
             raise UserError(f"{run.name} has no model; set machine.checkpoints.track")
         step = max(run.models) if metric is None else self._best_step(run, self.key(metric))
         place = f"models:/{run.models[step]}"
+        mlflow.set_tracking_uri(self.uri)  # by which MLflow finds the model, whatever the client is of
         with suppress(MlflowException):  # it is there
             self.client.create_registered_model(name)
         version = self.client.create_model_version(name, place, run.id, model_id=run.models[step])

@@ -20,7 +20,7 @@ from pipelines.evaluation.evaluate import measure_checkpoint
 from pipelines.tracking.delivery import Delivery
 from pipelines.tracking.held import held
 from pipelines.tracking.journal import DELIVERED_NAME, Delivered, Journal
-from pipelines.tracking.store import MlflowClient
+from pipelines.tracking.store import MlflowClient, Store
 from pipelines.training.resolved import resolve
 from tests.paths import REPOSITORY
 from tests.pipelines.runs import pretrain
@@ -77,9 +77,8 @@ def test_a_model_that_mlflow_holds_is_measured_as_the_original(
     outputs = client.get_run(run_id).outputs
     assert outputs is not None
     (_, last) = sorted(outputs.model_outputs, key=lambda model: model.step)
-    client.create_registered_model("tiny")
-    client.create_model_version("tiny", f"models:/{last.model_id}", model_id=last.model_id)
-    client.set_registered_model_alias("tiny", "champion", "1")
+    store = Store(machine.mlflow_uri, "tests")
+    assert store.register(store.run(run_id), "tiny", metric=None, alias="champion") == 1
 
     evaluation = EvaluationConfig(retrieval={"scenes": tiny_world / "retrieval.parquet"})
     expected = measure_checkpoint(find_checkpoint(machine.storage / "run"), evaluation)
