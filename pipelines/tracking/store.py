@@ -427,8 +427,11 @@ class Run:
         step = fields["step"]
         dataset = {f"dataset_{key}": value for key, value in fields["dataset"].items()}
         for model in self._models(step):
-            for key, value in fields["metrics"].items():
-                name = _key(key)
+            known = {(metric.key, metric.step) for metric in model.metrics or ()}
+            new = {_key(key): value for key, value in fields["metrics"].items()}
+            for name, value in new.items():
+                if (name, step) in known:  # MLflow takes none twice
+                    continue
                 points = client.get_metric_history(run_id, name)
                 time = next((point.timestamp for point in points if point.step == step), record.time)
                 client.log_metric(run_id, name, value, time, step, model_id=model.model_id, **dataset)
