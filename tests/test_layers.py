@@ -24,6 +24,7 @@ ROOMS = {
         {"config"},
     ],
     "vlp": [
+        {"serving"},
         {"contracts", "model"},
         {"checkpoint"},
         {"run"},

@@ -13,6 +13,7 @@ from pipelines.commands.pretrain import pretrain
 from pipelines.commands.print_config import print_config
 from pipelines.commands.replay import replay
 from pipelines.commands.run import run
+from pipelines.commands.runs import runs
 from pipelines.commands.settings import settings
 from pipelines.commands.submit import submit
 from pipelines.commands.sweep import sweep
@@ -39,6 +40,7 @@ for command in (
     print_config,
     settings,
     ui,
+    runs,
     submit,
     jobs,
     replay,

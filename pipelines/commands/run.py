@@ -16,7 +16,6 @@ def run(settings: tuple[str, ...]) -> None:
 
     plan = Plan.read(layers)
     plan.check()
-    from pipelines.tracking.server import ui_command
     from pipelines.tracking.session import tracked
     from pipelines.workflow.page import PAGE
     from pipelines.workflow.pipeline import pipeline_journal, run_pipeline
@@ -25,6 +24,5 @@ def run(settings: tuple[str, ...]) -> None:
     config = plan.config
     with tracked(machine, experiment=config.name):
         rows = run_pipeline(config, machine=machine, journal=pipeline_journal(config, machine))
-    print_table(rows)
-    click.echo(f"results: {machine.storage / config.name / PAGE}")
-    click.echo(f"browse:  {ui_command(machine.tracking_uri, machine.storage)}")
+        print_table(rows)
+        click.echo(f"results: {machine.storage / config.name / PAGE}")

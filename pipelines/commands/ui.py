@@ -5,11 +5,12 @@ import sys
 import click
 
 from pipelines.commands.group import read, settings_command
+from pipelines.tracking.view import HOST, PORT
 
 
 @settings_command("ui")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=5000, show_default=True)
+@click.option("--host", default=HOST, show_default=True)
+@click.option("--port", default=PORT, show_default=True)
 def ui(settings: tuple[str, ...], host: str, port: int) -> None:
     """Open MLflow on the experiments.
 

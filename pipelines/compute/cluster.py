@@ -71,6 +71,18 @@ def connect(machine: MachineConfig, *, min_cpus: float = 1, min_gpus: int = 0, s
             )
 
 
+def ray_tags() -> dict[str, str]:
+    """Labels of a run that say where Ray worked on it; {} of a process without Ray."""
+    import ray
+    from ray._private.worker import get_dashboard_url  # there is no public one of a Ray that was joined
+
+    if not ray.is_initialized():
+        return {}
+    address = get_dashboard_url()
+    dashboard = {"ray_dashboard": f"http://{address}"} if address else {}
+    return {"ray_job": ray.get_runtime_context().get_job_id()} | dashboard
+
+
 def connect_for_training(machine: MachineConfig) -> None:
     """Join a cluster that has room for the least training workers; nothing in a process without Ray.
 

@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pipelines.config.schema import dotted_keys
-from pipelines.config.settings import Layers, build, read_layers
+from pipelines.config.settings import Layers, build, leaves, read_layers, to_dict
 from pipelines.config.worker_counts import WorkerCounts
 from vlp.core.config import AtLeast, StrictConfig
 from vlp.shards.storage.address import AnyFolder
@@ -131,6 +131,11 @@ class MachineConfig(StrictConfig):
     def mlflow_uri(self) -> str:
         """Where experiments are tracked."""
         return self.tracking_uri or f"sqlite:///{(self.storage / 'mlflow.db').absolute()}"
+
+
+def machine_params(machine: MachineConfig) -> dict[str, Any]:
+    """One dotted key per setting, as they are written: {"machine.num_workers": 2, ...}."""
+    return dict(leaves({"machine": to_dict(machine)}))
 
 
 def read_settings(arguments: Sequence[str]) -> tuple[Layers, MachineConfig]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
+from pyarrow.parquet import ParquetFile
 
 from pipelines.checkpoints.checkpoint import find_checkpoint, load_model, read_run, steps_done
 from pipelines.compute.cluster import connect
@@ -18,6 +19,7 @@ from vlp.core.config import StrictConfig
 from vlp.evaluation.config import EvaluationConfig
 from vlp.evaluation.embedder import Embedder
 from vlp.evaluation.measure import measure
+from vlp.evaluation.sets import EvaluationSet
 from vlp.objectives import Objective, ObjectiveConfig
 from vlp.pictures.reconstructions import reconstructions
 from vlp.run import RunConfig
@@ -32,7 +34,7 @@ class EvaluateConfig(StrictConfig):
 
     checkpoint: Path
     """Folder of a checkpoint, or of a run, whose last one is taken; or what MLflow holds, as runs:/RUN_ID,
-    runs:/RUN_ID/checkpoints/NAME, models:/NAME/VERSION or models:/NAME@ALIAS."""
+    runs:/RUN_ID/STEP, models:/MODEL_ID, models:/NAME/VERSION or models:/NAME@ALIAS."""
     plugins: tuple[str, ...] = ()
     """Modules of one's own, beside those that the checkpoint names."""
     evaluation: EvaluationConfig
@@ -62,10 +64,9 @@ def evaluate(
     metrics, step, rebuilt = _as_task(checkpoint, config.evaluation, use_gpu=machine.use_gpu)
     journal.metrics({f"val/{key}": value for key, value in metrics.items()}, step=step)
     for data in config.evaluation.sets:
-        digest, source = file_digest(data.files), str(data.files[0].absolute())
-        journal.dataset(
-            name=data.key, digest=digest, source=source, context="evaluation", profile={"sha256": digest}
-        )
+        digest = _journal_set(data, journal)
+        own = {f"val/{key}": value for key, value in metrics.items() if key.startswith(f"{data.name}/")}
+        journal.model_metrics(own, step=step, dataset={"name": data.key, "digest": digest})
     manifest = EvaluationManifest(digest=fingerprint(metrics), step=step, metrics=metrics)
     manifest.write(output)
     journal.artifact(output / MANIFEST, folder="evaluation")
@@ -73,6 +74,20 @@ def evaluate(
         rebuilt.save(output / "reconstructions.png")
         journal.artifact(output / "reconstructions.png", folder="pictures")
     return manifest
+
+
+def _journal_set(data: EvaluationSet, journal: Journal) -> str:
+    """Record a set as an input; its digest."""
+    digest, tables = file_digest(data.files), [ParquetFile(table.file) for table in data.tables]
+    journal.dataset(
+        name=data.key,
+        digest=digest,
+        source=str(data.files[0].absolute()),
+        context="evaluation",
+        profile={"num_rows": sum(table.metadata.num_rows for table in tables), "sha256": digest},
+        columns={field.name: str(field.type) for field in tables[0].schema_arrow},
+    )
+    return digest
 
 
 def evaluation_identity(evaluation: EvaluationConfig) -> dict[str, Any]:

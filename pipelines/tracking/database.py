@@ -34,6 +34,19 @@ def is_whole(database: Path) -> bool:
         return False
 
 
+def experiments(database: Path) -> dict[str, str]:
+    """The ids of all experiments that have runs, by name, the newest first; none of a file that is busy."""
+    query = (
+        "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active' AND experiment_id IN "
+        "(SELECT experiment_id FROM runs) ORDER BY experiment_id DESC"
+    )
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            return {name: str(number) for name, number in connection.execute(query)}
+    except sqlite3.OperationalError:
+        return {}
+
+
 def set_aside(database: Path) -> None:
     """Rename the file with the journals of its transactions, which would be taken for the next one's."""
     aside = f"{database.name}.broken-{time.time_ns()}"

@@ -73,6 +73,14 @@ class Delivery:
             time.sleep(0.05)
         return sum(self._waiting(folder) for folder in folders)
 
+    @property
+    def experiment_id(self) -> str:
+        """Of the experiment on the server; empty as long as no run is there."""
+        for folder in self._find():
+            if found := Delivered.load(folder, self.tracking_uri).experiment_id:
+                return found
+        return ""
+
     def _find(self) -> list[Path]:
         found = []
         for folder, subfolders, files in os.walk(self.root):

@@ -4,8 +4,10 @@ import re
 import shutil
 from pathlib import Path
 
+from pipelines.config.errors import UserError
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
+from vlp.checkpoint import MODEL
 from vlp.shards.storage.whole import writing_folder
 
 ADDRESS = re.compile(r"(runs|models):/+(?=[^/])")
@@ -14,7 +16,7 @@ ADDRESS = re.compile(r"(runs|models):/+(?=[^/])")
 def held(checkpoint: Path, machine: MachineConfig) -> Path:
     """The folder of a checkpoint, fetched from MLflow where its address is runs:/ or models:/.
 
-    A run alone stands for its last checkpoint.
+    A run alone stands for its last model, RUN_ID/STEP for that of a step.
 
     Raises:
         UserError: MLflow does not have it.
@@ -27,9 +29,10 @@ def held(checkpoint: Path, machine: MachineConfig) -> Path:
     place = machine.storage / "fetched" / fingerprint(address)[:16] / "checkpoint"
     with writing_folder(place) as folder:
         found = fetch(address, machine.mlflow_uri, folder / "all")
-        if names := sorted(found.glob("step_*")):
-            found = names[-1]
-        for file in found.iterdir():
+        weights = next(found.rglob(MODEL), None)
+        if weights is None:
+            raise UserError(f"checkpoint: {address} is no model of ours: it has no {MODEL}; choose another")
+        for file in weights.parent.iterdir():
             file.rename(folder / file.name)
         shutil.rmtree(folder / "all")
     return place

@@ -10,13 +10,15 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pipelines.config.errors import Terminated
 from pipelines.config.secrets import without_secrets
+from vlp.core.messages import one_line
 from vlp.shards.storage.whole import writing
 
 FILE_NAME = "journal.jsonl"
@@ -62,8 +64,16 @@ class Journal:
         )
 
     def params(self, params: Mapping[str, Any]) -> None:
-        """Settings of the run by dotted key, kept as text."""
-        self._append("params", params=_texts(params))
+        """Settings of the run by dotted key, kept as text.
+
+        A setting keeps its first value, as no tracking server changes one; what it is for a run that goes on,
+        such as on another machine, becomes the label `now.KEY`.
+        """
+        texts, known = _texts(params), self._known_params()
+        if new := {key: value for key, value in texts.items() if key not in known}:
+            self._append("params", params=new)
+        if changed := {k: v for k, v in texts.items() if known.get(k, v) != v}:
+            self.tags({f"now.{key}": value for key, value in changed.items()})
 
     def metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
         """Numbers (also 0-d tensors) at a step.
@@ -72,9 +82,41 @@ class Journal:
         """
         self._append("metrics", metrics={key: float(value) for key, value in metrics.items()}, step=int(step))
 
+    def model(self, folder: Path, *, files: Sequence[str], step: int, texts: bool) -> None:
+        """A checkpoint, as a model of its step that can be loaded; called after the run and its folder.
+
+        Args:
+            files: those of the folder that belong to it.
+            texts: whether it also has embeddings of texts.
+        """
+        fields = {"files": list(files), "step": int(step), "texts": texts}
+        self._append("model", path=self._relative(folder), **fields)
+
+    def model_metrics(
+        self, metrics: Mapping[str, float], *, step: int, dataset: Mapping[str, str] | None = None
+    ) -> None:
+        """Numbers of the model of a step, where there is one.
+
+        Args:
+            dataset: `name` and `digest` of what they were measured on.
+        """
+        numbers = {key: float(value) for key, value in metrics.items()}
+        self._append("model_metrics", metrics=numbers, step=int(step), dataset=dict(dataset or {}))
+
     def tags(self, tags: Mapping[str, str]) -> None:
         """Labels of the run; a later value replaces an earlier one."""
         self._append("tags", tags=_texts(tags))
+
+    def describe(self, text: str, *, runs: Mapping[str, Path], columns: Sequence[str] = ()) -> None:
+        """What the page of the run says, in Markdown; a later description replaces an earlier one.
+
+        Args:
+            runs: folders of other runs' journals by name; `[name]` in the text links to each, `[all runs]` to
+                the table of all.
+            columns: metrics that this table shows.
+        """
+        folders = {name: self._relative(folder) for name, folder in runs.items()}
+        self._append("description", text=without_secrets(text), runs=folders, columns=list(columns))
 
     def artifact(self, path: Path, *, folder: str = "") -> None:
         """A file or directory, shown under its own name inside the artifact folder `folder`.
@@ -86,12 +128,30 @@ class Journal:
             raise FileNotFoundError(errno.ENOENT, "no such artifact", str(path))
         self._append("artifact", path=self._relative(path), folder=folder)
 
+    def image(self, key: str, path: Path, *, step: int = 0) -> None:
+        """A picture of a step, which is shown among those of its key; else as an artifact."""
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "no such picture", str(path))
+        self._append("image", key=key, path=self._relative(path), step=int(step))
+
     def dataset(
-        self, *, name: str, digest: str, source: str, context: str, profile: Mapping[str, Any]
+        self,
+        *,
+        name: str,
+        digest: str,
+        source: str,
+        context: str,
+        profile: Mapping[str, Any],
+        columns: Mapping[str, str] | None = None,
     ) -> None:
-        """An input of the run: where it came from, the digest of its content, and what it is used for."""
+        """An input of the run: where it came from, the digest of its content, and what it is used for.
+
+        Args:
+            profile: what is to be said of it.
+            columns: type of each.
+        """
         texts = _texts({"name": name, "digest": digest, "source": source, "context": context})
-        self._append("dataset", **texts, profile=dict(profile))
+        self._append("dataset", **texts, profile=dict(profile), columns=dict(columns or {}))
 
     def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """Close the run; `begin` opens it again."""
@@ -115,9 +175,24 @@ class Journal:
         """The first record of a kind."""
         return next((record for record in self.read() if record.kind == kind), None)
 
+    def seconds_of_work(self) -> float:
+        """How long processes have worked on the run, from each beginning to the last that was heard of it."""
+        milliseconds = begun = last = 0
+        for record in self.read():
+            if record.kind == "unreadable":
+                continue
+            if record.kind in ("begin", "resumed"):
+                milliseconds, begun = milliseconds + last - begun, record.time
+            last = record.time
+        return (milliseconds + last - begun) / 1000
+
     def locate(self, path: str) -> Path:
         """The absolute path of a `parent` or artifact, which records hold relative to the folder."""
         return Path(os.path.normpath(self.folder.absolute() / path))
+
+    def _known_params(self) -> dict[str, str]:
+        records = (record.fields["params"] for record in self.read() if record.kind == "params")
+        return {key: value for params in records for key, value in params.items()}
 
     def _append(self, kind: str, **fields: Any) -> None:
         record = {"kind": kind, "time": time.time_ns() // 1_000_000, **fields}
@@ -149,6 +224,8 @@ class Delivered:
     """Bytes of the journal that are delivered."""
     last_step: dict[str, int] = field(default_factory=dict)
     """By metric: the last step delivered."""
+    experiment_id: str = ""
+    """Of the experiment that has the run."""
 
     def __post_init__(self) -> None:
         self.uri = without_secrets(self.uri)
@@ -170,13 +247,20 @@ class Delivered:
 
 @contextmanager
 def ending(journal: Journal) -> Iterator[None]:
-    """Close a run afterwards: FINISHED, or FAILED or KILLED where an exception passes."""
+    """Close a run afterwards: FINISHED, or FAILED or KILLED where an exception passes; and say why."""
     try:
         yield
     except BaseException as error:
-        journal.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        is_asked = isinstance(error, KeyboardInterrupt)
+        journal.tags({"stop_reason": _asked_to_stop(error) if is_asked else one_line(error)})
+        journal.end("KILLED" if is_asked else "FAILED")
         raise
+    journal.tags({"stop_reason": "finished"})
     journal.end("FINISHED")
+
+
+def _asked_to_stop(error: BaseException) -> str:
+    return "SIGTERM" if isinstance(error, Terminated) else "interrupted"
 
 
 def _record(line: bytes, end: int) -> Record:

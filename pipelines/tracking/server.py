@@ -4,11 +4,12 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 from pipelines.config.errors import ConfigError, Terminated, UserError
+from pipelines.config.machine import MachineConfig
 from pipelines.config.secrets import without_secrets
-from pipelines.tracking.database import artifacts_path, database_path, is_whole
+from pipelines.tracking.database import artifacts_path, database_path, experiments, is_whole
+from pipelines.tracking.view import HOST, PORT, runs_page
 
 
 def ui(tracking_uri: str, *, host: str, port: int) -> int:
@@ -31,7 +32,10 @@ def ui(tracking_uri: str, *, host: str, port: int) -> int:
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     # Without its job queue the server needs 0.7 GB less memory.
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    print(f"MLflow on http://{host}:{port} (Ctrl-C stops it)", flush=True)
+    address = f"http://{host}:{port}"
+    print(f"MLflow on {address} (Ctrl-C stops it)", flush=True)
+    for name, experiment_id in experiments(database).items():
+        print(f"  {name}: {address}/{runs_page(experiment_id)}", flush=True)
     server = subprocess.Popen(command, env=os.environ | quiet)
     try:
         return server.wait()
@@ -57,9 +61,16 @@ def _check_port(host: str, port: int) -> None:
         ) from error
 
 
-def ui_command(tracking_uri: str | None, storage: Path) -> str:
-    """How a user opens MLflow on what a command has tracked."""
-    if tracking_uri is not None:
-        return without_secrets(f"open {tracking_uri}")
+def browse(machine: MachineConfig, experiment_id: str = "") -> str:
+    """How a user opens MLflow on what a command has tracked.
+
+    Args:
+        experiment_id: of the experiment; empty where it is not known, as of a server that did not answer.
+    """
+    page = f"/{runs_page(experiment_id)}" if experiment_id else ""
+    if machine.tracking_uri is not None:
+        return without_secrets(f"open {machine.tracking_uri.rstrip('/')}{page}")
     command = sys.argv[0] if sys.argv[0].endswith("vlp") else "vlp"
-    return f"{command} ui" if str(storage) == "results" else f"{command} ui machine.storage={storage}"
+    is_default = str(machine.storage) == "results"
+    command = f"{command} ui" if is_default else f"{command} ui machine.storage={machine.storage}"
+    return f"{command}, then open http://{HOST}:{PORT}{page}" if page else command

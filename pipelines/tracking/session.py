@@ -12,10 +12,14 @@ from pipelines.config.settings import flat_params
 from pipelines.tracking.delivery import Delivery
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
+from pipelines.tracking.log import logged
+from pipelines.tracking.server import browse
 from vlp.shards.manifest import Manifest
 from vlp.shards.storage.folder import Folder
 from vlp.shards.storage.lock import locked_if_free
 
+EXPERIMENT = "vlp"
+"""Of stages outside of a pipeline."""
 FIRST_DELIVERY_SECONDS = 20.0  # loading MLflow would hold up what starts meanwhile: Ray, the first step
 
 Made = TypeVar("Made", bound=Manifest)
@@ -47,15 +51,18 @@ def alone(folder: Path, *, output: Path | Folder) -> Iterator[None]:
         yield
 
 
-def tracked(machine: MachineConfig, *, experiment: str) -> Delivery:
-    """Context in which the journals of an experiment are delivered to MLflow."""
-    root = (machine.storage / "journals" / experiment).absolute()
-    return Delivery(
-        root,
+@contextmanager
+def tracked(machine: MachineConfig, *, experiment: str) -> Iterator[Delivery]:
+    """Context in which the journals of an experiment are delivered to MLflow; says at last where they are."""
+    delivery = Delivery(
+        (machine.storage / "journals" / experiment).absolute(),
         tracking_uri=machine.mlflow_uri,
         experiment=experiment,
         first_after_seconds=FIRST_DELIVERY_SECONDS,
     )
+    with delivery:
+        yield delivery
+    print(f"browse:  {browse(machine, delivery.experiment_id)}", flush=True)
 
 
 def standalone(
@@ -74,10 +81,9 @@ def standalone(
         title: name of the tracked run, if not the stage's.
     """
     label = f"{title or stage}-{fingerprint(str(output.absolute()))[:8]}"
-    delivery = tracked(machine, experiment="vlp")
-    journal = Journal(delivery.root / label)
-    with alone(journal.folder, output=output), delivery:
+    journal = Journal((machine.storage / "journals" / EXPERIMENT / label).absolute())
+    with alone(journal.folder, output=output), tracked(machine, experiment=EXPERIMENT):
         journal.begin(name=title or stage, tags=environment_tags() | {"stage": stage})
         journal.params(flat_params(settings) | {"output": output.absolute()})
-        with ending(journal):
+        with ending(journal), logged(journal):
             return work(output, journal=journal)

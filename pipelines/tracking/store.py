@@ -3,6 +3,7 @@
 Import it where it is used, not at the top of a module: mlflow takes 1.5 s to load.
 """
 
+import io
 import json
 import logging
 import os
@@ -10,18 +11,23 @@ import posixpath
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlparse
 
-from pipelines.config.errors import UserError
+from pipelines.config.errors import UserError, nearest
 from pipelines.tracking.database import artifacts_path, database_path, is_whole, set_aside
 from pipelines.tracking.journal import DELIVERED_NAME, FILE_NAME, Delivered, Journal, Record
+from pipelines.tracking.runs import TrackedRun
 from pipelines.tracking.terminal import warn
+from pipelines.tracking.view import VIEW, VIEW_TAG, run_page, runs_page, view
 from vlp.core.messages import one_line
+from vlp.serving import IMAGE, TEXT
 from vlp.shards.storage.lock import locked
 from vlp.shards.storage.whole import delete_unfinished, unfinished
 
@@ -34,11 +40,26 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 import mlflow
+import PIL.Image
 from mlflow import MlflowClient, entities
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    RunTag,
+    ViewType,
+)
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.models.utils import _save_example
+from mlflow.types.schema import Array, ColSpec, Schema, TensorSpec
 from mlflow.utils import validation as limits
+from pandas import DataFrame
 from requests import HTTPError
 
 JOURNAL_TAG = "vlp.journal"
@@ -69,24 +90,73 @@ def make_database(database: Path) -> None:
 def fetch(address: str, tracking_uri: str, folder: Path) -> Path:
     """Copy the artifacts at a runs:/ or models:/ address into a new folder; returns where they are.
 
+    A run stands for its last model, RUN/STEP for that of a step.
+
     Raises:
         UserError: there are none.
     """
     folder.mkdir()
-    if re.fullmatch(r"runs:/[^/]+", address):
-        address = f"{address}/checkpoints"
     try:
         if database := database_path(tracking_uri):
             make_database(database)
         # Of a model MLflow asks the registry of the process, whatever it is told.
         mlflow.set_tracking_uri(tracking_uri)
         mlflow.set_registry_uri(tracking_uri)
+        if named := re.fullmatch(r"runs:/([^/]+)(?:/(?:step_)?0*(\d+))?", address):
+            address = _model_of_run(MlflowClient(), named[1], step=int(named[2]) if named[2] else None)
         return Path(download_artifacts(address, dst_path=str(folder)))
     except (MlflowException, OSError) as error:
         raise UserError(
             f"checkpoint: {tracking_uri} does not give {address}: {one_line(error)[:300]}; correct the "
             "address, or name the store in machine.tracking_uri"
         ) from error
+
+
+def write_model(
+    folder: Path, checkpoint: Path, fields: Mapping[str, Any], model: entities.LoggedModel
+) -> None:
+    """Write a checkpoint in the form that `mlflow.pyfunc` loads: with its signature, and an example."""
+    weights = folder / checkpoint.name
+    weights.mkdir()
+    for name in fields["files"]:
+        shutil.copy(checkpoint / name, weights / name)
+    picture = io.BytesIO()
+    PIL.Image.new("RGB", (32, 32), "red").save(picture, "PNG")
+    example: dict[str, list[Any]] = {IMAGE: [picture.getvalue()]}
+    if fields["texts"]:
+        example[TEXT] = ["a red square"]
+    kinds = {IMAGE: "binary", TEXT: "string"}
+    asked = _schema({column: kinds[column] for column in example})
+    answer = _schema({f"{column}_embedding": Array("double") for column in example})
+    written = Model(
+        model_id=model.model_id, artifact_path=model.artifact_location, run_id=model.source_run_id
+    )
+    written.signature = ModelSignature(asked, answer)
+    _save_example(written, DataFrame(example), str(folder))
+    mlflow.pyfunc.add_to_model(written, loader_module="vlp.serving", data=checkpoint.name)
+    written.save(str(folder / "MLmodel"))
+
+
+def _schema(kinds: Mapping[str, str | Array]) -> Schema:
+    """Columns of which a table may have some."""
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(kind, name, required=False) for name, kind in kinds.items()
+    ]
+    return Schema(columns)
+
+
+def _model_of_run(client: MlflowClient, run_id: str, *, step: int | None) -> str:
+    """The address of a run's model of a step, or of its last."""
+    outputs = client.get_run(run_id).outputs
+    models = {model.step: model.model_id for model in (outputs.model_outputs if outputs else ())}
+    if not models or (step is not None and step not in models):
+        has = f"models of the steps {', '.join(map(str, sorted(models)))}" if models else "no model"
+        raise MlflowException(f"the run has {has}")
+    return f"models:/{models[max(models) if step is None else step]}"
+
+
+class NotThereYetError(Exception):
+    """A record needs another run, which will be delivered."""
 
 
 class Store:
@@ -110,7 +180,9 @@ class Store:
             return found.experiment_id
         database = database_path(self.uri)
         location = artifacts_path(database).as_uri() if database else None
-        return self.client.create_experiment(self.experiment, artifact_location=location)
+        made = self.client.create_experiment(self.experiment, artifact_location=location)
+        self.client.set_experiment_tag(made, f"{VIEW_TAG}{VIEW}", view())
+        return made
 
     def open_run(self, begin: Record, tags: Mapping[str, str]) -> str:
         """The id of a journal's run; it is there already where its creator died before noting that."""
@@ -121,9 +193,77 @@ class Store:
         run = self.client.create_run(self.experiment_id, start_time=start, tags=tags, run_name=name)
         return run.info.run_id
 
+    def show_columns(self, metrics: Sequence[str] = ()) -> None:
+        """Set up the table that `runs_page` opens."""
+        self.client.set_experiment_tag(self.experiment_id, f"{VIEW_TAG}{VIEW}", view([*map(_key, metrics)]))
+
     def has_run(self, run_id: str) -> bool:
         """Whether the experiment has a run of this id."""
         return bool(self._search(f"attributes.run_id = '{run_id}'"))
+
+    def runs(self, where: str = "") -> list[TrackedRun]:
+        """Runs, the newest first, of the experiment or of all.
+
+        Args:
+            where: filter in MLflow's search language.
+
+        Raises:
+            UserError: the filter is none, or the server does not answer.
+        """
+        try:
+            named = f"name = '{self.experiment}'" if self.experiment else ""
+            experiments = [
+                found.experiment_id for found in self.client.search_experiments(filter_string=named)
+            ]
+            return [_tracked(run) for run in self.client.search_runs(experiments, where, max_results=1000)]
+        except (MlflowException, OSError) as error:
+            raise UserError(
+                f"runs: {self.uri} does not answer: {one_line(error)[:300]}; correct --where, or name the "
+                "store in machine.tracking_uri"
+            ) from error
+
+    def run(self, name: str) -> TrackedRun:
+        """The newest run of a name, or that of an id, or of the beginning of one.
+
+        Raises:
+            UserError: there is none.
+        """
+        runs = self.runs()
+        for run in runs:
+            if run.name == name or (len(name) >= 6 and run.id.startswith(name)):
+                return run
+        raise UserError(f"no run is named {name}{nearest(name, [run.name for run in runs])}")
+
+    def register(self, run: TrackedRun, name: str, *, metric: str | None, alias: str) -> int:
+        """Give a model of a run a name and an alias; returns its version.
+
+        Args:
+            metric: by which its best model is chosen; None takes the last.
+
+        Raises:
+            UserError: the run has no model, or none has the metric.
+        """
+        if not run.models:
+            raise UserError(f"{run.name} has no model; set machine.checkpoints.track")
+        step = max(run.models) if metric is None else self._best_step(run, self.key(metric))
+        place = f"models:/{run.models[step]}"
+        mlflow.set_tracking_uri(self.uri)  # by which MLflow finds the model, whatever the client is of
+        with suppress(MlflowException):  # it is there
+            self.client.create_registered_model(name)
+        version = self.client.create_model_version(name, place, run.id, model_id=run.models[step])
+        self.client.set_registered_model_alias(name, alias, str(version.version))
+        return int(version.version)
+
+    def _best_step(self, run: TrackedRun, metric: str) -> int:
+        points = self.client.get_metric_history(run.id, metric)
+        values = {point.step: point.value for point in points if point.step in run.models}
+        if not values:
+            raise UserError(f"--metric: no model of {run.name} has {metric}{nearest(metric, run.metrics)}")
+        return max(values, key=lambda step: (values[step], step))
+
+    def key(self, metric: str) -> str:
+        """The name that MLflow has for a metric."""
+        return _key(metric)
 
     def _search(self, query: str) -> Sequence[entities.Run]:
         return self.client.search_runs([self.experiment_id], query, ViewType.ALL, max_results=1)
@@ -161,6 +301,8 @@ class Run:
                 else:
                     for record in group:
                         self._send(record)
+        except NotThereYetError:
+            return True
         except Exception:
             self._is_checked = False  # perhaps the run is gone
             raise
@@ -185,6 +327,7 @@ class Run:
             else:
                 self._skip("the parent run", f"there is no journal in {parent}")
         self.delivered.run_id = self.store.open_run(begin, tags)
+        self.delivered.experiment_id = self.store.experiment_id
         self.delivered.save(self.journal.folder)
         return True
 
@@ -232,20 +375,107 @@ class Run:
         self._advance(record, self.delivered.last_step)
 
     def _send_unchecked(self, record: Record) -> None:
+        senders = {
+            "resumed": self._resume,
+            "artifact": self._log_artifact,
+            "model": self._log_model,
+            "model_metrics": self._log_model_metrics,
+            "image": self._log_image,
+            "dataset": self._log_dataset,
+            "description": self._describe,
+            "end": self._end,
+            "unreadable": self._skip_unreadable,
+        }
+        if record.kind in senders:
+            senders[record.kind](record)
+
+    def _resume(self, record: Record) -> None:
+        self.store.client.update_run(self.delivered.run_id, status="RUNNING")
+        self._log("tags", _tags(record.fields["tags"]))
+
+    def _log_artifact(self, record: Record) -> None:
+        path = self.journal.locate(record.fields["path"])
+        self.store.client.log_artifact(self.delivered.run_id, str(path), record.fields["folder"] or None)
+
+    def _log_dataset(self, record: Record) -> None:
+        self.store.client.log_inputs(self.delivered.run_id, [_dataset(record.fields)])
+
+    def _skip_unreadable(self, record: Record) -> None:
+        self._skip("line", "a writer was killed in the middle of the line")
+
+    def _log_model(self, record: Record) -> None:
+        """A checkpoint as a model that `mlflow.pyfunc` loads; one whose upload was cut is sent anew."""
         client, run_id, fields = self.store.client, self.delivered.run_id, record.fields
-        match record.kind:
-            case "resumed":
-                client.update_run(run_id, status="RUNNING")
-                self._log("tags", _tags(fields["tags"]))
-            case "artifact":
-                path = self.journal.locate(fields["path"])
-                client.log_artifact(run_id, str(path), fields["folder"] or None)
-            case "dataset":
-                client.log_inputs(run_id, [_dataset(fields)])
-            case "end":
-                client.set_terminated(run_id, fields["status"], record.time)
-            case "unreadable":
-                self._skip("line", "a writer was killed in the middle of the line")
+        step = fields["step"]
+        found = self._models(step)
+        if any(model.status == LoggedModelStatus.READY for model in found):
+            return
+        for model in found:
+            client.delete_logged_model(model.model_id)
+        made = client.create_logged_model(
+            self.store.experiment_id, self._model_name(step), run_id, tags={"step": str(step)}
+        )
+        with TemporaryDirectory() as folder:
+            write_model(Path(folder), self.journal.locate(fields["path"]), fields, made)
+            client.log_model_artifacts(made.model_id, folder)
+        client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step)])
+        client.finalize_logged_model(made.model_id, "READY")
+
+    def _log_model_metrics(self, record: Record) -> None:
+        """The numbers of a model, on its page; the same points as in the charts of its run."""
+        client, run_id, fields = self.store.client, self.delivered.run_id, record.fields
+        step = fields["step"]
+        dataset = {f"dataset_{key}": value for key, value in fields["dataset"].items()}
+        for model in self._models(step):
+            known = {(metric.key, metric.step) for metric in model.metrics or ()}
+            new = {_key(key): value for key, value in fields["metrics"].items()}
+            for name, value in new.items():
+                if (name, step) in known:  # MLflow takes none twice
+                    continue
+                points = client.get_metric_history(run_id, name)
+                time = next((point.timestamp for point in points if point.step == step), record.time)
+                client.log_metric(run_id, name, value, time, step, model_id=model.model_id, **dataset)
+
+    def _models(self, step: int) -> Sequence[entities.LoggedModel]:
+        query = f"source_run_id = '{self.delivered.run_id}' AND name = '{self._model_name(step)}'"
+        return self.store.client.search_logged_models([self.store.experiment_id], query)
+
+    def _model_name(self, step: int) -> str:
+        begin = self.journal.first("begin")
+        name = begin.fields["name"] if begin else "model"
+        return re.sub(r"""[/:.%"'\s]""", "_", f"{name}-step-{step}")
+
+    def _describe(self, record: Record) -> None:
+        """The text, with the addresses of the runs that it names; it waits until they are there."""
+        fields, links = record.fields, {"all runs": runs_page(self.store.experiment_id)}
+        for name, folder in fields["runs"].items():
+            place = self.journal.locate(folder)
+            if (place / FILE_NAME).exists():
+                if place not in self.runs or not (run_id := self.runs[place].id()):
+                    raise NotThereYetError(name)
+                links[name] = run_page(self.store.experiment_id, run_id)
+        addresses = "".join(f"[{name}]: {address}\n" for name, address in links.items())
+        room = limits.MAX_TAG_VAL_LENGTH - len(addresses) - 1
+        note = f"{fields['text'][:room]}\n{addresses}"
+        self.store.client.set_tag(self.delivered.run_id, "mlflow.note.content", note)
+        self.store.show_columns(fields["columns"])
+
+    def _log_image(self, record: Record) -> None:
+        """A picture of a step; one that is there already, of a delivery that was cut, is not sent again."""
+        client, run_id, fields = self.store.client, self.delivered.run_id, record.fields
+        key, step = fields["key"], fields["step"]
+        name = re.compile(rf"images/{key.replace('/', '.')}.step.{step}.timestamp.*\.webp")  # it is made last
+        if any(name.fullmatch(file.path) for file in client.list_artifacts(run_id, "images")):
+            return
+        with PIL.Image.open(self.journal.locate(fields["path"])) as picture:
+            client.log_image(run_id, picture.convert("RGB"), key=key, step=step, synchronous=True)
+
+    def _end(self, record: Record) -> None:
+        """MLflow shows the time from the start to the end: that of the work, not of what lies between."""
+        begin = self.journal.first("begin")
+        worked = round(1000 * self.journal.seconds_of_work())
+        end = begin.time + worked if begin else None
+        self.store.client.set_terminated(self.delivered.run_id, record.fields["status"], end)
 
     def _advance(self, record: Record, last_step: dict[str, int]) -> None:
         self.delivered = replace(self.delivered, offset=record.end, last_step=last_step)
@@ -259,6 +489,30 @@ class Run:
             warn(f"skipped {len(self._skipped)} record(s) of {self.journal.folder}, first {self._skipped[0]}")
         self._reported.update(self._skipped)
         self._skipped.clear()
+
+
+def _tracked(run: entities.Run) -> TrackedRun:
+    info, inputs, outputs = run.info, run.inputs, run.outputs
+    datasets = [
+        (
+            next((tag.value for tag in one.tags if tag.key == "mlflow.data.context"), ""),
+            one.dataset.name,
+            one.dataset.digest,
+            json.loads(one.dataset.source).get("uri", ""),
+        )
+        for one in (inputs.dataset_inputs if inputs else ())
+    ]
+    return TrackedRun(
+        id=info.run_id,
+        name=str(info.run_name),
+        status=str(info.status),
+        seconds=(info.end_time - info.start_time) / 1000 if info.end_time else None,
+        params=run.data.params,
+        metrics=run.data.metrics,
+        tags=run.data.tags,
+        datasets=datasets,
+        models={model.step: model.model_id for model in (outputs.model_outputs if outputs else ())},
+    )
 
 
 def _is_rejection(error: Exception) -> bool:
@@ -300,5 +554,8 @@ def _tags(tags: Mapping[str, str]) -> list[RunTag]:
 def _dataset(fields: Mapping[str, Any]) -> DatasetInput:
     digest, source = fields["digest"][: limits.MAX_DATASET_DIGEST_SIZE], fields["source"]
     source_type, source = urlparse(source).scheme or "local", json.dumps({"uri": source})
-    dataset = Dataset(fields["name"], digest, source_type, source, profile=json.dumps(fields["profile"]))
+    columns = [{"name": name, "type": kind} for name, kind in fields.get("columns", {}).items()]
+    schema = json.dumps({"mlflow_colspec": columns}) if columns else None
+    profile = json.dumps(fields["profile"])
+    dataset = Dataset(fields["name"], digest, source_type, source, schema, profile)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", fields["context"])])

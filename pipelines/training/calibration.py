@@ -72,7 +72,7 @@ def calibrated(run: ResolvedRun, output: Path, journal: Journal) -> ResolvedRun:
         content = {"mask": to_dict(found.mask), "metrics": found.metrics}
         LocalFolder(file.parent).write_json(file.name, content)
     content = json.loads(file.read_text())
-    journal.metrics(_named(content["metrics"]), step=0)
+    journal.params({f"calibration.{key}": value for key, value in content["metrics"].items()})
     schema: Any = Annotated[MaskStrategy, ByName(STRATEGIES)]
     mask = build(schema, Layers().add(content["mask"], str(file)))
     return run.with_config(replace(config, mask=mask))
@@ -139,4 +139,4 @@ class Recalibration:
 
 
 def _named(metrics: dict[str, float]) -> dict[str, float]:
-    return {f"calibration/{key}": value for key, value in metrics.items()}
+    return {f"view/calibration/{key}": value for key, value in metrics.items()}

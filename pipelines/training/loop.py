@@ -13,7 +13,9 @@ from pipelines.checkpoints.writer import CheckpointWriter
 from pipelines.training.bad_steps import BadSteps
 from pipelines.training.calibration import Recalibration
 from pipelines.training.job import TrainJob
+from pipelines.training.machine_load import MachineLoad
 from pipelines.training.masks import MaskChoice
+from pipelines.training.pictures import Pictures
 from pipelines.training.preparation import prepare_objective
 from pipelines.training.saving import Collecting, Saving
 from pipelines.training.step import TrainingStep
@@ -57,7 +59,8 @@ def _train(job: TrainJob, writer: CheckpointWriter) -> None:
     validation = open_validation(job)
     log = StepLog(config, job.journal, label=job.label, every=every, quarantine=batches.quarantine)
     stopping = Stopping(job.stop_file)
-    hooks = [log, Collecting(validation, every=every), Saving(job, writer, validation)]
+    hooks = [log, Collecting(validation, every=every), Saving(job, writer, validation), Pictures(job)]
+    hooks.append(MachineLoad(job.journal, every=every))
 
     for hook in hooks:
         hook.start(state)

@@ -65,9 +65,9 @@ def _measure(job: TrainJob) -> float:
     trial = replace(run, training=training, tuning=None, evaluation=EvaluationConfig())
     run_workers(replace(job, run=job.run.with_config(trial), machine=machine, output=folder, journal=journal))
     times = [
-        record.fields["metrics"]["train/batch_time"]
+        record.fields["metrics"]["worker/batch_time"]
         for record in journal.read()
-        if record.kind == "metrics" and "train/batch_time" in record.fields["metrics"]
+        if record.kind == "metrics" and "worker/batch_time" in record.fields["metrics"]
     ]
     shutil.rmtree(folder)
     return median(times[WARM_UP_STEPS:])

@@ -11,8 +11,8 @@ import torch
 from pipelines.checkpoints.checkpoint import CONFIG, write_settings
 from pipelines.checkpoints.mirror import restore
 from pipelines.checkpoints.store import RunManifest, list_saved, newest_whole, ranked
-from pipelines.compute.cluster import connect_for_training
-from pipelines.config.machine import MachineConfig
+from pipelines.compute.cluster import connect_for_training, ray_tags
+from pipelines.config.machine import MachineConfig, machine_params
 from pipelines.tracking.journal import Journal
 from pipelines.training.calibration import at_known_share, calibrated
 from pipelines.training.claim import claim
@@ -24,6 +24,7 @@ from pipelines.training.resolved import ResolvedRun
 from pipelines.training.workers import run_workers
 from vlp.checkpoint import MODEL, SETTINGS
 from vlp.run import validation_metric
+from vlp.shards.index_schema import INDEX_SCHEMA
 from vlp.shards.manifest import MANIFEST
 
 
@@ -95,14 +96,33 @@ def _journal_checkpoints(job: TrainJob, last: Path) -> None:
         "last": [last],
         "none": [],
     }
+    found = {one.name: one for one in saved}
     for folder in chosen[job.machine.checkpoints.track]:
-        for file in (MODEL, SETTINGS, CONFIG, MANIFEST):
-            job.journal.artifact(folder / file, folder=f"checkpoints/{folder.name}")
+        one, files = found[folder.name], (MODEL, SETTINGS, CONFIG, MANIFEST)
+        job.journal.model(folder, files=files, step=one.step, texts=job.config.objective.encodes_text)
+        job.journal.model_metrics(one.metrics, step=one.step)
+
+
+def _method_tags(job: TrainJob) -> dict[str, str]:
+    """What tells methods apart in a table of runs."""
+    config = job.config
+    return {
+        "method": config.name,
+        "objective": config.objective.name,
+        "mask": config.mask.name,
+        "encoder": config.image_encoder.name,
+        "dataset": config.data.shards.name,
+        "tokenizer": config.tokenizer.name,
+        "identity": job.run.identity,
+        "mlflow.runType": "evaluation",  # MLflow unfolds a run in whose nested ones models are measured
+    }
 
 
 def _journal_inputs(job: TrainJob) -> None:
     """What the run is made of: its settings, its data, and a picture of what its mask hides."""
     config, shards, journal = job.config, job.run.shards, job.journal
+    journal.tags(_method_tags(job) | ray_tags())
+    journal.params(machine_params(job.machine))
     write_settings(job.output, config)
     journal.artifact(job.output / CONFIG)
     journal.dataset(
@@ -111,6 +131,7 @@ def _journal_inputs(job: TrainJob) -> None:
         source=str(config.data.shards.absolute()),
         context="training",
         profile=shards.profile,
+        columns={field.name: str(field.type) for field in INDEX_SCHEMA},
     )
     preview_masks(job.run, {config.name: config.mask}).save(job.output / "masks.png")
     journal.artifact(job.output / "masks.png", folder="pictures")

@@ -12,6 +12,7 @@ from pipelines.config.plugins import with_digests
 from pipelines.config.settings import absolute_paths, merged, nested, to_dict
 from pipelines.evaluation.evaluate import check_evaluation
 from pipelines.shards.remote import check_cache
+from pipelines.tracking.held import held
 from pipelines.training.checks import check_length, check_machine, check_num_samples, check_on_machine
 from pipelines.training.init_weights import InitialWeights, find_weights
 from vlp.data.loader import open_shards
@@ -93,6 +94,8 @@ def resolve(config: RunConfig, machine: MachineConfig) -> ResolvedRun:
     """
     check_on_machine(config, machine)
     check_machine(machine)
+    if source := config.init_from:
+        config = replace(config, init_from=replace(source, path=held(source.path, machine)))
     with blaming("tokenizer: "):
         tokenizer = config.tokenizer.build()
     with blaming("data: "):

@@ -19,6 +19,15 @@ from vlp.data.quarantine import Quarantine
 from vlp.run import RunConfig
 from vlp.training.negatives import caption_metrics
 
+SECTIONS = {
+    **dict.fromkeys(("mask_ratio",), "view"),
+    **dict.fromkeys(("lr", "grad_norm", "logit_scale", "loss_scale", "skipped_steps"), "weights"),
+    **dict.fromkeys(("batch_time", "data_time", "num_workers", "peak_memory_gib"), "worker"),
+    **dict.fromkeys(("samples_per_second", "visible_patches_per_second", "replaced_samples"), "worker"),
+    **dict.fromkeys(("negatives", "duplicate_captions"), "worker"),
+}
+"""Of the charts, by metric; `train` has the loss, and all else that an objective says of a step."""
+
 
 def peak_memory_gib(device: torch.device) -> float:
     """Memory of this worker so far, at most: what was allocated on its GPU, or its process without one."""
@@ -58,7 +67,10 @@ class StepLog(Hook):
         values["num_workers"] = world_size()
         values["peak_memory_gib"] = peak_memory_gib(batch.images.device)
         if is_main():
-            self.journal.metrics({f"train/{key}": value for key, value in values.items()}, step=state.step)
+            # MLflow orders charts by name: the loss in `train` comes first, then `val`, then these.
+            sections = SECTIONS | dict.fromkeys(self.run.mask.state(0.0), "view")
+            named = {f"{sections.get(key, 'train')}/{key}": value for key, value in values.items()}
+            self.journal.metrics(named, step=state.step)
             self._hint(state.step, values)
             self.progress.update(
                 state.step, f"loss {values['loss']:.3f}  {values['samples_per_second']:,.0f} images/s"

@@ -11,9 +11,9 @@ import yaml
 from pipelines.checkpoints.checkpoint import read_run
 from pipelines.checkpoints.mirror import check_mirror
 from pipelines.checkpoints.store import RunManifest
-from pipelines.compute.cluster import check_gpus_here, connect_for_training
+from pipelines.compute.cluster import check_gpus_here, connect_for_training, ray_tags
 from pipelines.config.identity import file_digest, fingerprint
-from pipelines.config.machine import MachineConfig
+from pipelines.config.machine import MachineConfig, machine_params
 from pipelines.config.plugins import with_digests
 from pipelines.config.settings import flat_params, to_dict
 from pipelines.corpus.corpus import URL_LIST, CorpusManifest, make_corpus, serve_corpus, with_sets
@@ -24,7 +24,7 @@ from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.docfreq import DocfreqManifest, docfreq
 from pipelines.tracking.environment import environment_lock, environment_tags
 from pipelines.tracking.journal import Journal, ending
-from pipelines.tracking.server import ui_command
+from pipelines.tracking.server import browse
 from pipelines.tracking.session import alone
 from pipelines.training.checks import named
 from pipelines.training.mask_preview import preview_masks
@@ -33,7 +33,7 @@ from pipelines.training.resolved import ResolvedRun, resolve
 from pipelines.training.step_times import StepTimesConfig, StepTimesManifest, step_times
 from pipelines.workflow.page import write_page
 from pipelines.workflow.plan import PipelineConfig, Plan, check_before_data
-from pipelines.workflow.report import Comparison, ReportManifest, Row, write_report
+from pipelines.workflow.report import Comparison, ReportManifest, Row, track_comparison, write_report
 from pipelines.workflow.stages import Done, Stages
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
@@ -53,14 +53,15 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
     check_gpus_here(machine, machine.num_gpus)
     folder = (machine.storage / config.name).absolute()
     stages = Stages(folder, journal)
-    with alone(journal.folder, output=folder), _begun(config, folder, journal):
+    with alone(journal.folder, output=folder), _begun(config, folder, journal, machine):
         connect_for_training(machine)
+        journal.tags(ray_tags())
         evaluation, shards, tables = prepare_data(plan, stages, machine)
         runs = [resolve_named(run, machine) for run in plan.runs(shards.folder, tables)]
-        trained = [_pretrain(run, stages, machine) for run in runs]
-        measured = [
-            _evaluate(run, done, evaluation, stages, machine) for run, done in zip(runs, trained, strict=True)
-        ]
+        trained, measured = [], []
+        for run in runs:
+            trained.append(_pretrain(run, stages, machine))
+            measured.append(_evaluate(run, trained[-1], evaluation, stages, machine))
         finished = [read_run(done.folder) for done in trained]
         seconds = _step_times(finished, trained, stages, machine)
         rows = [
@@ -70,9 +71,16 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
         masks = {run.name: run.mask for run in finished}
         comparison = Comparison(name=config.name, rows=rows, chance=evaluation.chance())
         report = partial(write_report, comparison, preview_masks(runs[0], masks))
-        stages.run("report", report, ReportManifest, settings=config, identity=[comparison, masks])
-        browse = ui_command(machine.tracking_uri, machine.storage)
-        write_page(folder, comparison, stages, browse=browse)
+        made = stages.run(
+            "report", report, ReportManifest, settings=config, identity=[comparison, masks], within=journal
+        )
+        track_comparison(
+            comparison,
+            made.folder,
+            journal,
+            runs={run.config.name: done.journal.folder for run, done in zip(runs, trained, strict=True)},
+        )
+        write_page(folder, comparison, stages, browse=browse(machine))
     return rows
 
 
@@ -91,7 +99,7 @@ def prepare_data(
 
 
 @contextmanager
-def _begun(config: PipelineConfig, folder: Path, journal: Journal) -> Iterator[None]:
+def _begun(config: PipelineConfig, folder: Path, journal: Journal, machine: MachineConfig) -> Iterator[None]:
     """The record of the pipeline, from its settings to its end."""
     folder.mkdir(parents=True, exist_ok=True)
     journal.begin(name=config.name, tags=environment_tags() | {"stage": "pipeline"})
@@ -99,7 +107,7 @@ def _begun(config: PipelineConfig, folder: Path, journal: Journal) -> Iterator[N
     (folder / "requirements.txt").write_text(environment_lock())
     for file in ("pipeline.yaml", "requirements.txt"):
         journal.artifact(folder / file)
-    journal.params(flat_params(config))
+    journal.params(flat_params(config) | machine_params(machine))
     with ending(journal):
         yield
 
@@ -156,7 +164,6 @@ def _pretrain(run: ResolvedRun, stages: Stages, machine: MachineConfig) -> Done[
         f"pretrain/{run.config.name}",
         partial(pretrain, run, machine=machine),
         RunManifest,
-        title=run.config.name,
         settings=run.config,
         identity=run.identity,
     )
@@ -169,25 +176,15 @@ def _evaluate(
     stages: Stages,
     machine: MachineConfig,
 ) -> Done[EvaluationManifest]:
-    """Measure a trained run; its numbers also go to the run's own record, beside its training."""
+    """Measure a trained run; a part of its record."""
     config = EvaluateConfig(checkpoint=trained.folder, evaluation=evaluation)
-
-    def work(output: Path, *, journal: Journal) -> EvaluationManifest:
-        manifest = evaluate(config, output, machine=machine, journal=journal)
-        trained.journal.begin(name=run.config.name, tags={})
-        trained.journal.metrics(
-            {f"val/{key}": value for key, value in manifest.metrics.items()}, step=manifest.step
-        )
-        trained.journal.end("FINISHED")
-        return manifest
-
     return stages.run(
         f"evaluate/{run.config.name}",
-        work,
+        partial(evaluate, config, machine=machine),
         EvaluationManifest,
-        title=f"evaluate {run.config.name}",
         settings=config,
         identity=[trained.digest, evaluation_identity(evaluation)],
+        within=trained.journal,
     )
 
 

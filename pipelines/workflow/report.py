@@ -30,11 +30,24 @@ class Row:
     training_seconds: float
     """Steps times the time of one, measured in turn with the other methods'; 0 of a network that was not
     trained."""
+    formula: str = ""
+    """What is learned; and M, what is hidden."""
+    papers: tuple[str, ...] = ()
+    """Numbers on arXiv."""
 
     @classmethod
     def of(cls, run: RunConfig, metrics: Mapping[str, float], *, training_seconds: float) -> "Row":
         """The row of a run that was measured."""
-        return cls(run.name, run.objective.name, run.mask.name, dict(metrics), training_seconds)
+        objective, mask = run.objective, run.mask
+        return cls(
+            method=run.name,
+            objective=objective.name,
+            mask=mask.name,
+            metrics=dict(metrics),
+            formula="; ".join(formula for formula in (objective.formula, mask.formula) if formula),
+            papers=tuple(dict.fromkeys(paper for paper in (objective.paper, mask.paper) if paper)),
+            training_seconds=training_seconds,
+        )
 
 
 def relative_time(row: Row, rows: Sequence[Row]) -> float:
@@ -70,14 +83,53 @@ def write_report(
     (output / "report.md").write_text(report_markdown(comparison))
     title = f"{comparison.name}: methods side by side"
     bar_charts(_charts(comparison), [row.method for row in rows], title=title).save(output / "report.png")
-    for name in ("report.json", "report.md", "report.png", "masks.png"):
-        journal.artifact(output / name, folder="report")
-    for row in rows:
-        journal.metrics({f"{row.method}/{key}": value for key, value in row.metrics.items()})
-        journal.metrics({f"{row.method}/relative_time": relative_time(row, rows)})
     manifest = ReportManifest(digest=fingerprint([asdict(row) for row in rows]))
     manifest.write(output)
     return manifest
+
+
+def track_comparison(
+    comparison: Comparison, report: Path, journal: Journal, *, runs: Mapping[str, Path]
+) -> None:
+    """Make a pipeline's own record the page of its comparison: table, numbers of every method, pictures.
+
+    Args:
+        report: folder of the report.
+        runs: folder of each method's record.
+    """
+    rows, headings = comparison.rows, _headings(comparison.rows)
+    for name in ("report.json", "report.md"):
+        journal.artifact(report / name, folder="report")
+    for name in ("report", "masks"):
+        journal.image(name, report / f"{name}.png")
+    for row in rows:
+        shown = {heading: row.metrics[key] for key, heading in headings.items() if key in row.metrics}
+        shown |= {"relative time": relative_time(row, rows)}
+        # A section per metric, a chart in it per method.
+        journal.metrics(
+            {f"{name.replace('->', ' to ')}/{row.method}": value for name, value in shown.items()}
+        )
+    journal.describe(_description(comparison), runs=runs, columns=[f"val/{key}" for key in headings])
+
+
+def _description(comparison: Comparison) -> str:
+    """The table with a link to every method, its loss and its papers; in the Markdown of MLflow's page."""
+    header, *body = _cells(comparison.rows)
+    if comparison.chance:
+        body.append(_chance_cells(comparison))
+    methods = {row.method for row in comparison.rows}
+    linked = [[f"[{name}]" if name in methods else name, *cells] for name, *cells in body]
+
+    explained = [
+        [f"[{row.method}]", row.formula, ", ".join(f"[{n}](https://arxiv.org/abs/{n})" for n in row.papers)]
+        for row in comparison.rows
+    ]
+    tables = [
+        markdown_table(header, linked),
+        markdown_table(["method", "loss; M hidden", "arXiv"], explained),
+    ]
+    about = f"{_about_time(comparison.rows)}. Pictures and report: among the artifacts. [all runs]"
+    return "\n".join([*tables, about, ""])
 
 
 def _charts(comparison: Comparison) -> list[Bars]:
@@ -111,11 +163,15 @@ def print_table(rows: Sequence[Row]) -> None:
 def report_markdown(comparison: Comparison) -> str:
     """The table, with what guessing gives, and what its columns mean."""
     header, *body = _cells(comparison.rows)
-    shown = _headings(comparison.rows)
     if comparison.chance:
-        guesses = [f"{comparison.chance[key]:.1%}" if key in comparison.chance else "-" for key in shown]
-        body.append(["(chance)", "-", "-", *guesses, "-"])
+        body.append(_chance_cells(comparison))
     return f"{markdown_table(header, body)}\n{_about_time(comparison.rows)}\n"
+
+
+def _chance_cells(comparison: Comparison) -> list[str]:
+    shown = _headings(comparison.rows)
+    guesses = [f"{comparison.chance[key]:.1%}" if key in comparison.chance else "-" for key in shown]
+    return ["(chance)", "-", "-", *guesses, "-"]
 
 
 def _about_time(rows: Sequence[Row]) -> str:

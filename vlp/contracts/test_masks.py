@@ -75,6 +75,18 @@ def test_the_generator_and_the_images_decide_the_mask(strategy: MaskStrategy, pa
     assert torch.equal(first, mask(strategy, patches.clone()))
 
 
+def test_what_explains_a_mask_is_the_same_choice(strategy: MaskStrategy, patches: Tensor) -> None:
+    """Anchors are hidden, and so is nothing of which a cluster is said that lies outside of all."""
+    for progress in (0.0, 0.5):
+        inputs = all_views(patches)
+        choice = strategy.explained(inputs, progress=progress, generator=seeded(3))
+        assert torch.equal(choice.masked, mask(strategy, patches, seed=3, progress=progress))
+        if choice.anchors is not None:
+            assert choice.masked.gather(1, choice.anchors).all()
+        if choice.clusters is not None:
+            assert choice.clusters[choice.masked].ge(0).all()
+
+
 def test_the_patches_are_left_as_they_were(strategy: MaskStrategy, patches: Tensor) -> None:
     before = patches.clone()
     mask(strategy, patches)

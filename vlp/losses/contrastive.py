@@ -23,6 +23,8 @@ class ContrastiveLoss(ABC, StrictConfig):
 
     name: str
     """Which loss it is."""
+    formula: ClassVar[str] = ""
+    """The loss, in plain text."""
     initial_temperature: Annotated[float, Within(0, 1, "(]")]
     """One over the first logit scale, which is trained."""
     max_logit_scale: Annotated[float, AtLeast(1)] = 100.0
@@ -47,6 +49,7 @@ class InfoNCE(ContrastiveLoss):
     """CLIP's softmax over the candidates of each image, and of each caption (arXiv:2103.00020)."""
 
     name: Literal["infonce"] = "infonce"
+    formula: ClassVar[str] = "-log softmax(s x_i t_j) at j = i, mean of both ways"
     initial_temperature: Annotated[float, Within(0, 1, "(]")] = 0.07
 
     def chance(self, batch_size: int) -> float:
@@ -64,6 +67,7 @@ class SigmoidLoss(ContrastiveLoss):
     """SigLIP's yes or no to each pair by itself (arXiv:2303.15343)."""
 
     name: Literal["sigmoid"] = "sigmoid"
+    formula: ClassVar[str] = "-log sigmoid(z_ij (s x_i t_j + b)), z = 1 at i = j, else -1"
     initial_temperature: Annotated[float, Within(0, 1, "(]")] = 0.1
     initial_bias: float = -10.0  # pyright: ignore[reportIncompatibleVariableOverride]
     """Starts the many pairs that do not match near their answer; trained."""

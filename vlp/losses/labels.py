@@ -38,6 +38,8 @@ class LabelLoss(ABC, StrictConfig):
 
     name: str
     """Which loss it is."""
+    formula: ClassVar[str] = ""
+    """The loss, in plain text."""
     takes_idf: ClassVar[bool] = False
     """Whether labels are weighted by inverse document frequency, or all alike."""
 
@@ -52,6 +54,7 @@ class SoftmaxLoss(LabelLoss):
     """Cross-entropy to the weighted labels: SuperClass's own."""
 
     name: Literal["softmax"] = "softmax"
+    formula: ClassVar[str] = "-sum over c of y_c log softmax(z)_c"
     takes_idf: ClassVar[bool] = True
 
     def __call__(self, logits: Tensor, labels: Labels, idf: Tensor) -> Tensor:
@@ -64,6 +67,7 @@ class BinaryLoss(LabelLoss):
     """Binary cross-entropy of every class (CatLIP, arXiv:2404.15653)."""
 
     name: Literal["bce"] = "bce"
+    formula: ClassVar[str] = "binary cross-entropy of every class"
     reduction: Reduction = "batch_mean"
     """Divide the sum by the images (CatLIP), or by images times classes."""
 
@@ -77,6 +81,7 @@ class SoftMarginLoss(LabelLoss):
     """log(1 + exp(-t x)), t = 1 for labels and -1 otherwise: binary cross-entropy by another name."""
 
     name: Literal["soft_margin"] = "soft_margin"
+    formula: ClassVar[str] = "mean over c of log(1 + exp(-y_c z_c))"
     reduction: Reduction = "mean"
     """Divide the sum by the images, or by images times classes (PyTorch)."""
 
@@ -90,6 +95,7 @@ class AsymmetricLoss(LabelLoss):
     """ASL (arXiv:2009.14119): binary cross-entropy that looks away from easy negatives."""
 
     name: Literal["asl"] = "asl"
+    formula: ClassVar[str] = "asymmetric focal loss of every class"
     gamma_negative: float = 4.0
     """Focusing power of absent classes; 0, or at least 1."""
     gamma_positive: float = 1.0
@@ -115,6 +121,7 @@ class TwoWayLoss(LabelLoss):
     """Labels against other classes in an image, and images against others in a class (Kobayashi 2023)."""
 
     name: Literal["two_way"] = "two_way"
+    formula: ClassVar[str] = "two-way softmax over classes and images"
     positive_temperature: Annotated[float, Above(0)] = 4.0
     """By which the logits of labels are divided."""
     negative_temperature: Annotated[float, Above(0)] = 1.0

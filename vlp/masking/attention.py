@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from torch import Generator, Tensor
 
@@ -26,6 +26,8 @@ class AttentionMask(MaskStrategy):
     """Hides the patches to which the class token attends least, judged by the current weights."""
 
     name: Literal["attention"] = "attention"
+    formula: ClassVar[str] = "M = the r N patches of least attention"
+    paper: ClassVar[str] = "2212.08653"
     mask_ratio: Ratio = 0.5
     """Share of patches hidden; a schedule makes it progressive."""
     cell_size: Annotated[int, AtLeast(1)] = 1

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -22,6 +22,8 @@ class BlockMask(MaskStrategy):
     """Hides random rectangles until the wanted share is met, or no further one fits."""
 
     name: Literal["block"] = "block"
+    formula: ClassVar[str] = "M = rectangles of r N patches in all"
+    paper: ClassVar[str] = "2106.08254"
     mask_ratio: Ratio = 0.4
     """Share of patches hidden at most; an image may fall some patches short of it.
     A schedule makes it progressive."""

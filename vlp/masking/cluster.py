@@ -4,17 +4,18 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from torch import Generator, Tensor
 
 from vlp.core.config import Above, AtLeast, Within
 from vlp.masking.calibration import ThresholdTable, calibrate, recalibrate
 from vlp.masking.schedule import Ratio, is_constant, lowest_ratio, ratio_at
-from vlp.masking.similarity import compare_to_anchors
+from vlp.masking.similarity import AnchorRows, compare_to_anchors
 from vlp.masking.strategy import (
     STRATEGIES,
     Calibration,
+    Choice,
     MaskInputs,
     MaskStrategy,
     View,
@@ -30,6 +31,10 @@ class ClusterMask(MaskStrategy):
     """Hides random anchor patches together with every patch that looks like one of them."""
 
     name: Literal["cluster"] = "cluster"
+    formula: ClassVar[str] = (
+        "M = A + {j: max over a in A of s(a, j) > t}, s = (1 - alpha) rgb + alpha embedding"
+    )
+    paper: ClassVar[str] = "2405.08815"
     anchor_ratio: Annotated[float, Within(0, 1, "()")] = 0.03
     """Share of patches drawn as anchors."""
     feature: Literal["rgb", "embedding", "mix"] = "rgb"
@@ -80,14 +85,25 @@ class ClusterMask(MaskStrategy):
     def __call__(
         self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
     ) -> Tensor:
-        alpha = self.alpha(progress)
         noise = uniform_noise(inputs, generator)
-        anchors = self.draw_anchors(noise)
-        rows = compare_to_anchors(inputs, anchors, alphas=[alpha], pixel_norm=self.pixel_norm)
-        similarity = rows.nearest(alpha)
+        return self._hidden(self._rows(inputs, noise, progress), noise, progress)
+
+    def explained(
+        self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
+    ) -> Choice:
+        noise = uniform_noise(inputs, generator)
+        rows = self._rows(inputs, noise, progress)
+        masked = self._hidden(rows, noise, progress)
+        return Choice(masked, rows.anchors, rows.clusters(self.alpha(progress)).masked_fill(~masked, -1))
+
+    def _rows(self, inputs: MaskInputs, noise: Tensor, progress: float) -> AnchorRows:
+        alphas = [self.alpha(progress)]
+        return compare_to_anchors(inputs, self.draw_anchors(noise), alphas=alphas, pixel_norm=self.pixel_norm)
+
+    def _hidden(self, rows: AnchorRows, noise: Tensor, progress: float) -> Tensor:
+        similarity = rows.nearest(self.alpha(progress))
         if self.threshold == "per_image":
-            target = ratio_at(self.target_mask_ratio, progress)
-            visible = visible_count(inputs.num_patches, target)
+            visible = visible_count(noise.shape[1], ratio_at(self.target_mask_ratio, progress))
             return hide_highest(similarity, visible, ties=noise)  # fair among those that are no anchors
         return similarity > self.threshold_at(progress)
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from torch import Generator, Tensor
 
@@ -25,6 +25,8 @@ class GridMask(MaskStrategy):
     """Divides each image into square cells and hides a random choice of them."""
 
     name: Literal["grid"] = "grid"
+    formula: ClassVar[str] = "M = r of the cells at random"
+    paper: ClassVar[str] = "2111.09886"
     mask_ratio: Ratio = 0.6
     """Share of cells hidden, rounded up to whole cells; a schedule makes it progressive."""
     cell_size: Annotated[int, AtLeast(1)] = 2

@@ -6,7 +6,7 @@ Drawing without replacement adds Gumbel noise to the scores (Kool et al., arXiv:
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -31,6 +31,7 @@ class ImportanceMask(MaskStrategy):
     """Hides the least or the most important patches, by a score of each."""
 
     name: Literal["importance"] = "importance"
+    formula: ClassVar[str] = "M = r N patches drawn by softmax(score / T)"
     score: Literal["variance", "edges", "centre", "attention"] = "variance"
     """What makes a patch important: the variance of its pixels, the energy of its edges, its closeness to
     the centre of the image, or the class token's attention to it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from vlp.masking.schedule import Ratio, ratio_at
 from vlp.masking.similarity import standardize_patches
 from vlp.masking.strategy import (
     STRATEGIES,
+    Choice,
     MaskInputs,
     MaskStrategy,
     hide_highest,
@@ -27,6 +28,8 @@ class KMeansMask(MaskStrategy):
     """Groups the patches of each image by their pixels and hides a random choice of the groups."""
 
     name: Literal["kmeans"] = "kmeans"
+    formula: ClassVar[str] = "M = r K of K k-means clusters"
+    paper: ClassVar[str] = "2405.08815"
     num_clusters: Annotated[int, AtLeast(2)] = 8
     """K, groups per image."""
     iterations: Annotated[int, AtLeast(1)] = 10
@@ -48,6 +51,11 @@ class KMeansMask(MaskStrategy):
     def __call__(
         self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
     ) -> Tensor:
+        return self.explained(inputs, progress=progress, generator=generator).masked
+
+    def explained(
+        self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
+    ) -> Choice:
         K = min(self.num_clusters, inputs.num_patches)
         first = uniform_noise(inputs, generator).topk(K, dim=1).indices
         noise = uniform_noise(inputs, generator)[:, :K]
@@ -55,7 +63,7 @@ class KMeansMask(MaskStrategy):
         with torch.autocast(inputs.device.type, enabled=False):
             x = F.normalize(standardize_patches(inputs.patches.float()), dim=2)
             labels = lloyd(x, first, iterations=self.iterations)
-        return hide_highest(noise, visible).gather(1, labels)
+        return Choice(hide_highest(noise, visible).gather(1, labels), None, labels)
 
     def counts(self, num_patches: int) -> Mapping[str, int]:
         return {"min_mask_ratio": num_patches - self.num_visible(num_patches)}

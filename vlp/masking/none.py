@@ -1,7 +1,7 @@
 """No masking, as in CLIP (arXiv:2103.00020) and SuperClass (arXiv:2411.03313)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -15,6 +15,7 @@ class NoMask(MaskStrategy):
     """Hides nothing."""
 
     name: Literal["none"] = "none"
+    formula: ClassVar[str] = "M = {}"
 
     def __call__(
         self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Generator, Tensor
 
@@ -23,6 +23,8 @@ class RandomMask(MaskStrategy):
     """Hides the same share of patches in every image, each patch equally likely."""
 
     name: Literal["random"] = "random"
+    formula: ClassVar[str] = "M = r N patches at random"
+    paper: ClassVar[str] = "2212.00794"
     mask_ratio: Ratio = 0.5
     """Share of patches hidden; a schedule makes it progressive."""
 

@@ -20,12 +20,21 @@ class AnchorRows(NamedTuple):
     embedding: Tensor | None
     """(B, A, N) cosine similarity of embedded patches; None where no alpha needs it."""
 
-    def nearest(self, alpha: float) -> Tensor:
-        """How much each patch looks like its image's nearest anchor: (B, N), infinite for the anchors."""
+    def mixed(self, alpha: float) -> Tensor:
+        """Both similarities, with the share alpha of the embeddings: (B, A, N)."""
         shares = ((1 - alpha, self.rgb), (alpha, self.embedding))
         rows = sum(share * rows for share, rows in shares if share > 0 and rows is not None)
         assert isinstance(rows, Tensor)
-        return rows.amax(dim=1).scatter(1, self.anchors, torch.inf)
+        return rows
+
+    def nearest(self, alpha: float) -> Tensor:
+        """How much each patch looks like its image's nearest anchor: (B, N), infinite for the anchors."""
+        return self.mixed(alpha).amax(dim=1).scatter(1, self.anchors, torch.inf)
+
+    def clusters(self, alpha: float) -> Tensor:
+        """Which anchor each patch looks like most: (B, N) int64 in 0..A-1; an anchor its own."""
+        own = torch.arange(self.anchors.shape[1], device=self.anchors.device).expand_as(self.anchors)
+        return self.mixed(alpha).argmax(dim=1).scatter(1, self.anchors, own)
 
 
 def compare_to_anchors(

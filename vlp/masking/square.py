@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -17,6 +17,8 @@ class SquareMask(MaskStrategy):
     """Hides one square, anywhere in the image."""
 
     name: Literal["square"] = "square"
+    formula: ClassVar[str] = "M = one square of r N patches"
+    paper: ClassVar[str] = "2111.09886"
     mask_ratio: Ratio = 0.25
     """Share of the image that the square covers, its side rounded to whole patches;
     a schedule makes it progressive."""

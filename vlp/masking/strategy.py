@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import isqrt
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -79,6 +79,10 @@ class MaskStrategy(ABC, StrictConfig):
 
     name: str
     """Which mask it is."""
+    formula: ClassVar[str] = ""
+    """What is hidden, in plain text."""
+    paper: ClassVar[str] = ""
+    """Number of the paper on arXiv."""
 
     @property
     def views(self) -> frozenset[View]:
@@ -104,6 +108,12 @@ class MaskStrategy(ABC, StrictConfig):
         Returns:
             (B, N) bool, True where a patch is hidden.
         """
+
+    def explained(
+        self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
+    ) -> "Choice":
+        """The same choice, with what it was made by; to be shown."""
+        return Choice(self(inputs, progress=progress, generator=generator))
 
     @property
     def ratios(self) -> Mapping[str, Ratio]:
@@ -178,6 +188,17 @@ class MaskStrategy(ABC, StrictConfig):
 
         Known before any image is seen, so the encoder's input keeps a static shape.
         """
+
+
+class Choice(NamedTuple):
+    """What a strategy hides, and why."""
+
+    masked: Tensor
+    """(B, N) bool, True where hidden."""
+    anchors: Tensor | None = None
+    """(B, A) int64, the patches that clusters are made around; None where there are none."""
+    clusters: Tensor | None = None
+    """(B, N) int64, the cluster that each patch is in; -1 for a patch of none, None where there are none."""
 
 
 class Calibration(NamedTuple):

@@ -26,6 +26,7 @@ class ContrastiveConfig(ObjectiveConfig):
     """Defaults are CLIP ViT-B."""
 
     name: Literal["contrastive"] = "contrastive"
+    paper: ClassVar[str] = "2103.00020"
     embed_dim: Annotated[int, AtLeast(1)] = 512
     """Width of the space that images and captions share."""
     loss: Annotated[ContrastiveLoss, ByName(CONTRASTIVE_LOSSES)] = InfoNCE()
@@ -34,6 +35,10 @@ class ContrastiveConfig(ObjectiveConfig):
     """The network that reads the captions."""
 
     encodes_text: ClassVar[bool] = True
+
+    @property
+    def formula(self) -> str:
+        return self.loss.formula
 
     def chance_loss(self, batch_size: int) -> float | None:
         return self.loss.chance(batch_size)

@@ -23,6 +23,7 @@ class MAEConfig(ObjectiveConfig):
     """Defaults are the paper's decoder."""
 
     name: Literal["mae"] = "mae"
+    paper: ClassVar[str] = "2111.06377"
     decoder_width: Annotated[int, AtLeast(1)] = 512
     """Numbers per token of the decoder; a multiple of 4 and of `decoder_heads`."""
     decoder_depth: Annotated[int, AtLeast(0)] = 8
@@ -36,6 +37,10 @@ class MAEConfig(ObjectiveConfig):
 
     reads_captions: ClassVar[bool] = False
     rebuilds_patches: ClassVar[bool] = True
+
+    @property
+    def formula(self) -> str:
+        return "mean over M of |x' - x|^2"
 
     def __post_init__(self) -> None:
         super().__post_init__()

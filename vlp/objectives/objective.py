@@ -152,6 +152,8 @@ class ObjectiveConfig(ABC, StrictConfig):
     name: str
     """Which objective it is."""
 
+    paper: ClassVar[str] = ""
+    """Number of the paper on arXiv."""
     drops_patches: ClassVar[bool] = True
     """Whether hidden patches are left out of the encoder's input; if not, a mask token takes their places."""
     reads_captions: ClassVar[bool] = True
@@ -160,6 +162,11 @@ class ObjectiveConfig(ABC, StrictConfig):
     """Whether captions go through a text encoder, and are compared with images."""
     rebuilds_patches: ClassVar[bool] = False
     """Whether the hidden patches are what is learned, so that a mask has to hide some."""
+
+    @property
+    def formula(self) -> str:
+        """The loss, in plain text."""
+        return ""
 
     @property
     def needs_document_frequency(self) -> bool:

@@ -28,6 +28,7 @@ class SimMIMConfig(ObjectiveConfig):
     """Defaults are the paper's."""
 
     name: Literal["simmim"] = "simmim"
+    paper: ClassVar[str] = "2111.09886"
     head: Annotated[PredictionHeadConfig, ByName(PREDICTION_HEADS)] = LinearHeadConfig()
     """What predicts the target from the states of the image encoder."""
     target: Annotated[RebuildTargetConfig, ByName(REBUILD_TARGETS)] = PixelTargetConfig()
@@ -38,6 +39,10 @@ class SimMIMConfig(ObjectiveConfig):
     drops_patches: ClassVar[bool] = False
     reads_captions: ClassVar[bool] = False
     rebuilds_patches: ClassVar[bool] = True
+
+    @property
+    def formula(self) -> str:
+        return "mean over M of |x' - x|"
 
     def check(self, image_encoder: ImageEncoderConfig, mask: MaskStrategy) -> None:
         super().check(image_encoder, mask)

@@ -1,7 +1,7 @@
 """SuperClass (arXiv:2411.03313): classify which vocabulary tokens the caption contains."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ class SuperClassConfig(ObjectiveConfig):
     """Settings of the classifier."""
 
     name: Literal["superclass"] = "superclass"
+    paper: ClassVar[str] = "2411.03313"
     idf: Literal["online", "offline", "none"] = "online"
     """Where the inverse document frequencies come from: counted during training (as released),
     the table of the docfreq stage, or all ones."""
@@ -29,6 +30,10 @@ class SuperClassConfig(ObjectiveConfig):
     """What compares the logits with the labels."""
     special_tokens: Literal["drop", "keep"] = "drop"
     """Whether start-of-text, end-of-text and the padding, as id 0, are labels too, as released."""
+
+    @property
+    def formula(self) -> str:
+        return self.loss.formula
 
     def __post_init__(self) -> None:
         super().__post_init__()

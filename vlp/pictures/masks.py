@@ -5,8 +5,12 @@ from math import isqrt
 from textwrap import wrap
 from typing import NamedTuple
 
+import torch
+from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from vlp.masking.strategy import Choice
 
 HIDDEN = (52, 55, 62)
 ANCHOR = (232, 50, 45)
@@ -111,6 +115,56 @@ def mask_panel(
             drawn.append((picture, f"{hidden.float().mean().item():.0%} hidden"))
         columns.append((title, drawn))
     return sheet(columns)
+
+
+def choice_panel(images: Tensor, choice: Choice, visible: Tensor, *, image_scale: int = 1) -> Image.Image:
+    """Contact sheet of how a mask came about: image, anchors, clusters, and what the encoder sees.
+
+    Anchors are outlined, and clusters coloured, as in figure 3 of arXiv:2405.08815.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        visible: (B, N) bool, what is left for the encoder after the cut to its slots.
+        image_scale: pixels drawn per pixel of an image.
+    """
+    columns = [("image", [(to_picture(image, scale=image_scale), "") for image in images])]
+    if choice.anchors is not None:
+        nothing = torch.zeros_like(choice.masked[0])
+        pairs = zip(images, choice.anchors, strict=True)
+        outlined = [masked_picture(x, nothing, scale=image_scale, anchors=anchors) for x, anchors in pairs]
+        count = choice.anchors.shape[1]
+        columns.append(("anchors", [(picture, f"{count} anchors") for picture in outlined]))
+    if choice.clusters is not None:
+        rows = zip(images, choice.clusters, choice.masked.float().mean(dim=1).tolist(), strict=True)
+        drawn = [
+            (cluster_picture(x, own, scale=image_scale), f"{share:.0%} hidden") for x, own, share in rows
+        ]
+        columns.append(("clusters", drawn))
+    seen = [
+        (masked_picture(image, ~left, scale=image_scale), f"{left.float().mean().item():.0%} seen")
+        for image, left in zip(images, visible, strict=True)
+    ]
+    return sheet([*columns, ("encoder sees", seen)])
+
+
+def cluster_picture(image: Tensor, clusters: Tensor, *, scale: int = 1) -> Image.Image:
+    """Picture of one image, every cluster in a colour of its own that the patches shine through.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        clusters: (N,) int64, -1 for a patch of none.
+        scale: pixels drawn per pixel of the image.
+    """
+    picture = to_picture(image, scale=scale)
+    grid = patch_grid(picture.height, picture.width, len(clusters))
+    paint = picture.copy()
+    draw = ImageDraw.Draw(paint)
+    colors = colormaps["tab20"]
+    for index, cluster in enumerate(clusters.tolist()):
+        if cluster >= 0:
+            red, green, blue, _ = colors(cluster % 20, bytes=True)
+            draw.rectangle(grid.box(index), fill=(int(red), int(green), int(blue)))
+    return Image.blend(picture, paint, 0.65)
 
 
 def sheet(columns: list[tuple[str, list[tuple[Image.Image, str]]]]) -> Image.Image:

@@ -1,3 +1,5 @@
+import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -7,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipelines.tracking.database import is_whole
 from pipelines.tracking.delivery import Delivery
@@ -138,10 +141,11 @@ def test_a_rejected_record_is_reported_and_blocks_nothing(
     deliver(tmp_path, uri)
     run = runs(uri)["a"]
     assert run.data.params == {"lr": "0.1", "seed": "1", "new": "2"}
+    assert run.data.tags["now.lr"] == "0.2"
     assert run.data.metrics == {"loss": 1.0}
     errors = capsys.readouterr().err
     assert len(errors.splitlines()) == 1
-    assert "skipped 2 record(s)" in errors
+    assert "skipped 1 record(s)" in errors
     assert "gone.png" in errors
 
 
@@ -284,3 +288,48 @@ def test_a_database_that_is_busy_is_left_alone(tmp_path: Path, uri: str):
     with closing(sqlite3.connect(database)) as other:
         other.execute("BEGIN EXCLUSIVE")
         assert is_whole(database)
+
+
+def test_the_duration_is_that_of_the_work(tmp_path: Path, uri: str):
+    journal = begin(tmp_path / "runs/a")
+    journal.end("FINISHED")
+    time.sleep(1.0)
+    journal.begin(name="a", tags={})
+    journal.metrics({"loss": 1.0})
+    journal.end("FINISHED")
+    deliver(tmp_path, uri)
+    info = runs(uri)["a"].info
+    assert info.end_time is not None
+    assert info.end_time - info.start_time < 900
+
+
+def test_a_description_links_to_the_runs_that_it_names(tmp_path: Path, uri: str):
+    """Also to those that are delivered after it; one that is gone is named without a link."""
+    parent, child, gone = (tmp_path / "runs" / name for name in ("a", "b", "gone"))
+    journal = begin(parent)
+    begin(child, parent=parent)
+    journal.describe("| [b] | [gone] |", runs={"b": child, "gone": gone}, columns=["val/recall@1"])
+    journal.metrics({"after": 1.0})
+    deliver(tmp_path, uri)
+    found = runs(uri)
+    info = found["b"].info
+    note = found["a"].data.tags["mlflow.note.content"]
+    page = f"#/experiments/{info.experiment_id}/runs"
+    assert f"[b]: {page}/{info.run_id}?workflowType=machine_learning\n" in note
+    assert "[gone]:" not in note
+    assert f"[all runs]: {page}?workflowType=machine_learning" in note
+    assert found["a"].data.metrics == {"after": 1.0}
+    tags = MlflowClient(uri).get_experiment(info.experiment_id).tags
+    assert "metrics.`val/recall_at_1`" in json.loads(tags["mlflow.sharedViewState.vlp"])["selectedColumns"]
+
+
+def test_a_picture_has_its_step_and_is_delivered_once(tmp_path: Path, uri: str):
+    journal = begin(tmp_path / "runs/a")
+    for step in (10, 20):
+        Image.new("RGB", (8, 8)).save(journal.folder / f"{step}.png")
+        journal.image("view/masks", journal.folder / f"{step}.png", step=step)
+    deliver(tmp_path, uri)
+    (journal.folder / DELIVERED_NAME).unlink()  # as after a kill between the request and the note of it
+    deliver(tmp_path, uri)
+    pictures = [name for name in artifacts(uri, runs(uri)["a"], "images") if name.endswith(".png")]
+    assert [re.findall("view.masks.step.([0-9]+).", name) for name in sorted(pictures)] == [["10"], ["20"]]

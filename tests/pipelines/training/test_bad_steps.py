@@ -92,8 +92,8 @@ def test_a_step_runs_again_to_the_bit(
     number = int(folder.name.removeprefix("step_"))
     found = replay(folder)
     assert found.loss == found.saved_loss == passing[number]["train/loss"]
-    assert found.grad_norm == passing[number]["train/grad_norm"]
-    assert found.metrics["mask_ratio"] == pytest.approx(passing[number]["train/mask_ratio"])
+    assert found.grad_norm == passing[number]["weights/grad_norm"]
+    assert found.metrics["mask_ratio"] == pytest.approx(passing[number]["view/mask_ratio"])
     assert found.has_same_masks
     assert not found.broken_weights
     assert math.hypot(*found.gradients.values()) == pytest.approx(found.grad_norm)
@@ -138,7 +138,7 @@ def test_a_skipped_step_changes_no_weight_no_average_no_count_and_no_optimizer(
     training = {"length": {"steps": 12}, "ema": {"decay": 0.5}, "on_bad_step": SPIKE | {"action": "skip"}}
     run = tiny_run(**changes, training=training)
     steps = train(run, tmp_path / "run", checkpoints=CheckpointSettings(every_steps=1, keep=100))
-    skipped = [steps[i]["train/skipped_steps"] for i in range(1, 13)]
+    skipped = [steps[i]["weights/skipped_steps"] for i in range(1, 13)]
     assert skipped[:2] == [0, 0]
     assert 1 <= skipped[-1] <= 9
     for i in range(2, 13):
@@ -163,7 +163,7 @@ def test_a_resumed_run_skips_the_same_steps(tiny_run: MakeRun, tmp_path: Path) -
     )
     machine = {"checkpoints": CheckpointSettings(every_steps=2, keep=9)}
     whole = train(run, tmp_path / "whole", **machine)
-    assert 0 < whole[4]["train/skipped_steps"] < whole[8]["train/skipped_steps"]
+    assert 0 < whole[4]["weights/skipped_steps"] < whole[8]["weights/skipped_steps"]
     cut = tmp_path / "cut"
     shutil.copytree(tmp_path / "whole", cut)
     (cut / "manifest.json").unlink()
@@ -171,7 +171,7 @@ def test_a_resumed_run_skips_the_same_steps(tiny_run: MakeRun, tmp_path: Path) -
         shutil.rmtree(cut / "checkpoints" / f"step_{step:07d}")
     resumed = train(run, cut, **machine)
     for step in range(5, 9):
-        for metric in ("train/loss", "train/skipped_steps"):
+        for metric in ("train/loss", "weights/skipped_steps"):
             assert resumed[step][metric] == whole[step][metric]
 
 
@@ -201,7 +201,7 @@ def test_workers_skip_alike_and_one_process_runs_their_step_again(
     alone = train(run, tmp_path / "alone")
     shared = train(run, tmp_path / "shared", num_workers=2)
     for step in alone:
-        assert shared[step]["train/skipped_steps"] == alone[step]["train/skipped_steps"]
+        assert shared[step]["weights/skipped_steps"] == alone[step]["weights/skipped_steps"]
     folder = min((tmp_path / "shared" / "bad_steps").iterdir())
     assert len(list(folder.glob("batch_*.pt"))) == 2
     found = replay(folder)

@@ -72,7 +72,7 @@ def until(is_so, *, slow=()):
 
 def history():
     metrics = [r.fields["metrics"] for r in journal.read() if r.kind == "metrics"]
-    return [values["train/num_workers"] for values in metrics if "train/num_workers" in values]
+    return [values["worker/num_workers"] for values in metrics if "worker/num_workers" in values]
 
 
 def saved():
@@ -122,7 +122,7 @@ def train_through(events: str, num_workers: str, run: RunConfig, folder: Path) -
     )
     assert done.returncode == 0, done.stdout + done.stderr
     metrics = [r.fields["metrics"] for r in Journal(folder / "journal").read() if r.kind == "metrics"]
-    return [values["train/num_workers"] for values in metrics if "train/num_workers" in values]
+    return [values["worker/num_workers"] for values in metrics if "worker/num_workers" in values]
 
 
 def train_calmly(run: RunConfig, folder: Path, num_workers: int) -> None:

@@ -29,7 +29,7 @@ def test_a_step_that_overflows_changes_nothing_but_the_scale(tiny_run: MakeRun, 
     run, output = tiny_run(training={"length": {"steps": 8}, "precision": "fp16"}), tmp_path / "run"
     digest = train(run, output)
     records = [r.fields["metrics"] for r in Journal(tmp_path / "journal-run").read() if r.kind == "metrics"]
-    scales = [metrics["train/loss_scale"] for metrics in records if "train/loss_scale" in metrics]
+    scales = [metrics["weights/loss_scale"] for metrics in records if "weights/loss_scale" in metrics]
     assert len(scales) == 8
     folders = sorted((output / "checkpoints").glob("step_*"))
     weights = [torch.load(folder / MODEL, weights_only=True) for folder in folders]

@@ -39,8 +39,8 @@ def test_captions_that_are_all_the_same_are_told_and_keep_the_loss_at_that_of_gu
         data={"shards": str(same_captions)}, training={"length": {"steps": 80}}, optimizer={"lr": 0.003}
     )
     hints, steps = train(run, tmp_path / "run")
-    assert all(values["train/duplicate_captions"] == 1 for values in steps)
-    assert all(values["train/negatives"] == 0 for values in steps)
+    assert all(values["worker/duplicate_captions"] == 1 for values in steps)
+    assert all(values["worker/negatives"] == 0 for values in steps)
     assert steps[-1]["train/loss"] == pytest.approx(math.log(8), rel=0.01)
     assert hints.keys() == {"hint.duplicate_captions", "hint.stuck_loss"}
     assert "which is ln(8)" in hints["hint.stuck_loss"]
@@ -59,10 +59,10 @@ def test_a_run_that_learns_hears_nothing(tiny_run: MakeRun, make_shards: Any, tm
     )
     hints, steps = train(run, tmp_path / "run")
     assert hints == {}
-    assert [values["train/negatives"] for values in steps] == 60 * [7]
+    assert [values["worker/negatives"] for values in steps] == 60 * [7]
 
 
 def test_an_objective_without_negatives_logs_none(tiny_run: MakeRun, tmp_path: Path) -> None:
     hints, steps = train(tiny_run(objective={"name": "superclass"}), tmp_path / "run")
     assert hints == {}
-    assert not any("train/negatives" in values for values in steps)
+    assert not any("worker/negatives" in values for values in steps)

@@ -159,7 +159,7 @@ def test_a_length_of_seconds_is_of_steps_once_their_pace_was_measured(
     assert first.steps == int(1.0 / length.seconds_per_step)
     assert f"training.length.seconds 1 pays for {first.steps:,} steps" in said
     records = [record.fields for record in journal.read() if record.kind == "metrics"]
-    steps = [fields["step"] for fields in records if "train/batch_time" in fields["metrics"]]
+    steps = [fields["step"] for fields in records if "worker/batch_time" in fields["metrics"]]
     assert steps == list(range(1, first.steps + 1))
     assert not (output / "pace").exists()
 
@@ -190,7 +190,7 @@ def test_images_that_show_fewer_patches_are_charged_what_is_seen_of_them(
     assert f"the mask shows {seen:g} patches of an image in the mean, in 12 slots" in capsys.readouterr().out
     assert first.steps == int(budget / (BATCH * (seen + CAPTION)))
     records = [record.fields["metrics"] for record in journal.read() if record.kind == "metrics"]
-    ratios = [metrics["train/mask_ratio"] for metrics in records if "train/mask_ratio" in metrics]
+    ratios = [metrics["view/mask_ratio"] for metrics in records if "view/mask_ratio" in metrics]
     assert sum(ratios) / len(ratios) == pytest.approx(1 - seen / PATCHES, abs=0.05)
     assert pretrain(run, output, machine=machine, journal=journal) == first
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(to_dict(run)))

@@ -45,8 +45,8 @@ def train(run: RunConfig, output: Path, **machine: Any) -> dict[int, dict[str, f
 def test_tuning_sees_whole_images_at_a_rate_of_its_own(tiny_run: MakeRun, tmp_path: Path) -> None:
     run = tiny_run(tuning={"steps": 2, "lr": 1e-5, "lr_schedule": {"warmup_steps": 1}})
     steps = train(run, tmp_path / "run")
-    assert [steps[i]["train/mask_ratio"] for i in range(1, 6)] == [0.5, 0.5, 0.5, 0, 0]
-    rates = [steps[i]["train/lr"] for i in range(1, 6)]
+    assert [steps[i]["view/mask_ratio"] for i in range(1, 6)] == [0.5, 0.5, 0.5, 0, 0]
+    rates = [steps[i]["weights/lr"] for i in range(1, 6)]
     assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 1e-5, 1e-5])
     assert read_run(find_checkpoint(tmp_path / "run")) == run
 
@@ -111,16 +111,16 @@ def test_an_objective_that_needs_a_mask_cannot_be_tuned_without(tiny_run: MakeRu
 def test_the_threshold_is_searched_again_as_the_embeddings_move(tiny_run: MakeRun, tmp_path: Path) -> None:
     run = tiny_run(mask=MIX, training={"length": {"steps": 9}}, optimizer={"lr": 0.05})
     steps = train(run, tmp_path / "run", checkpoints=CheckpointSettings(every_steps=4))
-    searched = [step for step, values in steps.items() if "calibration/threshold" in values]
-    assert searched == [0, 3, 6]
+    searched = [step for step, values in steps.items() if "view/calibration/threshold" in values]
+    assert searched == [3, 6], "what is found before the training is a parameter"
     for step in searched:
-        assert steps[step]["calibration/mask_ratio"] == pytest.approx(0.5, abs=0.01)
-    assert steps[4]["train/alpha"] == pytest.approx(3 / 9)
-    assert steps[4]["train/threshold"] == pytest.approx(steps[3]["calibration/threshold"])
+        assert steps[step]["view/calibration/mask_ratio"] == pytest.approx(0.5, abs=0.01)
+    assert steps[4]["view/alpha"] == pytest.approx(3 / 9)
+    assert steps[4]["view/threshold"] == pytest.approx(steps[3]["view/calibration/threshold"])
     tables = [read_run(tmp_path / "run" / "checkpoints" / f"step_{step:07d}").mask for step in (8, 9)]
     assert tables[0] == tables[1]
     assert isinstance(tables[0], ClusterMask)
-    assert tables[0].threshold_at(6 / 9) == pytest.approx(steps[6]["calibration/threshold"])
+    assert tables[0].threshold_at(6 / 9) == pytest.approx(steps[6]["view/calibration/threshold"])
     assert tables[0].threshold[0][0] == pytest.approx(6 / 9)  # pyright: ignore[reportIndexIssue]
 
 
@@ -131,7 +131,7 @@ def test_a_threshold_that_need_not_move_stays(
     mask: dict[str, Any], tiny_run: MakeRun, tmp_path: Path
 ) -> None:
     steps = train(tiny_run(mask=mask, training={"length": {"steps": 4}}), tmp_path / "run")
-    assert not any("calibration/threshold" in values for step, values in steps.items() if step)
+    assert not any("view/calibration/threshold" in values for values in steps.values())
 
 
 def test_the_averaged_weights_are_the_model_and_the_trained_ones_go_on(
@@ -166,7 +166,7 @@ def test_saving_memory_changes_no_result(
     plain = train(tiny_run(**objective), tmp_path / "plain")
     saving = train(tiny_run(**objective), tmp_path / "saving", memory=MemorySettings(**memory))
     for step in (1, 2, 3):
-        for key in ("train/loss", "train/grad_norm", "train/mask_ratio"):
+        for key in ("train/loss", "weights/grad_norm", "view/mask_ratio"):
             assert saving[step][key] == pytest.approx(plain[step][key], rel=1e-4)
 
 
@@ -175,6 +175,6 @@ def test_a_step_says_how_many_patches_it_saw_and_how_much_memory_it_took(
 ) -> None:
     run = tiny_run(mask={"name": "random", "mask_ratio": 0.75})
     for values in train(run, tmp_path / "run").values():
-        visible = values["train/visible_patches_per_second"] / values["train/samples_per_second"]
+        visible = values["worker/visible_patches_per_second"] / values["worker/samples_per_second"]
         assert visible == pytest.approx(run.image_encoder.num_patches / 4)
-        assert 0.1 < values["train/peak_memory_gib"] < 16
+        assert 0.1 < values["worker/peak_memory_gib"] < 16

@@ -1,5 +1,6 @@
 """A stage is done once; one that failed goes on in its folder; other inputs make another stage."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def test_settings_that_change_no_result_are_no_reason_to_run_again(stages: Stage
 
 
 def test_a_stage_is_recorded_within_its_pipeline(stages: Stages) -> None:
-    done = stages.run("a", Work(), Counted, settings=Settings(7), identity="x", title="shown")
+    done = stages.run("a/shown", Work(), Counted, settings=Settings(7), identity="x")
     begin = done.journal.first("begin")
     params = done.journal.first("params")
     assert begin is not None
@@ -101,3 +102,22 @@ def test_a_stage_is_recorded_within_its_pipeline(stages: Stages) -> None:
     assert begin.fields["name"] == "shown"
     assert done.journal.locate(begin.fields["parent"]) == stages.journal.folder.absolute()
     assert params.fields["params"] == {"value": "7", "output": str(done.folder.absolute())}
+
+
+def test_a_stage_may_be_a_part_of_another_run(stages: Stages) -> None:
+    """Which is begun again for it, and then has both times of work and none of what lies between."""
+    whole = stages.run("train/shown", Work(), Counted, settings=Settings(7), identity="x")
+    time.sleep(0.2)
+    part = stages.run(
+        "evaluate/shown", Work(), Counted, settings=Settings(8), identity="x", within=whole.journal
+    )
+    assert part.journal == whole.journal
+    assert part.folder != whole.folder
+    assert story(whole.journal) == ["begin", "FINISHED", "resumed", "FINISHED"]
+    assert [r.fields["params"]["value"] for r in whole.journal.read() if r.kind == "params"] == ["7"]
+    assert 0 <= whole.journal.seconds_of_work() < 0.2
+
+
+def test_a_part_of_the_pipeline_neither_begins_nor_ends_it(stages: Stages) -> None:
+    stages.run("report", Work(), Counted, settings=Settings(), identity="x", within=stages.journal)
+    assert story(stages.journal) == ["begin"]

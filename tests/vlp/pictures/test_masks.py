@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from vlp.pictures.masks import ANCHOR, HIDDEN, mask_panel, masked_picture, patch_grid
+from vlp.masking.strategy import Choice
+from vlp.pictures.masks import (
+    ANCHOR,
+    HIDDEN,
+    choice_panel,
+    cluster_picture,
+    mask_panel,
+    masked_picture,
+    patch_grid,
+    to_picture,
+)
 
 
 def pixels_by_patch(picture, columns, size):
@@ -85,3 +95,18 @@ def place(sheet, picture):
 def test_patches_that_do_not_tile_are_an_error(num_patches):
     with pytest.raises(ValueError, match="32 x 48"):
         patch_grid(32, 48, num_patches)
+
+
+def test_a_choice_is_shown_from_its_anchors_to_what_the_encoder_sees():
+    """A patch of no cluster looks as in the image; two of one cluster are painted alike."""
+    image = torch.full((3, 8, 8), 0.5)
+    clusters = torch.tensor([0, 1, 0, -1])
+    painted = np.asarray(cluster_picture(image, clusters))
+    patches = [painted[:4, :4], painted[:4, 4:], painted[4:, :4], painted[4:, 4:]]
+    assert np.array_equal(patches[0], patches[2])
+    assert not np.array_equal(patches[0], patches[1])
+    assert np.array_equal(patches[3], np.asarray(to_picture(image))[4:, 4:])
+    choice = Choice(clusters[None] >= 0, torch.tensor([[0, 1]]), clusters[None])
+    whole = choice_panel(image[None], choice, ~choice.masked, image_scale=8)
+    plain = choice_panel(image[None], Choice(choice.masked), ~choice.masked, image_scale=8)
+    assert whole.width > 1.8 * plain.width, "four columns, and two of a mask without anchors"
