@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from pipelines.commands.group import FOLDER, LOCAL
 from pipelines.compute.package import Package
@@ -85,7 +86,7 @@ def given_settings(command: click.Command, given: Sequence[str]) -> tuple[Layers
     """
     if not _takes_settings(command):
         return None
-    return read_settings(_parse(command, given)["settings"])
+    return read_settings(_parse(command, given).get("settings", ()))
 
 
 def job_arguments(names: list[str], command: click.Command, given: list[str], places: Places) -> list[str]:
@@ -93,15 +94,15 @@ def job_arguments(names: list[str], command: click.Command, given: list[str], pl
     values = _parse(command, given)
     options, arguments = [], []
     for param in command.params:
-        value = values.get(param.name or "")
-        if value is None or value == ():
+        if param.name not in values:
             continue
+        value = values[param.name]
         if isinstance(param, click.Option):
             options += [param.opts[-1]] if param.is_flag else [param.opts[-1], _place(param, value, places)]
         else:
             arguments += [_place(param, one, places) for one in (value if param.nargs == -1 else (value,))]
     if _takes_settings(command):
-        arguments += _moved_settings(names[0], values["settings"], places)
+        arguments += _moved_settings(names[0], values.get("settings", ()), places)
         arguments.append(f"machine.storage={places.storage}")
     return [*names, *options, *arguments]
 
@@ -111,12 +112,13 @@ def _takes_settings(command: click.Command) -> bool:
 
 
 def _parse(command: click.Command, given: Sequence[str]) -> dict[str, Any]:
-    """What is given for each parameter, as it is written; click's own error where that is wrong."""
+    """What is given for each parameter that is, as it is written; click's own error where that is wrong."""
     context = click.Context(command, info_name=command.name)
     values, rest, _ = command.make_parser(context).parse_args(list(given))
     for param in command.params:
         param.handle_parse_result(context, dict(values), rest)
-    return dict(values)
+    named = {name: context.get_parameter_source(name) for name in values}
+    return {name: values[name] for name, source in named.items() if source is ParameterSource.COMMANDLINE}
 
 
 def _place(param: click.Parameter, value: str, places: Places) -> str:

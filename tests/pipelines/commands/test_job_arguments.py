@@ -51,6 +51,8 @@ def test_on_this_machine_every_path_is_what_it_is_here(folder: Path) -> None:
     assert outputs == [f"{folder}/run"]
     arguments, _ = on_cluster("replay", "results/run", "--anomaly", is_here=True)
     assert arguments == ["replay", "--anomaly", f"{folder}/results/run"]
+    arguments, _ = on_cluster("data", "index", "shards", is_here=True)
+    assert arguments == ["data", "index", f"{folder}/shards", f"machine.storage={folder}/results"]
 
 
 @pytest.mark.parametrize(
