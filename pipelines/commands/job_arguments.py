@@ -49,14 +49,32 @@ class Places:
         Raises:
             UserError: it is on this machine alone.
         """
-        if Path(path).is_absolute() or not Path(path).exists() or self.package.holds(Path(path)):
+        if Path(path).is_absolute() or not Path(path).exists():
             return path
         if self.is_here:
             return str(Path(path).absolute())
-        raise UserError(
-            f"{path} is on this machine, and does not travel with the job; copy it to where every node sees "
-            "it, and name it by its absolute path or its address in an object store"
-        )
+        if self.package.holds(Path(path)):
+            return path
+        raise _alone(path, "does not travel with the job")
+
+    def folder(self, path: str) -> str:
+        """Where a folder is that a command works in: never in the job's copy, which is gone with the job.
+
+        Raises:
+            UserError: it is on this machine alone.
+        """
+        if Path(path).is_absolute() or "://" in path:
+            return path
+        if self.is_here:
+            return str(Path(path).absolute())
+        raise _alone(path, "what is written there would be lost with the job's copy")
+
+
+def _alone(path: str, what: str) -> UserError:
+    return UserError(
+        f"{path} is on this machine, and {what}; copy it to where every node sees it, and name it by its "
+        "absolute path or its address in an object store"
+    )
 
 
 def find_command(arguments: Sequence[str], main: click.Group) -> tuple[list[str], click.Command, list[str]]:
@@ -124,7 +142,9 @@ def _parse(command: click.Command, given: Sequence[str]) -> dict[str, Any]:
 def _place(param: click.Parameter, value: str, places: Places) -> str:
     if param.name == "output":
         return places.output(value)
-    if param.type in (FOLDER, LOCAL) or (isinstance(param, click.Argument) and "=" not in value):
+    if param.type in (FOLDER, LOCAL):
+        return places.folder(value)
+    if isinstance(param, click.Argument) and "=" not in value:
         return places.input(value)
     return value
 

@@ -46,7 +46,7 @@ def test_relative_outputs_go_to_the_storage_of_the_cluster() -> None:
 
 def test_on_this_machine_every_path_is_what_it_is_here(folder: Path) -> None:
     arguments, outputs = on_cluster("pretrain", "run.yaml", "-o", "run", is_here=True)
-    assert arguments[:4] == ["pretrain", "--output", f"{folder}/run", "run.yaml"]
+    assert arguments[:4] == ["pretrain", "--output", f"{folder}/run", f"{folder}/run.yaml"]
     assert arguments[4:] == [f"data.shards={folder}/shards", f"machine.storage={folder}/results"]
     assert outputs == [f"{folder}/run"]
     arguments, _ = on_cluster("replay", "results/run", "--anomaly", is_here=True)
@@ -62,12 +62,13 @@ def test_on_this_machine_every_path_is_what_it_is_here(folder: Path) -> None:
         ("docfreq", "shards=shards", "-o", "freqs"),
         ("data", "verify", "shards"),
         ("data", "merge", "shards", "/mnt/more", "-o", "all"),
+        ("data", "index", "shards"),
         ("replay", "results/run"),
         ("evaluate", "checkpoint=results/run"),
     ],
 )
 def test_an_input_that_is_here_alone_is_refused_in_one_line(arguments: tuple[str, ...]) -> None:
-    with pytest.raises(UserError, match=r"^(shards|results/run) is on this machine, and does not travel"):
+    with pytest.raises(UserError, match=r"^(shards|results/run) is on this machine, and "):
         on_cluster(*arguments)
 
 
@@ -76,6 +77,15 @@ def test_what_travels_stays_as_it_is_written() -> None:
     assert arguments[4:] == ["/mnt/shards", "keys=keys.txt", "width>=256"]
     arguments, _ = on_cluster("pretrain", "run.yaml", "data.shards=/mnt/shards", "name=results")
     assert arguments[1:4] == ["run.yaml", "data.shards=/mnt/shards", "name=results"]
+
+
+def test_a_folder_that_is_worked_in_is_never_the_copy(folder: Path) -> None:
+    (folder / ".gitignore").write_text("")
+    with pytest.raises(
+        UserError, match=r"^shards is on this machine, and what is written there would be lost"
+    ):
+        on_cluster("data", "describe", "shards")
+    assert on_cluster("data", "describe", "shards", is_here=True)[0][2] == f"{folder}/shards"
 
 
 def test_a_mistake_costs_no_job() -> None:
