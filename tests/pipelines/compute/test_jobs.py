@@ -157,7 +157,7 @@ class Example(NamedTuple):
     code: int = 0
 
 
-BAD = "results/bad/bad_steps/step_0000001"
+BAD = "results/bad/bad_steps/step_0000002"
 EXAMPLES = [
     Example(
         "download url_list=photos input_format=images image_size=32 machine.data_workers=0 -o got", "got"
@@ -168,7 +168,7 @@ EXAMPLES = [
     Example("data subset got width>=8 -o good", "good/manifest.json"),
     Example("data merge got good -o all", "all/manifest.json"),
     Example("docfreq shards=got machine.data_workers=0 -o freqs", "freqs/document_frequency.parquet"),
-    Example("fit-codes shards=got num_codes=4 -o palette.npy", "palette.npy"),
+    Example("fit-codes shards=got target.num_codes=4 -o palette.npy", "palette.npy"),
     Example("pretrain tiny.yaml machine.num_workers=0 -o trained", "trained/manifest.json"),
     Example("evaluate checkpoint=trained evaluation.retrieval.dev=dev.parquet -o metrics", "metrics"),
     Example("pretrain tiny.yaml optimizer.lr=1e30 machine.num_workers=0 -o results/bad", BAD, 1),
