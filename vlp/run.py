@@ -91,7 +91,8 @@ class RunConfig(StrictConfig):
             size=tokenizer.vocab_size,
             context_length=self.tokenizer.context_length,
             special_tokens=tokenizer.special_tokens,
-            document_frequency=counts if table is None else torch.from_numpy(table.counts),
+            # A copy: what Ray's workers share cannot be written.
+            document_frequency=counts if table is None else torch.tensor(table.counts),
             num_documents=0 if table is None else table.num_documents,
         )
 

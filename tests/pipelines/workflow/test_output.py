@@ -25,15 +25,17 @@ runs:
     objective: &small {embed_dim: 8, text_encoder: {width: 16, depth: 1, num_heads: 2}}
   - base: conf/run/cluster_rgb.yaml
     objective: *small
+  - base: conf/run/superclass.yaml
+    objective: {idf: offline}
 """
 STAGE = r"\[(corpus|download|docfreq|pretrain/\w+|evaluate/\w+|step_times|report)\] "
 OURS = re.compile(
     rf"{STAGE}(-> |unchanged: )\S+|{STAGE}done in \d+ s"
     r"|\[(download|docfreq|pretrain \w+)\] [\d,]+/[\d,]+ (URLs|shards|steps)(, \S+ left)?(  .*)?"
-    r"|\[pretrain \w+\] calibrating the mask|\[evaluate\] measuring \S+"
+    r"|\[pretrain \w+\] calibrating the mask|\[evaluate\] measuring \S+|\[evaluate\] not measured: .*"
     r"|time: steps x .*|results: \S+|browse:  .*vlp ui .*"
 )
-TABLE = re.compile(r"[\s─]*|\s+(Method x|T->I|method  |clip  |cluster_rgb  ).*")
+TABLE = re.compile(r"[\s─]*|\s+(Method x|T->I|method  |clip  |cluster_rgb  |superclass  ).*")
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +69,13 @@ def test_every_line_is_ours_and_what_is_done_is_kept(pipeline: Path) -> None:
     first = run(pipeline)
     lines = first.splitlines()
     assert [line for line in lines if not (OURS.fullmatch(line) or TABLE.fullmatch(line))] == []
-    assert sum("4/4 steps" in line for line in lines) == 2
-    clip, cluster = times(first)
+    assert sum("4/4 steps" in line for line in lines) == 3
+    clip, cluster, superclass = times(first)
     assert clip == "1.00x"
     assert float(cluster[:-1]) > 0
     page = pipeline.parent / "results" / "small" / "README.md"
     linked = re.findall(r"\]\((\S+)\)", page.read_text())
-    assert len(linked) == 14
+    assert len(linked) == 16
     assert all((page.parent / link).exists() for link in linked)
     # Other settings of a later stage: the earlier ones are not run again, nor are the methods timed again.
     second = run(pipeline, "evaluation.protocols.knn.k=3")
@@ -84,6 +86,7 @@ def test_every_line_is_ours_and_what_is_done_is_kept(pipeline: Path) -> None:
         "docfreq",
         "pretrain/clip",
         "pretrain/cluster_rgb",
+        "pretrain/superclass",
         "step_times",
     }
-    assert times(second) == [clip, cluster]
+    assert times(second) == [clip, cluster, superclass]
