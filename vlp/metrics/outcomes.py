@@ -128,7 +128,7 @@ class Choices(Outcomes):
         return replace(self, **{name: values[is_in] for name, values in self.columns().items()})
 
     def statistics(self) -> dict[str, Statistic]:
-        """Accuracy in [0, 1], also as the mean of the parts; Winoground's scores of two images or more."""
+        """Accuracy in [0, 1], and the mean of several parts'; Winoground's scores of two images or more."""
         if self.num_images > 1:
             both = self.texts_right & self.images_right
             return {
@@ -136,7 +136,10 @@ class Choices(Outcomes):
                 "image_score": Mean(self.images_right),
                 "group_score": Mean(both),
             }
-        return {"acc1": Mean(self.texts_right), "mean_part_acc1": ClassMean(self.texts_right, self.parts)}
+        numbers: dict[str, Statistic] = {"acc1": Mean(self.texts_right)}
+        if len(self.parts.unique()) > 1:
+            numbers["mean_part_acc1"] = ClassMean(self.texts_right, self.parts)
+        return numbers
 
 
 def named_metrics(outcomes: Mapping[str, Outcomes]) -> dict[str, float]:

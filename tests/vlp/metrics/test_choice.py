@@ -34,6 +34,7 @@ def test_the_parts_and_their_averages_are_those_of_a_loop() -> None:
     assert found["obj/acc1"] == pytest.approx(share("add_obj", "swap_obj"))
     assert found["obj/mean_part_acc1"] == pytest.approx((share("add_obj") + share("swap_obj")) / 2)
     assert found["att/acc1"] == found["swap_att/acc1"]
+    assert "att/mean_part_acc1" not in found
     of_parts = [share(name) for name in ("add_obj", "swap_obj", "swap_att")]
     assert found["/mean_part_acc1"] == pytest.approx(sum(of_parts) / 3)
     assert 0.2 < found["/acc1"] < 0.8
