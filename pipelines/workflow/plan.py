@@ -93,7 +93,10 @@ class Plan:
             if name not in names:
                 raise ConfigError(f"only: no run is named {name}{nearest(name, names)}")
         if baseline is not None and baseline not in (done := only or names):
-            raise ConfigError(f"baseline: no run of those done is named {baseline}{nearest(baseline, done)}")
+            raise ConfigError(
+                f"baseline: no run of those done is named {baseline}{nearest(baseline, done)}; "
+                "name another, or set baseline=null"
+            )
 
     def download(self, url_list: Path) -> DownloadConfig:
         """Settings of the download stage; a corpus brings its own URL list, served on this machine."""
