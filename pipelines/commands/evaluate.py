@@ -35,4 +35,5 @@ def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
         "evaluate", partial(evaluate, config, machine=machine), output, settings=config, machine=machine
     )
     for key, value in manifest.metrics.items():
-        click.echo(f"{key:32} {value:.4f}")
+        low, high = manifest.intervals[key]
+        click.echo(f"{key:32} {value:.4f}  [{low:.4f}, {high:.4f}]")

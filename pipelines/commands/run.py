@@ -23,6 +23,6 @@ def run(settings: tuple[str, ...]) -> None:
 
     config = plan.config
     with tracked(machine, experiment=config.name):
-        rows = run_pipeline(config, machine=machine, journal=pipeline_journal(config, machine))
-        print_table(rows)
+        comparison = run_pipeline(config, machine=machine, journal=pipeline_journal(config, machine))
+        print_table(comparison)
         click.echo(f"results: {machine.storage / config.name / PAGE}")

@@ -90,10 +90,11 @@ def _job_command(
     A cluster on this machine runs this interpreter, another one its own `python`.
     """
     from pipelines.commands.job_arguments import Places, find_command, given_settings, job_arguments
-    from pipelines.commands.main import main
     from pipelines.config.errors import UserError
     from pipelines.config.secrets import HIDDEN, without_secrets
 
+    main = click.get_current_context().find_root().command
+    assert isinstance(main, click.Group)
     names, click_command, given = find_command(arguments, main)
     settings = given_settings(click_command, given)
     is_here = urlsplit(address).hostname in ("127.0.0.1", "localhost")

@@ -1,8 +1,9 @@
 """A checkpoint and evaluation sets to metrics, as a Ray task."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from PIL import Image
@@ -19,13 +20,18 @@ from vlp.core.config import StrictConfig
 from vlp.evaluation.config import EvaluationConfig
 from vlp.evaluation.embedder import Embedder
 from vlp.evaluation.measure import measure
+from vlp.evaluation.outcome_table import read_outcomes, write_outcomes
 from vlp.evaluation.sets import EvaluationSet
+from vlp.metrics import intervals
+from vlp.metrics.intervals import Interval, named_intervals
+from vlp.metrics.outcomes import NoOutcomesError, Outcomes, named_metrics
 from vlp.objectives import Objective, ObjectiveConfig
 from vlp.pictures.reconstructions import reconstructions
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST, Manifest
 
 PICTURES = 6
+OUTCOMES = "outcomes.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +49,42 @@ class EvaluateConfig(StrictConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationManifest(Manifest):
-    """The manifest of an evaluation; its digest is that of the metrics."""
+    """The manifest of an evaluation; its digest is that of the numbers.
+
+    Beside it is `outcomes.parquet`, what became of single items, of which they are made.
+    """
 
     step: int
     """The checkpoint's."""
     metrics: dict[str, float]
     """By `set/metric`."""
+    intervals: dict[str, Interval]
+    """Of every metric, that hold 95 % of what other images would have given."""
+
+    @classmethod
+    def from_json(cls, content: Any) -> Self:
+        found = {name: Interval(*ends) for name, ends in content["intervals"].items()}
+        return cls(**content | {"intervals": found})
+
+    @property
+    def logged(self) -> dict[str, float]:
+        """The metrics, with the ends of their intervals, as they are called in a record."""
+        return {
+            f"val/{key}": value for key, value in with_ends(self.metrics, intervals=self.intervals).items()
+        }
+
+
+def with_ends(metrics: Mapping[str, float], *, intervals: Mapping[str, Interval]) -> dict[str, float]:
+    """Metrics with the ends of their intervals beside them: `acc1`, `acc1_low`, `acc1_high`."""
+    found = dict(metrics)
+    for key, interval in intervals.items():
+        found |= {f"{key}_low": interval.low, f"{key}_high": interval.high}
+    return found
+
+
+def outcomes_of(folder: Path) -> dict[str, Outcomes]:
+    """What became of single items in an evaluation, by `set/` and the first part of the names of metrics."""
+    return read_outcomes(folder / OUTCOMES)
 
 
 def evaluate(
@@ -61,15 +97,20 @@ def evaluate(
     print(f"[evaluate] measuring {checkpoint}", flush=True)
     for reason in config.evaluation.refusals(read_run(checkpoint).objective):
         print(f"[evaluate] not measured: {reason}", flush=True)
-    metrics, step, rebuilt = _as_task(checkpoint, config.evaluation, use_gpu=machine.use_gpu)
-    journal.metrics({f"val/{key}": value for key, value in metrics.items()}, step=step)
+    outcomes, step, rebuilt = _as_task(checkpoint, config.evaluation, use_gpu=machine.use_gpu)
+    output.mkdir(parents=True, exist_ok=True)
+    write_outcomes(outcomes, output / OUTCOMES)
+    metrics, ends = named_metrics(outcomes), named_intervals(outcomes)
+    digest = fingerprint([metrics, ends])
+    manifest = EvaluationManifest(digest=digest, step=step, metrics=metrics, intervals=ends)
+    journal.metrics(manifest.logged, step=step)
     for data in config.evaluation.sets:
         digest = _journal_set(data, journal)
         own = {f"val/{key}": value for key, value in metrics.items() if key.startswith(f"{data.name}/")}
         journal.model_metrics(own, step=step, dataset={"name": data.key, "digest": digest})
-    manifest = EvaluationManifest(digest=fingerprint(metrics), step=step, metrics=metrics)
     manifest.write(output)
-    journal.artifact(output / MANIFEST, folder="evaluation")
+    for name in (MANIFEST, OUTCOMES):
+        journal.artifact(output / name, folder="evaluation")
     if rebuilt is not None:
         rebuilt.save(output / "reconstructions.png")
         journal.artifact(output / "reconstructions.png", folder="pictures")
@@ -91,10 +132,11 @@ def _journal_set(data: EvaluationSet, journal: Journal) -> str:
 
 
 def evaluation_identity(evaluation: EvaluationConfig) -> dict[str, Any]:
-    """What decides the result of an evaluation: the content of its files, and its protocols."""
+    """What decides the result of an evaluation: its files' content, its protocols, and what intervals are."""
     return {
         "files": {data.key: file_digest(data.files) for data in evaluation.sets},
         "protocols": {name: to_dict(protocol) for name, protocol in evaluation.given_protocols.items()},
+        "intervals": [intervals.CONFIDENCE, intervals.NUM_DRAWS, intervals.EXACT_BELOW],
     }
 
 
@@ -116,7 +158,7 @@ def check_measured(evaluation: EvaluationConfig, objective: ObjectiveConfig) -> 
         ConfigError: they do not; says why.
     """
     if not evaluation.measurements(objective):
-        kinds = "evaluation.retrieval.NAME or evaluation.classification.NAME"
+        kinds = "evaluation.retrieval.NAME, evaluation.classification.NAME or evaluation.choice.NAME"
         reasons = evaluation.refusals(objective) or [f"no protocol has a set to read; set {kinds}"]
         raise ConfigError(f"evaluation: nothing can be measured: {'; '.join(reasons)}")
 
@@ -124,27 +166,39 @@ def check_measured(evaluation: EvaluationConfig, objective: ObjectiveConfig) -> 
 class Measured(NamedTuple):
     """What a checkpoint's evaluation gives."""
 
-    metrics: dict[str, float]
-    """By `set/metric`."""
+    outcomes: dict[str, Outcomes]
+    """Of single items, by `set/` and the first part of the names of metrics."""
     step: int
     """The checkpoint's."""
     rebuilt: Image.Image | None
     """What the model rebuilds of some hidden patches, if that is its objective."""
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """By `set/metric`."""
+        return named_metrics(self.outcomes)
+
 
 def measure_checkpoint(checkpoint: Path, evaluation: EvaluationConfig) -> Measured:
-    """What a Ray task does: load a checkpoint, measure it and look at it."""
+    """What a Ray task does: load a checkpoint, measure it and look at it.
+
+    Raises:
+        UserError: its features are not finite, or a set has too few images for a protocol.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     objective, run = load_model(checkpoint, device)
     step = steps_done(checkpoint)
-    metrics = measure_model(objective, run, evaluation)
+    try:
+        outcomes = measure(_embedder(objective, run), evaluation.measurements(run.objective))
+    except NoOutcomesError as error:
+        raise UserError(f"{checkpoint} cannot be measured: {error}") from error
     progress = min(1.0, max(0, step - 1) / max(1, run.num_masked_steps))
-    return Measured(metrics, step, draw_reconstructions(objective, run, evaluation, progress=progress))
+    return Measured(outcomes, step, draw_reconstructions(objective, run, evaluation, progress=progress))
 
 
 def measure_model(objective: Objective, run: RunConfig, evaluation: EvaluationConfig) -> dict[str, float]:
     """Every metric that the objective allows and sets are given for, by `set/metric`."""
-    return measure(_embedder(objective, run), evaluation.measurements(run.objective))
+    return named_metrics(measure(_embedder(objective, run), evaluation.measurements(run.objective)))
 
 
 def draw_reconstructions(

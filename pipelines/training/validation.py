@@ -10,6 +10,7 @@ from pipelines.evaluation.evaluate import measure_checkpoint, measure_model
 from pipelines.training.job import TrainJob
 from vlp.core.distributed import is_main
 from vlp.evaluation.config import EvaluationConfig
+from vlp.metrics.outcomes import NoOutcomesError
 from vlp.shards.manifest import MANIFEST
 
 
@@ -49,7 +50,11 @@ class OnTrainingWorker(Validation):
         self.job = job
 
     def measure(self, state: TrainingState) -> dict[str, float]:
-        scores = measure_model(state.model, self.job.config, self.job.config.evaluation)
+        try:
+            scores = measure_model(state.model, self.job.config, self.job.config.evaluation)
+        except NoOutcomesError as error:
+            _record_failure(self.job, f"step {state.step}", str(error))
+            return {}
         metrics = _named(scores)
         self.job.journal.metrics(metrics, step=state.step)
         return metrics
@@ -111,14 +116,18 @@ class BesideTraining(Validation):
 
         try:
             scores, step = ray.get(result)
-        except RayError as error:  # a model that cannot be measured is no reason to stop its training
-            reason = str(error).strip().splitlines()[-1]
-            print(f"[{self.job.label}] validation of {name} failed: {reason}", flush=True)
-            self.job.journal.tags({f"failed_validation.{name}": reason})
+        except RayError as error:
+            _record_failure(self.job, name, str(error).strip().splitlines()[-1])
             return
         metrics = _named(scores)
         self.job.journal.metrics(metrics, step=step)
         record_metrics(self.job.checkpoints.folder / name, metrics)
+
+
+def _record_failure(job: TrainJob, name: str, reason: str) -> None:
+    """A model that cannot be measured is no reason to stop its training."""
+    print(f"[{job.label}] validation of {name} failed: {reason}", flush=True)
+    job.journal.tags({f"failed_validation.{name}": reason})
 
 
 def _measure_checkpoint(checkpoint: Path, evaluation: EvaluationConfig) -> tuple[dict[str, float], int]:

@@ -17,7 +17,13 @@ from pipelines.config.machine import MachineConfig, machine_params
 from pipelines.config.plugins import with_digests
 from pipelines.config.settings import flat_params, to_dict
 from pipelines.corpus.corpus import URL_LIST, CorpusManifest, make_corpus, serve_corpus, with_sets
-from pipelines.evaluation.evaluate import EvaluateConfig, EvaluationManifest, evaluate, evaluation_identity
+from pipelines.evaluation.evaluate import (
+    EvaluateConfig,
+    EvaluationManifest,
+    evaluate,
+    evaluation_identity,
+    outcomes_of,
+)
 from pipelines.ingest.download import download
 from pipelines.ingest.remote_list import list_on_this_machine
 from pipelines.ingest.settings import DownloadConfig
@@ -36,12 +42,13 @@ from pipelines.workflow.plan import PipelineConfig, Plan, check_before_data
 from pipelines.workflow.report import Comparison, ReportManifest, Row, track_comparison, write_report
 from pipelines.workflow.stages import Done, Stages
 from vlp.evaluation.config import EvaluationConfig
+from vlp.metrics.intervals import Difference, named_differences
 from vlp.run import RunConfig
 from vlp.shards.contents import ShardsManifest
 
 
-def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Journal) -> list[Row]:
-    """Do what is not done yet of every stage; returns the rows of the final table.
+def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Journal) -> Comparison:
+    """Do what is not done yet of every stage; returns what the final table shows.
 
     Raises:
         ConfigError: a stage's settings are wrong; found before the first stage starts.
@@ -64,12 +71,20 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
             measured.append(_evaluate(run, trained[-1], evaluation, stages, machine))
         finished = [read_run(done.folder) for done in trained]
         seconds = _step_times(finished, trained, stages, machine)
+        gained = _gained(config.baseline, finished, measured)
         rows = [
-            Row.of(run, one.manifest.metrics, training_seconds=done.manifest.steps * seconds.get(run.name, 0))
+            Row.of(
+                run,
+                one.manifest,
+                training_seconds=done.manifest.steps * seconds.get(run.name, 0),
+                differences=gained[run.name],
+            )
             for run, done, one in zip(finished, trained, measured, strict=True)
         ]
         masks = {run.name: run.mask for run in finished}
-        comparison = Comparison(name=config.name, rows=rows, chance=evaluation.chance())
+        comparison = Comparison(
+            name=config.name, rows=rows, chance=evaluation.chance(), baseline=config.baseline
+        )
         report = partial(write_report, comparison, preview_masks(runs[0], masks))
         made = stages.run(
             "report", report, ReportManifest, settings=config, identity=[comparison, masks], within=journal
@@ -81,7 +96,7 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
             runs={run.config.name: done.journal.folder for run, done in zip(runs, trained, strict=True)},
         )
         write_page(folder, comparison, stages, browse=browse(machine))
-    return rows
+    return comparison
 
 
 def pipeline_journal(config: PipelineConfig, machine: MachineConfig) -> Journal:
@@ -186,6 +201,19 @@ def _evaluate(
         identity=[trained.digest, evaluation_identity(evaluation)],
         within=trained.journal,
     )
+
+
+def _gained(
+    baseline: str | None, runs: list[RunConfig], measured: list[Done[EvaluationManifest]]
+) -> dict[str, dict[str, Difference]]:
+    """What each run gains over the baseline on the same items, by metric; nothing without a baseline."""
+    if baseline is None:
+        return {run.name: {} for run in runs}
+    outcomes = {run.name: outcomes_of(one.folder) for run, one in zip(runs, measured, strict=True)}
+    return {
+        name: {} if name == baseline else named_differences(ours, outcomes[baseline])
+        for name, ours in outcomes.items()
+    }
 
 
 def _step_times(

@@ -43,6 +43,8 @@ class PipelineConfig(StrictConfig):
     """One entry per method: `base`, a file of conf/run/, and settings on top of it and of `common`."""
     only: tuple[str, ...] = ()
     """Names of the runs to do; () for all."""
+    baseline: str | None = None
+    """Name of the run that the table states the others' differences from, each with its interval."""
     evaluation: EvaluationConfig | None = None
     """What the runs are evaluated on, and how; without sets, on the held-out part of the corpus."""
 
@@ -79,15 +81,22 @@ class Plan:
         if config.corpus is None and download.is_here:
             download.list_files()
         self.docfreq(LATER).build()
-        runs = self._all_runs(LATER, LATER)
-        names = [run.name for run in runs]
-        if not names or len(set(names)) < len(names):
-            raise ConfigError(f"runs: name at least one run, and each only once; got {', '.join(names)}")
-        for name in config.only:
-            if name not in names:
-                raise ConfigError(f"only: no run is named {name}{nearest(name, names)}")
+        self._check_names([run.name for run in self._all_runs(LATER, LATER)])
         if config.evaluation is not None:
             check_evaluation(config.evaluation)
+
+    def _check_names(self, names: list[str]) -> None:
+        only, baseline = self.config.only, self.config.baseline
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"runs: name at least one run, and each only once; got {', '.join(names)}")
+        for name in only:
+            if name not in names:
+                raise ConfigError(f"only: no run is named {name}{nearest(name, names)}")
+        if baseline is not None and baseline not in (done := only or names):
+            raise ConfigError(
+                f"baseline: no run of those done is named {baseline}{nearest(baseline, done)}; "
+                "name another, or set baseline=null"
+            )
 
     def download(self, url_list: Path) -> DownloadConfig:
         """Settings of the download stage; a corpus brings its own URL list, served on this machine."""

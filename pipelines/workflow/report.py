@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.config.identity import fingerprint
+from pipelines.evaluation.evaluate import EvaluationManifest
 from pipelines.tracking.journal import Journal
 from vlp.core.markdown import markdown_table
 from vlp.evaluation import EVALUATIONS
+from vlp.metrics.intervals import Difference, Interval
 from vlp.pictures.curves import Bars, bar_charts
 from vlp.run import RunConfig
 from vlp.shards.manifest import Manifest
@@ -34,19 +36,32 @@ class Row:
     """What is learned; and M, what is hidden."""
     papers: tuple[str, ...] = ()
     """Numbers on arXiv."""
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    """Of metrics; each holds 95 % of what other images would have given."""
+    differences: dict[str, Difference] = field(default_factory=dict)
+    """Of metrics, from the baseline's on the same items."""
 
     @classmethod
-    def of(cls, run: RunConfig, metrics: Mapping[str, float], *, training_seconds: float) -> "Row":
+    def of(
+        cls,
+        run: RunConfig,
+        measured: EvaluationManifest,
+        *,
+        training_seconds: float,
+        differences: Mapping[str, Difference],
+    ) -> "Row":
         """The row of a run that was measured."""
         objective, mask = run.objective, run.mask
         return cls(
             method=run.name,
             objective=objective.name,
             mask=mask.name,
-            metrics=dict(metrics),
+            metrics=measured.metrics,
             formula="; ".join(formula for formula in (objective.formula, mask.formula) if formula),
             papers=tuple(dict.fromkeys(paper for paper in (objective.paper, mask.paper) if paper)),
             training_seconds=training_seconds,
+            intervals=measured.intervals,
+            differences=dict(differences),
         )
 
 
@@ -71,6 +86,8 @@ class Comparison:
     rows: Sequence[Row]
     chance: Mapping[str, float]
     """What guessing gives, by `set/metric`; of the metrics for which it is known."""
+    baseline: str | None = None
+    """The method that the others' differences are from; None for no differences."""
 
 
 def write_report(
@@ -124,11 +141,12 @@ def _description(comparison: Comparison) -> str:
         [f"[{row.method}]", row.formula, ", ".join(f"[{n}](https://arxiv.org/abs/{n})" for n in row.papers)]
         for row in comparison.rows
     ]
-    tables = [
-        markdown_table(header, linked),
-        markdown_table(["method", "loss; M hidden", "arXiv"], explained),
-    ]
-    about = f"{_about_time(comparison.rows)}. Pictures and report: among the artifacts. [all runs]"
+    tables = [markdown_table(header, linked)]
+    if comparison.baseline is not None:
+        header, *body = _difference_cells(comparison)
+        tables.append(f"Differences from {comparison.baseline}:\n\n{markdown_table(header, body)}")
+    tables.append(markdown_table(["method", "loss; M hidden", "arXiv"], explained))
+    about = "\n\n".join([*_remarks(comparison), "Pictures and report: among the artifacts. [all runs]"])
     return "\n".join([*tables, about, ""])
 
 
@@ -140,6 +158,7 @@ def _charts(comparison: Comparison) -> list[Bars]:
             heading,
             {row.method: row.metrics[key] for row in rows if key in row.metrics},
             chance=comparison.chance.get(key),
+            intervals={row.method: row.intervals[key] for row in rows if key in row.intervals},
         )
         for key, heading in _headings(rows).items()
     ]
@@ -147,25 +166,49 @@ def _charts(comparison: Comparison) -> list[Bars]:
     return [*charts, Bars("training time", times, "{:.2f}x")]
 
 
-def print_table(rows: Sequence[Row]) -> None:
-    """Show the table on the terminal."""
-    header, *body = _cells(rows)
-    table = Table(title="Method x metrics x relative training time", box=SIMPLE_HEAD)
-    for heading in header:
+def print_table(comparison: Comparison) -> None:
+    """Show the table on the terminal, and that of the differences from the baseline."""
+    _print("Method x metrics x relative training time", _cells(comparison.rows))
+    if comparison.baseline is not None:
+        _print(f"Differences from {comparison.baseline}", _difference_cells(comparison))
+    for line in _remarks(comparison):
+        print(line)
+
+
+def _print(title: str, cells: Sequence[Sequence[str]]) -> None:
+    table = Table(title=title, box=SIMPLE_HEAD)
+    for heading in cells[0]:
         table.add_column(heading.replace(" ", "\n", 1), no_wrap=True)
-    for cells in body:
-        table.add_row(*cells)
+    for line in cells[1:]:
+        table.add_row(*line)
     widest = Console(width=1000).measure(table).maximum
     Console(width=max(widest, Console().width)).print(table)
-    print(_about_time(rows))
 
 
 def report_markdown(comparison: Comparison) -> str:
-    """The table, with what guessing gives, and what its columns mean."""
+    """The table, with what guessing gives, the differences from the baseline, and what all of it means."""
     header, *body = _cells(comparison.rows)
     if comparison.chance:
         body.append(_chance_cells(comparison))
-    return f"{markdown_table(header, body)}\n{_about_time(comparison.rows)}\n"
+    parts = [markdown_table(header, body)]
+    if comparison.baseline is not None:
+        header, *body = _difference_cells(comparison)
+        parts.append(f"Differences from {comparison.baseline}:\n\n{markdown_table(header, body)}")
+    return "\n".join([*parts, "\n\n".join(_remarks(comparison)) + "\n"])
+
+
+def _remarks(comparison: Comparison) -> list[str]:
+    """What the numbers mean, a line for each kind."""
+    lines = []
+    if any(row.intervals for row in comparison.rows):
+        lines.append(
+            "±: the farther end of the 95 % interval over other images, in points; report.json has both ends"
+        )
+    if comparison.baseline is not None:
+        lines.append(
+            "*: stands out of its noise: the 95 % interval of the difference, paired by image, leaves 0 out"
+        )
+    return [*lines, _about_time(comparison.rows)]
 
 
 def _chance_cells(comparison: Comparison) -> list[str]:
@@ -187,10 +230,39 @@ def _cells(rows: Sequence[Row]) -> list[list[str]]:
     header = ["method", "objective", "mask", *shown.values(), "time"]
     body = []
     for row in rows:
-        numbers = [f"{row.metrics[key]:.1%}" if key in row.metrics else "-" for key in shown]
+        numbers = [_cell(row, key) for key in shown]
         relative = f"{relative_time(row, rows):.2f}x"
         body.append([row.method, row.objective, row.mask, *numbers, relative])
     return [header, *body]
+
+
+def _cell(row: Row, key: str) -> str:
+    """A number, with the half-width of its interval: brackets would take twice the room of a terminal."""
+    if key not in row.metrics:
+        return "-"
+    value = row.metrics[key]
+    return f"{value:.1%}{_noise(value, row.intervals[key]) if key in row.intervals else ''}"
+
+
+def _noise(value: float, interval: Interval) -> str:
+    """The farther end of an interval, in points; exact intervals are not symmetric."""
+    return f" ±{100 * max(value - interval.low, interval.high - value):.1f}"
+
+
+def _difference_cells(comparison: Comparison) -> list[list[str]]:
+    shown = _headings(comparison.rows)
+    others = [row for row in comparison.rows if row.method != comparison.baseline]
+    return [
+        ["method", *shown.values()],
+        *([row.method, *(_difference_cell(row.differences.get(key)) for key in shown)] for row in others),
+    ]
+
+
+def _difference_cell(one: Difference | None) -> str:
+    if one is None:
+        return "-"
+    mark = "*" if one.stands_out else ""
+    return f"{100 * one.value:+.1f}{_noise(one.value, Interval(one.low, one.high))}{mark}"
 
 
 def _headings(rows: Sequence[Row]) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """What holds for every registered protocol of evaluation."""
 
+import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -11,7 +13,10 @@ from vlp.evaluation import EVALUATIONS
 from vlp.evaluation.config import EvaluationConfig
 from vlp.evaluation.embedder import Embedder
 from vlp.evaluation.measure import measure
+from vlp.evaluation.outcome_table import read_outcomes, write_outcomes
 from vlp.masking.none import NoMask
+from vlp.metrics.intervals import named_intervals
+from vlp.metrics.outcomes import NoOutcomesError, named_metrics
 from vlp.objectives import Vocabulary
 from vlp.objectives.contrastive import ContrastiveConfig
 from vlp.objectives.mae import MAEConfig
@@ -28,7 +33,26 @@ CORPUS = TinyWorldConfig(
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     CORPUS.write(folder)
+    _write_choices(folder)
     return folder
+
+
+def _write_choices(folder: Path) -> None:
+    """The held-out scenes with the captions that are wrong in one word."""
+    images = pq.read_table(folder / "retrieval.parquet", columns=["image"])
+    (folder / "choice").mkdir()
+    names = images.append_column("filename", [[str(i) for i in range(len(images))]])
+    pq.write_table(names, folder / "choice" / "images.parquet")
+    rows = map(json.loads, (folder / "composition.jsonl").read_text().splitlines())
+    items = {
+        str(i): {
+            "filename": str(row["image"]),
+            "caption": row["caption"],
+            "negative_caption": row["negative"],
+        }
+        for i, row in enumerate(rows)
+    }
+    (folder / "choice" / "choices.json").write_text(json.dumps({"all": items}))
 
 
 @pytest.fixture(params=sorted(EVALUATIONS))
@@ -38,6 +62,7 @@ def config(request: pytest.FixtureRequest, folder: Path) -> EvaluationConfig:
     return EvaluationConfig(
         retrieval=sets["retrieval"],
         classification=sets["classification"],
+        choice={"tiny_world": folder / "choice"},
         protocols={request.param: EVALUATIONS[request.param]()},
     )
 
@@ -54,7 +79,7 @@ def model() -> Embedder:
 
 def test_what_a_protocol_shows_and_compares_by_is_measured(config: EvaluationConfig, model: Embedder) -> None:
     (protocol,) = config.given_protocols.values()
-    metrics = measure(model, config.measurements(CONTRASTIVE))
+    metrics = named_metrics(measure(model, config.measurements(CONTRASTIVE)))
     of_set = [key.removeprefix("tiny_world/") for key in metrics]
     shown = protocol.columns(of_set)
     assert shown
@@ -71,11 +96,31 @@ def test_a_model_is_left_as_it_was_and_measured_alike_again(
 ) -> None:
     before = {name: tensor.clone() for name, tensor in model.objective.state_dict().items()}
     state = torch.get_rng_state()
-    first = measure(model, config.measurements(CONTRASTIVE))
+    first = named_metrics(measure(model, config.measurements(CONTRASTIVE)))
     assert model.objective.training
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], x) for name, x in model.objective.state_dict().items())
-    assert measure(model, config.measurements(CONTRASTIVE)) == first
+    assert named_metrics(measure(model, config.measurements(CONTRASTIVE))) == first
+
+
+def test_a_model_without_numbers_is_refused_in_one_line(config: EvaluationConfig, model: Embedder) -> None:
+    for parameter in model.objective.parameters():
+        torch.nn.init.constant_(parameter, torch.nan)
+    with pytest.raises(NoOutcomesError, match=r"^its features of \d+ of \d+ .* are not finite; .*$"):
+        measure(model, config.measurements(CONTRASTIVE))
+
+
+def test_every_number_has_an_interval_and_comes_from_a_table_of_items(
+    config: EvaluationConfig, model: Embedder, tmp_path: Path
+) -> None:
+    outcomes = measure(model, config.measurements(CONTRASTIVE))
+    write_outcomes(outcomes, tmp_path / "outcomes.parquet")
+    again = read_outcomes(tmp_path / "outcomes.parquet")
+    metrics, intervals = named_metrics(again), named_intervals(again)
+    assert metrics == named_metrics(outcomes)
+    assert intervals == named_intervals(outcomes)
+    assert intervals.keys() == metrics.keys()
+    assert all(interval.low <= metrics[key] <= interval.high for key, interval in intervals.items())
 
 
 def test_a_protocol_of_texts_refuses_models_without_them_in_one_line(config: EvaluationConfig) -> None:

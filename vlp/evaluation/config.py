@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from vlp.core.config import AtLeast, StrictConfig
 from vlp.core.registry import EachByName
 from vlp.evaluation.evaluation import EVALUATIONS, Evaluation
-from vlp.evaluation.sets import CaptionedImages, EvaluationSet, LabelledImages
+from vlp.evaluation.sets import CaptionedImages, EvaluationSet, ImagesWithChoices, LabelledImages
 from vlp.objectives import ObjectiveConfig
 
 Protocols = Annotated[Mapping[str, Evaluation[Any] | None], EachByName(EVALUATIONS)]
@@ -31,6 +31,8 @@ class EvaluationConfig(StrictConfig):
     classification: Mapping[str, Path] = field(default_factory=dict)
     """Set's name -> folder of train.parquet and test.parquet (`image`, `label`), and meta.json (`classes`,
     `templates`)."""
+    choice: Mapping[str, Path] = field(default_factory=dict)
+    """Set's name -> folder of images.parquet (`image`, `filename`) and choices.json, in SugarCrepe's form."""
     protocols: Protocols = field(default_factory=EachByName(EVALUATIONS).defaults)
     """Protocol -> its settings; null leaves it out. Each measures on the sets that it reads, models that have
     what it needs."""
@@ -51,6 +53,7 @@ class EvaluationConfig(StrictConfig):
         return [
             *(CaptionedImages(name, file) for name, file in self.retrieval.items()),
             *(LabelledImages(name, folder) for name, folder in self.classification.items()),
+            *(ImagesWithChoices(name, folder) for name, folder in self.choice.items()),
         ]
 
     @property

@@ -8,6 +8,7 @@ from torch import Tensor
 from vlp.core.normalization import Normalization
 from vlp.data.image_tables import ImageTable
 from vlp.data.loader import load_images
+from vlp.metrics.outcomes import NoOutcomesError
 from vlp.objectives import Objective
 from vlp.tokenizers import Tokenizer
 
@@ -15,7 +16,10 @@ BATCH_SIZE = 128
 
 
 class Embedder:
-    """Encodes whole images and texts, batch by batch; features of a table are computed once."""
+    """Encodes whole images and texts, batch by batch; features of a table are computed once.
+
+    What it gives is finite: a model that gives anything else is refused, by a NoOutcomesError.
+    """
 
     def __init__(
         self, objective: Objective, tokenizer: Tokenizer, *, image_size: int, normalization: Normalization
@@ -44,21 +48,33 @@ class Embedder:
     @torch.no_grad()
     def project(self, features: Tensor) -> Tensor:
         """Unit-length embeddings of images whose features are known: (I, D) -> (I, E), on the CPU."""
-        return self.objective.project(features.to(self._device)).cpu()
+        return _finite(self.objective.project(features.to(self._device)).cpu(), "images")
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Unit-length embeddings of texts: (C, E), on the CPU."""
         parts = (texts[start : start + BATCH_SIZE] for start in range(0, len(texts), BATCH_SIZE))
         batches = ([x.to(self._device) for x in self.tokenizer.encode(part)] for part in parts)
-        return torch.cat([self.objective.encode_text(*batch).cpu() for batch in batches])
+        return _finite(torch.cat([self.objective.encode_text(*batch).cpu() for batch in batches]), "texts")
 
     @torch.no_grad()
     def _encode(self, encode: Callable[[Tensor], Tensor], table: ImageTable) -> Tensor:
         images = table.images()
         parts = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
-        return torch.cat([encode(self.load(part)).cpu() for part in parts])
+        return _finite(
+            torch.cat([encode(self.load(part)).cpu() for part in parts]), f"images of {table.file}"
+        )
 
     @property
     def _device(self) -> torch.device:
         return next(self.objective.parameters()).device
+
+
+def _finite(vectors: Tensor, what: str) -> Tensor:
+    num_broken = int((~vectors.isfinite().all(dim=1)).sum())
+    if num_broken:
+        raise NoOutcomesError(
+            f"its features of {num_broken} of {len(vectors)} {what} are not finite; "
+            "measure an earlier checkpoint"
+        )
+    return vectors

@@ -25,10 +25,17 @@ class KNN(Evaluation[LabelledImages]):
 
     k: Annotated[int, AtLeast(1)] = 20
     """Neighbours that vote; all training images where there are fewer."""
+    also: tuple[Annotated[int, AtLeast(1)], ...] = (10, 100, 200)
+    """Other numbers of neighbours, of those that a set has as many training images for; in metrics with
+    their number, as `knn/100/acc1`."""
 
     @property
     def main_metric(self) -> str:
         return "knn/acc1"
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        return frozenset(("knn/acc1", *(f"knn/{k}/acc1" for k in self.also)))
 
     def chance(self, data: LabelledImages) -> Mapping[str, float]:
         return {"knn/acc1": 1 / len(data.classes)}
@@ -37,4 +44,6 @@ class KNN(Evaluation[LabelledImages]):
         train, test = (
             (model.features(table), torch.tensor(table.labels())) for table in (data.train, data.test)
         )
-        return {"knn": knn_outcomes(*train, *test, k=self.k, num_classes=len(data.classes))}
+        also = [k for k in self.also if k <= len(train[0])]
+        found = knn_outcomes(*train, *test, k=(self.k, *also), num_classes=len(data.classes))
+        return {"knn": found[self.k], **{f"knn/{k}": found[k] for k in also}}

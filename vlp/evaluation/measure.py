@@ -1,20 +1,20 @@
-"""A model to metrics: every protocol on every set that it reads."""
+"""A model to outcomes: every protocol on every set that it reads."""
 
 from collections.abc import Iterable
 
 from vlp.evaluation.config import Measurement
 from vlp.evaluation.embedder import Embedder
-from vlp.metrics.outcomes import named_metrics
+from vlp.metrics.outcomes import Outcomes
 
 
-def measure(model: Embedder, measurements: Iterable[Measurement]) -> dict[str, float]:
-    """Every metric, by `set/metric`."""
+def measure(model: Embedder, measurements: Iterable[Measurement]) -> dict[str, Outcomes]:
+    """What becomes of every item of the sets, by `set/` and the first part of the names of metrics."""
     objective = model.objective
     was_training = objective.training
     objective.eval()
-    metrics = {}
+    outcomes = {}
     for data, protocol in measurements:
-        outcomes = protocol.measure(model, data)
-        metrics |= {f"{data.name}/{key}": value for key, value in named_metrics(outcomes).items()}
+        found = protocol.measure(model, data)
+        outcomes |= {f"{data.name}/{key}": value for key, value in found.items()}
     objective.train(was_training)
-    return metrics
+    return outcomes

@@ -2,12 +2,14 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from vlp.data.image_tables import ImageTable
+from vlp.metrics.choice import Choice
 from vlp.metrics.zero_shot import check_templates
 
 
@@ -56,6 +58,76 @@ class CaptionedImages(EvaluationSet):
     def images(self) -> ImageTable:
         """Images, each with a list of captions."""
         return ImageTable(self.path, "captions")
+
+
+@dataclass(frozen=True)
+class ImagesWithChoices(EvaluationSet):
+    """Images, each with captions of which one is right, or several images with a caption each.
+
+    A folder of images.parquet with the columns `image` and `filename`, and of choices.json, in SugarCrepe's
+    form: part -> number -> `filename`, `caption` and `negative_caption`, one or a list. Winoground's choices
+    have `filenames` and as many `captions`.
+    """
+
+    kind = "choice"
+
+    @property
+    def tables(self) -> tuple[ImageTable, ...]:
+        return (self.images,)
+
+    @property
+    def images(self) -> ImageTable:
+        """The images, each with its name."""
+        return ImageTable(self.path / "images.parquet", "filename")
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.images.file, self._choices_file]
+
+    @cached_property
+    def choices(self) -> tuple[list[str], list[Choice]]:
+        """All captions, and which of them, by their positions, each choice is between.
+
+        Raises:
+            ValueError: a choice is not of the form, or its image is not there; names the file and the choice.
+        """
+        places = {name: place for place, name in enumerate(self.images.labels())}
+        captions: dict[str, int] = {}
+        choices = []
+        for part, items in read_json(self._choices_file).items():
+            for number, item in items.items():
+                try:
+                    names, texts = _names_and_captions(item)
+                    images = [places[name] for name in names]
+                except (KeyError, TypeError) as error:
+                    raise ValueError(
+                        f"{self._choices_file}: {part}.{number} lacks {error}, in itself or among the images"
+                    ) from error
+                of_choice = [captions.setdefault(text, len(captions)) for text in texts]
+                choices.append(Choice(images, of_choice, part))
+        if len({len(choice.images) for choice in choices}) != 1:
+            raise ValueError(f"{self._choices_file} needs one choice or more, all of as many images")
+        return list(captions), choices
+
+    def check(self) -> None:
+        super().check()
+        if not self._choices_file.is_file():
+            raise ValueError(f"no such file: {self._choices_file}")
+        if not isinstance(read_json(self._choices_file), dict):
+            raise ValueError(f"{self._choices_file} does not name the parts of the set")
+        self.choices  # noqa: B018  # raises where a choice is broken
+
+    @property
+    def _choices_file(self) -> Path:
+        return self.path / "choices.json"
+
+
+def _names_and_captions(item: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The images' names, and the captions, those of the images first."""
+    if "filenames" in item:
+        return item["filenames"], item["captions"]
+    others = item["negative_caption"]
+    return [item["filename"]], [item["caption"], *([others] if isinstance(others, str) else others)]
 
 
 @dataclass(frozen=True)
@@ -110,7 +182,12 @@ class LabelledImages(EvaluationSet):
 
     @cached_property
     def _meta(self) -> Any:
-        try:
-            return json.loads(self._meta_file.read_text())
-        except ValueError as error:
-            raise ValueError(f"{self._meta_file} is not JSON: {error}") from error
+        return read_json(self._meta_file)
+
+
+def read_json(file: Path) -> Any:
+    """What a file holds; a ValueError that names it where it is not JSON."""
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error

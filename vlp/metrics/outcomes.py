@@ -1,40 +1,77 @@
 """What became of single items, from which alone every number about a set is derived."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 
+from vlp.core.registry import Registry
+from vlp.metrics.statistics import ClassMean, Mean, Median, Statistic, TrialSpread
+
+OUTCOMES = Registry()
 RECALL_AT = (1, 5, 10)
+
+
+class NoOutcomesError(ValueError):
+    """A model, or a set, of which no outcomes can be told; in one line."""
 
 
 @dataclass(frozen=True)
 class Outcomes(ABC):
-    """What became of each item of a set, in the set's order: tensors with a column for each."""
+    """What became of each of the Q items of a set, in the set's order.
+
+    Fields are tensors, whose last dimension is Q, or settings of plain types: so every class can be written
+    to a table and read again.
+    """
+
+    name: ClassVar[str]
+    """By which a table says what it holds."""
+    images: Tensor | None = field(default=None, kw_only=True)
+    """(Q,) int64, the image that each item comes from: items of one image are not independent. None where
+    each item is an image."""
 
     @abstractmethod
+    def statistics(self) -> dict[str, Statistic]:
+        """The numbers about the items, by the last part of their names."""
+
     def metrics(self) -> dict[str, float]:
-        """The numbers about all items, by name."""
+        """The numbers about all items, each taken once."""
+        once = torch.ones(1, len(self), dtype=torch.float64)
+        return {key: statistic(once).item() for key, statistic in self.statistics().items()}
+
+    def columns(self) -> dict[str, Tensor]:
+        """What is known of every item, by the names of fields: (..., Q) each."""
+        values = ((one.name, getattr(self, one.name)) for one in fields(self))
+        return {name: value for name, value in values if isinstance(value, Tensor)}
+
+    def __len__(self) -> int:
+        return next(iter(self.columns().values())).shape[-1]
 
 
+@OUTCOMES.register
 @dataclass(frozen=True)
 class MatchRanks(Outcomes):
     """How soon queries found a match."""
 
+    name = "match_ranks"
     ranks: Tensor
     """(Q,) int64, the place of each query's best match, from 1."""
 
-    def metrics(self) -> dict[str, float]:
+    def statistics(self) -> dict[str, Statistic]:
         """Recall@1/5/10 in [0, 1] and median rank, from 1."""
-        recall = {f"recall@{k}": (self.ranks <= k).double().mean().item() for k in RECALL_AT}
-        return recall | {"median_rank": self.ranks.double().quantile(0.5).item()}
+        recall = {f"recall@{k}": Mean(self.ranks <= k) for k in RECALL_AT}
+        return {**recall, "median_rank": Median(self.ranks)}
 
 
+@OUTCOMES.register
 @dataclass(frozen=True)
 class ClassRanks(Outcomes):
     """How soon the right class came among all classes."""
 
+    name = "class_ranks"
     ranks: Tensor
     """(Q,) int64, the place of each image's right class, from 1."""
     labels: Tensor
@@ -42,32 +79,67 @@ class ClassRanks(Outcomes):
     num_classes: int
     """K."""
 
-    def metrics(self) -> dict[str, float]:
+    def statistics(self) -> dict[str, Statistic]:
         """Accuracies in [0, 1]; `acc5` only where there are more than five classes.
 
         The mean per-class recall is over the classes that have images.
         """
-        is_right = (self.ranks <= 1).double()
-        images_of_class = self.labels.bincount(minlength=self.num_classes)
-        recall = is_right.new_zeros(self.num_classes).index_add(0, self.labels, is_right) / images_of_class
-        metrics = {"acc1": is_right.mean().item()}
+        numbers: dict[str, Statistic] = {"acc1": Mean(self.ranks <= 1)}
         if self.num_classes > 5:
-            metrics["acc5"] = (self.ranks <= 5).double().mean().item()
-        return metrics | {"mean_per_class_recall": recall[images_of_class > 0].mean().item()}
+            numbers["acc5"] = Mean(self.ranks <= 5)
+        return numbers | {"mean_per_class_recall": ClassMean(self.ranks <= 1, self.labels)}
 
 
+@OUTCOMES.register
 @dataclass(frozen=True)
 class Answers(Outcomes):
     """Whether images got the right class, in one trial or in several that chance tells apart."""
 
+    name = "answers"
     is_right: Tensor
-    """(R, Q) bool, for each of R trials."""
+    """(T, Q) bool, for each of T trials."""
 
-    def metrics(self) -> dict[str, float]:
+    def statistics(self) -> dict[str, Statistic]:
         """Mean accuracy in [0, 1] of the trials, and its standard deviation where there are several."""
-        accuracy = self.is_right.double().mean(dim=1)
-        metrics = {"acc1": accuracy.mean().item()}
-        return metrics if len(accuracy) == 1 else metrics | {"acc1_std": accuracy.std(correction=0).item()}
+        if len(self.is_right) == 1:
+            return {"acc1": Mean(self.is_right[0])}
+        mean = self.is_right.double().mean(dim=0)
+        return {"acc1": Mean(mean), "acc1_std": TrialSpread(self.is_right)}
+
+
+@OUTCOMES.register
+@dataclass(frozen=True)
+class Choices(Outcomes):
+    """Whether images preferred their captions to others, and captions their images."""
+
+    name = "choices"
+    texts_right: Tensor
+    """(Q,) bool, whether the right caption was chosen for every image."""
+    images_right: Tensor
+    """(Q,) bool, whether the right image was chosen for every caption."""
+    parts: Tensor
+    """(Q,) int64, the part of the set."""
+    num_images: int
+    """Of each choice."""
+
+    def of_parts(self, parts: Sequence[int]) -> "Choices":
+        """Those of some parts alone."""
+        is_in = torch.isin(self.parts, torch.tensor(parts))
+        return replace(self, **{name: values[is_in] for name, values in self.columns().items()})
+
+    def statistics(self) -> dict[str, Statistic]:
+        """Accuracy in [0, 1], and the mean of several parts'; Winoground's scores of two images or more."""
+        if self.num_images > 1:
+            both = self.texts_right & self.images_right
+            return {
+                "text_score": Mean(self.texts_right),
+                "image_score": Mean(self.images_right),
+                "group_score": Mean(both),
+            }
+        numbers: dict[str, Statistic] = {"acc1": Mean(self.texts_right)}
+        if len(self.parts.unique()) > 1:
+            numbers["mean_part_acc1"] = ClassMean(self.texts_right, self.parts)
+        return numbers
 
 
 def named_metrics(outcomes: Mapping[str, Outcomes]) -> dict[str, float]:

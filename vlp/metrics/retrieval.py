@@ -60,4 +60,7 @@ def retrieval_outcomes(
             text_embeddings, image_embeddings, image_of_text, images, chunk_size=chunk_size
         ),
     }
-    return {direction: MatchRanks(rank) for direction, rank in ranks.items()}
+    return {
+        "image_to_text": MatchRanks(ranks["image_to_text"]),
+        "text_to_image": MatchRanks(ranks["text_to_image"], images=image_of_text),
+    }

@@ -24,6 +24,8 @@ class Bars(NamedTuple):
     """How each bar states its value, as the table beside it does."""
     chance: float | None = None
     """Where a line marks what guessing gives."""
+    intervals: Mapping[str, tuple[float, float]] = {}
+    """By method, where its value may lie: a whisker on its bar."""
 
 
 def bar_charts(charts: Sequence[Bars], methods: Sequence[str], *, title: str) -> Image.Image:
@@ -49,15 +51,23 @@ def _draw_bars(axis: Axes, bars: Bars, methods: Sequence[str]) -> None:
     colors = colormaps["tab10"]
     for i, method in enumerate(methods):
         if method in bars.values:
-            bar = axis.barh(i, bars.values[method], height=0.72, color=colors(i % 10))
-            axis.bar_label(bar, fmt=bars.number_format, padding=3, fontsize=8, color="#444")
+            axis.barh(i, bars.values[method], height=0.72, color=colors(i % 10))
+            low, high = bars.intervals.get(method, (0.0, 0.0))
+            if high > low:
+                axis.plot([low, high], [i, i], color="#444", linewidth=1, marker="|", markersize=5)
+            label = bars.number_format.format(bars.values[method])
+            place = (max(high, bars.values[method]), i)
+            axis.annotate(
+                label, place, (4, 0), textcoords="offset points", va="center", fontsize=8, color="#444"
+            )
     if bars.chance is not None:
         axis.axvline(bars.chance, color="#444", linewidth=1, linestyle=":")
         axis.set_xlabel(
             f"chance {bars.number_format.format(bars.chance)}", fontsize=8, color="#444", loc="left"
         )
     axis.set_title(bars.heading, fontsize=9, loc="left")
-    axis.set_xlim(0, 1.3 * max([*bars.values.values(), bars.chance or 0.0]) or 1.0)
+    ends = [high for _, high in bars.intervals.values()]
+    axis.set_xlim(0, 1.3 * max([*bars.values.values(), *ends, bars.chance or 0.0]) or 1.0)
     axis.xaxis.set_major_formatter(lambda value, _: bars.number_format.format(value))
     axis.locator_params(axis="x", nbins=3)
     axis.tick_params(length=0, labelsize=8)

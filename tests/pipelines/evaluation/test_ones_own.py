@@ -17,7 +17,7 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.evaluation.evaluate import evaluation_identity, measure_checkpoint
 from pipelines.tracking.journal import Journal
-from pipelines.workflow.report import Row, print_table
+from pipelines.workflow.report import Comparison, Row, print_table
 from tests.pipelines.runs import pretrain
 from vlp.encoders import ImageEncoder
 from vlp.evaluation import EVALUATIONS, Evaluation
@@ -148,7 +148,7 @@ def test_the_command_measures_it_by_its_settings(
     command.append(f"evaluation.classification.shapes={sets['classification']['shapes']}")
     result = CliRunner().invoke(main, [*command, "evaluation.protocols.even.answer=3"])
     assert result.exit_code == 0, result.output
-    assert "shapes/even/acc1                 0.1000" in result.output
+    assert "shapes/even/acc1                 0.1000  [0.0025, 0.4450]" in result.output
     assert "shapes/knn/acc1" in result.output
     result = CliRunner().invoke(main, [*command, "evaluation.protocols.even.answer=-1"])
     assert "evaluation.protocols.even.answer must not be negative, got -1" in result.output
@@ -166,7 +166,7 @@ def test_validation_measures_it_and_may_compare_checkpoints_by_it(
     records = [r.fields for r in Journal(tmp_path / "journal").read() if r.kind == "metrics"]
     measured = {r["step"]: r["metrics"] for r in records if "val/shapes/even/acc1" in r["metrics"]}
     assert sorted(measured) == [1, 2]
-    assert {key.split("/")[2] for key in measured[2]} == {"even", "few_shot"}
+    assert {key.split("/")[2] for key in measured[2]} == {"even", "few_shot", "linear_probe"}
     assert measured[2]["val/shapes/even/acc1"] == pytest.approx(0.1)
 
 
@@ -179,14 +179,20 @@ def test_a_misspelt_protocol_is_answered_with_the_nearest(
             match=rf"protocols\.{given} is not a setting; did you mean evaluation\.protocols\.{expected}\?",
         ):
             tiny_run(evaluation=sets | {"protocols": {given: {}}})
-    with pytest.raises(ConfigError, match=r"valid: even, few_shot, knn, retrieval, zero_shot"):
+    with pytest.raises(
+        ConfigError, match=r"valid: choice, even, few_shot, knn, linear_probe, retrieval, zero_shot"
+    ):
         tiny_run(evaluation=sets | {"protocols": {"xxxxxxxx": {}}})
 
 
 def test_its_settings_decide_the_identity_of_an_evaluation(own_protocol: None, sets: dict[str, Any]) -> None:
     paths = {kind: {name: Path(path) for name, path in one.items()} for kind, one in sets.items()}
     former, same, other, none = (
-        evaluation_identity(EvaluationConfig(**paths, protocols=protocols))
+        evaluation_identity(
+            EvaluationConfig(
+                retrieval=paths["retrieval"], classification=paths["classification"], protocols=protocols
+            )
+        )
         for protocols in (
             {"even": EvenClasses()},
             {"even": EvenClasses(answer=0), "knn": None},
@@ -201,7 +207,8 @@ def test_its_settings_decide_the_identity_of_an_evaluation(own_protocol: None, s
 
 
 def test_the_final_table_has_its_column(own_protocol: None, capsys: pytest.CaptureFixture[str]) -> None:
-    print_table([Row("mae", "mae", "random", {"pets/even/acc1": 0.125, "pets/even/other": 0.5}, 1.0)])
+    rows = [Row("mae", "mae", "random", {"pets/even/acc1": 0.125, "pets/even/other": 0.5}, 1.0)]
+    print_table(Comparison(name="x", rows=rows, chance={}))
     words = capsys.readouterr().out.split()
     assert "even" in words
     assert "12.5%" in words
@@ -221,7 +228,7 @@ def test_an_objective_is_measured_by_all_that_it_says_it_can(
     checkpoint = train(run, tmp_path / "run")
     measured = measure_checkpoint(checkpoint, run.evaluation)
     protocols = {key.split("/")[1] for key in measured.metrics}
-    assert protocols == {"text_to_image", "image_to_text", "few_shot", "knn", "zero_shot"}
+    assert protocols == {"text_to_image", "image_to_text", "few_shot", "knn", "linear_probe", "zero_shot"}
 
 
 def test_an_objective_with_a_rebuild_of_its_own_has_a_picture_of_it(
@@ -253,7 +260,10 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
             f"retrieval.scenes={sets['retrieval']['scenes']}",
             "retrieval needs a text encoder, and objective superc",
         ),
-        ("retrieval={}", "set evaluation.retrieval.NAME or evaluation.classification.NAME"),
+        (
+            "retrieval={}",
+            "set evaluation.retrieval.NAME, evaluation.classification.NAME or",
+        ),
     ):
         result = CliRunner().invoke(main, [*command, f"evaluation.{given}"])
         assert result.exit_code == 2

@@ -23,10 +23,12 @@ from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.evaluation.evaluate import (
     EvaluateConfig,
+    EvaluationManifest,
     check_evaluation,
     evaluate,
     measure_checkpoint,
     measure_model,
+    outcomes_of,
 )
 from pipelines.tracking.journal import Journal
 from pipelines.training.resolved import resolve
@@ -37,6 +39,7 @@ from vlp.data.image_tables import ImageTable
 from vlp.data.loader import load_images
 from vlp.evaluation.config import EvaluationConfig
 from vlp.evaluation.few_shot import FewShot
+from vlp.metrics.outcomes import named_metrics
 from vlp.objectives.contrastive import Contrastive
 from vlp.run import RunConfig, validation_metric
 from vlp.tokenizers.document_frequency import DocumentFrequency
@@ -44,6 +47,7 @@ from vlp.training.optim import build_optimizer
 
 MakeRun = Callable[..., RunConfig]
 IN_THIS_PROCESS = MachineConfig(num_workers=0, log_every_steps=1)
+FROZEN = {"shapes/knn", "shapes/few_shot", "shapes/linear_probe"}
 SUPERCLASS = {"objective": {"name": "superclass"}, "mask": {"name": "none"}}
 
 
@@ -166,15 +170,17 @@ def test_a_finished_run_is_evaluated_by_its_last_checkpoint(
     manifest = train(tiny_run(evaluation=during), tmp_path / "run")
     checkpoint = find_checkpoint(tmp_path / "run")
     assert checkpoint == tmp_path / "run" / manifest.checkpoint
-    metrics, step, rebuilt = measure_checkpoint(checkpoint, evaluation)
-    assert rebuilt is None
-    assert step == 3
+    measured = measure_checkpoint(checkpoint, evaluation)
+    assert measured.rebuilt is None
+    assert measured.step == 3
     records = Journal(tmp_path / "journal-run").read()
     written = [
         r.fields for r in records if r.kind == "metrics" and "val/shapes/knn/acc1" in r.fields["metrics"]
     ]
     assert [fields["step"] for fields in written] == [3]
-    assert written[0]["metrics"] == pytest.approx({f"val/{key}": value for key, value in metrics.items()})
+    assert written[0]["metrics"] == pytest.approx(
+        {f"val/{key}": value for key, value in measured.metrics.items()}
+    )
 
 
 def test_the_evaluation_of_a_model_that_rebuilds_patches_has_a_picture_of_them(
@@ -186,12 +192,22 @@ def test_the_evaluation_of_a_model_that_rebuilds_patches_has_a_picture_of_them(
     journal.begin(name="evaluate", tags={})
     config = EvaluateConfig(checkpoint=tmp_path / "run", evaluation=evaluation)
     manifest = evaluate(config, tmp_path / "out", machine=IN_THIS_PROCESS, journal=journal)
-    assert kinds(manifest.metrics) == {"shapes/knn", "shapes/few_shot"}
+    assert kinds(manifest.metrics) == FROZEN
     assert Image.open(tmp_path / "out" / "reconstructions.png").size > (4 * 128, 6 * 128)
     artifacts = [
         (r.fields["folder"], Path(r.fields["path"]).name) for r in journal.read() if r.kind == "artifact"
     ]
-    assert artifacts == [("evaluation", "manifest.json"), ("pictures", "reconstructions.png")]
+    assert artifacts == [
+        ("evaluation", "manifest.json"),
+        ("evaluation", "outcomes.parquet"),
+        ("pictures", "reconstructions.png"),
+    ]
+    again = EvaluationManifest.read(tmp_path / "out")
+    assert again == manifest
+    assert named_metrics(outcomes_of(tmp_path / "out")) == manifest.metrics
+    (logged,) = (r.fields["metrics"] for r in journal.read() if r.kind == "metrics")
+    low, high = manifest.intervals["shapes/knn/acc1"]
+    assert (logged["val/shapes/knn/acc1_low"], logged["val/shapes/knn/acc1_high"]) == (low, high)
 
 
 def test_what_is_measured_follows_from_the_objective_and_the_sets(
@@ -200,8 +216,8 @@ def test_what_is_measured_follows_from_the_objective_and_the_sets(
     contrastive, superclass = ((random_objective(run), run) for run in (tiny_run(), tiny_run(**SUPERCLASS)))
     everything = measure_model(*contrastive, evaluation)
     pairs = {f"scenes/{direction}" for direction in ("image_to_text", "text_to_image")}
-    assert kinds(everything) == pairs | {"shapes/knn", "shapes/few_shot", "shapes/zero_shot"}
-    assert kinds(measure_model(*superclass, evaluation)) == {"shapes/knn", "shapes/few_shot"}
+    assert kinds(everything) == pairs | FROZEN | {"shapes/zero_shot"}
+    assert kinds(measure_model(*superclass, evaluation)) == FROZEN
     assert kinds(measure_model(*contrastive, EvaluationConfig(retrieval=evaluation.retrieval))) == pairs
     assert measure_model(*superclass, EvaluationConfig(retrieval=evaluation.retrieval)) == {}
 
@@ -233,7 +249,9 @@ def test_every_set_has_the_metrics_that_it_has_alone(tiny_run: MakeRun, evaluati
     protocols = {**evaluation.protocols, "few_shot": FewShot(shots=(1, 2))}
     twice = EvaluationConfig(classification={"a": folder, "b": folder}, protocols=protocols)
     metrics = measure_model(objective, run, twice)
-    assert kinds(metrics) == {f"{name}/{kind}" for name in "ab" for kind in ("knn", "few_shot", "zero_shot")}
+    assert kinds(metrics) == {
+        f"{name}/{kind}" for name in "ab" for kind in ("knn", "few_shot", "linear_probe", "zero_shot")
+    }
     assert {"a/few_shot/1/acc1", "a/few_shot/2/acc1_std"} < set(metrics)
     assert all(metrics[f"b{key[1:]}"] == value for key, value in metrics.items() if key.startswith("a/"))
     assert measure_model(objective, run, evaluation)["shapes/knn/acc1"] == metrics["a/knn/acc1"]

@@ -11,6 +11,7 @@ from tests.paths import REPOSITORY
 
 PIPELINE = """
 name: small
+baseline: clip
 corpus: {name: tiny_world, num_train: 120, num_heldout: 20, image_size: 32}
 serve: {failures: {http_404: 0.05}}
 download: {image_size: 32, number_sample_per_shard: 60, retries: 0}
@@ -33,9 +34,9 @@ OURS = re.compile(
     rf"{STAGE}(-> |unchanged: )\S+|{STAGE}done in \d+ s"
     r"|\[(download|docfreq|pretrain \w+)\] [\d,]+/[\d,]+ (URLs|shards|steps)(, \S+ left)?(  .*)?"
     r"|\[pretrain \w+\] calibrating the mask|\[evaluate\] measuring \S+|\[evaluate\] not measured: .*"
-    r"|time: steps x .*|results: \S+|browse:  .*vlp ui .*"
+    r"|±: the farther end .*|\*: stands out .*|time: steps x .*|results: \S+|browse:  .*vlp ui .*"
 )
-TABLE = re.compile(r"[\s─]*|\s+(Method x|T->I|method  |clip  |cluster_rgb  |superclass  ).*")
+TABLE = re.compile(r"[\s─]*|\s+(Method x|Differences from|T->I|method  |clip  |cluster_rgb  |superclass  ).*")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The table of a pipeline's runs: a column for every metric of every set."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pipelines.workflow.report import (
     relative_time,
     write_report,
 )
+from vlp.metrics.intervals import Difference, Interval
 
 CLIP = {
     "coco/text_to_image/recall@1": 0.5,
@@ -50,20 +52,52 @@ def test_every_set_has_its_columns(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "report.png").size[0] > 400
 
 
+SURE = Interval(0.24, 0.27)
+GAINS = {"cifar10/knn/acc1": Difference(0.05, 0.02, 0.085), "pets/knn/acc1": Difference(-0.35, -0.7, 0.1)}
+
+
+def test_numbers_carry_their_intervals_and_differences_say_what_stands_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    superclass, clip = ROWS
+    rows = [replace(superclass, differences=GAINS), replace(clip, intervals={"cifar10/knn/acc1": SURE})]
+    comparison = Comparison(name="x", rows=rows, chance={}, baseline="clip")
+    journal = Journal(tmp_path / "journal")
+    journal.begin(name="x", tags={})
+    write_report(comparison, Image.new("RGB", (8, 8)), tmp_path, journal=journal)
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert "| clip | contrastive | none | 12.5% | 25.0% ±2.0 | 75.0% | 50.0% | 1.50x |" in lines
+    assert lines[5:10] == [
+        "Differences from clip:",
+        "",
+        "| method | cifar10 zero-shot | cifar10 kNN | pets kNN | coco T->I R@1 |",
+        "| --- | --- | --- | --- | --- |",
+        "| superclass | - | +5.0 ±3.5* | -35.0 ±45.0 | - |",
+    ]
+    print_table(comparison)
+    assert {"±2.0", "±3.5*", "±45.0"} <= set(capsys.readouterr().out.split())
+    logged = [r.fields["metrics"] for r in Journal(tmp_path / "journal").read() if r.kind == "metrics"]
+    of_all = {key: value for metrics in logged for key, value in metrics.items()}
+    assert (of_all["clip/cifar10/knn/acc1_low"], of_all["clip/cifar10/knn/acc1_high"]) == SURE
+    assert of_all["superclass/cifar10/knn/acc1_gain"] == 0.05
+    assert of_all["superclass/cifar10/knn/acc1_gain_high"] == 0.085
+
+
 def test_untrained_networks_take_no_time_and_are_no_measure_of_it() -> None:
     rows = [Row("untrained", "contrastive", "none", {}, 0.0), *ROWS]
     assert [relative_time(row, rows) for row in rows] == [0.0, 1.0, 1.5]
 
 
 def test_the_terminal_shows_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(ROWS)
+    print_table(Comparison(name="x", rows=ROWS, chance={}))
     words = capsys.readouterr().out.split()
     assert words.count("cifar10") == 2
     assert {"superclass", "clip", "pets", "kNN", "T->I", "12.5%", "1.50x"} <= set(words)
 
 
 def test_a_set_that_is_the_only_one_is_not_named(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table([Row("mae", "mae", "random", {"pets/knn/acc1": 0.5}, 1.0)])
+    rows = [Row("mae", "mae", "random", {"pets/knn/acc1": 0.5}, 1.0)]
+    print_table(Comparison(name="x", rows=rows, chance={}))
     words = capsys.readouterr().out.split()
     assert "kNN" in words
     assert "pets" not in words

@@ -25,7 +25,7 @@ def test_equals_scikit_learn(k, temperature):
     )
     expected = oracle.fit(train.numpy(), train_labels.numpy()).score(test.numpy(), test_labels.numpy())
     parts = (train, train_labels, test, test_labels)
-    outcomes = knn_outcomes(*parts, k=k, temperature=temperature, num_classes=6)
+    outcomes = knn_outcomes(*parts, k=[1, k], temperature=temperature, num_classes=6)[k]
     assert outcomes.metrics() == pytest.approx({"acc1": expected})
     assert 0.3 < expected < 0.95
 
@@ -35,19 +35,20 @@ def test_near_neighbours_outvote_many_far_ones():
     train = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
     labels = torch.tensor([0, 1, 1, 1])
     query = (torch.tensor([[5.0, 0.0]]), torch.tensor([0]))
-    assert knn_outcomes(train, labels, *query, k=4, num_classes=2).metrics() == {"acc1": 1.0}
-    assert knn_outcomes(train, labels, *query, k=4, temperature=10, num_classes=2).metrics() == {"acc1": 0.0}
+    assert knn_outcomes(train, labels, *query, k=[4], num_classes=2)[4].metrics() == {"acc1": 1.0}
+    cooler = knn_outcomes(train, labels, *query, k=[4], temperature=10, num_classes=2)
+    assert cooler[4].metrics() == {"acc1": 0.0}
 
 
 def test_small_temperature_does_not_overflow():
     features, labels = torch.eye(3), torch.arange(3)
-    assert knn_outcomes(features, labels, features, labels, temperature=1e-3, num_classes=3).metrics() == {
-        "acc1": 1.0
-    }
+    found = knn_outcomes(features, labels, features, labels, k=[20], temperature=1e-3, num_classes=3)
+    assert found[20].metrics() == {"acc1": 1.0}
 
 
 def test_features_that_are_not_finite_give_no_class() -> None:
     train, labels = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
     nothing = torch.full((40, 4), float("nan"))
-    assert not knn_outcomes(nothing, labels, nothing, labels, num_classes=2).is_right.any()
-    assert not knn_outcomes(train, labels, nothing, labels, num_classes=2).is_right.any()
+    for features in (nothing, train):
+        found = knn_outcomes(features, labels, nothing, labels, k=[20], num_classes=2)
+        assert not found[20].is_right.any()

@@ -29,6 +29,13 @@ def test_chance_and_title_are_drawn() -> None:
     ).any()
 
 
+def test_intervals_are_whiskers() -> None:
+    plain = picture(Bars("a", {"CLIP": 0.5, "FLIP": 1.0}))
+    whiskers = picture(Bars("a", {"CLIP": 0.5, "FLIP": 1.0}, intervals={"CLIP": (0.25, 0.75)}))
+    rows = np.nonzero((plain != whiskers).any(axis=(1, 2)))[0]
+    assert 0 < len(rows) < plain.shape[0] / 2
+
+
 def test_a_chart_of_zeros_is_one() -> None:
     assert Image.fromarray(picture(Bars("a", {"CLIP": 0.0}))).size[0] > 300
 

@@ -1,0 +1,46 @@
+"""Choosing the right caption of an image among similar ones, as SugarCrepe (arXiv:2306.14610)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import mean
+from typing import ClassVar
+
+from vlp.evaluation.embedder import Embedder
+from vlp.evaluation.evaluation import EVALUATIONS, Evaluation
+from vlp.evaluation.sets import ImagesWithChoices
+from vlp.metrics.choice import choice_outcomes
+from vlp.metrics.outcomes import Choices
+
+
+@EVALUATIONS.register
+@dataclass(frozen=True, kw_only=True)
+class ChoiceOfCaptions(Evaluation[ImagesWithChoices]):
+    """Share of the choices that are right, of all, by part, and as the mean of the parts.
+
+    Of two images and two captions, as Winoground's (arXiv:2204.03162): the text, image and group score.
+    """
+
+    name = "choice"
+    reads = ImagesWithChoices
+    needs_text = True
+    headings: ClassVar = {
+        "choice/acc1": "choice",
+        "choice/text_score": "text score",
+        "choice/image_score": "image score",
+        "choice/group_score": "group score",
+    }
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        return super().metrics | {"choice/mean_part_acc1"}
+
+    def chance(self, data: ImagesWithChoices) -> Mapping[str, float]:
+        _, choices = data.choices
+        if len(choices[0].images) > 1:
+            return {}
+        return {"choice/acc1": mean(1 / len(choice.captions) for choice in choices)}
+
+    def measure(self, model: Embedder, data: ImagesWithChoices) -> Mapping[str, Choices]:
+        captions, choices = data.choices
+        outcomes = choice_outcomes(model.embed_images(data.images), model.embed_texts(captions), choices)
+        return {f"choice/{part}".rstrip("/"): found for part, found in outcomes.items()}

@@ -1,0 +1,156 @@
+"""How sure numbers about items are: intervals that hold 95 % of what other images would have given.
+
+All intervals of the project come from here. Images are drawn with replacement, and with an image all items
+that come from it: captions of one image are not independent. Shares of fewer than 300 images, and those of
+items that are all right or all wrong, whose draws are all alike, have the exact binomial interval instead.
+Draws are a function of the number of images alone, so two models that are measured on the same items are
+compared on the same draws.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from math import comb
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from vlp.metrics.outcomes import Outcomes
+from vlp.metrics.statistics import Statistic
+
+CONFIDENCE = 0.95
+NUM_DRAWS = 1000
+SEED = 0
+EXACT_BELOW = 300
+CHUNK_SIZE = 1 << 22  # counts of items at once: 32 MiB
+
+
+class Interval(NamedTuple):
+    """Where a number may lie."""
+
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """By how much a number differs from that of another model on the same items."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+
+def intervals(outcomes: Outcomes) -> dict[str, Interval]:
+    """Of every number about the items; the names are those of `metrics`."""
+    numbers = outcomes.statistics()
+    exact = {key: _exact(statistic, outcomes) for key, statistic in numbers.items()}
+    others = [key for key, found in exact.items() if found is None]
+    drawn = draws(outcomes) if others else {}
+    return {key: found or _percentiles(drawn[key]) for key, found in exact.items()}
+
+
+def named_intervals(outcomes: Mapping[str, Outcomes]) -> dict[str, Interval]:
+    """Those of outcomes that have names: `knn` with `acc1` gives `knn/acc1`."""
+    return {f"{name}/{key}": value for name, one in outcomes.items() for key, value in intervals(one).items()}
+
+
+def differences(ours: Outcomes, others: Outcomes) -> dict[str, Difference]:
+    """What is gained over another model, of every number that both have; by the paired bootstrap.
+
+    Raises:
+        ValueError: they are not about the same items.
+    """
+    if len(ours) != len(others) or not torch.equal(_images(ours), _images(others)):
+        raise ValueError(f"outcomes of {len(ours)} items cannot be paired with those of {len(others)} others")
+    values, drawn = (ours.metrics(), others.metrics()), (draws(ours), draws(others))
+    return {
+        key: Difference(values[0][key] - values[1][key], *_percentiles(drawn[0][key] - drawn[1][key]))
+        for key in values[0]
+        if key in values[1]
+    }
+
+
+def named_differences(ours: Mapping[str, Outcomes], others: Mapping[str, Outcomes]) -> dict[str, Difference]:
+    """Those of outcomes that have names, of the names that both have."""
+    return {
+        f"{name}/{key}": value
+        for name, one in ours.items()
+        if name in others
+        for key, value in differences(one, others[name]).items()
+    }
+
+
+def draws(outcomes: Outcomes) -> dict[str, Tensor]:
+    """What every number comes to for other images: (NUM_DRAWS,) float64 each."""
+    numbers = outcomes.statistics()
+    found = [
+        {key: statistic(counts) for key, statistic in numbers.items()} for counts in _item_counts(outcomes)
+    ]
+    return {key: torch.cat([part[key] for part in found]) for key in numbers}
+
+
+def exact_interval(num_right: int, num_items: int) -> Interval:
+    """Clopper and Pearson's, of a share of independent items; all values that a two-sided test allows."""
+    tail = (1 - CONFIDENCE) / 2
+    if num_right == 0:
+        return Interval(0.0, 1 - tail ** (1 / num_items))
+    if num_right == num_items:
+        return Interval(tail ** (1 / num_items), 1.0)
+    low = _root(lambda p: _at_least(num_right, num_items, p) - tail)
+    high = _root(lambda p: _at_least(num_right + 1, num_items, p) - (1 - tail))
+    return Interval(low, high)
+
+
+def _exact(statistic: Statistic, outcomes: Outcomes) -> Interval | None:
+    """The exact interval of a share; None where the bootstrap has to tell."""
+    is_right = statistic.is_right
+    if is_right is None:
+        return None
+    num_right, num_images = int(is_right.sum()), len(_images(outcomes).unique())
+    if num_right in (0, len(is_right)):
+        return exact_interval(num_images if num_right else 0, num_images)
+    if num_images == len(is_right) < EXACT_BELOW:
+        return exact_interval(num_right, num_images)
+    return None
+
+
+def _images(outcomes: Outcomes) -> Tensor:
+    return torch.arange(len(outcomes)) if outcomes.images is None else outcomes.images
+
+
+def _item_counts(outcomes: Outcomes) -> Iterator[Tensor]:
+    """How many times each item is drawn, some draws at a time: (R, Q) float64."""
+    generator = Generator().manual_seed(SEED)
+    names, images = _images(outcomes).unique(return_inverse=True)
+    size = max(1, CHUNK_SIZE // len(images))
+    for start in range(0, NUM_DRAWS, size):
+        rows = min(size, NUM_DRAWS - start)
+        drawn = torch.randint(len(names), (rows, len(names)), generator=generator)
+        counts = torch.zeros(rows, len(names), dtype=torch.float64)
+        counts.scatter_add_(1, drawn, torch.ones(1, 1, dtype=torch.float64).expand_as(drawn))
+        yield counts[:, images]
+
+
+def _percentiles(drawn: Tensor) -> Interval:
+    tail = (1 - CONFIDENCE) / 2
+    low, high = drawn.quantile(drawn.new_tensor([tail, 1 - tail])).tolist()
+    return Interval(low, high)
+
+
+def _at_least(num_right: int, num_items: int, share: float) -> float:
+    """Probability of as many right items or more."""
+    places = range(num_right, num_items + 1)
+    return sum(comb(num_items, i) * share**i * (1 - share) ** (num_items - i) for i in places)
+
+
+def _root(rising: Callable[[float], float]) -> float:
+    """Where a rising function of a share is 0."""
+    low, high = 0.0, 1.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
+    return (low + high) / 2
