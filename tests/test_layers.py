@@ -19,7 +19,7 @@ ROOMS = {
         {"sweeps"},
         {"workflow"},
         {"training"},
-        {"evaluation", "shards", "ingest"},
+        {"doctor", "evaluation", "shards", "ingest"},
         {"checkpoints", "corpus", "tracking", "compute"},
         {"config"},
     ],

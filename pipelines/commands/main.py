@@ -4,6 +4,7 @@ import click
 
 from pipelines.commands.data import data
 from pipelines.commands.docfreq import docfreq
+from pipelines.commands.doctor import doctor
 from pipelines.commands.download import download
 from pipelines.commands.evaluate import evaluate
 from pipelines.commands.fit_codes import fit_codes
@@ -39,6 +40,7 @@ for command in (
     print_config,
     settings,
     ui,
+    doctor,
     submit,
     jobs,
     replay,
