@@ -16,6 +16,7 @@ ROOMS = {
     "pipelines": [
         {"__main__"},
         {"commands"},
+        {"estimates"},
         {"sweeps"},
         {"workflow"},
         {"training"},

@@ -10,6 +10,7 @@ from pipelines.commands.evaluate import evaluate
 from pipelines.commands.fit_codes import fit_codes
 from pipelines.commands.group import Vlp
 from pipelines.commands.jobs import jobs
+from pipelines.commands.plan import plan
 from pipelines.commands.pretrain import pretrain
 from pipelines.commands.print_config import print_config
 from pipelines.commands.replay import replay
@@ -40,6 +41,7 @@ for command in (
     print_config,
     settings,
     ui,
+    plan,
     doctor,
     submit,
     jobs,

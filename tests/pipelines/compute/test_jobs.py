@@ -173,6 +173,7 @@ EXAMPLES = [
     Example("print-config tiny.yaml"),
     Example("settings mask"),
     Example("doctor machine.num_workers=1"),
+    Example("plan tiny.yaml"),
 ]
 
 
