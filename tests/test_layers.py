@@ -16,10 +16,11 @@ ROOMS = {
     "pipelines": [
         {"__main__"},
         {"commands"},
+        {"estimates"},
         {"sweeps"},
         {"workflow"},
         {"training"},
-        {"evaluation", "shards", "ingest"},
+        {"doctor", "evaluation", "shards", "ingest"},
         {"checkpoints", "corpus", "tracking", "compute"},
         {"config"},
     ],

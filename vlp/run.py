@@ -21,6 +21,7 @@ from vlp.tokenizers.document_frequency import DocumentFrequency
 from vlp.training.flops import step_flops
 from vlp.training.length import LengthConfig
 from vlp.training.lr_schedule import LR_SCHEDULES, Cosine, LRSchedule
+from vlp.training.memory import StepMemory, step_memory
 from vlp.training.optim import OPTIMIZERS, AdamWConfig, OptimizerConfig
 from vlp.training.step import TrainingConfig, TuningConfig
 from vlp.weights.initialization import InitFrom
@@ -207,11 +208,27 @@ def _flops(
     tokenizer: TokenizerConfig,
     batch_size: int,
 ) -> int:
+    vocabulary = _sizes_of(tokenizer)
+    return step_flops(objective, image_encoder, mask, vocabulary=vocabulary, batch_size=batch_size)
+
+
+def flops_of_step(run: RunConfig, batch_size: int) -> int:
+    """Floating-point operations of a masked step of a run on so many pairs."""
+    return _flops(run.objective, run.image_encoder, run.mask, run.tokenizer, batch_size)
+
+
+def memory_of_step(run: RunConfig, batch_size: int) -> StepMemory:
+    """What a worker holds in a step of a run on so many pairs of its own."""
+    return step_memory(
+        run.objective, run.image_encoder, run.mask, vocabulary=_sizes_of(run.tokenizer), batch_size=batch_size
+    )
+
+
+def _sizes_of(tokenizer: TokenizerConfig) -> Vocabulary:
     built = tokenizer.build()
-    vocabulary = Vocabulary(
+    return Vocabulary(
         size=built.vocab_size,
         context_length=tokenizer.context_length,
         special_tokens=built.special_tokens,
         document_frequency=torch.zeros(built.vocab_size, dtype=torch.int64, device="meta"),
     )
-    return step_flops(objective, image_encoder, mask, vocabulary=vocabulary, batch_size=batch_size)

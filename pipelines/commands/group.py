@@ -86,7 +86,7 @@ def read(settings: tuple[str, ...]) -> "tuple[Layers, MachineConfig]":
     command = click.get_current_context().info_name
     for values, source in layers.layers:
         for key, (kind, right) in FILES.items():
-            if key in values and source in settings and command not in (right, "print-config", "ui"):
+            if key in values and source in settings and command not in (right, "plan", "print-config", "ui"):
                 raise ConfigError(
                     f"{source} is the file of {kind}, not for `vlp {command}`: vlp {right} {source}"
                 )

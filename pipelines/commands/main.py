@@ -4,11 +4,13 @@ import click
 
 from pipelines.commands.data import data
 from pipelines.commands.docfreq import docfreq
+from pipelines.commands.doctor import doctor
 from pipelines.commands.download import download
 from pipelines.commands.evaluate import evaluate
 from pipelines.commands.fit_codes import fit_codes
 from pipelines.commands.group import Vlp
 from pipelines.commands.jobs import jobs
+from pipelines.commands.plan import plan
 from pipelines.commands.pretrain import pretrain
 from pipelines.commands.print_config import print_config
 from pipelines.commands.replay import replay
@@ -41,6 +43,8 @@ for command in (
     settings,
     ui,
     runs,
+    plan,
+    doctor,
     submit,
     jobs,
     replay,

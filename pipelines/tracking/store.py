@@ -10,6 +10,7 @@ import os
 import posixpath
 import re
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -264,6 +265,32 @@ class Store:
     def key(self, metric: str) -> str:
         """The name that MLflow has for a metric."""
         return _key(metric)
+
+    def try_out(self) -> str:
+        """Write a run of a metric and an artifact, read both, and delete it; says how long that took.
+
+        Raises:
+            UserError: what was read is not what was written.
+        """
+        start = time.perf_counter()
+        run_id = self.client.create_run(self.experiment_id, run_name="doctor").info.run_id
+        try:
+            self.client.log_metric(run_id, "answer", 42.0)
+            self.client.log_text(run_id, "written", "written.txt")
+            metric = self.client.get_run(run_id).data.metrics.get("answer")
+            with TemporaryDirectory() as folder:
+                address = f"runs:/{run_id}/written.txt"
+                file = download_artifacts(address, dst_path=folder, tracking_uri=self.uri)
+                text = Path(file).read_text()
+        finally:
+            self.client.delete_run(run_id)
+        if (metric, text) != (42.0, "written"):
+            raise UserError(
+                f"{self.uri} gives back a metric {metric} and an artifact {text!r} in place of 42 and "
+                "'written'; look at the store and the artifacts' folder of its server"
+            )
+        seconds = time.perf_counter() - start
+        return f"{self.uri} took a run with an artifact, and gave it back, in {seconds:.1f} s"
 
     def _search(self, query: str) -> Sequence[entities.Run]:
         return self.client.search_runs([self.experiment_id], query, ViewType.ALL, max_results=1)

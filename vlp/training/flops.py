@@ -2,10 +2,10 @@
 
 import torch
 
-from vlp.core.batch import Batch
 from vlp.encoders import ImageEncoderConfig
-from vlp.masking import MaskStrategy, Slots
+from vlp.masking import MaskStrategy
 from vlp.objectives import ObjectiveConfig, Vocabulary
+from vlp.training.example import example_of
 
 
 def step_flops(
@@ -22,14 +22,10 @@ def step_flops(
     """
     from torch.utils.flop_counter import FlopCounterMode  # imports Triton, which takes long
 
-    B, size, N = batch_size, image_encoder.image_size, image_encoder.num_patches
-    V, T = mask.num_visible(N), vocabulary.context_length
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        model = objective.build(image_encoder.build(), mask, vocabulary=vocabulary).eval()
-        tokens, lengths = torch.zeros(B, T, dtype=torch.int64), torch.ones(B, dtype=torch.int64)
-        batch = Batch(torch.zeros(B, 3, size, size), tokens, lengths)
-        is_padding = None if mask.is_exact else torch.zeros(B, V, dtype=torch.bool)
-        slots = Slots(torch.zeros(B, V, dtype=torch.int64), is_padding)
+        model, batch, slots = example_of(
+            objective, image_encoder, mask, vocabulary=vocabulary, batch_size=batch_size
+        )
         for view in mask.views:
             getattr(model.mask_inputs(batch.images), view)
         model.loss(model.encode(batch, slots), batch, slots).loss.backward()

@@ -181,6 +181,8 @@ EXAMPLES = [
     Example("sweep sweep.yaml", "results/sweeps"),
     Example("print-config tiny.yaml"),
     Example("settings mask"),
+    Example("doctor machine.num_workers=1"),
+    Example("plan tiny.yaml"),
 ]
 
 
