@@ -20,6 +20,7 @@ from pipelines.config.errors import ConfigError, UserError, blaming
 from pipelines.config.plugins import import_plugins
 from pipelines.config.settings import to_dict
 from vlp.checkpoint import MODEL, SETTINGS, load_tensors
+from vlp.core.matmul import Matmul
 from vlp.masking import MaskStrategy
 from vlp.objectives import Objective
 from vlp.run import RunConfig
@@ -27,7 +28,6 @@ from vlp.shards.manifest import MANIFEST
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.whole import writing_folder
 from vlp.training.bad_steps import StepHistory
-from vlp.training.cpu import Matmul
 from vlp.training.ema import EMA
 from vlp.training.step import NO_SCALING
 

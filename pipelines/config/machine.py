@@ -10,9 +10,9 @@ from pipelines.config.schema import dotted_keys
 from pipelines.config.settings import Layers, build, leaves, read_layers, to_dict
 from pipelines.config.worker_counts import WorkerCounts
 from vlp.core.config import AtLeast, StrictConfig
+from vlp.core.matmul import Matmul
 from vlp.shards.storage.address import AnyFolder
 from vlp.shards.storage.cache import ShardCache
-from vlp.training.cpu import Matmul
 
 
 @dataclass(frozen=True, kw_only=True)

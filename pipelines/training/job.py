@@ -7,9 +7,9 @@ from pipelines.checkpoints.store import CheckpointPlace, Retention
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
 from pipelines.training.resolved import ResolvedRun
+from vlp.core.matmul import Matmul
 from vlp.run import RunConfig, validation_metric
 from vlp.shards.storage.folder import Folder
-from vlp.training.cpu import Matmul
 
 CHECKPOINTS = "checkpoints"
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from pipelines.checkpoints.checkpoint import read_matmul
 from pipelines.training.job import TrainJob
-from vlp.training.cpu import Matmul, fastest_matmul
+from vlp.core.matmul import Matmul
+from vlp.training.cpu import fastest_matmul
 
 
 def chosen_matmul(job: TrainJob, newest: Path | None) -> Matmul:

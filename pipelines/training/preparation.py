@@ -3,9 +3,10 @@
 import torch
 
 from pipelines.config.machine import MachineConfig
+from vlp.core.matmul import Matmul
 from vlp.encoders.blocks import checkpoint_blocks, compile_blocks
 from vlp.objectives import Objective
-from vlp.training.cpu import Matmul, prepare_cpu_training
+from vlp.training.cpu import prepare_cpu_training
 
 
 def prepare_objective(

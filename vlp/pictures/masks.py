@@ -6,7 +6,6 @@ from textwrap import wrap
 from typing import NamedTuple
 
 import torch
-from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -159,6 +158,8 @@ def cluster_picture(image: Tensor, clusters: Tensor, *, scale: int = 1) -> Image
     grid = patch_grid(picture.height, picture.width, len(clusters))
     paint = picture.copy()
     draw = ImageDraw.Draw(paint)
+    from matplotlib import colormaps  # takes a while to import
+
     colors = colormaps["tab20"]
     for index, cluster in enumerate(clusters.tolist()):
         if cluster >= 0:

@@ -4,15 +4,13 @@ import ctypes
 import time
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Matmul = Literal["pytorch", "onednn"]
-"""What multiplies the float32 matrices of linear layers: PyTorch's own choice, which is MKL on a PC, or
-oneDNN. The products may differ in their last bits."""
+from vlp.core.matmul import Matmul
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 ROWS, WIDTH, TURNS = 256, 512, 5

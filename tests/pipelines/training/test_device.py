@@ -79,7 +79,7 @@ def make_step(tiny_run: Callable[..., RunConfig], tmp_path: Path) -> MakeStep:
     def make(precision: str) -> TrainingStep:
         training = {"precision": precision, "max_grad_norm": 1.0, "on_bad_step": {"spike": 10.0}}
         run = tiny_run(training=training)
-        shards = open_shards(run.data)
+        shards = open_shards(run.data, captioned=True)
         pairs = TrainingPairs(shards, run.data, image_size=SIDE, seed=0)
         order = data_order(shards, run.data, seed=0, batch_size=8)
         bad_steps = BadSteps(run, tmp_path, Journal(tmp_path), "tiny", pairs, order)
@@ -150,7 +150,7 @@ def test_batches_are_on_the_device_without_a_question(
 
     monkeypatch.setattr(FakeTensor, "item", answer, raising=False)
     run = tiny_run()
-    shards = open_shards(run.data)
+    shards = open_shards(run.data, captioned=True)
     pairs = TrainingPairs(shards, run.data, image_size=SIDE, seed=0)
     order = data_order(shards, run.data, seed=0, batch_size=8)
     draws = rank_batches(order, steps=range(3), rank=0, world_size=1)

@@ -15,9 +15,10 @@ from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.tracking.journal import Journal
 from pipelines.training.replay import replay
 from tests.pipelines.runs import pretrain, run_identity
+from vlp.core.matmul import Matmul
 from vlp.run import RunConfig
 from vlp.training.bad_steps import BadStepError
-from vlp.training.cpu import Matmul, fastest_matmul
+from vlp.training.cpu import fastest_matmul
 
 MakeRun = Callable[..., RunConfig]
 
