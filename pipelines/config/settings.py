@@ -199,7 +199,16 @@ def build(schema: type[Schema], layers: Layers, *, prefix: str = "") -> Schema:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as plain JSON and YAML values, defaults included."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return json.loads(json.dumps(_plain(config), default=str))
+
+
+def _plain(value: Any) -> Any:
+    """A config as mappings and lists; what is neither stays what it is: a file system cannot be copied."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def flat_params(config: Any) -> dict[str, Any]:

@@ -28,7 +28,6 @@ from pipelines.tracking.runs import TrackedRun
 from pipelines.tracking.terminal import warn
 from pipelines.tracking.view import VIEW, VIEW_TAG, run_page, runs_page, view
 from vlp.core.messages import one_line
-from vlp.serving import IMAGE, TEXT
 from vlp.shards.storage.lock import locked
 from vlp.shards.storage.whole import delete_unfinished, unfinished
 
@@ -117,6 +116,8 @@ def write_model(
     folder: Path, checkpoint: Path, fields: Mapping[str, Any], model: entities.LoggedModel
 ) -> None:
     """Write a checkpoint in the form that `mlflow.pyfunc` loads: with its signature, and an example."""
+    from vlp.serving import IMAGE, TEXT  # with torch, which a download does not need
+
     weights = folder / checkpoint.name
     weights.mkdir()
     for name in fields["files"]:

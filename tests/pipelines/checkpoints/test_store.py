@@ -202,12 +202,8 @@ def test_a_run_keeps_what_its_machine_asks_for(tiny_run: MakeRun, tiny_world: Pa
         output = tmp_path / "-".join(settings or ["default"])
         train(run, output, **every | settings)
         assert {one.step for one in list_saved(output / "checkpoints")} == expected
-    tracked = [
-        record.fields["folder"]
-        for record in Journal(tmp_path / "journal-track").read()
-        if record.kind == "artifact" and record.fields["path"].endswith(MODEL)
-    ]
-    assert tracked == [f"checkpoints/step_{best:07d}"]
+    records = Journal(tmp_path / "journal-track").read()
+    assert [record.fields["step"] for record in records if record.kind == "model"] == [best]
 
 
 def test_half_deleted_checkpoints_are_deleted_and_later_ones_left(tmp_path: Path) -> None:
