@@ -217,9 +217,9 @@ def _training(run: RunConfig, output: Path, bench: Bench) -> dict[str, Rate]:
     pretrain(resolve(run, machine), output, machine=machine, journal=journal)
     seconds = time.monotonic() - start
     times = [
-        record.fields["metrics"]["train/batch_time"]
+        record.fields["metrics"]["worker/batch_time"]
         for record in journal.read()
-        if record.kind == "metrics" and "train/batch_time" in record.fields["metrics"]
+        if record.kind == "metrics" and "worker/batch_time" in record.fields["metrics"]
     ]
     workers, each = max(1, machine.worker_counts.most), mean(times[WARM_UP_STEPS:])
     rate = bench.rate(run.training.batch_size / workers, each, start=seconds - len(times) * each)

@@ -1,6 +1,8 @@
 """Plans of runs, pipelines and sweeps: their numbers, and what these rest on."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,3 +106,18 @@ def test_memory_is_counted_as_it_is_kept(tiny_run: Callable[..., RunConfig]) -> 
     assert counted.weights == COPIES * sum(weight.nbytes for weight in example.model.parameters())
     assert counted.activations == pytest.approx(kept_bytes(example), rel=0.2)
     assert memory_of_step(run, 8).activations == pytest.approx(2 * counted.activations, rel=0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_what_was_measured_is_what_later_plans_rest_on(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(PIPELINE)
+    settings = [str(tmp_path / "small.yaml"), "machine.num_workers=0", "machine.data_workers=0"]
+    settings.append(f"machine.storage={tmp_path}")
+    before = planned(*settings)
+    command = [sys.executable, "-m", "pipelines", "plan", "--measure", *settings]
+    subprocess.run(command, check=True, capture_output=True)
+    after = planned(*settings)
+    stages = ["start", "corpus", "download", "docfreq", "train clip", "evaluate clip", "report"]
+    assert [stage for stage in stages if "measured on" in before[stage][1]] == []
+    assert [stage for stage in stages if "measured on" not in after[stage][1]] == []
