@@ -330,7 +330,7 @@ class Run:
                     for record in group:
                         self._send(record)
         except NotThereYetError:
-            return True
+            return False  # tried again when the others had their turn
         except Exception:
             self._is_checked = False  # perhaps the run is gone
             raise
