@@ -129,9 +129,9 @@ def _variables() -> dict[str, str]:
 
 
 def _show(command: str, package: "Package") -> None:
+    from vlp.core.messages import size_text
+
     click.echo(f"job: {command}")
-    click.echo(
-        f"travels: {len(package.files):,} files, {package.num_bytes / 2**20:.1f} MB, of {package.folder}"
-    )
+    click.echo(f"travels: {len(package.files):,} files, {size_text(package.num_bytes)}, of {package.folder}")
     for file in package.files:
         click.echo(f"  {file}")

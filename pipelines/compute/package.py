@@ -11,6 +11,7 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from pipelines.config.errors import UserError
+from vlp.core.messages import size_text
 
 LEFT_BEHIND = (".git/", ".venv/", "venv/", "results/", "__pycache__/", "*.pyc")
 """Patterns of what never travels: it is made anew there, or is a result."""
@@ -44,10 +45,10 @@ class Package:
         if package.num_bytes > MAX_BYTES:
             sizes = {file: (folder / file).stat().st_size for file in package.files}
             largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:SHOWN]
-            named = ", ".join(f"{file} ({sizes[file] / 2**20:.0f} MB)" for file in largest)
+            named = ", ".join(f"{file} ({size_text(sizes[file])})" for file in largest)
             raise UserError(
-                f"{folder} has {package.num_bytes / 2**20:.0f} MB and a job takes {MAX_BYTES / 2**20:.0f}; "
-                f"leave files out by --exclude or .gitignore; the largest: {named}"
+                f"{folder} has {size_text(package.num_bytes)} and a job takes {size_text(MAX_BYTES)}; leave "
+                f"files out by --exclude or .gitignore; the largest: {named}"
             )
         return package
 

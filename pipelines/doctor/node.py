@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pipelines.config.errors import UserError
 from pipelines.doctor.finding import Finding, examine
+from vlp.core.messages import size_text
 from vlp.shards.storage.whole import writing
 
 PACKAGES = ("vlp", "torch", "ray", "mlflow", "numpy", "pyarrow", "timm", "pydantic")
@@ -127,11 +128,11 @@ def check_shared_memory(loader_workers: int) -> str:
     free = shutil.disk_usage("/dev/shm").free
     if free < MIN_SHARED_BYTES * max(loader_workers, 1) ** 0.5:
         raise UserError(
-            f"{_bytes(free)} free, which is little for Ray's objects and {loader_workers} processes of the "
+            f"{size_text(free)} free, little for Ray's objects and {loader_workers} processes of the "
             "loader; start the container with --shm-size=8g (Kubernetes: an emptyDir with medium Memory), or "
             "lower machine.loader_workers"
         )
-    return f"{_bytes(free)} free"
+    return f"{size_text(free)} free"
 
 
 def check_free_disk(folder: Path) -> str:
@@ -139,8 +140,8 @@ def check_free_disk(folder: Path) -> str:
     there = next(place for place in (folder, *folder.parents) if place.exists())
     free = shutil.disk_usage(there).free
     if free < MIN_DISK_BYTES:
-        raise UserError(f"{_bytes(free)} free; make room there, or choose another folder")
-    return f"{_bytes(free)} free"
+        raise UserError(f"{size_text(free)} free; make room there, or choose another folder")
+    return f"{size_text(free)} free"
 
 
 def try_storage(storage: Path, file: Path) -> str:
@@ -161,7 +162,7 @@ def try_storage(storage: Path, file: Path) -> str:
             f"{storage} gives back other bytes than were written; look after that file system, or name "
             "another folder in machine.storage"
         )
-    speed = f"writes {_bytes(PROBE_BYTES / written)}/s, reads {_bytes(PROBE_BYTES / read)}/s"
+    speed = f"writes {size_text(PROBE_BYTES / written)}/s, reads {size_text(PROBE_BYTES / read)}/s"
     return f"{storage} {speed}, renames"
 
 
@@ -205,18 +206,10 @@ def try_network(url: str) -> str:
             "firewall"
         ) from error
     seconds = time.perf_counter() - start
-    rate = f"{REQUESTS / seconds:.0f} requests/s, {_bytes(sum(sizes) / seconds)}/s"
+    rate = f"{REQUESTS / seconds:.0f} requests/s, {size_text(sum(sizes) / seconds)}/s"
     return f"{host} found in {found * 1000:.0f} ms; {rate} with {REQUEST_THREADS} threads"
 
 
 def _fetch(url: str) -> int:
     with urllib.request.urlopen(url, timeout=REQUEST_SECONDS) as answer:
         return len(answer.read())
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} GB"

@@ -9,6 +9,7 @@ from pipelines.config.machine import MachineConfig
 from pipelines.estimates.rates import Rate, Rates
 from pipelines.estimates.work import STEPS_OF_REPORT, Data, Given, Training, part_of
 from pipelines.training.step_times import MAX_SECONDS
+from vlp.core.messages import size_text
 from vlp.run import flops_of_step, memory_of_step
 
 README_SIZES = "the README's sizes of images"
@@ -79,8 +80,10 @@ def _add_data(plan: Estimate, data: Data, rates: Rates, machine: MachineConfig, 
     plan.add("files", f"{FILES_PER_SHARD * data.shards:,}", f"{per_shard} (download.number_sample_per_shard)")
     image_bytes = IMAGE_BYTES * (config.image_size / 256) ** 2
     disk = images * (image_bytes + OTHER_BYTES) + data.urls * INDEX_BYTES
-    plan.add("disk", size(disk), f"{image_bytes / 1000:.1f} kB per image, of {README_SIZES}")
-    listed = f"{size(config.max_grouping_bytes)} of memory, {size(data.urls * LISTED_BYTES)} in TMPDIR"
+    plan.add("disk", size_text(disk), f"{image_bytes / 1000:.1f} kB per image, of {README_SIZES}")
+    listed = (
+        f"{size_text(config.max_grouping_bytes)} of memory, {size_text(data.urls * LISTED_BYTES)} in TMPDIR"
+    )
     plan.add("list, grouped by URL", listed, "download.max_grouping_bytes; three times the list as text")
     if data.generated is not None:
         rate = rates.of("corpus")
@@ -96,7 +99,9 @@ def _add_data(plan: Estimate, data: Data, rates: Rates, machine: MachineConfig, 
         )
     plan.spend("download", max(by_cores, by_network), rate.rests_on, cores=busy)
     memory = config.max_buffer_bytes + WORKER_BYTES + BYTES_PER_PIXEL * LARGE_IMAGE
-    plan.add("download worker", f"{size(memory)} of memory", "download.max_buffer_bytes, and 1 MP images")
+    plan.add(
+        "download worker", f"{size_text(memory)} of memory", "download.max_buffer_bytes, and 1 MP images"
+    )
     rate = rates.of("docfreq")
     seconds = rate.seconds(images * data.captions_per_image, workers=busy)
     plan.spend("docfreq", seconds, rate.rests_on, cores=busy)
@@ -157,8 +162,8 @@ def _add_memory(plan: Estimate, training: Training, machine: MachineConfig, work
     rests_on = f"counted, for {share:,} pairs at once in {run.training.precision}"
     if machine.memory.checkpoint_activations:
         rests_on += "; less, by machine.memory.checkpoint_activations"
-    parts = f"{size(weights)} weights and optimizer, {size(activations)} activations"
-    plan.add("  memory per worker", f"{size(weights + activations)}: {parts}", rests_on)
+    parts = f"{size_text(weights)} weights and optimizer, {size_text(activations)} activations"
+    plan.add("  memory per worker", f"{size_text(weights + activations)}: {parts}", rests_on)
 
 
 def _add_report(plan: Estimate, trainings: Sequence[Training], rates: Rates, machine: MachineConfig) -> None:
@@ -199,12 +204,3 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} minutes" if seconds < 2 * HOUR else f"{seconds / HOUR:,.1f} hours"
-
-
-def size(num_bytes: float) -> str:
-    """In the unit that suits it."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:,.1f} TB"

@@ -4,3 +4,12 @@
 def one_line(error: object) -> str:
     """The message of an error, or a text, without line breaks."""
     return " ".join(str(error).split())
+
+
+def size_text(num_bytes: float) -> str:
+    """A number of bytes in the unit that suits it: `3.15 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 999.5:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:,.1f} TB"

@@ -84,5 +84,5 @@ def test_the_largest_files_of_too_many_are_named(tmp_path: Path, monkeypatch: py
     make(tmp_path, "small.txt")
     (tmp_path / "weights.bin").write_bytes(bytes(3 * 2**20))
     monkeypatch.setattr(package, "MAX_BYTES", 2 * 2**20)
-    with pytest.raises(UserError, match=r"a job takes 2; .* the largest: weights\.bin \(3 MB\)"):
+    with pytest.raises(UserError, match=r"a job takes 2\.1 MB; .* the largest: weights\.bin \(3\.15 MB\)"):
         Package.of(tmp_path)
