@@ -85,9 +85,13 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
         comparison = Comparison(
             name=config.name, rows=rows, chance=evaluation.chance(), baseline=config.baseline
         )
-        report = partial(write_report, comparison, preview_masks(runs[0], masks))
         made = stages.run(
-            "report", report, ReportManifest, settings=config, identity=[comparison, masks], within=journal
+            "report",
+            lambda output, *, journal: write_report(comparison, preview_masks(runs[0], masks), output),
+            ReportManifest,
+            settings=config,
+            identity=[comparison, masks],
+            within=journal,
         )
         track_comparison(
             comparison,

@@ -90,9 +90,7 @@ class Comparison:
     """The method that the others' differences are from; None for no differences."""
 
 
-def write_report(
-    comparison: Comparison, masks: Image.Image, output: Path, *, journal: Journal
-) -> ReportManifest:
+def write_report(comparison: Comparison, masks: Image.Image, output: Path) -> ReportManifest:
     """Write the table as JSON, Markdown and a picture, and the methods' masks; returns a manifest."""
     rows = comparison.rows
     masks.save(output / "masks.png")

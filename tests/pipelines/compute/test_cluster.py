@@ -89,4 +89,4 @@ def test_a_cluster_with_another_token_is_told(tmp_path: Path) -> None:
     assert joined.stdout.startswith(f"machine.ray_address: {head.address} answers, and takes no connection")
     assert submitted.returncode == 2
     (line,) = submitted.stderr.splitlines()
-    assert line.startswith(f"vlp: --address: the cluster at {head.dashboard} has another token; set RAY_AUTH")
+    assert line.startswith(f"vlp: --address: the cluster at {head.dashboard} asks for its token, and")

@@ -81,14 +81,14 @@ def test_a_model_that_mlflow_holds_is_measured_as_the_original(
     assert store.register(store.run(run_id), "tiny", metric=None, alias="champion") == 1
 
     evaluation = EvaluationConfig(retrieval={"scenes": tiny_world / "retrieval.parquet"})
-    expected = measure_checkpoint(find_checkpoint(machine.storage / "run"), evaluation)
+    expected = measure_checkpoint(find_checkpoint(machine.storage / "run"), evaluation).metrics
     addresses = [f"runs:/{run_id}", f"runs:/{run_id}/3", f"models:/{last.model_id}", "models:/tiny/1"]
     for address in [*addresses, "models:/tiny@champion"]:
         fetched = find_checkpoint(held(Path(address), machine))
         assert not (fetched / "training.pt").exists()
-        assert measure_checkpoint(fetched, evaluation) == expected
+        assert measure_checkpoint(fetched, evaluation).metrics == expected
         (fetched / MANIFEST).unlink()  # as of a run that was tracked before it was kept there
-        assert measure_checkpoint(fetched, evaluation) == expected
+        assert measure_checkpoint(fetched, evaluation).metrics == expected
     for unknown in ("runs:/nothing", f"runs:/{run_id}/9", "models:/nothing/1", "models:/tiny@nobody"):
         with pytest.raises(
             UserError, match=r"^checkpoint: .* does not give .*machine\.tracking_uri$"

@@ -29,8 +29,8 @@ def test_the_images_are_those_of_the_crops_that_training_draws(
         shown.append(images)
         return MaskInputs.of(images.flatten(2))
 
-    assert list(CalibrationImages(run, open_shards(run.data)).inputs(look, CPU))
-    pairs = TrainingPairs(open_shards(run.data), run.data, image_size=32, seed=run.seed)
+    assert list(CalibrationImages(run, open_shards(run.data, captioned=True)).inputs(look, CPU))
+    pairs = TrainingPairs(open_shards(run.data, captioned=True), run.data, image_size=32, seed=run.seed)
     expected = normalize(torch.stack([pairs.view(Draw(i, 0)) for i in range(24)]), "clip")
     assert torch.equal(torch.cat(shown), expected)
 

@@ -54,9 +54,13 @@ def journal_of(output: Path) -> Journal:
 
 def measured(output: Path) -> dict[int, Scores]:
     """What the journal has by step."""
-    records = [record.fields for record in journal_of(output).read() if record.kind == "metrics"]
-    scores = {f["step"]: {k: v for k, v in f["metrics"].items() if k.startswith("val/")} for f in records}
-    return {step: values for step, values in scores.items() if values}
+    scores: dict[int, Scores] = {}
+    for record in journal_of(output).read():
+        if record.kind == "metrics":
+            found = {k: v for k, v in record.fields["metrics"].items() if k.startswith("val/")}
+            if found:
+                scores.setdefault(record.fields["step"], {}).update(found)
+    return scores
 
 
 def in_manifests(output: Path) -> dict[int, Scores]:

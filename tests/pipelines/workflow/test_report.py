@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.tracking.journal import Journal
 from pipelines.workflow.report import (
     Comparison,
     ReportManifest,
@@ -32,11 +31,9 @@ ROWS = [
 
 
 def test_every_set_has_its_columns(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal")
-    journal.begin(name="x", tags={})
     chance = {"cifar10/knn/acc1": 0.1, "coco/text_to_image/recall@1": 0.005}
     comparison = Comparison(name="x", rows=ROWS, chance=chance)
-    manifest = write_report(comparison, Image.new("RGB", (8, 8)), tmp_path, journal=journal)
+    manifest = write_report(comparison, Image.new("RGB", (8, 8)), tmp_path)
     assert ReportManifest.read(tmp_path) == manifest
     assert (tmp_path / "report.md").read_text().splitlines() == [
         "| method | objective | mask | cifar10 zero-shot | cifar10 kNN | pets kNN | coco T->I R@1 | time |",
@@ -62,9 +59,7 @@ def test_numbers_carry_their_intervals_and_differences_say_what_stands_out(
     superclass, clip = ROWS
     rows = [replace(superclass, differences=GAINS), replace(clip, intervals={"cifar10/knn/acc1": SURE})]
     comparison = Comparison(name="x", rows=rows, chance={}, baseline="clip")
-    journal = Journal(tmp_path / "journal")
-    journal.begin(name="x", tags={})
-    write_report(comparison, Image.new("RGB", (8, 8)), tmp_path, journal=journal)
+    write_report(comparison, Image.new("RGB", (8, 8)), tmp_path)
     lines = (tmp_path / "report.md").read_text().splitlines()
     assert "| clip | contrastive | none | 12.5% | 25.0% ±2.0 | 75.0% | 50.0% | 1.50x |" in lines
     assert lines[5:10] == [
@@ -76,11 +71,9 @@ def test_numbers_carry_their_intervals_and_differences_say_what_stands_out(
     ]
     print_table(comparison)
     assert {"±2.0", "±3.5*", "±45.0"} <= set(capsys.readouterr().out.split())
-    logged = [r.fields["metrics"] for r in Journal(tmp_path / "journal").read() if r.kind == "metrics"]
-    of_all = {key: value for metrics in logged for key, value in metrics.items()}
-    assert (of_all["clip/cifar10/knn/acc1_low"], of_all["clip/cifar10/knn/acc1_high"]) == SURE
-    assert of_all["superclass/cifar10/knn/acc1_gain"] == 0.05
-    assert of_all["superclass/cifar10/knn/acc1_gain_high"] == 0.085
+    superclass_row, clip_row = json.loads((tmp_path / "report.json").read_text())
+    assert clip_row["intervals"] == {"cifar10/knn/acc1": [0.24, 0.27]}
+    assert superclass_row["differences"]["cifar10/knn/acc1"] == [0.05, 0.02, 0.085]
 
 
 def test_untrained_networks_take_no_time_and_are_no_measure_of_it() -> None:
