@@ -15,6 +15,7 @@ from pipelines.evaluation.evaluate import EvaluationManifest
 from pipelines.tracking.journal import Journal
 from vlp.core.markdown import markdown_table
 from vlp.evaluation import EVALUATIONS
+from vlp.metrics.group_means import GroupMean
 from vlp.metrics.intervals import Difference, Interval
 from vlp.pictures.curves import Bars, bar_charts
 from vlp.run import RunConfig
@@ -40,6 +41,8 @@ class Row:
     """Of metrics; each holds 95 % of what other images would have given."""
     differences: dict[str, Difference] = field(default_factory=dict)
     """Of metrics, from the baseline's on the same items."""
+    groups: dict[str, GroupMean] = field(default_factory=dict)
+    """Means over the sets of a suite's groups, by `group/protocol`."""
 
     @classmethod
     def of(
@@ -62,6 +65,7 @@ class Row:
             training_seconds=training_seconds,
             intervals=measured.intervals,
             differences=dict(differences),
+            groups=measured.groups,
         )
 
 
@@ -143,6 +147,7 @@ def _description(comparison: Comparison) -> str:
     if comparison.baseline is not None:
         header, *body = _difference_cells(comparison)
         tables.append(f"Differences from {comparison.baseline}:\n\n{markdown_table(header, body)}")
+    tables += _group_tables(comparison.rows)
     tables.append(markdown_table(["method", "loss; M hidden", "arXiv"], explained))
     about = "\n\n".join([*_remarks(comparison), "Pictures and report: among the artifacts. [all runs]"])
     return "\n".join([*tables, about, ""])
@@ -167,6 +172,8 @@ def _charts(comparison: Comparison) -> list[Bars]:
 def print_table(comparison: Comparison) -> None:
     """Show the table on the terminal, and that of the differences from the baseline."""
     _print("Method x metrics x relative training time", _cells(comparison.rows))
+    if any(row.groups for row in comparison.rows):
+        _print("Means of groups of sets", _group_cells(comparison.rows))
     if comparison.baseline is not None:
         _print(f"Differences from {comparison.baseline}", _difference_cells(comparison))
     for line in _remarks(comparison):
@@ -192,6 +199,7 @@ def report_markdown(comparison: Comparison) -> str:
     if comparison.baseline is not None:
         header, *body = _difference_cells(comparison)
         parts.append(f"Differences from {comparison.baseline}:\n\n{markdown_table(header, body)}")
+    parts += _group_tables(comparison.rows)
     return "\n".join([*parts, "\n\n".join(_remarks(comparison)) + "\n"])
 
 
@@ -254,6 +262,27 @@ def _difference_cells(comparison: Comparison) -> list[list[str]]:
         ["method", *shown.values()],
         *([row.method, *(_difference_cell(row.differences.get(key)) for key in shown)] for row in others),
     ]
+
+
+def _group_tables(rows: Sequence[Row]) -> list[str]:
+    """The means of groups; none without a suite."""
+    if not any(row.groups for row in rows):
+        return []
+    header, *body = _group_cells(rows)
+    return [f"Means of groups of sets:\n\n{markdown_table(header, body)}"]
+
+
+def _group_cells(rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each mean, as it is over other sets for other methods where these cannot be measured so."""
+    header = ["group", "protocol", "method", "mean", "over", "lacks"]
+    keys = dict.fromkeys(key for row in rows for key in row.groups)
+    found = [(key, row.method, row.groups[key]) for key in keys for row in rows if key in row.groups]
+    body = []
+    for key, method, one in found:
+        group, _, protocol = key.partition("/")
+        number = f"{one.value:.1%}{_noise(one.value, Interval(one.low, one.high))}"
+        body.append([group, protocol, method, number, ", ".join(one.over), ", ".join(one.missing) or "-"])
+    return [header, *body]
 
 
 def _difference_cell(one: Difference | None) -> str:

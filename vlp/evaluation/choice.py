@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from statistics import mean
 from typing import ClassVar
 
@@ -38,7 +39,11 @@ class ChoiceOfCaptions(Evaluation[ImagesWithChoices]):
         _, choices = data.choices
         if len(choices[0].images) > 1:
             return {}
-        return {"choice/acc1": mean(1 / len(choice.captions) for choice in choices)}
+        parts: dict[str, list[float]] = {}
+        for choice in choices:
+            parts.setdefault(choice.part, []).append(1 / len(choice.captions))
+        found = {"choice/acc1": mean(chain(*parts.values()))}
+        return found | ({"choice/mean_part_acc1": mean(map(mean, parts.values()))} if len(parts) > 1 else {})
 
     def measure(self, model: Embedder, data: ImagesWithChoices) -> Mapping[str, Choices]:
         captions, choices = data.choices

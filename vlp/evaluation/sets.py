@@ -2,11 +2,11 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from vlp.data.image_tables import ImageTable
 from vlp.metrics.choice import Choice
@@ -38,6 +38,21 @@ class EvaluationSet(ABC):
         """Every file that it is made of."""
         return [table.file for table in self.tables]
 
+    @property
+    def size(self) -> int:
+        """Items that are judged."""
+        return self.tables[0].num_rows
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        """Texts of the set's own that decide a result: what they are, and they."""
+        return {}
+
+    @classmethod
+    def lying_in(cls, folder: Path, name: str) -> Self:
+        """The set of a name in a folder of sets."""
+        return cls(name, folder / name)
+
     def check(self) -> None:
         """Raise a ValueError that names the file unless all of it is there."""
         for table in self.tables:
@@ -49,6 +64,10 @@ class CaptionedImages(EvaluationSet):
     """Images with their captions: a Parquet file with the columns `image` and `captions`."""
 
     kind = "retrieval"
+
+    @classmethod
+    def lying_in(cls, folder: Path, name: str) -> Self:
+        return cls(name, folder / f"{name}.parquet")
 
     @property
     def tables(self) -> tuple[ImageTable, ...]:
@@ -83,6 +102,10 @@ class ImagesWithChoices(EvaluationSet):
     @property
     def files(self) -> list[Path]:
         return [self.images.file, self._choices_file]
+
+    @property
+    def size(self) -> int:
+        return len(self.choices[1])
 
     @cached_property
     def choices(self) -> tuple[list[str], list[Choice]]:
@@ -132,7 +155,7 @@ def _names_and_captions(item: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True)
 class LabelledImages(EvaluationSet):
-    """Images with their classes, for training and for testing.
+    """Images with their classes, for training, unless there are none of these, and for testing.
 
     A folder of train.parquet and test.parquet with the columns `image` and `label`, and of meta.json with
     `classes`, their names, and `templates`, prompts with `{}` where the name goes.
@@ -142,7 +165,12 @@ class LabelledImages(EvaluationSet):
 
     @property
     def tables(self) -> tuple[ImageTable, ...]:
-        return self.test, self.train
+        return (self.test, self.train) if self.has_train else (self.test,)
+
+    @property
+    def has_train(self) -> bool:
+        """Whether there are images to learn from; taken for granted of a set that is still to be made."""
+        return self.train.file.is_file() or not self.test.file.is_file()
 
     @property
     def train(self) -> ImageTable:
@@ -160,13 +188,24 @@ class LabelledImages(EvaluationSet):
         return self._meta["classes"]
 
     @property
+    def chance(self) -> Mapping[str, float]:
+        """What guessing one of the classes gives, by the last parts of the names of metrics."""
+        num_classes = len(self.classes)
+        ranks = {f"acc{k}": k / num_classes for k in (1, 5) if k == 1 or k < num_classes}
+        return ranks | {"mean_per_class_recall": 1 / num_classes}
+
+    @property
     def templates(self) -> list[str]:
         """Prompts, with `{}` where the name of a class goes."""
         return self._meta.get("templates", ["a photo of a {}."])
 
     @property
     def files(self) -> list[Path]:
-        return [self.train.file, self.test.file, self._meta_file]
+        return [*(table.file for table in reversed(self.tables)), self._meta_file]
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        return {"classes": self.classes, "templates": self.templates}
 
     def check(self) -> None:
         super().check()

@@ -32,8 +32,7 @@ class ZeroShot(Evaluation[LabelledImages]):
         return frozenset(f"zero_shot/{metric}" for metric in ("acc1", "acc5", "mean_per_class_recall"))
 
     def chance(self, data: LabelledImages) -> Mapping[str, float]:
-        num_classes = len(data.classes)
-        return {f"zero_shot/acc{k}": k / num_classes for k in (1, 5) if k == 1 or k < num_classes}
+        return {f"zero_shot/{metric}": value for metric, value in data.chance.items()}
 
     def measure(self, model: Embedder, data: LabelledImages) -> Mapping[str, ClassRanks]:
         classes = class_embeddings(model.embed_texts, data.classes, data.templates)

@@ -15,6 +15,7 @@ from pipelines.workflow.report import (
     relative_time,
     write_report,
 )
+from vlp.metrics.group_means import GroupMean
 from vlp.metrics.intervals import Difference, Interval
 
 CLIP = {
@@ -94,3 +95,16 @@ def test_a_set_that_is_the_only_one_is_not_named(capsys: pytest.CaptureFixture[s
     words = capsys.readouterr().out.split()
     assert "kNN" in words
     assert "pets" not in words
+
+
+def test_means_of_groups_say_what_they_are_over(tmp_path: Path) -> None:
+    mean = GroupMean(0.5, 0.375, 0.6, ["cifar10", "pets"], ["sun397"])
+    rows = [replace(ROWS[0], groups={"natural/knn": mean}), ROWS[1]]
+    write_report(Comparison(name="x", rows=rows, chance={}), Image.new("RGB", (8, 8)), tmp_path)
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    start = lines.index("Means of groups of sets:")
+    assert lines[start + 2 : start + 5] == [
+        "| group | protocol | method | mean | over | lacks |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| natural | knn | superclass | 50.0% ±12.5 | cifar10, pets | sun397 |",
+    ]
