@@ -39,10 +39,9 @@ from pipelines.training.resolved import ResolvedRun, resolve
 from pipelines.training.step_times import StepTimesConfig, StepTimesManifest, step_times
 from pipelines.workflow.page import write_page
 from pipelines.workflow.plan import PipelineConfig, Plan, check_before_data
-from pipelines.workflow.report import Comparison, ReportManifest, Row, track_comparison, write_report
+from pipelines.workflow.report import Comparison, ReportManifest, compare, track_comparison, write_report
 from pipelines.workflow.stages import Done, Stages
 from vlp.evaluation.config import EvaluationConfig
-from vlp.metrics.intervals import Difference, named_differences
 from vlp.run import RunConfig
 from vlp.shards.contents import ShardsManifest
 
@@ -69,21 +68,29 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
         for run in runs:
             trained.append(_pretrain(run, stages, machine))
             measured.append(_evaluate(run, trained[-1], evaluation, stages, machine))
-        finished = [read_run(done.folder) for done in trained]
-        seconds = _step_times(finished, trained, stages, machine)
-        gained = _gained(config.baseline, finished, measured)
-        rows = [
-            Row.of(
-                run,
-                one.manifest,
-                training_seconds=done.manifest.steps * seconds.get(run.name, 0),
-                differences=gained[run.name],
-            )
-            for run, done, one in zip(finished, trained, measured, strict=True)
+        num_methods = len(runs) // config.seeds
+        finished = [read_run(done.folder) for done in trained[:num_methods]]
+        seconds = _step_times(finished, trained[:num_methods], stages, machine)
+        outcomes = [
+            [outcomes_of(one.folder) for one in measured[place::num_methods]] for place in range(num_methods)
         ]
+        rows = compare(
+            dict(zip((run.name for run in finished), outcomes, strict=True)),
+            runs=finished,
+            baseline=config.baseline,
+            groups=evaluation.suite.groups if evaluation.suite else {},
+            training_seconds={
+                run.name: done.manifest.steps * seconds.get(run.name, 0)
+                for run, done in zip(finished, trained, strict=False)
+            },
+        )
         masks = {run.name: run.mask for run in finished}
         comparison = Comparison(
-            name=config.name, rows=rows, chance=evaluation.chance(), baseline=config.baseline
+            name=config.name,
+            rows=rows,
+            chance=evaluation.chance(),
+            baseline=config.baseline,
+            seeds=config.seeds,
         )
         made = stages.run(
             "report",
@@ -97,7 +104,7 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
             comparison,
             made.folder,
             journal,
-            runs={run.config.name: done.journal.folder for run, done in zip(runs, trained, strict=True)},
+            runs={run.name: done.journal.folder for run, done in zip(finished, trained, strict=False)},
         )
         write_page(folder, comparison, stages, browse=browse(machine))
     return comparison
@@ -205,19 +212,6 @@ def _evaluate(
         identity=[trained.digest, evaluation_identity(evaluation)],
         within=trained.journal,
     )
-
-
-def _gained(
-    baseline: str | None, runs: list[RunConfig], measured: list[Done[EvaluationManifest]]
-) -> dict[str, dict[str, Difference]]:
-    """What each run gains over the baseline on the same items, by metric; nothing without a baseline."""
-    if baseline is None:
-        return {run.name: {} for run in runs}
-    outcomes = {run.name: outcomes_of(one.folder) for run, one in zip(runs, measured, strict=True)}
-    return {
-        name: {} if name == baseline else named_differences(ours, outcomes[baseline])
-        for name, ours in outcomes.items()
-    }
 
 
 def _step_times(

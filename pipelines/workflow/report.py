@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.config.identity import fingerprint
-from pipelines.evaluation.evaluate import EvaluationManifest
 from pipelines.tracking.journal import Journal
 from vlp.core.markdown import markdown_table
 from vlp.evaluation import EVALUATIONS
-from vlp.metrics.group_means import GroupMean
-from vlp.metrics.intervals import Difference, Interval
+from vlp.metrics.group_means import GroupMean, group_means
+from vlp.metrics.intervals import Difference, Interval, named_seed_differences, named_seed_means
+from vlp.metrics.outcomes import Outcomes
 from vlp.pictures.curves import Bars, bar_charts
 from vlp.run import RunConfig
 from vlp.shards.manifest import Manifest
@@ -43,30 +43,50 @@ class Row:
     """Of metrics, from the baseline's on the same items."""
     groups: dict[str, GroupMean] = field(default_factory=dict)
     """Means over the sets of a suite's groups, by `group/protocol`."""
+    spreads: dict[str, float] = field(default_factory=dict)
+    """Of metrics, their standard deviation over the seeds; none of a single one."""
 
-    @classmethod
-    def of(
-        cls,
-        run: RunConfig,
-        measured: EvaluationManifest,
-        *,
-        training_seconds: float,
-        differences: Mapping[str, Difference],
-    ) -> "Row":
-        """The row of a run that was measured."""
-        objective, mask = run.objective, run.mask
-        return cls(
-            method=run.name,
-            objective=objective.name,
-            mask=mask.name,
-            metrics=measured.metrics,
-            formula="; ".join(formula for formula in (objective.formula, mask.formula) if formula),
-            papers=tuple(dict.fromkeys(paper for paper in (objective.paper, mask.paper) if paper)),
-            training_seconds=training_seconds,
-            intervals=measured.intervals,
-            differences=dict(differences),
-            groups=measured.groups,
+
+def compare(
+    methods: Mapping[str, Sequence[Mapping[str, Outcomes]]],
+    *,
+    runs: Sequence[RunConfig],
+    baseline: str | None,
+    groups: Mapping[str, Mapping[str, str]],
+    training_seconds: Mapping[str, float],
+) -> list[Row]:
+    """The rows of methods that were measured.
+
+    Args:
+        methods: what became of single items, by each seed that a method was trained by.
+        runs: of the methods, by their first seed.
+        baseline: method that the others' differences are from; None for no differences.
+        groups: group of sets -> set -> the number that counts of it.
+        training_seconds: of every method, by one seed.
+    """
+    rows = []
+    for run in runs:
+        objective, mask, outcomes = run.objective, run.mask, methods[run.name]
+        means = named_seed_means(outcomes)
+        metrics = {key: one.value for key, one in means.items()}
+        intervals = {key: Interval(one.low, one.high) for key, one in means.items()}
+        others = None if baseline is None or baseline == run.name else methods[baseline]
+        rows.append(
+            Row(
+                method=run.name,
+                objective=objective.name,
+                mask=mask.name,
+                metrics=metrics,
+                formula="; ".join(formula for formula in (objective.formula, mask.formula) if formula),
+                papers=tuple(dict.fromkeys(paper for paper in (objective.paper, mask.paper) if paper)),
+                training_seconds=training_seconds[run.name],
+                intervals=intervals,
+                differences={} if others is None else named_seed_differences(outcomes, others),
+                groups=group_means(metrics, intervals, groups=groups),
+                spreads={key: one.spread for key, one in means.items()} if len(outcomes) > 1 else {},
+            )
         )
+    return rows
 
 
 def relative_time(row: Row, rows: Sequence[Row]) -> float:
@@ -92,6 +112,8 @@ class Comparison:
     """What guessing gives, by `set/metric`; of the metrics for which it is known."""
     baseline: str | None = None
     """The method that the others' differences are from; None for no differences."""
+    seeds: int = 1
+    """By how many seeds every method was trained."""
 
 
 def write_report(comparison: Comparison, masks: Image.Image, output: Path) -> ReportManifest:
@@ -207,13 +229,17 @@ def _remarks(comparison: Comparison) -> list[str]:
     """What the numbers mean, a line for each kind."""
     lines = []
     if any(row.intervals for row in comparison.rows):
+        over = "other images" if comparison.seeds == 1 else "other images and other seeds"
         lines.append(
-            "±: the farther end of the 95 % interval over other images, in points; report.json has both ends"
+            f"±: the farther end of the 95 % interval over {over}, in points; report.json has both ends"
         )
     if comparison.baseline is not None:
+        paired = "by image" if comparison.seeds == 1 else "by image and seed"
         lines.append(
-            "*: stands out of its noise: the 95 % interval of the difference, paired by image, leaves 0 out"
+            f"*: stands out of its noise: the 95 % interval of the difference, paired {paired}, leaves 0 out"
         )
+    if comparison.seeds > 1:
+        lines.append(f"numbers are means over {comparison.seeds} seeds; report.json has their spread")
     return [*lines, _about_time(comparison.rows)]
 
 
