@@ -68,30 +68,15 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
         for run in runs:
             trained.append(_pretrain(run, stages, machine))
             measured.append(_evaluate(run, trained[-1], evaluation, stages, machine))
-        num_methods = len(runs) // config.seeds
-        finished = [read_run(done.folder) for done in trained[:num_methods]]
-        seconds = _step_times(finished, trained[:num_methods], stages, machine)
-        outcomes = [
-            [outcomes_of(one.folder) for one in measured[place::num_methods]] for place in range(num_methods)
+        methods = trained[: len(runs) // config.seeds]
+        finished = [read_run(done.folder) for done in methods]
+        seconds = _step_times(finished, methods, stages, machine)
+        times = [
+            done.manifest.steps * seconds.get(run.name, 0)
+            for run, done in zip(finished, methods, strict=True)
         ]
-        rows = compare(
-            dict(zip((run.name for run in finished), outcomes, strict=True)),
-            runs=finished,
-            baseline=config.baseline,
-            groups=evaluation.suite.groups if evaluation.suite else {},
-            training_seconds={
-                run.name: done.manifest.steps * seconds.get(run.name, 0)
-                for run, done in zip(finished, trained, strict=False)
-            },
-        )
+        comparison = _compare(config, finished, measured, evaluation, training_seconds=times)
         masks = {run.name: run.mask for run in finished}
-        comparison = Comparison(
-            name=config.name,
-            rows=rows,
-            chance=evaluation.chance(),
-            baseline=config.baseline,
-            seeds=config.seeds,
-        )
         made = stages.run(
             "report",
             lambda output, *, journal: write_report(comparison, preview_masks(runs[0], masks), output),
@@ -104,7 +89,7 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
             comparison,
             made.folder,
             journal,
-            runs={run.name: done.journal.folder for run, done in zip(finished, trained, strict=False)},
+            runs={run.name: done.journal.folder for run, done in zip(finished, methods, strict=True)},
         )
         write_page(folder, comparison, stages, browse=browse(machine))
     return comparison
@@ -211,6 +196,38 @@ def _evaluate(
         settings=config,
         identity=[trained.digest, evaluation_identity(evaluation)],
         within=trained.journal,
+    )
+
+
+def _compare(
+    config: PipelineConfig,
+    runs: list[RunConfig],
+    measured: list[Done[EvaluationManifest]],
+    evaluation: EvaluationConfig,
+    *,
+    training_seconds: list[float],
+) -> Comparison:
+    """Methods side by side.
+
+    Args:
+        runs: of the methods, by their first seed.
+        measured: all methods by the first seed, then all by the next.
+        training_seconds: of each method.
+    """
+    outcomes = [outcomes_of(one.folder) for one in measured]
+    rows = compare(
+        {run.name: outcomes[place :: len(runs)] for place, run in enumerate(runs)},
+        runs=runs,
+        baseline=config.baseline,
+        groups=evaluation.suite.groups if evaluation.suite else {},
+        training_seconds=training_seconds,
+    )
+    return Comparison(
+        name=config.name,
+        rows=rows,
+        chance=evaluation.chance(),
+        baseline=config.baseline,
+        seeds=config.seeds,
     )
 
 

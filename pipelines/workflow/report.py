@@ -53,7 +53,7 @@ def compare(
     runs: Sequence[RunConfig],
     baseline: str | None,
     groups: Mapping[str, Mapping[str, str]],
-    training_seconds: Mapping[str, float],
+    training_seconds: Sequence[float],
 ) -> list[Row]:
     """The rows of methods that were measured.
 
@@ -62,10 +62,10 @@ def compare(
         runs: of the methods, by their first seed.
         baseline: method that the others' differences are from; None for no differences.
         groups: group of sets -> set -> the number that counts of it.
-        training_seconds: of every method, by one seed.
+        training_seconds: of each method, by one seed.
     """
     rows = []
-    for run in runs:
+    for run, seconds in zip(runs, training_seconds, strict=True):
         objective, mask, outcomes = run.objective, run.mask, methods[run.name]
         means = named_seed_means(outcomes)
         metrics = {key: one.value for key, one in means.items()}
@@ -79,7 +79,7 @@ def compare(
                 metrics=metrics,
                 formula="; ".join(formula for formula in (objective.formula, mask.formula) if formula),
                 papers=tuple(dict.fromkeys(paper for paper in (objective.paper, mask.paper) if paper)),
-                training_seconds=training_seconds[run.name],
+                training_seconds=seconds,
                 intervals=intervals,
                 differences={} if others is None else named_seed_differences(outcomes, others),
                 groups=group_means(metrics, intervals, groups=groups),

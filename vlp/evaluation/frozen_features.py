@@ -35,8 +35,8 @@ class FrozenFeatures(Evaluation[LabelledImages]):
             raise ValueError(f"{self.name} learns from images, and {data.name} has none: {data.train.file}")
 
     def labelled_features(self, model: Embedder, data: LabelledImages) -> LabelledFeatures:
-        """All that a classifier is learned from and tried on."""
-        train, test = (
+        """All that a classifier is learned from and tried on: images of a class."""
+        train, (features, labels) = (
             (model.features(table), torch.tensor(table.labels())) for table in (data.train, data.test)
         )
-        return LabelledFeatures(*train, *test)
+        return LabelledFeatures(*train, features[labels >= 0], labels[labels >= 0])

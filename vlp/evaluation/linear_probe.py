@@ -8,7 +8,7 @@ from vlp.core.config import Above
 from vlp.evaluation.embedder import Embedder
 from vlp.evaluation.evaluation import EVALUATIONS
 from vlp.evaluation.frozen_features import FrozenFeatures
-from vlp.evaluation.sets import LabelledImages
+from vlp.evaluation.sets import LabelledImages, chance_of
 from vlp.metrics.linear_probe import linear_probe_outcomes
 from vlp.metrics.outcomes import ClassRanks
 
@@ -35,7 +35,7 @@ class LinearProbe(FrozenFeatures):
         return frozenset(f"linear_probe/{metric}" for metric in ("acc1", "acc5", "mean_per_class_recall"))
 
     def chance(self, data: LabelledImages) -> Mapping[str, float]:
-        return {f"linear_probe/{metric}": value for metric, value in data.chance.items()}
+        return {f"linear_probe/{metric}": value for metric, value in chance_of(len(data.classes)).items()}
 
     def measure(self, model: Embedder, data: LabelledImages) -> Mapping[str, ClassRanks]:
         features = self.labelled_features(model, data)

@@ -84,8 +84,8 @@ class ImagesWithChoices(EvaluationSet):
     """Images, each with captions of which one is right, or several images with a caption each.
 
     A folder of images.parquet with the columns `image` and `filename`, and of choices.json, in SugarCrepe's
-    form: part -> number -> `filename`, `caption` and `negative_caption`, one or a list. Winoground's choices
-    have `filenames` and as many `captions`.
+    form: part -> number -> `filename`, `caption` and `negative_caption`, one or a list; SugarCrepe++'s have
+    `caption2` besides, which says the same. Winoground's choices have `filenames` and as many `captions`.
     """
 
     kind = "choice"
@@ -126,10 +126,15 @@ class ImagesWithChoices(EvaluationSet):
                     raise ValueError(
                         f"{self._choices_file}: {part}.{number} lacks {error}, in itself or among the images"
                     ) from error
-                of_choice = [captions.setdefault(text, len(captions)) for text in texts]
-                choices.append(Choice(images, of_choice, part))
-        if len({len(choice.images) for choice in choices}) != 1:
-            raise ValueError(f"{self._choices_file} needs one choice or more, all of as many images")
+                alike = [item["caption2"]] if "caption2" in item else []
+                of_choice, of_alike = (
+                    [captions.setdefault(text, len(captions)) for text in some] for some in (texts, alike)
+                )
+                choices.append(Choice(images, of_choice, part, of_alike))
+        if len({(len(choice.images), len(choice.paraphrases)) for choice in choices}) != 1:
+            raise ValueError(
+                f"{self._choices_file} needs one choice or more, all of as many images and right captions"
+            )
         return list(captions), choices
 
     def check(self) -> None:
@@ -158,7 +163,9 @@ class LabelledImages(EvaluationSet):
     """Images with their classes, for training, unless there are none of these, and for testing.
 
     A folder of train.parquet and test.parquet with the columns `image` and `label`, and of meta.json with
-    `classes`, their names, and `templates`, prompts with `{}` where the name goes.
+    `classes`, their names, and `templates`, prompts with `{}` where the name goes. Where `among` lists
+    indices of classes, a test image is of one of these, and is not taken for another; its label is -1 where
+    it shows none of the classes at all.
     """
 
     kind = "classification"
@@ -188,11 +195,9 @@ class LabelledImages(EvaluationSet):
         return self._meta["classes"]
 
     @property
-    def chance(self) -> Mapping[str, float]:
-        """What guessing one of the classes gives, by the last parts of the names of metrics."""
-        num_classes = len(self.classes)
-        ranks = {f"acc{k}": k / num_classes for k in (1, 5) if k == 1 or k < num_classes}
-        return ranks | {"mean_per_class_recall": 1 / num_classes}
+    def among(self) -> list[int] | None:
+        """Indices of the classes that a test image may be of; None for all."""
+        return self._meta.get("among")
 
     @property
     def templates(self) -> list[str]:
@@ -214,6 +219,17 @@ class LabelledImages(EvaluationSet):
         if not isinstance(self._meta, dict) or not self._meta.get("classes"):
             raise ValueError(f"{self._meta_file} does not name the classes of the set under `classes`")
         check_templates(self.templates)
+        every = set(range(len(self.classes)))
+        among = every if self.among is None else set(self.among)
+        if not among or not among <= every:
+            raise ValueError(f"{self._meta_file}: `among` must be indices of the {len(every)} classes")
+        for table in self.tables:
+            allowed = every if table == self.train else among | {-1}
+            if others := set(table.labels()) - allowed:
+                raise ValueError(
+                    f"{table.file} has the label {min(others)}, of no class that an image may be of; "
+                    f"{self._meta_file} has {len(every)} classes"
+                )
 
     @property
     def _meta_file(self) -> Path:
@@ -222,6 +238,12 @@ class LabelledImages(EvaluationSet):
     @cached_property
     def _meta(self) -> Any:
         return read_json(self._meta_file)
+
+
+def chance_of(num_classes: int) -> Mapping[str, float]:
+    """What guessing one of some classes gives, by the last parts of the names of metrics."""
+    ranks = {f"acc{k}": k / num_classes for k in (1, 5) if k == 1 or k < num_classes}
+    return ranks | {"mean_per_class_recall": 1 / num_classes}
 
 
 def read_json(file: Path) -> Any:

@@ -111,9 +111,11 @@ def seed_means(runs: Sequence[Outcomes]) -> dict[str, SeedMean]:
     if len(runs) == 1:
         return {key: SeedMean(value.item(), *ends[key], 0.0) for key, value in values.items()}
     drawn = {key: of_runs.mean(dim=0) for key, of_runs in _by_key(map(draws, runs)).items()}
-    found = {}
+    numbers, found = runs[0].statistics(), {}
     for key, of_seeds in values.items():
         low, high = _percentiles(_of_other_seeds(drawn[key], of_seeds))
+        if numbers[key].is_share:
+            low, high = max(low, 0.0), min(high, 1.0)
         if low == high:  # all items are right, or all wrong, by every seed
             low, high = ends[key]
         found[key] = SeedMean(of_seeds.mean().item(), low, high, of_seeds.std().item())

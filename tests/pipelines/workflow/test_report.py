@@ -129,7 +129,7 @@ def test_methods_of_several_seeds_are_compared_by_their_means(tiny_run: Callable
         runs=runs,
         baseline="clip",
         groups={"all": {"dev": "recall@1"}},
-        training_seconds={"clip": 2.0, "flip": 1.0},
+        training_seconds=[2.0, 1.0],
     )
     key = "dev/text_to_image/recall@1"
     assert (clip.metrics[key], flip.metrics[key]) == (0.5, 1.0)

@@ -155,6 +155,13 @@ def test_without_noise_of_seeds_the_interval_is_that_of_the_images() -> None:
     assert seed_means([wrong] * 2)["recall@1"][1:3] == intervals(wrong)["recall@1"]
 
 
+def test_shares_stay_within_0_and_1() -> None:
+    runs = [MatchRanks(1 + (torch.arange(40) >= right).long() * 9) for right in (1, 6)]
+    found = seed_means(runs)["recall@1"]
+    assert found.low == 0
+    assert found.value < found.high <= 1
+
+
 @pytest.mark.parametrize("spread", [0.0, 0.1])
 def test_intervals_over_seeds_hold_what_other_seeds_and_images_would_give(spread: float) -> None:
     """Of 60 experiments 57; three seeds drawn with replacement would hold some 45 of the wider spread."""
