@@ -1,9 +1,10 @@
 """BEiT's vision transformer (arXiv:2106.08254), as SimMIM has it (arXiv:2111.09886), on timm's modules."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +68,7 @@ class BEiTConfig(ImageEncoderConfig):
 class BEiT(ImageEncoder):
     """A class token, LayerScale, no key bias, and one table of relative positions for all blocks."""
 
-    shared_by_blocks = ("relative_positions.relative_position_bias_table",)
+    shared_by_blocks: ClassVar[Collection[str]] = ("relative_positions.relative_position_bias_table",)
 
     def __init__(self, config: BEiTConfig) -> None:
         from timm.layers.patch_embed import PatchEmbed

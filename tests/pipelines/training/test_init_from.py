@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipelines.checkpoints.checkpoint import find_checkpoint, load_model
+from pipelines.checkpoints.store import RunManifest
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
@@ -27,7 +28,7 @@ MACHINE = MachineConfig(num_workers=0)
 PLAIN = {"pre_norm": False, "norm_eps": 1e-6}  # timm's ViT
 
 
-def train(run: RunConfig, output: Path) -> tuple[Path, dict[str, Any]]:
+def train(run: RunConfig, output: Path) -> tuple[Path, RunManifest]:
     journal = Journal(output.parent / f"journal-{output.name}")
     journal.begin(name=run.name, tags={})
     manifest = pretrain(run, output, machine=MACHINE, journal=journal)
