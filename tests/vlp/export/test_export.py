@@ -113,7 +113,7 @@ def test_timm_gives_the_features_or_the_embeddings(
     make: Callable[[], Model], images: Tensor, tmp_path: Path
 ) -> None:
     import timm
-    from timm.data import resolve_data_config
+    from timm.data.config import resolve_data_config
 
     model = make()
     export(model, tmp_path, format="timm")
