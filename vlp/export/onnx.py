@@ -1,6 +1,7 @@
 """Graphs of the encoders, for any batch size: image.onnx, and text.onnx where there is a text encoder."""
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,18 +72,20 @@ def _write(module: nn.Module, inputs: dict[str, Tensor], file: Path) -> None:
     """
     dynamic = {name: {0: "batch", 1: "tokens"} if name == "tokens" else {0: "batch"} for name in inputs}
     try:
-        torch.onnx.export(
-            module.eval(),
-            tuple(inputs.values()),
-            file,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(inputs),
-            output_names=["embeddings"],
-            dynamic_shapes=(tuple(dynamic.values()),),
-            external_data=False,
-            verbose=False,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "# The axis name: batch")  # it is the lengths' too, as meant
+            torch.onnx.export(
+                module.eval(),
+                tuple(inputs.values()),
+                file,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=["embeddings"],
+                dynamic_shapes=(tuple(dynamic.values()),),
+                external_data=False,
+                verbose=False,
+            )
     except torch.onnx.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ValueError(f"PyTorch does not translate it: {reason}") from error
