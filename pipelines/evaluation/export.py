@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.checkpoints.checkpoint import find_checkpoint
+import torch
+
+from pipelines.checkpoints.checkpoint import find_checkpoint, load_model
 from pipelines.config.errors import ConfigError, UserError
 from pipelines.config.machine import MachineConfig
 from pipelines.evaluation.evaluate import EvaluationManifest
@@ -13,7 +15,7 @@ from vlp.core.config import StrictConfig
 from vlp.core.markdown import markdown_table
 from vlp.export import export
 from vlp.metrics.intervals import Interval
-from vlp.model import load
+from vlp.model import Model
 from vlp.shards.manifest import MANIFEST
 
 
@@ -32,11 +34,11 @@ def export_checkpoint(config: ExportConfig, output: Path, *, format: str, machin
     """Write a checkpoint's model for another library.
 
     Raises:
-        ConfigError: the format cannot hold it.
-        UserError: the library that writes the format is not installed.
+        ConfigError: there is no checkpoint, or the format cannot hold it.
+        UserError: it is broken, or the library that writes the format is not installed.
     """
     checkpoint = find_checkpoint(held(config.checkpoint, machine))
-    model = load(checkpoint, plugins=config.plugins)
+    model = Model(*load_model(checkpoint, torch.device("cpu")))
     try:
         export(model, output, format=format, results=_results(checkpoint))
     except ValueError as error:

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple, cast
 
 from vlp.objectives.contrastive import ContrastiveConfig
 from vlp.run import RunConfig
+from vlp.tokenizers.clip_bpe import ClipBPEConfig
 
 CLIP_VIT = "vit_base_patch16_clip_224"
 
@@ -34,6 +35,7 @@ def clip_parts(run: RunConfig) -> ClipParts:
             f"image_encoder.activation is {image['act_layer']} and the text encoder's {text.activation}; "
             "its towers share one"
         )
-    if run.tokenizer.name != "clip_bpe":
-        raise ValueError(f"tokenizer {run.tokenizer.name} gives other ids than CLIP's")
+    clips = ClipBPEConfig(context_length=run.tokenizer.context_length)
+    if run.tokenizer.build().identity != clips.build().identity:
+        raise ValueError(f"tokenizer {run.tokenizer.name}, as it is set, gives other ids than CLIP's")
     return ClipParts(image, objective)

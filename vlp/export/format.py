@@ -4,9 +4,12 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
+from torch import Tensor
+
 from vlp.core.registry import Registry
 from vlp.export.card import write_card
 from vlp.model import Model
+from vlp.objectives import Objective
 from vlp.run import RunConfig
 
 FORMATS = Registry()
@@ -27,6 +30,12 @@ class ExportFormat(ABC):
     @abstractmethod
     def write(self, model: Model, folder: Path) -> None:
         """Write weights, configuration, preprocessing and tokenizer, as far as the format has them."""
+
+
+def weights_of(objective: Objective) -> dict[str, Tensor]:
+    """All weights, and the positions that are fixed here, which other libraries keep among theirs."""
+    fixed = {name: x for name, x in objective.named_buffers() if name.endswith("positions")}
+    return objective.state_dict() | fixed
 
 
 def format_of(name: str) -> ExportFormat:

@@ -5,19 +5,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from safetensors.torch import save_file
-from torch import Tensor
 
 from vlp.core.normalization import MEAN_STD
 from vlp.export.clip import clip_parts
-from vlp.export.format import FORMATS, ExportFormat
+from vlp.export.format import FORMATS, ExportFormat, weights_of
 from vlp.model import Model
 from vlp.objectives.mae import MAEConfig
 from vlp.run import RunConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig, read_merges, read_pieces
-from vlp.weights.names import CLASS_TOKEN, HF_CLIP, HF_MAE, POSITIONS, parts_apart, renamed_back
+from vlp.weights.names import their_names
 
-Written = tuple[Any, dict[str, Tensor]]
-"""The configuration of transformers, and the weights by the names that its files have."""
 MAE_VIT = "vit_base_patch16_224"
 
 
@@ -35,21 +32,20 @@ class HuggingFace(ExportFormat):
     def check(self, run: RunConfig) -> None:
         if run.objective.architecture == "mae":
             _mae_sizes(run)
-        else:
-            clip_parts(run)
+        elif clip_parts(run).objective.loss.initial_bias is not None:
+            raise ValueError("objective.loss learns a bias of the logits, and CLIPModel has none")
 
     def write(self, model: Model, folder: Path) -> None:
-        writers: dict[str, Callable[[Model], Written]] = {"clip": _clip, "mae": _mae}
-        config, weights = writers[model.config.objective.architecture](model)
-        config.save_pretrained(folder)
-        kept = {name: x.contiguous() for name, x in weights.items()}
-        save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+        configs: dict[str, Callable[[Model], Any]] = {"clip": _clip, "mae": _mae}
+        configs[model.config.objective.architecture](model).save_pretrained(folder)
+        theirs = their_names(weights_of(model.objective), format="huggingface")
+        save_file(theirs, folder / "model.safetensors", metadata={"format": "pt"})
         _processor(model).save_pretrained(folder)
         if model.config.objective.encodes_text:
             _tokenizer(model).save_pretrained(folder)
 
 
-def _clip(model: Model) -> Written:
+def _clip(model: Model) -> Any:
     from transformers import CLIPConfig
 
     image, objective = clip_parts(model.config)
@@ -75,17 +71,12 @@ def _clip(model: Model) -> Written:
         "eos_token_id": end,
         "pad_token_id": end,
     }
-    config = CLIPConfig(
+    return CLIPConfig(
         vision_config=shared | vision,
         text_config=shared | texts,
         projection_dim=objective.embed_dim,
         architectures=["CLIPModel"],
     )
-    ours = model.objective.state_dict()
-    ours.pop("logit_bias", None)
-    ours = {name: x[0] if name == POSITIONS else x for name, x in ours.items()}
-    ours[CLASS_TOKEN] = ours[CLASS_TOKEN].flatten()
-    return config, renamed_back(parts_apart(ours), HF_CLIP)
 
 
 def _mae_sizes(run: RunConfig) -> dict[str, Any]:
@@ -95,14 +86,14 @@ def _mae_sizes(run: RunConfig) -> dict[str, Any]:
     return image
 
 
-def _mae(model: Model) -> Written:
+def _mae(model: Model) -> Any:
     from transformers import ViTMAEConfig
 
     run = model.config
     image, objective = _mae_sizes(run), cast(MAEConfig, run.objective)
     width = objective.decoder_width
     visible = run.mask.num_visible(run.image_encoder.num_patches)
-    config = ViTMAEConfig(
+    return ViTMAEConfig(
         hidden_size=image["embed_dim"],
         intermediate_size=4 * image["embed_dim"],
         num_hidden_layers=image["depth"],
@@ -118,13 +109,6 @@ def _mae(model: Model) -> Written:
         norm_pix_loss=objective.norm_pix_loss,
         architectures=["ViTMAEForPreTraining"],
     )
-    ours = model.objective.state_dict()
-    ours |= {name: x for name, x in model.objective.named_buffers() if name in (POSITIONS, "positions")}
-    norm = f"decoder.{objective.decoder_depth}."
-    ours = {name.replace(norm, "decoder.norm."): x for name, x in ours.items()}
-    ours["mask_token"] = ours["mask_token"][None, None]
-    ours["positions"] = ours["positions"].reshape(1, -1, width)
-    return config, renamed_back(parts_apart(ours), HF_MAE)
 
 
 def _processor(model: Model) -> Any:

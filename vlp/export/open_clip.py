@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 
 from vlp.core.normalization import MEAN_STD
 from vlp.export.clip import clip_parts
-from vlp.export.format import FORMATS, ExportFormat
+from vlp.export.format import FORMATS, ExportFormat, weights_of
 from vlp.model import Model
 from vlp.run import RunConfig
-from vlp.weights.names import CLASS_TOKEN, OPEN_CLIP, POSITIONS, PROJECTIONS, renamed_back, transposed
+from vlp.weights.names import their_names
 
 
 @FORMATS.register
@@ -29,13 +29,8 @@ class OpenClip(ExportFormat):
         clip_parts(run)
 
     def write(self, model: Model, folder: Path) -> None:
-        ours = model.objective.state_dict()
-        ours = {name: x[0] if name == POSITIONS else x for name, x in ours.items()}
-        ours[CLASS_TOKEN] = ours[CLASS_TOKEN].flatten()
-        theirs = renamed_back(transposed(ours, PROJECTIONS), OPEN_CLIP)
-        save_file(
-            {name: x.contiguous() for name, x in theirs.items()}, folder / "open_clip_model.safetensors"
-        )
+        theirs = their_names(weights_of(model.objective), format="open_clip")
+        save_file(theirs, folder / "open_clip_model.safetensors")
         settings = {"model_cfg": _model(model), "preprocess_cfg": _preprocessing(model)}
         (folder / "open_clip_config.json").write_text(json.dumps(settings, indent=1))
 

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from vlp.core.normalization import MEAN_STD
 from vlp.encoders.image_encoder import TimmModel
-from vlp.export.format import FORMATS, ExportFormat
+from vlp.export.format import FORMATS, ExportFormat, weights_of
 from vlp.model import Model
 from vlp.objectives.objective import Pooling
 from vlp.run import RunConfig
-from vlp.weights.names import IMAGE_ENCODER, POSITIONS, TIMM, renamed_back
+from vlp.weights.names import their_names
 
 POOLS: dict[Pooling, str] = {"class_token": "token", "mean": "avg"}
 
@@ -53,12 +53,7 @@ def _with_head(model: Model) -> TimmModel:
 
 
 def _weights(model: Model) -> dict[str, Tensor]:
-    encoder = model.objective.image_encoder
-    ours = {IMAGE_ENCODER + name: x for name, x in encoder.state_dict().items()}
-    ours |= {
-        IMAGE_ENCODER + name: x for name, x in encoder.named_buffers() if IMAGE_ENCODER + name == POSITIONS
-    }
-    theirs = renamed_back(ours, TIMM)
+    theirs = their_names(weights_of(model.objective), format="timm")
     projection = _projection(model)
     if projection is not None:
         theirs |= {"head.weight": projection, "head.bias": torch.zeros(len(projection))}

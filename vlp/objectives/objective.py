@@ -19,7 +19,7 @@ from vlp.masking import MaskInputs, MaskStrategy, Slots, visible_slots
 from vlp.masking.strategy import uniform_noise
 from vlp.objectives.encode_in_parts import Outputs, Part, encode_in_parts
 
-Architecture = Literal["clip", "mae", "simmim", "other"]
+Architecture = Literal["clip", "mae", "other"]
 Pooling = Literal["class_token", "mean"]
 """Which states of an image encoder stand for the image: the first, or the mean of the patches'."""
 

@@ -18,7 +18,6 @@ from vlp.masking import MaskStrategy, Slots
 from vlp.objectives.encode_in_parts import Outputs
 from vlp.objectives.objective import (
     OBJECTIVES,
-    Architecture,
     Batch,
     Objective,
     ObjectiveConfig,
@@ -48,7 +47,6 @@ class SimMIMConfig(ObjectiveConfig):
     drops_patches: ClassVar[bool] = False
     reads_captions: ClassVar[bool] = False
     rebuilds_patches: ClassVar[bool] = True
-    architecture: ClassVar[Architecture] = "simmim"
 
     @property
     def formula(self) -> str:

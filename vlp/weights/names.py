@@ -1,6 +1,7 @@
 """What timm, open_clip and transformers call weights, and what we do: one table for both directions."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -81,7 +82,7 @@ PROJECTIONS = ("image_projection.weight", "text_projection.weight")
 
 
 def our_names(weights: Weights, *, format: str) -> dict[str, Tensor]:
-    """The same weights by the names, and in the shapes, that our models have."""
+    """Weights of another library by the names, and in the shapes, that our models have."""
     converters: dict[str, Callable[[Weights], dict[str, Tensor]]] = {
         "vlp": dict,
         "timm": _from_timm,
@@ -91,67 +92,70 @@ def our_names(weights: Weights, *, format: str) -> dict[str, Tensor]:
     return converters[format](weights)
 
 
-def renamed(weights: Weights, names: Names) -> dict[str, Tensor]:
-    """Their weights by our names."""
-    return {_rename(name, names): x for name, x in weights.items()}
+def their_names(weights: Weights, *, format: str) -> dict[str, Tensor]:
+    """Weights of ours by the names, and in the shapes, that another library has: the inverse of `our_names`.
 
-
-def renamed_back(weights: Weights, names: Names) -> dict[str, Tensor]:
-    """Our weights by their names."""
-    theirs = [(ours, theirs) for theirs, ours in names]
-    return {_rename(name, theirs): x for name, x in weights.items()}
-
-
-def transposed(weights: Weights, names: Iterable[str]) -> dict[str, Tensor]:
-    """Weights of which some matrices are multiplied from the other side."""
-    turned = frozenset(names)
-    return {name: x.T.contiguous() if name in turned else x for name, x in weights.items()}
-
-
-def parts_apart(weights: Weights) -> dict[str, Tensor]:
-    """Queries, keys and values of each block apart, as transformers has them."""
-    apart = {}
-    for name, x in weights.items():
-        if ".attn.qkv." in name:
-            for part, own in zip("qkv", x.chunk(3), strict=True):
-                apart[name.replace(".qkv.", f".{part}_proj.")] = own.clone()
-        else:
-            apart[name] = x
-    return apart
+    Those of an encoder with positions that are fixed have to have these, too.
+    """
+    converters: dict[str, Callable[[Weights], dict[str, Tensor]]] = {
+        "timm": _to_timm,
+        "open_clip": _to_open_clip,
+        "huggingface": _to_hugging_face,
+    }
+    return {name: x.contiguous() for name, x in converters[format](weights).items()}
 
 
 def _from_timm(weights: Weights) -> dict[str, Tensor]:
     """A ViT; its classifier, if it has one, is not part of an encoder."""
-    return renamed({name: x for name, x in weights.items() if not name.startswith("head.")}, TIMM)
+    return _renamed({name: x for name, x in weights.items() if not name.startswith("head.")}, TIMM)
+
+
+def _to_timm(weights: Weights) -> dict[str, Tensor]:
+    """The image encoder alone."""
+    encoder = {name: x for name, x in weights.items() if name.startswith(IMAGE_ENCODER)}
+    return _renamed(encoder, _turned(TIMM))
 
 
 def _from_open_clip(weights: Weights) -> dict[str, Tensor]:
     """CLIP with two transformers, the text's perhaps in a module of its own; its projections multiply from
     the right."""
-    ours = renamed({name.removeprefix("text."): x for name, x in weights.items()}, OPEN_CLIP)
-    return transposed(_of_one_image(ours), PROJECTIONS)
+    ours = _renamed({name.removeprefix("text."): x for name, x in weights.items()}, OPEN_CLIP)
+    return _transposed(_of_one_image(ours))
+
+
+def _to_open_clip(weights: Weights) -> dict[str, Tensor]:
+    return _renamed(_transposed(_of_no_image(weights)), _turned(OPEN_CLIP))
 
 
 def _from_hugging_face(weights: Weights) -> dict[str, Tensor]:
     """CLIP of transformers, or its ViTMAE, with queries, keys and values apart."""
     is_mae = any(name.startswith("vit.") for name in weights)
     kept = {name: x for name, x in weights.items() if not name.endswith(".position_ids")}
-    ours = renamed(kept, HF_MAE if is_mae else HF_CLIP)
-    for name in [name for name in ours if ".attn.q_proj." in name]:
-        parts = [name.replace(".q_proj.", f".{part}_proj.") for part in "qkv"]
-        if all(part in ours for part in parts):
-            joined = torch.cat([ours.pop(part) for part in parts])
-            ours[name.replace(".q_proj.", ".qkv.")] = joined
-    return _mae_decoder(ours) if is_mae else _of_one_image(ours)
+    ours = _joined(_renamed(kept, HF_MAE if is_mae else HF_CLIP))
+    if not is_mae:
+        return _of_one_image(ours)
+    norm = f"decoder.{_decoder_depth(ours)}."
+    ours = {name.replace("decoder.norm.", norm): x for name, x in ours.items()}
+    return {name: x[0, 0] if name == "mask_token" else x for name, x in ours.items()}
 
 
-def _mae_decoder(weights: Weights) -> dict[str, Tensor]:
-    """The last norm of the decoder by its number; the mask token without the axes of images and places."""
-    depth = len(
-        {name.split(".")[1] for name in weights if name.startswith("decoder.") and "norm" not in name}
-    )
-    numbered = {name.replace("decoder.norm.", f"decoder.{depth}."): x for name, x in weights.items()}
-    return {name: x[0, 0] if name == "mask_token" else x for name, x in numbered.items()}
+def _to_hugging_face(weights: Weights) -> dict[str, Tensor]:
+    """Those with a decoder to ViTMAE, all others to CLIP."""
+    apart = _parts_apart(weights)
+    if "to_pixels.weight" not in weights:
+        return _renamed(_of_no_image(apart), _turned(HF_CLIP))
+    norm = f"decoder.{_decoder_depth(weights)}."
+    ours = {name.replace(norm, "decoder.norm."): x for name, x in apart.items()}
+    return _renamed(ours | {"mask_token": ours["mask_token"][None, None]}, _turned(HF_MAE))
+
+
+def _turned(names: Names) -> Names:
+    """Ours and theirs."""
+    return [(ours, theirs) for theirs, ours in names]
+
+
+def _renamed(weights: Weights, names: Names) -> dict[str, Tensor]:
+    return {_rename(name, names): x for name, x in weights.items()}
 
 
 def _rename(name: str, names: Names) -> str:
@@ -165,7 +169,45 @@ def _rename(name: str, names: Names) -> str:
     return name
 
 
+def _transposed(weights: Weights) -> dict[str, Tensor]:
+    return {name: x.T if name in PROJECTIONS else x for name, x in weights.items()}
+
+
+def _parts_apart(weights: Weights) -> dict[str, Tensor]:
+    """Queries, keys and values of each block apart."""
+    apart = {}
+    for name, x in weights.items():
+        if ".attn.qkv." in name:
+            parts = zip("qkv", x.chunk(3), strict=True)
+            apart |= {name.replace(".qkv.", f".{part}_proj."): own.clone() for part, own in parts}
+        else:
+            apart[name] = x
+    return apart
+
+
+def _joined(weights: Weights) -> dict[str, Tensor]:
+    """Queries, keys and values of each block as one, where all are there."""
+    joined = dict(weights)
+    for name in [name for name in weights if ".attn.q_proj." in name]:
+        parts = [name.replace(".q_proj.", f".{part}_proj.") for part in "qkv"]
+        if all(part in joined for part in parts):
+            joined[name.replace(".q_proj.", ".qkv.")] = torch.cat([joined.pop(part) for part in parts])
+    return joined
+
+
+def _decoder_depth(weights: Weights) -> int:
+    """Blocks of MAE's decoder; its norm comes after them."""
+    pattern = re.compile(r"decoder\.(\d+)\.attn\.")
+    return len({found[1] for found in map(pattern.match, weights) if found})
+
+
 def _of_one_image(weights: Weights) -> dict[str, Tensor]:
     """Class token (D,) and positions (1 + N, D) with the axes that ours have: (1, 1, D), (1, 1 + N, D)."""
     axes = {CLASS_TOKEN: (None, None), POSITIONS: (None,)}
+    return {name: x[axes[name]] if name in axes else x for name, x in weights.items()}
+
+
+def _of_no_image(weights: Weights) -> dict[str, Tensor]:
+    """The inverse."""
+    axes = {CLASS_TOKEN: (0, 0), POSITIONS: (0,)}
     return {name: x[axes[name]] if name in axes else x for name, x in weights.items()}

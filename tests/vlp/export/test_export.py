@@ -1,6 +1,8 @@
 """Exported models give in the libraries that they are written for what they give here."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,12 @@ from vlp.objectives import OBJECTIVES
 from vlp.objectives.contrastive import ContrastiveConfig
 from vlp.objectives.mae import MAE, MAEConfig
 from vlp.run import RunConfig
+from vlp.tokenizers import TokenizerConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 from vlp.weights.initialization import initialize, read_weights, weights_file
 from vlp.weights.names import our_names
 
+BPE = ClipBPEConfig(context_length=16)
 CAPTIONS = ["a red circle", "two blue squares beside a dog"]
 SIZES: dict[str, dict[str, Any]] = {
     "vit": {"image_size": 32, "patch_size": 8, "width": 16, "depth": 2, "num_heads": 2},
@@ -54,9 +58,11 @@ def made(registry: Registry, name: str, **settings: Any) -> Any:
     return registry[name](**settings)
 
 
-def clip(*, encoder: str = "vit", activation: Any = "gelu", loss: str = "infonce", **given: Any) -> Model:
+def clip(
+    *, activation: Any = "gelu", loss: str = "infonce", tokenizer: TokenizerConfig = BPE, **given: Any
+) -> Model:
     """Two small towers."""
-    sizes = SIZES[encoder] | ({"activation": activation} if encoder == "vit" else {}) | given
+    sizes = SIZES["vit"] | {"activation": activation} | given
     objective = ContrastiveConfig(
         embed_dim=8,
         loss=made(CONTRASTIVE_LOSSES, loss),
@@ -65,9 +71,9 @@ def clip(*, encoder: str = "vit", activation: Any = "gelu", loss: str = "infonce
     return disturbed(
         RunConfig(
             name="small",
-            image_encoder=made(IMAGE_ENCODERS, encoder, **sizes),
+            image_encoder=made(IMAGE_ENCODERS, "vit", **sizes),
             objective=objective,
-            tokenizer=ClipBPEConfig(context_length=16),
+            tokenizer=tokenizer,
         )
     )
 
@@ -78,7 +84,7 @@ def image_model(objective: Any, *, encoder: str = "vit", mask: Any = None, **giv
         image_encoder=made(IMAGE_ENCODERS, encoder, **SIZES[encoder] | given),
         mask=mask or RandomMask(mask_ratio=0.75),
         objective=objective,
-        tokenizer=ClipBPEConfig(context_length=16),
+        tokenizer=BPE,
     )
     return disturbed(run)
 
@@ -249,6 +255,8 @@ def test_what_a_format_cannot_hold_is_refused_in_one_line(tmp_path: Path) -> Non
         (superclass, "open_clip", "objective superclass is not CLIP's"),
         (mae(), "open_clip", "objective mae is not CLIP's"),
         (simmim("swin"), "huggingface", "objective simmim is not CLIP's"),
+        (clip(loss="sigmoid"), "huggingface", r"objective\.loss learns a bias of the logits"),
+        (clip(tokenizer=replace(BPE, stop_words="drop")), "open_clip", "tokenizer clip_bpe, as it is set, "),
         (clip(norm_eps=1e-6), "open_clip", "image_encoder is not CLIP's ViT"),
         (clip(norm_eps=1e-4), "timm", r"image_encoder\.norm_eps is 0\.0001"),
     ]:
@@ -272,3 +280,5 @@ def test_the_card_says_what_it_is_and_how_it_is_loaded(format: str, tmp_path: Pa
     assert card.startswith("---\nlibrary_name: ")
     for part in ("# small", "2103.00020", str(tmp_path), "| recall | 0.5 |", '"embed_dim": 8', "licence"):
         assert part in card
+    (usage,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    exec(usage, {"images": torch.zeros(1, 3, 32, 32).numpy()})
