@@ -67,7 +67,7 @@ class EvaluationManifest(Manifest):
     @classmethod
     def from_json(cls, content: Any) -> Self:
         found = {name: Interval(*ends) for name, ends in content["intervals"].items()}
-        groups = {name: GroupMean(*parts) for name, parts in content.get("groups", {}).items()}
+        groups = {name: GroupMean(*parts) for name, parts in content["groups"].items()}
         return cls(**content | {"intervals": found, "groups": groups})
 
     @property

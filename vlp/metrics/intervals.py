@@ -226,8 +226,9 @@ def _item_counts(outcomes: Outcomes) -> Iterator[Tensor]:
 
 
 def _percentiles(drawn: Tensor) -> Interval:
+    """Of draws that have a number: one without any image that is to be found, say, has none."""
     tail = (1 - CONFIDENCE) / 2
-    low, high = drawn.quantile(drawn.new_tensor([tail, 1 - tail])).tolist()
+    low, high = drawn.nanquantile(drawn.new_tensor([tail, 1 - tail])).tolist()
     return Interval(low, high)
 
 

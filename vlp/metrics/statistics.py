@@ -102,7 +102,10 @@ class TrialSpread(Statistic):
 
 @dataclass(frozen=True)
 class AveragePrecision(Statistic):
-    """The area under the curve of precision over recall, a step for every score: of ties, one for all."""
+    """The area under the curve of precision over recall, a step for every score: of ties, one for all.
+
+    NaN of items of which none is positive.
+    """
 
     scores: Tensor
     """(Q,) float, higher for what is taken for positive."""

@@ -16,7 +16,7 @@ from vlp.metrics.intervals import (
     seed_differences,
     seed_means,
 )
-from vlp.metrics.outcomes import Answers, ClassRanks, MatchRanks
+from vlp.metrics.outcomes import Answers, ClassRanks, Detections, MatchRanks
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,16 @@ def test_items_that_are_all_wrong_leave_room_for_what_was_not_seen() -> None:
     right = MatchRanks(torch.ones(2000, dtype=torch.int64), images=torch.arange(2000) // 5)
     assert intervals(right)["recall@1"] == exact_interval(400, 400)
     assert intervals(Answers(torch.zeros(3, 500, dtype=torch.bool)))["acc1"] == exact_interval(0, 500)
+
+
+def test_draws_without_anything_to_be_found_are_left_out() -> None:
+    """Of three images in four hundred, a draw in twenty has none."""
+    scores, is_positive = torch.from_numpy(np.random.default_rng(3).random(400)), torch.arange(400) < 3
+    outcomes = Detections(scores, is_positive)
+    assert draws(outcomes)["aupr"].isnan().any()
+    (value,) = outcomes.metrics().values()
+    for found in (intervals(outcomes)["aupr"], seed_means([outcomes, outcomes])["aupr"]):
+        assert 0 <= found.low < value < found.high <= 1
 
 
 def test_intervals_are_the_same_every_time_and_take_no_random_number_of_others() -> None:
