@@ -107,6 +107,18 @@ def write_outcome(outcome: Outcome) -> None:
     )
     for name in ("report.md", "report.json", *write_pictures(outcome.pictured(), folder)):
         journal.artifact(folder / name, folder="report")
+    _describe(outcome)
+
+
+def _describe(outcome: Outcome) -> None:
+    """Make the sweep's own record the page of its comparison: the table, with a link to every trial."""
+    trials = outcome.trials
+    folders = {_number(one): trials.journal_of(Run(one.number, 0)).folder for one in outcome.found}
+    header, *body = _cells(outcome)
+    linked = [[mark, f"[{number}]", *cells] for mark, number, *cells in body]
+    best = "\n\n".join(f"Best: {outcome.said(one)}." for one in outcome.best)
+    text = f"{markdown_table(header, linked)}\n{_remark(outcome.config)}\n\n{best}\n\n[all runs]\n"
+    trials.journal.describe(text, runs=folders, columns=list(outcome.config.metrics))
 
 
 def print_table(outcome: Outcome) -> None:
@@ -124,9 +136,18 @@ def print_table(outcome: Outcome) -> None:
 def report_markdown(outcome: Outcome) -> str:
     """The table, and what it compares."""
     header, *body = _cells(outcome)
-    seeds = outcome.config.seeds
-    spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""
-    return f"{markdown_table(header, body)}\nscores: {score_text(outcome.config)}{spread}; * is the best\n"
+    return f"{markdown_table(header, body)}\n{_remark(outcome.config)}\n"
+
+
+def _remark(config: SweepConfig) -> str:
+    """What the scores are."""
+    spread = f", mean ± standard deviation over {config.seeds} seeds" if config.seeds > 1 else ""
+    return f"scores: {score_text(config)}{spread}; * is the best"
+
+
+def _number(one: Standing) -> str:
+    """By which a table names a setting."""
+    return f"{one.number:04d}"
 
 
 def score_cell(score: Score) -> str:
@@ -146,7 +167,7 @@ def _cells(outcome: Outcome) -> list[list[str]]:
         seeds = [f"{one.num_ended}/{config.seeds}"] if config.seeds > 1 else []
         mark = "*" if one.number in best else ""
         shown = [axis_text(run, key, values[key]) for key in axes]
-        body.append([mark, f"{one.number:04d}", *shown, *scores, *seeds, one.state])
+        body.append([mark, _number(one), *shown, *scores, *seeds, one.state])
     return [header, *body]
 
 

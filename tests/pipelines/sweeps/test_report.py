@@ -1,6 +1,7 @@
 """What a sweep leaves behind."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,11 @@ def test_the_best_setting_the_table_and_the_pictures_are_written(tmp_path: Path,
         *("best.yaml", "report.md", "report.json"),
         *("axes.png", "pairs.png", "parallel.png", "schedules.png"),
     }
+    (page,) = [record.fields for record in outcome.trials.journal.read() if record.kind == "description"]
+    links = re.findall(r"\| \[(\d{4})\] \|", page["text"])
+    assert links == list(page["runs"]) == [f"{one.number:04d}" for one in outcome.found]
+    assert {outcome.said(one) in page["text"] for one in outcome.best} == {True}
+    assert page["columns"] == [METRIC]
     print_table(outcome)
     said = capsys.readouterr().out
     assert "0.2 (4 of 16 patches)" in said

@@ -127,4 +127,6 @@ def test_a_sweep_that_is_cut_names_no_winner_and_goes_on(tmp_path, end):
         max(v for k, v in run.data.metrics.items() if k.endswith("recall_at_5") and "text_to" in k)
         for run in nested
     ]
+    described = parent.data.tags["mlflow.note.content"]
+    assert {run.info.run_id for run in nested} == set(re.findall(r"runs/(\w{32})", described))
     assert parent.data.metrics["best/val/tiny_world/text_to_image/recall_at_5"] in scores
