@@ -5,15 +5,20 @@ from torch import Generator
 
 from vlp.encoders.vit import ViTConfig
 from vlp.masking.attention import AttentionMask
-from vlp.objectives import Batch, Objective, Vocabulary
-from vlp.objectives.superclass import SuperClassConfig
+from vlp.objectives import Batch, Vocabulary
+from vlp.objectives.superclass import SuperClass, SuperClassConfig
 from vlp.training.ema import EMA, EMAConfig
 
 
-def build() -> Objective:
+def build() -> SuperClass:
     torch.manual_seed(0)
     encoder = ViTConfig(image_size=32, patch_size=8, width=16, depth=2, num_heads=2).build()
     return SuperClassConfig().build(encoder, AttentionMask(), vocabulary=Vocabulary(20, 6))
+
+
+def averaged(ema: EMA) -> SuperClass:
+    assert isinstance(ema.objective, SuperClass)
+    return ema.objective
 
 
 def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
@@ -23,20 +28,30 @@ def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
     for step in range(8):
         with torch.no_grad():
             model.classifier.weight.normal_(generator=Generator().manual_seed(step))
-        ema.update(model, step)
+        ema.update(model, step, torch.tensor(True))
         decay = min(0.3, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * model.classifier.weight.detach()
-    torch.testing.assert_close(ema.objective.classifier.weight, expected)
+    torch.testing.assert_close(averaged(ema).classifier.weight, expected)
+
+
+def test_a_bad_step_leaves_the_average_as_it_is() -> None:
+    model = build()
+    ema = EMA(model, EMAConfig(decay=0.3))
+    before = averaged(ema).classifier.weight.clone()
+    with torch.no_grad():
+        model.classifier.weight.normal_(generator=Generator().manual_seed(0))
+    ema.update(model, 3, torch.tensor(False))
+    assert torch.equal(averaged(ema).classifier.weight, before)
 
 
 def test_counts_are_copied_not_averaged() -> None:
     model = build()
     ema = EMA(model, EMAConfig())
     model.document_frequency[3] = 7
-    ema.update(model, 0)
-    assert torch.equal(ema.objective.document_frequency, model.document_frequency)
+    ema.update(model, 0, torch.tensor(True))
+    assert torch.equal(averaged(ema).document_frequency, model.document_frequency)
     model.document_frequency[3] = 8
-    assert ema.objective.document_frequency[3] == 7
+    assert averaged(ema).document_frequency[3] == 7
 
 
 def test_the_average_is_not_trained() -> None:
