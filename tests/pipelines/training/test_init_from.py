@@ -140,7 +140,7 @@ def test_a_clip_of_transformers_has_its_embeddings(
     oracle = transformers.CLIPModel(config).eval()
     disturb(oracle)
     oracle.save_pretrained(tmp_path / "clip")
-    source = {"path": str(tmp_path / "clip" / "model.safetensors"), "format": "hf_clip", "part": part}
+    source = {"path": str(tmp_path / "clip" / "model.safetensors"), "format": "huggingface", "part": part}
     act = {"activation": activation}
     run = tiny_run(init_from=source, image_encoder=act, objective={"text_encoder": act})
     model = fresh_objective(run).eval()
