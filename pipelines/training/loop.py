@@ -26,7 +26,7 @@ from vlp.core.distributed import is_main, rank, world_size
 from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import Order, rank_batches
 from vlp.data.quarantine import UnreadableDataError
-from vlp.training.bad_steps import BadStepError
+from vlp.training.bad_steps import BadStepError, Watch
 from vlp.training.ema import EMA
 from vlp.training.optim import build_optimizer
 from vlp.training.step import build_scaler
@@ -53,8 +53,9 @@ def _train(job: TrainJob, writer: CheckpointWriter) -> None:
     # Without the cache: a few images of every shard would fill it.
     recalibration = Recalibration(config, job.run.shards, job.recalibration_steps)
     choose_mask = MaskChoice(recalibration, job.journal, num_masked_steps=config.num_masked_steps)
-    bad_steps = BadSteps(config, job.output, job.journal, job.label, pairs, order)
-    take_step = TrainingStep(config, ray.train.torch.prepare_model(state.objective), bad_steps)
+    bad_steps = BadSteps(config, job.output, job.journal, job.label, pairs, order, job.run.tokenizer)
+    watch = Watch(state.history, config.training.on_bad_step, device)
+    take_step = TrainingStep(config, ray.train.torch.prepare_model(state.objective), watch, bad_steps)
     every = job.machine.log_every_steps
     validation = open_validation(job)
     log = StepLog(config, job.journal, label=job.label, every=every, quarantine=batches.quarantine)
@@ -67,11 +68,14 @@ def _train(job: TrainJob, writer: CheckpointWriter) -> None:
     for batch in log.clock.each(batches):
         choose_mask(state)
         metrics = take_step(state, batch)
+        due = [hook for hook in hooks if hook.is_due(state.step)]
+        is_stopping = stopping.is_asked() and state.step < config.num_steps
+        if due or is_stopping or choose_mask.is_due(state.step):  # what follows needs weights that are sound
+            take_step.ask(state)
         log.clock.step_done()
-        for hook in hooks:
-            if hook.is_due(state.step):
-                hook(state, batch, metrics)
-        if stopping.is_asked() and state.step < config.num_steps:
+        for hook in due:
+            hook(state, batch, metrics)
+        if is_stopping:
             for hook in hooks:
                 hook.stop(state)
             return

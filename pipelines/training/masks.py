@@ -14,6 +14,10 @@ class MaskChoice:
         self.recalibration, self.journal = recalibration, journal
         self.num_masked_steps = num_masked_steps
 
+    def is_due(self, step: int) -> bool:
+        """Whether the mask changes before this step."""
+        return step in self.recalibration.steps or step == self.num_masked_steps
+
     def __call__(self, state: TrainingState) -> None:
         """Give the model the mask of the next step; a collective."""
         if state.step in self.recalibration.steps:

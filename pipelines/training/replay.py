@@ -34,8 +34,6 @@ class BadStep(NamedTuple):
     """Of all workers."""
     slots: list[Slots]
     """Of each worker."""
-    loss: float
-    """Mean over the workers."""
 
 
 class Replay(NamedTuple):
@@ -76,7 +74,7 @@ def replay(folder: Path, *, anomaly: bool = False) -> Replay:
         loss.backward()
     gradients = {name: p.grad for name, p in objective.named_parameters() if p.grad is not None}
     return Replay(
-        saved_loss=saved.loss,
+        saved_loss=saved.facts["loss"],
         loss=loss.item(),
         metrics={name: value.item() for name, value in metrics.items()},
         grad_norm=nn.utils.get_total_norm(list(gradients.values())).item(),
@@ -115,7 +113,6 @@ def read_bad_step(folder: Path) -> BadStep:
         _model(folder, run, facts, device),
         batch,
         [Slots(**part["slots"]) for part in parts],
-        sum(part["loss"].item() for part in parts) / len(parts),
     )
 
 

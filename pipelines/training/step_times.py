@@ -113,7 +113,8 @@ def _turn(timed: _Timed, device: torch.device, turn: int) -> float:
             objective, batch, run.resolved_training, step=run.num_masked_steps // 2 + turn, seed=run.seed
         )
         norm = backward(objective, loss, optimizer)
-        take_step(objective, optimizer, norm, lr=0.0, max_norm=run.training.max_grad_norm)
+        max_norm, is_good = run.training.max_grad_norm, norm.isfinite()
+        take_step(objective, optimizer, norm, lr=0.0, max_norm=max_norm, is_good=is_good)
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start

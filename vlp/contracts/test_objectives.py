@@ -17,7 +17,6 @@ from vlp.masking.kmeans import KMeansMask
 from vlp.masking.none import NoMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import OBJECTIVES, Batch, Objective, Vocabulary
-from vlp.training.bad_steps import Outcome
 from vlp.training.length import LengthConfig
 from vlp.training.optim import AdamWConfig, build_optimizer
 from vlp.training.step import TrainingConfig, backward, build_scaler, forward, update
@@ -110,8 +109,8 @@ def gradient(objective: str, mask: MaskStrategy, batch: Batch, precision: Litera
         model = build(objective, mask).train()
         loss = forward(model, batch, config, step=0, seed=0).loss
         norm = backward(model, loss, build_optimizer(model, AdamWConfig()), scaler)
-        if not Outcome.ask(loss, norm, scaler).has_overflowed:
-            assert norm.isfinite()
+        assert loss.isfinite()
+        if norm.isfinite():
             return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         scaler.update()
 

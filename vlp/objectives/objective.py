@@ -128,7 +128,7 @@ class Objective(nn.Module, ABC):
         return None
 
     def after_update(self) -> None:
-        """Called after each optimizer step; for constraints such as a clamped logit scale."""
+        """Called after each step, bad ones too; for constraints on weights, such as a clamped logit scale."""
 
     def choose_visible(self, images: Tensor, *, progress: float, generator: Generator | None) -> Slots:
         """The patches of each image that the encoder sees in this step: (B, 3, H, W) -> V slots."""

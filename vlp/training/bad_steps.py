@@ -6,8 +6,8 @@ from statistics import median
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.amp.grad_scaler import GradScaler
 
 from vlp.core.config import Above, AtLeast, StrictConfig
 from vlp.core.distributed import all_mean
@@ -18,7 +18,9 @@ class BadStepConfig(StrictConfig):
     """What becomes of a step whose loss or gradient norm is not finite, or is a spike."""
 
     action: Literal["stop", "skip"] = "stop"
-    """`stop` ends the run; `skip` leaves weights and optimizer as they are and takes the next batch."""
+    """`stop` ends the run; `skip` leaves weights and optimizer as they are and takes the next batch. A run
+    that is to stop does so at its next record (`machine.log_every_steps`) or checkpoint, as it would have at
+    once: after the bad step nothing changes any more."""
     spike: Annotated[float, Above(1)] | None = None
     """Times the median of the last steps from which a loss or a gradient norm is a spike, such as 10; None
     lets any finite number pass."""
@@ -35,7 +37,7 @@ class BadStepError(RuntimeError):
 
 
 class Outcome(NamedTuple):
-    """What decides whether the weights are changed, as numbers that all workers share."""
+    """What decided whether the weights were changed, as numbers that all workers share."""
 
     loss: float
     """Of the global batch."""
@@ -43,17 +45,6 @@ class Outcome(NamedTuple):
     """Length of the gradient."""
     scale: float
     """By which the loss was multiplied in fp16; 1 otherwise."""
-
-    @classmethod
-    def ask(cls, loss: Tensor, norm: Tensor, scaler: GradScaler) -> "Outcome":
-        """Wait for a step's gradient; the one time in a step that the device is asked. A collective.
-
-        Args:
-            loss: () this worker's.
-            norm: () length of the gradient that all workers share.
-        """
-        scale = scaler.scale(torch.ones((), device=loss.device))
-        return cls(*all_mean(torch.stack([loss.detach(), norm.detach(), scale])).tolist())
 
     @property
     def has_overflowed(self) -> bool:
@@ -100,12 +91,66 @@ class StepHistory:
         return self.losses, self.norms
 
 
+class Watch:
+    """Judges steps on the device that computes them, as `StepHistory` does where the numbers are known.
+
+    After a bad step every other one counts as bad, too, until the device is asked: weights and optimizer are
+    then as they were before it.
+    """
+
+    def __init__(self, history: StepHistory, config: BadStepConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self._outcomes: list[Tensor] = []
+        self._is_sound = torch.ones((), dtype=torch.bool, device=device)
+        past = torch.tensor([history.losses, history.norms], dtype=torch.float64, device=device)
+        past = past[:, -config.window :]
+        self._count = torch.full((), past.shape[1], device=device)
+        self._past = F.pad(past, (config.window - past.shape[1], 0))
+
+    def judge(self, loss: Tensor, norm: Tensor, scale: Tensor) -> Tensor:
+        """Whether a step may change the weights: () bool. A collective.
+
+        Args:
+            loss: () this worker's.
+            norm: () length of the gradient that all workers share.
+            scale: () by which the loss was multiplied in fp16; 1 otherwise.
+        """
+        outcome = all_mean(torch.stack([loss.detach(), norm.detach(), scale]))
+        self._outcomes.append(outcome)
+        (is_loss_finite, is_norm_finite), has_scale = outcome[:2].isfinite(), outcome[2] > 1
+        is_good = self._is_sound & is_loss_finite & is_norm_finite
+        has_overflowed = self._is_sound & is_loss_finite & ~is_norm_finite & has_scale
+        if self.config.spike is not None:
+            is_good = is_good & ~self._is_spike(outcome[:2].double(), self.config.spike)
+            self._remember(outcome[:2].double(), is_good)
+        self._is_sound = is_good | has_overflowed
+        return is_good
+
+    def ask(self) -> list[Outcome]:
+        """The steps since the last time; the one moment at which the device is waited for."""
+        outcomes = torch.stack(self._outcomes).tolist() if self._outcomes else []
+        self._outcomes.clear()
+        self._is_sound = torch.ones((), dtype=torch.bool, device=self.device)
+        return [Outcome(*values) for values in outcomes]
+
+    def _is_spike(self, values: Tensor, spike: float) -> Tensor:
+        window = self.config.window
+        ordered = self._past.sort(dim=1).values
+        usual = (ordered[:, (window - 1) // 2] + ordered[:, window // 2]) / 2
+        return (self._count >= window) & (values > spike * usual).any()
+
+    def _remember(self, values: Tensor, is_good: Tensor) -> None:
+        moved = torch.cat([self._past[:, 1:], values[:, None]], dim=1)
+        self._past = torch.where(is_good, moved, self._past)
+        self._count = self._count + is_good
+
+
 def _problem(name: str, value: float, past: list[float], config: BadStepConfig) -> str | None:
     if not math.isfinite(value):
         return f"the {name} is {value}"
     if config.spike is None or len(past) < config.window:
         return None
-    usual = median(past)
+    usual = median(past[-config.window :])
     if value <= config.spike * usual:
         return None
     return (

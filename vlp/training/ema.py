@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor
 
 from vlp.core.config import StrictConfig, Within
 from vlp.objectives import Objective
@@ -33,10 +33,11 @@ class EMA:
             objective.look = self.objective.image_encoder.mask_inputs
 
     @torch.no_grad()
-    def update(self, objective: Objective, step: int) -> None:
-        """Take in the weights after a step, and copy the buffers."""
+    def update(self, objective: Objective, step: int, is_good: Tensor) -> None:
+        """Take in the weights after a step that is good (() bool, on their device), and copy the buffers."""
         decay = min(self.config.decay, (1 + step) / (10 + step))
-        averages, weights = (tuple(model.parameters()) for model in (self.objective, objective))
-        get_ema_multi_avg_fn(decay)(averages, weights, step)
+        share = is_good * (1 - decay)
+        for average, weight in zip(self.objective.parameters(), objective.parameters(), strict=True):
+            average.lerp_(weight, share)
         for copy, buffer in self._buffers:
             copy.copy_(buffer)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -98,9 +98,9 @@ def build_scaler(config: TrainingConfig, device: torch.device) -> GradScaler:
 def update(
     model: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer, *, lr: float, max_norm: float | None
 ) -> Tensor:
-    """Backward and one optimizer step; returns the norm of the gradient: ()."""
+    """Backward and one optimizer step, unless the gradient is not finite; returns its norm: ()."""
     norm = backward(model, loss, optimizer)
-    take_step(model, optimizer, norm, lr=lr, max_norm=max_norm)
+    take_step(model, optimizer, norm, lr=lr, max_norm=max_norm, is_good=norm.isfinite())
     return norm
 
 
@@ -115,11 +115,27 @@ def backward(
 
 
 def take_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, norm: Tensor, *, lr: float, max_norm: float | None
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    norm: Tensor,
+    *,
+    lr: float,
+    max_norm: float | None,
+    is_good: Tensor,
 ) -> None:
-    """Change the weights by a gradient of a known norm."""
+    """Change the weights by a gradient of a known norm, unless the step is a bad one.
+
+    Args:
+        is_good: () bool on the device, which is asked only for optimizers that cannot be told there, as
+            PyTorch's fused ones can.
+    """
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
     if max_norm is not None:
         nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
-    optimizer.step()
+    if getattr(optimizer, "_step_supports_amp_scaling", False):  # as GradScaler tells them
+        told: Any = optimizer
+        told.found_inf = (~is_good).float()
+        optimizer.step()
+    elif is_good:
+        optimizer.step()

@@ -149,6 +149,34 @@ def test_a_skipped_step_changes_no_weight_no_average_no_count_and_no_optimizer(
     assert len(saved) == min(3, skipped[-1])
 
 
+def saved_step(output: Path) -> tuple[Path, list[Any]]:
+    """The folder of a run's one bad step, and all that it holds."""
+    (folder,) = (output / "bad_steps").iterdir()
+    tensors = [torch.load(file, weights_only=True) for file in sorted(folder.glob("*.pt"))]
+    parts = [part for file in tensors for part in file.values()]
+    return folder, [{key: value for key, value in part.items() if value is not None} for part in parts]
+
+
+@pytest.mark.parametrize("changes", [{}, LEARNS_MASKS])
+def test_a_bad_step_that_is_found_later_is_the_same_one_and_nothing_changed_since(
+    changes: dict[str, Any], tiny_run: MakeRun, tmp_path: Path
+) -> None:
+    training = {"length": {"steps": 12}, "ema": {"decay": 0.5, "chooses_masks": True}, "on_bad_step": SPIKE}
+    said = []
+    for every in (1, 11):
+        with pytest.raises(BadStepError) as raised:
+            train(tiny_run(**changes, training=training), tmp_path / f"{every}", log_every_steps=every)
+        said.append(str(raised.value).replace(str(tmp_path / f"{every}"), "run"))
+    assert said[0] == said[1]
+    (at_once, expected), (later, found) = (saved_step(tmp_path / name) for name in ("1", "11"))
+    assert 3 <= int(at_once.name.removeprefix("step_")) < 11
+    assert (later.name, (later / "step.json").read_text()) == (
+        at_once.name,
+        (at_once / "step.json").read_text(),
+    )
+    assert are_equal(found, expected)
+
+
 def test_skipping_ends_where_it_does_not_help(tiny_run: MakeRun, tmp_path: Path) -> None:
     skipping = {"action": "skip", "max_in_a_row": 3, "num_saved": 1}
     run = tiny_run(optimizer={"lr": 1e30}, training={"length": {"steps": 10}, "on_bad_step": skipping})

@@ -25,6 +25,7 @@ from vlp.masking import STRATEGIES, MaskStrategy
 from vlp.objectives import OBJECTIVES, Objective, ObjectiveConfig, Vocabulary
 from vlp.run import RunConfig
 from vlp.training import step as steps
+from vlp.training.bad_steps import StepHistory, Watch
 from vlp.training.ema import EMA, EMAConfig
 from vlp.training.optim import build_optimizer
 from vlp.training.step import build_scaler
@@ -60,10 +61,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Of each time that numbers are asked back from the device, how many; the answers are 1."""
     found: list[int] = []
 
-    def answer(values: Tensor) -> list[float]:
+    def answer(values: Tensor) -> list[list[float]]:
         assert values.device.type == "cuda"
-        found.append(len(values))
-        return [1.0] * len(values)
+        found.append(values.numel())
+        rows, columns = values.shape
+        return [[1.0] * columns for _ in range(rows)]
 
     monkeypatch.setattr(FakeTensor, "tolist", answer)
     return found
@@ -82,8 +84,10 @@ def make_step(tiny_run: Callable[..., RunConfig], tmp_path: Path) -> MakeStep:
         shards = open_shards(run.data, captioned=True)
         pairs = TrainingPairs(shards, run.data, image_size=SIDE, seed=0)
         order = data_order(shards, run.data, seed=0, batch_size=8)
-        bad_steps = BadSteps(run, tmp_path, Journal(tmp_path), "tiny", pairs, order)
-        return TrainingStep(run, torch.nn.Identity(), bad_steps)
+        tokenizer = run.tokenizer.build()
+        bad_steps = BadSteps(run, tmp_path, Journal(tmp_path), "tiny", pairs, order, tokenizer)
+        watch = Watch(StepHistory(), run.training.on_bad_step, torch.device("cpu"))
+        return TrainingStep(run, torch.nn.Identity(), watch, bad_steps)
 
     return make
 
@@ -109,7 +113,7 @@ def batch_on_device() -> Batch:
 @pytest.mark.timeout(900)  # on a busy machine
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
-def test_a_step_asks_the_device_once_and_sends_it_nothing(
+def test_a_step_asks_the_device_nothing_and_sends_it_nothing(
     name: str, precision: str, make_step: MakeStep, asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Any other value asked for, a shape that data decide and tensors of two devices end in an error."""
@@ -121,12 +125,15 @@ def test_a_step_asks_the_device_once_and_sends_it_nothing(
         monkeypatch.setattr(Tensor, "backward", lambda loss, model=model: fill_gradients(model))
         with FakeTensorMode():
             state, batch = state_on_device(model, step.config), batch_on_device()
+            step.watch = Watch(state.history, step.config.training.on_bad_step, CUDA)
             metrics: Metrics = {}
+            asked.clear()
             for _ in range(2):  # the optimizer's first step makes its state
-                asked.clear()
                 with NothingSent():
                     metrics = step(state, batch)
-                assert asked == [3]  # loss, norm and scale at once
+            assert asked == []
+            step.ask(state)
+            assert asked == [6]  # loss, norm and scale of both steps at once
         assert state.step == 2
         assert state.history.num_skipped == 0
         tensors = [value for value in metrics.values() if isinstance(value, Tensor)]

@@ -16,6 +16,11 @@ def build() -> SuperClass:
     return SuperClassConfig().build(encoder, AttentionMask(), vocabulary=Vocabulary(20, 6))
 
 
+def averaged(ema: EMA) -> SuperClass:
+    assert isinstance(ema.objective, SuperClass)
+    return ema.objective
+
+
 def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
     model = build()
     ema = EMA(model, EMAConfig(decay=0.3))
@@ -23,24 +28,30 @@ def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
     for step in range(8):
         with torch.no_grad():
             model.classifier.weight.normal_(generator=Generator().manual_seed(step))
-        ema.update(model, step)
+        ema.update(model, step, torch.tensor(True))
         decay = min(0.3, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * model.classifier.weight.detach()
-    average = ema.objective
-    assert isinstance(average, SuperClass)
-    torch.testing.assert_close(average.classifier.weight, expected)
+    torch.testing.assert_close(averaged(ema).classifier.weight, expected)
+
+
+def test_a_bad_step_leaves_the_average_as_it_is() -> None:
+    model = build()
+    ema = EMA(model, EMAConfig(decay=0.3))
+    before = averaged(ema).classifier.weight.clone()
+    with torch.no_grad():
+        model.classifier.weight.normal_(generator=Generator().manual_seed(0))
+    ema.update(model, 3, torch.tensor(False))
+    assert torch.equal(averaged(ema).classifier.weight, before)
 
 
 def test_counts_are_copied_not_averaged() -> None:
     model = build()
     ema = EMA(model, EMAConfig())
-    average = ema.objective
-    assert isinstance(average, SuperClass)
     model.document_frequency[3] = 7
-    ema.update(model, 0)
-    assert torch.equal(average.document_frequency, model.document_frequency)
+    ema.update(model, 0, torch.tensor(True))
+    assert torch.equal(averaged(ema).document_frequency, model.document_frequency)
     model.document_frequency[3] = 8
-    assert average.document_frequency[3] == 7
+    assert averaged(ema).document_frequency[3] == 7
 
 
 def test_the_average_is_not_trained() -> None:

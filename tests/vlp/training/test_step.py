@@ -1,16 +1,17 @@
 """One training step: its randomness, its precision, its clipping."""
 
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
 from torch import Generator, Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from vlp.encoders.vit import VisionTransformer, ViTConfig
 from vlp.masking.random import RandomMask
 from vlp.objectives import Batch, Objective, Vocabulary
 from vlp.objectives.superclass import SuperClassConfig
-from vlp.training.bad_steps import Outcome
+from vlp.training.bad_steps import BadStepConfig, Outcome, StepHistory, Watch
 from vlp.training.length import LengthConfig
 from vlp.training.step import TrainingConfig, backward, build_scaler, forward, update
 
@@ -52,18 +53,24 @@ def test_bf16_gives_nearly_the_loss_of_fp32_and_fp32_weights(model: Objective, b
     assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
 
 
+def outcome(loss: Tensor, norm: Tensor, scaler: GradScaler) -> Outcome:
+    watch = Watch(StepHistory(), BadStepConfig(), torch.device("cpu"))
+    is_good = watch.judge(loss, norm, scaler.scale(torch.ones(())))
+    assert is_good == (loss.isfinite() & norm.isfinite())
+    return watch.ask()[0]
+
+
 def test_the_scale_of_fp16_falls_until_the_gradient_fits_and_no_lower() -> None:
     config, model = TrainingConfig(precision="fp16"), nn.Linear(1, 1, bias=False)
     optimizer = torch.optim.SGD(model.parameters())
     scaler = build_scaler(config, torch.device("cpu"))
-    scales = []
-    norm = torch.tensor(torch.inf)
+    scales, norm = [], torch.zeros(())
     for _ in range(20):
         with torch.autocast("cpu", torch.float16):
             loss = 100 * model(torch.ones(1)).sum()  # 100 x the scale is a number of fp16 below 655
         norm = backward(model, loss, optimizer, scaler)
         scales.append(scaler.get_scale())
-        if not Outcome.ask(loss, norm, scaler).has_overflowed:
+        if not outcome(loss, norm, scaler).has_overflowed:
             break
         assert not norm.isfinite()
         scaler.update()
@@ -76,15 +83,12 @@ def test_a_loss_that_is_no_number_is_no_matter_of_the_scale() -> None:
     scaler = build_scaler(TrainingConfig(precision="fp16"), torch.device("cpu"))
     loss = model(torch.tensor([torch.nan])).sum()
     norm = backward(model, loss, torch.optim.SGD(model.parameters()), scaler)
-    assert not Outcome.ask(loss, norm, scaler).has_overflowed
-    finite: list[tuple[float, float, Literal["bf16", "fp32", "fp16"]]] = [
-        (1.0, torch.inf, "bf16"),
-        (1.0, torch.inf, "fp32"),
-        (1.0, 1.0, "fp16"),
-    ]
-    for loss, norm, precision in finite:
-        scaler = build_scaler(TrainingConfig(precision=precision), torch.device("cpu"))
-        assert not Outcome.ask(torch.tensor(loss), torch.tensor(norm), scaler).has_overflowed
+    assert not outcome(loss, norm, scaler).has_overflowed
+    bf16, fp32 = TrainingConfig(precision="bf16"), TrainingConfig(precision="fp32")
+    fp16 = TrainingConfig(precision="fp16")
+    for loss, norm, config in ((1.0, torch.inf, bf16), (1.0, torch.inf, fp32), (1.0, 1.0, fp16)):
+        scaler = build_scaler(config, torch.device("cpu"))
+        assert not outcome(torch.tensor(loss), torch.tensor(norm), scaler).has_overflowed
 
 
 class Recorder(nn.Module):
