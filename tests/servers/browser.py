@@ -16,6 +16,8 @@ import aiohttp
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SIZE = "2400,1400"
+WAIT_SECONDS = 240.0
+"""For what is to appear, on a busy machine."""
 
 
 class Page:
@@ -48,9 +50,15 @@ class Page:
                 return answer["result"]
 
     def open(self, address: str) -> None:
-        """Go to an address, from scratch: a page of one file would only be told of another fragment."""
+        """Go to an address, from scratch: a page of one file would only be told of another fragment.
+
+        A server that is about to start is waited for.
+        """
         self.send("Page.navigate", url="about:blank")
-        self.send("Page.navigate", url=address)
+        deadline = time.monotonic() + WAIT_SECONDS
+        while reason := self.send("Page.navigate", url=address).get("errorText"):
+            assert time.monotonic() < deadline, f"{address}: {reason}"
+            time.sleep(0.2)
 
     def ask(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
@@ -58,9 +66,9 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def until(self, expression: str, *, seconds: float = 120) -> Any:
+    def until(self, expression: str) -> Any:
         """Wait until an expression is true; returns its value."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + WAIT_SECONDS
         while not (value := self.ask(expression)):
             assert time.monotonic() < deadline, f"{expression}: {self.text()[:3000]}"
             time.sleep(0.2)

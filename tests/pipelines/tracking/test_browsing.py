@@ -41,7 +41,20 @@ runs:
 machine: {num_workers: 0, data_workers: 0, log_every_steps: 2, checkpoints: {every_steps: 4, track: all}}
 """
 SCREENSHOTS = os.environ.get("VLP_SCREENSHOTS")
-"""Folder that the pictures are kept in, to be looked at."""
+"""Folder that the pictures are kept in, to be looked at and to be shown in the README."""
+CARD = """(() => {
+    const texts = [...document.querySelectorAll("*")].filter(one => !one.childElementCount);
+    let card = texts.find(one => one.innerText?.trim() == "view/masks");
+    while (card && !card.querySelector("[role=slider]")) card = card.parentElement;
+    if (!card) {  // charts are made where one looks
+        for (const one of document.querySelectorAll("*")) {
+            const isAtEnd = one.scrollTop + one.clientHeight > one.scrollHeight - 2;
+            if (one.scrollHeight > one.clientHeight) one.scrollTop = isAtEnd ? 0 : one.scrollTop + 800;
+        }
+    }
+    return card;
+})()"""
+"""The chart of the masks, with its slider; goes on down the page where it is not there yet."""
 
 
 def vlp(*arguments: str) -> list[str]:
@@ -88,9 +101,8 @@ def keep(page: Page, name: str, tmp_path: Path) -> None:
 def address(page: Page, link: str, name: str) -> str:
     """Of a run, as its link in the table of runs has it."""
     page.open(link)
-    page.shows("small", name)
-    found = f"[...document.querySelectorAll('a')].find(link => link.innerText.trim() == '{name}')?.href"
-    return page.until(found).split("?")[0]
+    found = "[...document.querySelectorAll('a[href*=\"/runs/\"]')]"  # the experiment may be called alike
+    return page.until(f"{found}.find(link => link.innerText.trim() == '{name}')?.href").split("?")[0]
 
 
 def test_the_end_of_a_command_says_where_to_look(storage: tuple[Path, str], page_of_experiment: str) -> None:
@@ -137,15 +149,14 @@ def test_charts_begin_with_the_loss_and_pictures_move_with_the_step(
     sections = re.findall(r"^(train|val|view|weights|worker)\b", page.text(), re.MULTILINE)
     assert list(dict.fromkeys(sections)) == ["train", "val", "view", "weights", "worker"]
     keep(page, "method", tmp_path)
-    page.until(
-        "(e => e && (e.scrollIntoView({block: 'center'}), document.querySelector('[role=slider]')))"
-        "([...document.querySelectorAll('*')].find(e => e.innerText?.trim() == 'view/masks')) && true"
-    )
-    masks = "document.querySelector('img[src*=masks]')?.src"
-    assert "step%2B0%2B" in page.until(masks)
-    page.ask("document.querySelector('[role=slider]').focus()")
+    page.until(f"(window.card = {CARD}) && (window.card.scrollIntoView({{block: 'center'}}), true)")
+    masks = "window.card.querySelector('img[src*=masks]')?.src ?? ''"
+    page.until(f"({masks}).includes('step%2B0%2B')")
+    page.ask("window.card.querySelector('[role=slider]').focus()")
     page.press("ArrowRight", 39)
-    page.until(f"({masks} ?? '').includes('step%2B4%2B')")
+    page.until(f"({masks}).includes('step%2B4%2B')")
+    page.until("window.card.querySelector('img[src*=masks]').complete")
+    page.ask("window.card.querySelector('img[src*=masks]').scrollIntoView({block: 'nearest'})")
     keep(page, "method_masks", tmp_path)
 
 
