@@ -10,6 +10,7 @@ from pipelines.commands.evaluate import evaluate
 from pipelines.commands.fit_codes import fit_codes
 from pipelines.commands.group import Vlp
 from pipelines.commands.jobs import jobs
+from pipelines.commands.masks import masks
 from pipelines.commands.plan import plan
 from pipelines.commands.pretrain import pretrain
 from pipelines.commands.print_config import print_config
@@ -41,6 +42,7 @@ for command in (
     sweep,
     print_config,
     settings,
+    masks,
     ui,
     runs,
     plan,
