@@ -26,7 +26,8 @@ def masks(given: tuple[str, ...], output: Path, number: int, progress: float) ->
     IMAGES are files and folders. Pictures are drawn as the runs and the overrides say. The page, one file
     that needs nothing else, has sliders for the ratio of anchors, the ratio that is to be hidden, alpha and
     the seed. An override such as mask.mask_ratio=0.75 is for the masks that have the setting. Masks that look
-    through a network take its weights from init_from, or untrained ones.
+    through a network take its weights from init_from, or untrained ones; machine.* settings say where MLflow
+    is that init_from.path=runs:/RUN_ID names. `vlp settings mask` says what each mask can be set to.
 
     Example: vlp masks photos conf/run/cluster_rgb.yaml mask.anchor_ratio=0.05 -o masks
     """

@@ -36,8 +36,8 @@ from tests.pipelines.runs import pretrain
 
 folder = Path(sys.argv[1])
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-for _ in range(2):
-    cluster.add_node(num_cpus=1)
+for number in (2, 3):  # Ray Train tells nodes by their addresses
+    cluster.add_node(num_cpus=1, node_ip_address=f"127.0.0.{number}")
 machine = MachineConfig(num_workers=2, ray_address=cluster.address, log_every_steps=1)
 journal = Journal(folder / "journals" / "run")
 journal.begin(name="run", tags={})
