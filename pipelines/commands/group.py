@@ -71,6 +71,9 @@ def settings_command(name: str) -> Callable[[Callable[..., Any]], click.Command]
 
 FILES = {"runs": ("a pipeline", "run"), "space": ("a sweep", "sweep"), "objective": ("a run", "pretrain")}
 """Keys that only one kind of file has -> what it is the file of, and the command that takes it."""
+ANY = ("plan", "print-config", "ui")
+READERS = {"runs": ANY, "space": ANY, "objective": (*ANY, "masks")}
+"""Commands that read such a file too, by the same keys."""
 
 
 def read(settings: tuple[str, ...]) -> "tuple[Layers, MachineConfig]":
@@ -86,7 +89,7 @@ def read(settings: tuple[str, ...]) -> "tuple[Layers, MachineConfig]":
     command = click.get_current_context().info_name
     for values, source in layers.layers:
         for key, (kind, right) in FILES.items():
-            if key in values and source in settings and command not in (right, "plan", "print-config", "ui"):
+            if key in values and source in settings and command not in (right, *READERS[key]):
                 raise ConfigError(
                     f"{source} is the file of {kind}, not for `vlp {command}`: vlp {right} {source}"
                 )

@@ -11,6 +11,7 @@ from pipelines.commands.export import export
 from pipelines.commands.fit_codes import fit_codes
 from pipelines.commands.group import Vlp
 from pipelines.commands.jobs import jobs
+from pipelines.commands.masks import masks
 from pipelines.commands.plan import plan
 from pipelines.commands.pretrain import pretrain
 from pipelines.commands.print_config import print_config
@@ -43,6 +44,7 @@ for command in (
     sweep,
     print_config,
     settings,
+    masks,
     ui,
     runs,
     plan,

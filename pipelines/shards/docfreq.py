@@ -120,6 +120,7 @@ def docfreq(
     journal.metrics({f"docfreq/{key}": count for key, count in counts.items()})
     for file in (*totals, WORDS, SUMMARY, PICTURE, HEAD_AND_TAIL):
         journal.artifact(output / file, folder="docfreq")
+    journal.image("view/frequencies", output / PICTURE)
     manifest.write(output)
     LocalFolder(parts).remove_temporary()
     return manifest

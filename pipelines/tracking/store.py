@@ -28,6 +28,7 @@ from pipelines.tracking.runs import TrackedRun
 from pipelines.tracking.terminal import warn
 from pipelines.tracking.view import VIEW, VIEW_TAG, run_page, runs_page, view
 from vlp.core.messages import one_line
+from vlp.metrics.directions import is_less_better
 from vlp.shards.storage.lock import locked
 from vlp.shards.storage.whole import delete_unfinished, unfinished
 
@@ -261,7 +262,8 @@ class Store:
         values = {point.step: point.value for point in points if point.step in run.models}
         if not values:
             raise UserError(f"--metric: no model of {run.name} has {metric}{nearest(metric, run.metrics)}")
-        return max(values, key=lambda step: (values[step], step))
+        sign = -1 if is_less_better(metric) else 1
+        return max(values, key=lambda step: (sign * values[step], step))
 
     def key(self, metric: str) -> str:
         """The name that MLflow has for a metric."""

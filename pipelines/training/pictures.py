@@ -15,7 +15,9 @@ from vlp.core.normalization import denormalize, normalize
 from vlp.core.seeds import mix_seeds
 from vlp.data.loader import middle_squares
 from vlp.objectives import Objective
+from vlp.pictures.mask_grid import look
 from vlp.pictures.masks import choice_panel
+from vlp.pictures.rank_frequency import rank_frequency
 from vlp.pictures.reconstructions import reconstructions
 from vlp.pictures.schedules import schedules
 from vlp.pictures.similarity import similarity_matrix
@@ -68,6 +70,8 @@ class Pictures(Hook):
         yield "masks", self._masks(state, objective, images, min(progress, 1 - 1e-6))
         if (lines := schedules(state.mask, progress)) is not None:
             yield "schedules", lines
+        if state.step == 0 and (table := self.job.run.document_frequency) is not None:
+            yield "frequencies", rank_frequency({"captions": table})
         rebuilt = reconstructions(
             objective,
             images,
@@ -86,14 +90,9 @@ class Pictures(Hook):
     def _masks(
         self, state: TrainingState, objective: Objective, images: Tensor, progress: float
     ) -> Image.Image:
-        inputs = objective.mask_inputs(images)
-        choice = state.mask.explained(inputs, progress=progress, generator=self._generator(images))
-        former, objective.mask = objective.mask, state.mask
-        slots = objective.choose_visible(images, progress=progress, generator=self._generator(images))
-        objective.mask = former
+        found = look(state.mask, objective.mask_inputs(images), progress=progress, seed=self.job.config.seed)
         shown = denormalize(images, self.job.config.data.normalization)
-        visible = ~slots.masked(inputs.num_patches)
-        return choice_panel(shown, choice, visible, image_scale=self._scale)
+        return choice_panel(shown, found.choice, ~found.hidden, image_scale=self._scale)
 
     @property
     def _scale(self) -> int:

@@ -1,5 +1,7 @@
 """What holds for every registered masking strategy."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -85,6 +87,24 @@ def test_what_explains_a_mask_is_the_same_choice(strategy: MaskStrategy, patches
             assert choice.masked.gather(1, choice.anchors).all()
         if choice.clusters is not None:
             assert choice.clusters[choice.masked].ge(0).all()
+
+
+def test_a_mask_that_does_not_change_hides_alike_at_all_times(
+    strategy: MaskStrategy, patches: Tensor
+) -> None:
+    times = [mask(strategy, patches, progress=progress) for progress in (0.0, 0.5, 0.999)]
+    is_same = all(torch.equal(times[0], later) for later in times)
+    assert is_same == (not strategy.is_changing)
+
+
+def test_its_dials_are_settings_that_make_a_difference(strategy: MaskStrategy, patches: Tensor) -> None:
+    for dial, setting in strategy.dials.items():
+        assert dial in ("target_ratio", "anchor_ratio")
+        turned = (replace(strategy, **{setting: ratio}) for ratio in (0.05, 0.45))
+        ready = [
+            one if one.is_calibrated else one.calibrated([all_views(patches)], seed=0).mask for one in turned
+        ]
+        assert not torch.equal(*(mask(one, patches) for one in ready))
 
 
 def test_the_patches_are_left_as_they_were(strategy: MaskStrategy, patches: Tensor) -> None:

@@ -35,6 +35,7 @@ class ClusterMask(MaskStrategy):
         "M = A + {j: max over a in A of s(a, j) > t}, s = (1 - alpha) rgb + alpha embedding"
     )
     paper: ClassVar[str] = "2405.08815"
+    variants: ClassVar[str] = "feature"
     anchor_ratio: Annotated[float, Within(0, 1, "()")] = 0.03
     """Share of patches drawn as anchors."""
     feature: Literal["rgb", "embedding", "mix"] = "rgb"
@@ -70,6 +71,15 @@ class ClusterMask(MaskStrategy):
     @property
     def ratios(self) -> Mapping[str, Ratio]:
         return {"target_mask_ratio": self.target_mask_ratio, "min_mask_ratio": self.min_mask_ratio}
+
+    @property
+    def dials(self) -> Mapping[str, str]:
+        dials = {"anchor_ratio": "anchor_ratio", "target_ratio": "target_mask_ratio"}
+        return {dial: setting for dial, setting in dials.items() if setting not in self.unused}
+
+    @property
+    def is_changing(self) -> bool:
+        return super().is_changing or self.feature == "mix" or isinstance(self.threshold, tuple)
 
     @property
     def views(self) -> frozenset[View]:

@@ -32,6 +32,7 @@ class ImportanceMask(MaskStrategy):
 
     name: Literal["importance"] = "importance"
     formula: ClassVar[str] = "M = r N patches drawn by softmax(score / T)"
+    variants: ClassVar[str] = "score"
     score: Literal["variance", "edges", "centre", "attention"] = "variance"
     """What makes a patch important: the variance of its pixels, the energy of its edges, its closeness to
     the centre of the image, or the class token's attention to it."""

@@ -41,21 +41,32 @@ def compare_to_anchors(
     inputs: MaskInputs, anchors: Tensor, *, alphas: Sequence[float], pixel_norm: bool
 ) -> AnchorRows:
     """Whatever similarities the mixes by these alphas are made of, for anchors (B, A)."""
-    rgb = None
+    rgb, embedding = None, None
     if min(alphas) < 1:
-        pixels = standardize_patches(inputs.patches) if pixel_norm else inputs.patches
-        rgb = cosine_rows(pixels, anchors)
-    embedding = cosine_rows(inputs.tokens, anchors) if max(alphas) > 0 else None
+        name = "directions of standardized patches" if pixel_norm else "directions of patches"
+        rgb = cosine_rows(inputs.kept(name, lambda: _pixel_directions(inputs, pixel_norm)), anchors)
+    if max(alphas) > 0:
+        tokens = inputs.kept("directions of tokens", lambda: directions(inputs.tokens))
+        embedding = cosine_rows(tokens, anchors)
     return AnchorRows(anchors, rgb, embedding)
 
 
-def cosine_rows(features: Tensor, anchors: Tensor) -> Tensor:
-    """Cosine similarity of the anchors to every patch: (B, N, D), (B, A) -> (B, A, N).
+def _pixel_directions(inputs: MaskInputs, pixel_norm: bool) -> Tensor:
+    return directions(standardize_patches(inputs.patches) if pixel_norm else inputs.patches)
 
-    Only the anchors' rows of the similarity matrix are computed, in float32 whatever the autocast.
-    """
+
+def directions(features: Tensor) -> Tensor:
+    """Vectors of length 1, in float32 whatever the autocast: (B, N, D) -> (B, N, D)."""
     with torch.autocast(features.device.type, enabled=False):
-        unit = F.normalize(features.float(), dim=2)
+        return F.normalize(features.float(), dim=2)
+
+
+def cosine_rows(unit: Tensor, anchors: Tensor) -> Tensor:
+    """Cosine similarity of the anchors to every patch: (B, N, D) of length 1, (B, A) -> (B, A, N) float32.
+
+    Only the anchors' rows of the similarity matrix are computed.
+    """
+    with torch.autocast(unit.device.type, enabled=False):
         rows = unit.gather(1, anchors[:, :, None].expand(-1, -1, unit.shape[2]))
         return rows @ unit.transpose(1, 2)
 

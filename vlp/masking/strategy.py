@@ -14,7 +14,7 @@ from vlp.core.config import StrictConfig
 from vlp.core.distributed import rows_of_global_draw
 from vlp.core.registry import Registry
 from vlp.core.seeds import mix_seeds
-from vlp.masking.schedule import Ratio, highest_ratio
+from vlp.masking.schedule import Ratio, highest_ratio, is_constant
 
 STRATEGIES = Registry()
 Compute = Callable[[], Tensor]
@@ -37,6 +37,7 @@ class MaskInputs:
         self.num_images, self.num_patches = size
         self.device = device
         self._patches, self._tokens, self._attention = patches, tokens, attention
+        self._kept: dict[str, Tensor] = {}
 
     @classmethod
     def of(
@@ -72,6 +73,12 @@ class MaskInputs:
             )
         return self._attention()
 
+    def kept(self, name: str, compute: Compute) -> Tensor:
+        """What follows from the views alone, computed when it is first asked for by its name."""
+        if name not in self._kept:
+            self._kept[name] = compute()
+        return self._kept[name]
+
 
 @dataclass(frozen=True, kw_only=True)
 class MaskStrategy(ABC, StrictConfig):
@@ -83,6 +90,8 @@ class MaskStrategy(ABC, StrictConfig):
     """What is hidden, in plain text."""
     paper: ClassVar[str] = ""
     """Number of the paper on arXiv."""
+    variants: ClassVar[str] = ""
+    """The setting whose choices are masks of their own, where there is one: they look at different things."""
 
     @property
     def views(self) -> frozenset[View]:
@@ -119,6 +128,17 @@ class MaskStrategy(ABC, StrictConfig):
     def ratios(self) -> Mapping[str, Ratio]:
         """Every share of the patches that it hides at some time, by the setting that says so."""
         return {}
+
+    @property
+    def dials(self) -> Mapping[str, str]:
+        """The settings to turn when one wants to see what it does, by what they are of any mask:
+        `target_ratio`, the share of the patches that is to be hidden, and `anchor_ratio`, that of anchors."""
+        return {"target_ratio": "mask_ratio"} if "mask_ratio" in self.ratios else {}
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether what it hides depends on how far the training is."""
+        return not all(map(is_constant, self.ratios.values()))
 
     def counts(self, num_patches: int) -> Mapping[str, int]:
         """What its shares come to of so many patches, by setting: masks that differ in them alone, and not in

@@ -1,6 +1,6 @@
 """Contact sheet of masks: what is left of each image under every method."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import isqrt
 from textwrap import wrap
 from typing import NamedTuple
@@ -13,6 +13,11 @@ from vlp.masking.strategy import Choice
 
 HIDDEN = (52, 55, 62)
 ANCHOR = (232, 50, 45)
+COLORS = (
+    *("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"),
+    *("#aec7e8", "#ffbb78", "#98df8a", "#c5b0d5", "#c49c94", "#f7b6d2"),
+)
+"""Of clusters, one after the other; none is near the red of the anchors."""
 BACKGROUND = (255, 255, 255)
 TITLE = (24, 26, 30)
 CAPTION = (104, 110, 120)
@@ -84,8 +89,7 @@ def masked_picture(
     draw = ImageDraw.Draw(picture)
     for index in masked.nonzero().flatten().tolist():
         draw.rectangle(grid.box(index), fill=HIDDEN)
-    for index in [] if anchors is None else anchors.tolist():
-        draw.rectangle(grid.box(index), outline=ANCHOR, width=max(1, grid.patch_size // 8))
+    _outline(picture, grid, anchors)
     return picture
 
 
@@ -146,26 +150,53 @@ def choice_panel(images: Tensor, choice: Choice, visible: Tensor, *, image_scale
     return sheet([*columns, ("encoder sees", seen)])
 
 
-def cluster_picture(image: Tensor, clusters: Tensor, *, scale: int = 1) -> Image.Image:
-    """Picture of one image, every cluster in a colour of its own that the patches shine through.
+def cluster_picture(
+    image: Tensor, clusters: Tensor, *, scale: int = 1, anchors: Tensor | None = None
+) -> Image.Image:
+    """Picture of one image, every cluster outlined in a colour of its own that its patches shine through.
 
     Args:
         image: (3, H, W) in [0, 1].
         clusters: (N,) int64, -1 for a patch of none.
         scale: pixels drawn per pixel of the image.
+        anchors: (A,) int64 in 0..N-1, outlined in red.
     """
     picture = to_picture(image, scale=scale)
     grid = patch_grid(picture.height, picture.width, len(clusters))
     paint = picture.copy()
     draw = ImageDraw.Draw(paint)
-    from matplotlib import colormaps  # takes a while to import
+    painted = [(i, cluster) for i, cluster in enumerate(clusters.tolist()) if cluster >= 0]
+    for index, cluster in painted:
+        draw.rectangle(grid.box(index), fill=COLORS[cluster % len(COLORS)])
+    picture = Image.blend(picture, paint, 0.55)
+    draw = ImageDraw.Draw(picture)
+    for index, cluster in painted:
+        for edge in _borders(grid, index, clusters):
+            draw.rectangle(edge, fill=COLORS[cluster % len(COLORS)])
+    _outline(picture, grid, anchors)
+    return picture
 
-    colors = colormaps["tab20"]
-    for index, cluster in enumerate(clusters.tolist()):
-        if cluster >= 0:
-            red, green, blue, _ = colors(cluster % 20, bytes=True)
-            draw.rectangle(grid.box(index), fill=(int(red), int(green), int(blue)))
-    return Image.blend(picture, paint, 0.65)
+
+def _borders(grid: PatchGrid, index: int, clusters: Tensor) -> Iterator[tuple[int, int, int, int]]:
+    """Strips along the sides on which a patch's cluster ends."""
+    left, top, right, bottom = grid.box(index)
+    width = max(1, grid.patch_size // 8) - 1
+    column = index % grid.columns
+    sides = (
+        (index - 1 if column else -1, (left, top, left + width, bottom)),
+        (index + 1 if column < grid.columns - 1 else -1, (right - width, top, right, bottom)),
+        (index - grid.columns, (left, top, right, top + width)),
+        (index + grid.columns, (left, bottom - width, right, bottom)),
+    )
+    for neighbour, strip in sides:
+        if not 0 <= neighbour < len(clusters) or clusters[neighbour] != clusters[index]:
+            yield strip
+
+
+def _outline(picture: Image.Image, grid: PatchGrid, anchors: Tensor | None) -> None:
+    draw = ImageDraw.Draw(picture)
+    for index in [] if anchors is None else anchors.tolist():
+        draw.rectangle(grid.box(index), outline=ANCHOR, width=max(1, grid.patch_size // 8))
 
 
 def sheet(columns: list[tuple[str, list[tuple[Image.Image, str]]]]) -> Image.Image:

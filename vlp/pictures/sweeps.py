@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -84,7 +84,7 @@ def axis_charts(points: Sequence[Point], *, metric: str) -> Image.Image:
     charts = figure.subplots(lines, columns, sharey=True, squeeze=False).flatten()
     for chart, axis in zip(charts, axes, strict=False):
         scale = Scale.of([point.values[axis] for point in points])
-        _across(chart, axis, scale)
+        _lay(chart, "x", axis, scale)
         chart.errorbar(
             scale.places,
             [point.score for point in points],
@@ -120,8 +120,8 @@ def pair_charts(points: Sequence[Point], *, metric: str) -> Image.Image:
     colors = _colors(points)
     for chart, (x, y) in zip(charts, pairs, strict=False):
         across, along = (Scale.of_cells([point.values[axis] for point in points]) for axis in (x, y))
-        _across(chart, x, across)
-        _along(chart, y, along)
+        _lay(chart, "x", x, across)
+        _lay(chart, "y", y, along)
         places = list(zip(across.places, along.places, strict=True))
         cells = {
             place: [p.score for p, q in zip(points, places, strict=True) if q == place] for place in places
@@ -181,22 +181,15 @@ def schedules(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Image.Imag
     return draw(figure)
 
 
-def _across(chart: Axes, axis: str, scale: Scale) -> None:
-    """Give a chart its horizontal axis."""
-    chart.set_xlabel(axis, fontsize=8)
+def _lay(chart: Axes, which: Literal["x", "y"], axis: str, scale: Scale) -> None:
+    """Give a chart one of its two axes."""
+    chart.set(**{f"{which}label": axis})
+    line = chart.xaxis if which == "x" else chart.yaxis
+    line.label.set_fontsize(8)
     if scale.is_log:
-        chart.set_xscale("log")
+        chart.set(**{f"{which}scale": "log"})
     if scale.ticks is not None:
-        chart.set_xticks(range(len(scale.ticks)), [tick[:24] for tick in scale.ticks])
-
-
-def _along(chart: Axes, axis: str, scale: Scale) -> None:
-    """Give a chart its vertical axis."""
-    chart.set_ylabel(axis, fontsize=8)
-    if scale.is_log:
-        chart.set_yscale("log")
-    if scale.ticks is not None:
-        chart.set_yticks(range(len(scale.ticks)), [tick[:24] for tick in scale.ticks])
+        line.set_ticks(range(len(scale.ticks)), [tick[:24] for tick in scale.ticks])
 
 
 def _marks(scale: Scale, shares: Sequence[float]) -> list[tuple[str, float]]:

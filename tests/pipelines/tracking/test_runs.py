@@ -1,11 +1,16 @@
 """Runs that MLflow holds, read back: as a table, against each other, to their origin, into the registry."""
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
+from mlflow import MlflowClient
 
 from pipelines.commands.main import main
 from pipelines.tracking.delivery import Delivery
 from pipelines.tracking.journal import Journal
+
+METRICS = ("val/x/recall@1", "val/x/median_rank", "val/loss")
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +30,24 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> str:
         journal.params(params | (table if tags else {}))
         journal.metrics(metrics, step=2)
         journal.end("FINISHED")
+    track_models(folder / "journals" / "ranked")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     with Delivery(folder / "journals", tracking_uri=uri, experiment="tests") as delivery:
         assert delivery.flush(240) == 0
     return f"machine.storage={folder}"
+
+
+def track_models(folder: Path) -> None:
+    """A run that gets better with its steps, and of which all numbers grow but one."""
+    journal = Journal(folder)
+    journal.begin(name="ranked", tags={})
+    for step, metrics in {2: (0.1, 9.0, 3.0), 4: (0.3, 5.0, 2.0), 6: (0.2, 7.0, 2.5)}.items():
+        weights = folder / f"step_{step}"
+        weights.mkdir()
+        (weights / "model.pt").write_bytes(b"weights")
+        journal.metrics(dict(zip(METRICS, metrics, strict=True)), step=step)
+        journal.model(weights, files=["model.pt"], step=step, texts=False)
+    journal.end("FINISHED")
 
 
 def vlp(*arguments: str) -> str:
@@ -56,6 +75,17 @@ def test_a_comparison_has_what_differs_alone(machine: str) -> None:
         ["train/loss", "3", "2"],
         ["val/x/recall_at_1", "0.25", "-"],
     ]
+
+
+@pytest.mark.parametrize("metric", [None, *METRICS])
+def test_the_best_model_is_that_of_the_least_loss_and_rank(machine: str, metric: str | None) -> None:
+    name = "last" if metric is None else metric.replace("/", "_").replace("@", "_")
+    said = vlp("register", "ranked", name, machine, *([] if metric is None else ["--metric", metric]))
+    assert said == f"models:/{name}/1 is models:/{name}@champion\n"
+    client = MlflowClient(f"sqlite:///{machine.removeprefix('machine.storage=')}/mlflow.db")
+    place = str(client.get_model_version_by_alias(name, "champion").source)
+    model = client.get_logged_model(place.removeprefix("models:/"))
+    assert model.tags["step"] == ("6" if metric is None else "4")
 
 
 def test_a_run_leads_to_its_url_list(machine: str) -> None:

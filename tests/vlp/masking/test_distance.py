@@ -8,7 +8,7 @@ from scipy import ndimage
 from torch import Generator, Tensor
 
 from vlp.masking import MaskInputs, MaskStrategy
-from vlp.masking.distance import average_distance
+from vlp.masking.distance import average_distance, distance_of_patches
 from vlp.masking.grid import GridMask
 from vlp.masking.square import SquareMask
 
@@ -90,3 +90,11 @@ def test_a_square_that_moves_is_as_far_as_in_the_specification(size: int, distan
     hidden = draw(SquareMask(mask_ratio=(size / 192) ** 2), side=192, images=60)
     assert hidden.sum(dim=(1, 2)).eq(size * size).all()
     assert_near(measured(hidden), distance)
+
+
+@pytest.mark.parametrize(("side", "patch_size"), [(2, 1), (7, 5), (14, 16)])
+def test_the_distance_of_patches_is_that_of_their_pixels(side: int, patch_size: int) -> None:
+    draw = torch.rand(6, side * side, generator=Generator().manual_seed(0))
+    hidden = draw < torch.tensor([[0.0], [0.1], [0.5], [0.8], [0.9], [2.0]])  # of nothing, up to all
+    pixels = hidden.view(-1, side, side).repeat_interleave(patch_size, 1).repeat_interleave(patch_size, 2)
+    torch.testing.assert_close(distance_of_patches(hidden, patch_size), average_distance(pixels))

@@ -98,14 +98,19 @@ def test_patches_that_do_not_tile_are_an_error(num_patches):
 
 
 def test_a_choice_is_shown_from_its_anchors_to_what_the_encoder_sees():
-    """A patch of no cluster looks as in the image; two of one cluster are painted alike."""
+    """A patch of no cluster looks as in the image; two of one cluster are painted alike, and have an outline
+    around both."""
     image = torch.full((3, 8, 8), 0.5)
     clusters = torch.tensor([0, 1, 0, -1])
     painted = np.asarray(cluster_picture(image, clusters))
-    patches = [painted[:4, :4], painted[:4, 4:], painted[4:, :4], painted[4:, 4:]]
-    assert np.array_equal(patches[0], patches[2])
-    assert not np.array_equal(patches[0], patches[1])
-    assert np.array_equal(patches[3], np.asarray(to_picture(image))[4:, 4:])
+    upper, right, lower = painted[1:3, 1:3], painted[1:3, 5:7], painted[5:7, 1:3]
+    assert np.array_equal(upper, lower)
+    assert not np.array_equal(upper, right)
+    assert np.array_equal(painted[4:, 4:], np.asarray(to_picture(image))[4:, 4:])
+    assert np.array_equal(painted[3:5, 1:3], upper), "there is nothing between the two"
+    assert not np.array_equal(painted[:1, 1:3], upper[:1])
+    anchored = np.asarray(cluster_picture(image, clusters, anchors=torch.tensor([1])))
+    assert {tuple(pixel) for pixel in anchored[0, 4:]} == {ANCHOR}
     choice = Choice(clusters[None] >= 0, torch.tensor([[0, 1]]), clusters[None])
     whole = choice_panel(image[None], choice, ~choice.masked, image_scale=8)
     plain = choice_panel(image[None], Choice(choice.masked), ~choice.masked, image_scale=8)
