@@ -17,7 +17,7 @@ from pipelines.sweeps.conductor import Conductor
 from pipelines.sweeps.history import History
 from pipelines.sweeps.report import Outcome, forget_best, write_outcome
 from pipelines.sweeps.room import DRIVER_CPUS, trials_at_once
-from pipelines.sweeps.settings import MAY_GROW, SweepConfig
+from pipelines.sweeps.settings import SweepConfig
 from pipelines.sweeps.trial import Trials
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
@@ -106,7 +106,7 @@ def _planned(config: SweepConfig, machine: MachineConfig) -> Planned:
     plan.check()
     runs = {run.name: run for run in plan.runs(LATER, LATER)}
     check_sweep(config, plan.config, runs, machine)
-    own = {key: value for key, value in to_dict(config).items() if key not in MAY_GROW}
+    own = {key: value for key, value in to_dict(config).items() if key not in config.may_grow}
     # The run itself, too: its file may say something else than it did, under the same name.
     parts = [with_digests(part) for part in (own, to_dict(plan.config), to_dict(runs[config.run]))]
     return Planned(plan, f"{config.name}-{fingerprint(*parts)[:8]}")

@@ -30,7 +30,7 @@ def ended(config: SweepConfig, folder: Path) -> Outcome:
         scores = {METRIC: ratio + run.seed / 100, SECOND: 1 - ratio}
         conductor.measured(run, 40, scores)
         conductor.ended(run)
-        output = conductor.trials.output(run)
+        output = conductor.trials.output(run.key)
         output.mkdir(parents=True)
         table = {"mask.threshold": [[0.0, 0.9], [1.0, 0.5]]}
         write_settings(output, conductor.trials.config(values | table, seed=run.seed))
