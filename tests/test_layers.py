@@ -26,6 +26,7 @@ ROOMS = {
     ],
     "vlp": [
         {"serving"},
+        {"export"},
         {"contracts", "model"},
         {"checkpoint"},
         {"run"},

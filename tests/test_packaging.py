@@ -68,15 +68,20 @@ def _declared(requirements: list[str]) -> set[str]:
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 DEPENDENCIES = _declared(PROJECT["dependencies"])
+EXPORT = _declared(PROJECT["optional-dependencies"]["export"])
+"""What formats of `vlp export` need, beside what PyTorch imports for them."""
 DEV = _declared(PROJECT["optional-dependencies"]["dev"])
 
 
 def test_the_dependencies_are_what_the_two_packages_import() -> None:
-    assert imported("vlp") | imported("pipelines") == DEPENDENCIES - NEVER_IMPORTED["dependencies"]
+    imports = imported("vlp") | imported("pipelines")
+    assert imports - EXPORT == DEPENDENCIES - NEVER_IMPORTED["dependencies"]
 
 
 def test_the_development_dependencies_are_what_only_the_tests_import() -> None:
-    assert (imported("tests") | imported("vlp/contracts")) - DEPENDENCIES == DEV - NEVER_IMPORTED["dev"]
+    assert (imported("tests") | imported("vlp/contracts")) - DEPENDENCIES - EXPORT == DEV - NEVER_IMPORTED[
+        "dev"
+    ]
 
 
 def test_nothing_is_declared_twice() -> None:

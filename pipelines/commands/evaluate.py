@@ -37,3 +37,7 @@ def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
     for key, value in manifest.metrics.items():
         low, high = manifest.intervals[key]
         click.echo(f"{key:32} {value:.4f}  [{low:.4f}, {high:.4f}]")
+    for key, one in manifest.groups.items():
+        lacks = f"; lacks {', '.join(one.missing)}" if one.missing else ""
+        over = f"mean of {', '.join(one.over)}{lacks}"
+        click.echo(f"{key:32} {one.value:.4f}  [{one.low:.4f}, {one.high:.4f}]  {over}")

@@ -7,6 +7,7 @@ from pipelines.commands.docfreq import docfreq
 from pipelines.commands.doctor import doctor
 from pipelines.commands.download import download
 from pipelines.commands.evaluate import evaluate
+from pipelines.commands.export import export
 from pipelines.commands.fit_codes import fit_codes
 from pipelines.commands.group import Vlp
 from pipelines.commands.jobs import jobs
@@ -38,6 +39,7 @@ for command in (
     fit_codes,
     pretrain,
     evaluate,
+    export,
     sweep,
     print_config,
     settings,

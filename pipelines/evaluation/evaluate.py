@@ -1,7 +1,7 @@
 """A checkpoint and evaluation sets to metrics, as a Ray task."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -23,6 +23,7 @@ from vlp.evaluation.measure import measure
 from vlp.evaluation.outcome_table import read_outcomes, write_outcomes
 from vlp.evaluation.sets import EvaluationSet
 from vlp.metrics import intervals
+from vlp.metrics.group_means import GroupMean, group_means
 from vlp.metrics.intervals import Interval, named_intervals
 from vlp.metrics.outcomes import NoOutcomesError, Outcomes, named_metrics
 from vlp.objectives import Objective, ObjectiveConfig
@@ -60,18 +61,23 @@ class EvaluationManifest(Manifest):
     """By `set/metric`."""
     intervals: dict[str, Interval]
     """Of every metric, that hold 95 % of what other images would have given."""
+    groups: dict[str, GroupMean] = field(default_factory=dict)
+    """Means over the sets of a suite's groups, by `group/protocol`."""
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
         found = {name: Interval(*ends) for name, ends in content["intervals"].items()}
-        return cls(**content | {"intervals": found})
+        groups = {name: GroupMean(*parts) for name, parts in content.get("groups", {}).items()}
+        return cls(**content | {"intervals": found, "groups": groups})
 
     @property
     def logged(self) -> dict[str, float]:
-        """The metrics, with the ends of their intervals, as they are called in a record."""
-        return {
-            f"val/{key}": value for key, value in with_ends(self.metrics, intervals=self.intervals).items()
-        }
+        """The metrics and the groups' means, with the ends of their intervals, as they are called in a
+        record."""
+        means = {f"{key}/mean": one for key, one in self.groups.items()}
+        metrics = self.metrics | {key: one.value for key, one in means.items()}
+        ends = self.intervals | {key: Interval(one.low, one.high) for key, one in means.items()}
+        return {f"val/{key}": value for key, value in with_ends(metrics, intervals=ends).items()}
 
 
 def with_ends(metrics: Mapping[str, float], *, intervals: Mapping[str, Interval]) -> dict[str, float]:
@@ -95,14 +101,17 @@ def evaluate(
     check_evaluation(config.evaluation)
     connect(machine, min_cpus=1, min_gpus=int(machine.use_gpu))
     print(f"[evaluate] measuring {checkpoint}", flush=True)
+    if (suite := config.evaluation.suite) and (missing := config.evaluation.missing):
+        print(f"[evaluate] not in {suite.folder}, so not measured: {', '.join(missing)}", flush=True)
     for reason in config.evaluation.refusals(read_run(checkpoint).objective):
         print(f"[evaluate] not measured: {reason}", flush=True)
     outcomes, step, rebuilt = _as_task(checkpoint, config.evaluation, use_gpu=machine.use_gpu)
     output.mkdir(parents=True, exist_ok=True)
     write_outcomes(outcomes, output / OUTCOMES)
     metrics, ends = named_metrics(outcomes), named_intervals(outcomes)
-    digest = fingerprint([metrics, ends])
-    manifest = EvaluationManifest(digest=digest, step=step, metrics=metrics, intervals=ends)
+    groups = group_means(metrics, ends, groups=suite.groups if suite else {})
+    digest = fingerprint([metrics, ends, groups])
+    manifest = EvaluationManifest(digest=digest, step=step, metrics=metrics, intervals=ends, groups=groups)
     journal.metrics(manifest.logged, step=step)
     for data in config.evaluation.sets:
         digest = _journal_set(data, journal)
@@ -136,6 +145,7 @@ def evaluation_identity(evaluation: EvaluationConfig) -> dict[str, Any]:
     return {
         "files": {data.key: file_digest(data.files) for data in evaluation.sets},
         "protocols": {name: to_dict(protocol) for name, protocol in evaluation.given_protocols.items()},
+        "groups": evaluation.suite.groups if evaluation.suite else {},
         "intervals": [intervals.CONFIDENCE, intervals.NUM_DRAWS, intervals.EXACT_BELOW],
     }
 
@@ -146,9 +156,8 @@ def check_evaluation(evaluation: EvaluationConfig) -> None:
     Raises:
         ConfigError: the first mistake; names the set and the file.
     """
-    for data in evaluation.sets:
-        with blaming(f"evaluation.{data.key}: "):
-            data.check()
+    with blaming("evaluation."):
+        evaluation.check()
 
 
 def check_measured(evaluation: EvaluationConfig, objective: ObjectiveConfig) -> None:

@@ -10,7 +10,7 @@ from vlp.checkpoint import MODEL, find_checkpoint
 from vlp.objectives import Objective
 from vlp.shards.manifest import MANIFEST
 from vlp.shards.storage.local import LocalFolder
-from vlp.weights.initialization import InitFrom, initialize, read_weights
+from vlp.weights.initialization import InitFrom, initialize, read_weights, weights_file
 from vlp.weights.names import our_names
 
 
@@ -45,9 +45,9 @@ def find_weights(source: InitFrom) -> InitialWeights:
         ConfigError: it is missing, or the checkpoint that it belongs to is broken.
     """
     if source.format != "vlp":
-        if not source.path.is_file():
-            raise ConfigError(f"init_from.path: no such file: {source.path}")
-        return InitialWeights(source, source.path, file_sha256(source.path))
+        with blaming("init_from.path: "):
+            file = weights_file(source.path)
+        return InitialWeights(source, file, file_sha256(file))
     with blaming("init_from.path: "):
         folder = find_checkpoint(source.path)
     if not (folder / MANIFEST).is_file():  # it came without

@@ -39,10 +39,9 @@ from pipelines.training.resolved import ResolvedRun, resolve
 from pipelines.training.step_times import StepTimesConfig, StepTimesManifest, step_times
 from pipelines.workflow.page import write_page
 from pipelines.workflow.plan import PipelineConfig, Plan, check_before_data
-from pipelines.workflow.report import Comparison, ReportManifest, Row, track_comparison, write_report
+from pipelines.workflow.report import Comparison, ReportManifest, compare, track_comparison, write_report
 from pipelines.workflow.stages import Done, Stages
 from vlp.evaluation.config import EvaluationConfig
-from vlp.metrics.intervals import Difference, named_differences
 from vlp.run import RunConfig
 from vlp.shards.contents import ShardsManifest
 
@@ -69,22 +68,15 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
         for run in runs:
             trained.append(_pretrain(run, stages, machine))
             measured.append(_evaluate(run, trained[-1], evaluation, stages, machine))
-        finished = [read_run(done.folder) for done in trained]
-        seconds = _step_times(finished, trained, stages, machine)
-        gained = _gained(config.baseline, finished, measured)
-        rows = [
-            Row.of(
-                run,
-                one.manifest,
-                training_seconds=done.manifest.steps * seconds.get(run.name, 0),
-                differences=gained[run.name],
-            )
-            for run, done, one in zip(finished, trained, measured, strict=True)
+        methods = trained[: len(runs) // config.seeds]
+        finished = [read_run(done.folder) for done in methods]
+        seconds = _step_times(finished, methods, stages, machine)
+        times = [
+            done.manifest.steps * seconds.get(run.name, 0)
+            for run, done in zip(finished, methods, strict=True)
         ]
+        comparison = _compare(config, finished, measured, evaluation, training_seconds=times)
         masks = {run.name: run.mask for run in finished}
-        comparison = Comparison(
-            name=config.name, rows=rows, chance=evaluation.chance(), baseline=config.baseline
-        )
         made = stages.run(
             "report",
             lambda output, *, journal: write_report(comparison, preview_masks(runs[0], masks), output),
@@ -97,7 +89,7 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
             comparison,
             made.folder,
             journal,
-            runs={run.config.name: done.journal.folder for run, done in zip(runs, trained, strict=True)},
+            runs={run.name: done.journal.folder for run, done in zip(finished, methods, strict=True)},
         )
         write_page(folder, comparison, stages, browse=browse(machine))
     return comparison
@@ -207,17 +199,36 @@ def _evaluate(
     )
 
 
-def _gained(
-    baseline: str | None, runs: list[RunConfig], measured: list[Done[EvaluationManifest]]
-) -> dict[str, dict[str, Difference]]:
-    """What each run gains over the baseline on the same items, by metric; nothing without a baseline."""
-    if baseline is None:
-        return {run.name: {} for run in runs}
-    outcomes = {run.name: outcomes_of(one.folder) for run, one in zip(runs, measured, strict=True)}
-    return {
-        name: {} if name == baseline else named_differences(ours, outcomes[baseline])
-        for name, ours in outcomes.items()
-    }
+def _compare(
+    config: PipelineConfig,
+    runs: list[RunConfig],
+    measured: list[Done[EvaluationManifest]],
+    evaluation: EvaluationConfig,
+    *,
+    training_seconds: list[float],
+) -> Comparison:
+    """Methods side by side.
+
+    Args:
+        runs: of the methods, by their first seed.
+        measured: all methods by the first seed, then all by the next.
+        training_seconds: of each method.
+    """
+    outcomes = [outcomes_of(one.folder) for one in measured]
+    rows = compare(
+        {run.name: outcomes[place :: len(runs)] for place, run in enumerate(runs)},
+        runs=runs,
+        baseline=config.baseline,
+        groups=evaluation.suite.groups if evaluation.suite else {},
+        training_seconds=training_seconds,
+    )
+    return Comparison(
+        name=config.name,
+        rows=rows,
+        chance=evaluation.chance(),
+        baseline=config.baseline,
+        seeds=config.seeds,
+    )
 
 
 def _step_times(

@@ -13,7 +13,7 @@ from pipelines.evaluation.evaluate import check_evaluation
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.docfreq import DocfreqConfig
 from pipelines.training.checks import check_length, check_on_machine, named
-from vlp.core.config import StrictConfig, check_name
+from vlp.core.config import AtLeast, StrictConfig, check_name
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
 
@@ -43,6 +43,9 @@ class PipelineConfig(StrictConfig):
     """One entry per method: `base`, a file of conf/run/, and settings on top of it and of `common`."""
     only: tuple[str, ...] = ()
     """Names of the runs to do; () for all."""
+    seeds: Annotated[int, AtLeast(1)] = 1
+    """Trainings of every run: by its seed, and by those that follow; the table's intervals then hold over
+    other seeds too."""
     baseline: str | None = None
     """Name of the run that the table states the others' differences from, each with its interval."""
     evaluation: EvaluationConfig | None = None
@@ -81,7 +84,9 @@ class Plan:
         if config.corpus is None and download.is_here:
             download.list_files()
         self.docfreq(LATER).build()
-        self._check_names([run.name for run in self._all_runs(LATER, LATER)])
+        runs = self._all_runs(LATER, LATER)
+        self._check_names([run.name for run in runs])
+        self._check_seeds(runs)
         if config.evaluation is not None:
             check_evaluation(config.evaluation)
 
@@ -98,6 +103,15 @@ class Plan:
                 "name another, or set baseline=null"
             )
 
+    def _check_seeds(self, runs: list[RunConfig]) -> None:
+        names = {run.name for run in runs}
+        for run in runs:
+            for place in range(1, self.config.seeds):
+                if (name := by_seed(run, place).name) in names:
+                    raise ConfigError(
+                        f"runs: {name} is what {run.name} is called by its next seed; rename it"
+                    )
+
     def download(self, url_list: Path) -> DownloadConfig:
         """Settings of the download stage; a corpus brings its own URL list, served on this machine."""
         given = {"url_list": str(url_list), "allowed_networks": [LOOPBACK]} if self.config.corpus else {}
@@ -109,13 +123,16 @@ class Plan:
         return build(DocfreqConfig, layers, prefix="docfreq")
 
     def runs(self, shards: Path, tables: Path) -> list[RunConfig]:
-        """Settings of the training runs: each its file, then `common`, then the entry's own.
+        """Settings of the training runs, by the first seed and then by the others.
+
+        Each is made of its file, then `common`, then the entry's own.
 
         Args:
             tables: folder of the docfreq stage.
         """
         runs, only = self._all_runs(shards, tables), self.config.only
-        return [run for run in runs if not only or run.name in only]
+        chosen = [run for run in runs if not only or run.name in only]
+        return [by_seed(run, place) for place in range(self.config.seeds) for run in chosen]
 
     def _all_runs(self, shards: Path, tables: Path) -> list[RunConfig]:
         return [self._run(entry, shards, tables) for entry in self.config.runs]
@@ -153,6 +170,12 @@ class Plan:
     def _source(self, key: str) -> str:
         """Where a key was set."""
         return (self.given.blamed([[key]]) if self.given else None) or self.config.name
+
+
+def by_seed(run: RunConfig, place: int) -> RunConfig:
+    """A run by its own seed, at place 0, or by one of those that follow."""
+    seed = run.seed + place
+    return replace(run, name=f"{run.name}-seed{seed}", seed=seed) if place else run
 
 
 def check_before_data(plan: Plan, machine: MachineConfig) -> None:

@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.config.identity import fingerprint
-from pipelines.evaluation.evaluate import EvaluationManifest
 from pipelines.tracking.journal import Journal
 from vlp.core.markdown import markdown_table
 from vlp.evaluation import EVALUATIONS
-from vlp.metrics.intervals import Difference, Interval
+from vlp.metrics.group_means import GroupMean, group_means
+from vlp.metrics.intervals import Difference, Interval, named_seed_differences, named_seed_means
+from vlp.metrics.outcomes import Outcomes
 from vlp.pictures.curves import Bars, bar_charts
 from vlp.run import RunConfig
 from vlp.shards.manifest import Manifest
@@ -40,29 +41,52 @@ class Row:
     """Of metrics; each holds 95 % of what other images would have given."""
     differences: dict[str, Difference] = field(default_factory=dict)
     """Of metrics, from the baseline's on the same items."""
+    groups: dict[str, GroupMean] = field(default_factory=dict)
+    """Means over the sets of a suite's groups, by `group/protocol`."""
+    spreads: dict[str, float] = field(default_factory=dict)
+    """Of metrics, their standard deviation over the seeds; none of a single one."""
 
-    @classmethod
-    def of(
-        cls,
-        run: RunConfig,
-        measured: EvaluationManifest,
-        *,
-        training_seconds: float,
-        differences: Mapping[str, Difference],
-    ) -> "Row":
-        """The row of a run that was measured."""
-        objective, mask = run.objective, run.mask
-        return cls(
-            method=run.name,
-            objective=objective.name,
-            mask=mask.name,
-            metrics=measured.metrics,
-            formula="; ".join(formula for formula in (objective.formula, mask.formula) if formula),
-            papers=tuple(dict.fromkeys(paper for paper in (objective.paper, mask.paper) if paper)),
-            training_seconds=training_seconds,
-            intervals=measured.intervals,
-            differences=dict(differences),
+
+def compare(
+    methods: Mapping[str, Sequence[Mapping[str, Outcomes]]],
+    *,
+    runs: Sequence[RunConfig],
+    baseline: str | None,
+    groups: Mapping[str, Mapping[str, str]],
+    training_seconds: Sequence[float],
+) -> list[Row]:
+    """The rows of methods that were measured.
+
+    Args:
+        methods: what became of single items, by each seed that a method was trained by.
+        runs: of the methods, by their first seed.
+        baseline: method that the others' differences are from; None for no differences.
+        groups: group of sets -> set -> the number that counts of it.
+        training_seconds: of each method, by one seed.
+    """
+    rows = []
+    for run, seconds in zip(runs, training_seconds, strict=True):
+        objective, mask, outcomes = run.objective, run.mask, methods[run.name]
+        means = named_seed_means(outcomes)
+        metrics = {key: one.value for key, one in means.items()}
+        intervals = {key: Interval(one.low, one.high) for key, one in means.items()}
+        others = None if baseline is None or baseline == run.name else methods[baseline]
+        rows.append(
+            Row(
+                method=run.name,
+                objective=objective.name,
+                mask=mask.name,
+                metrics=metrics,
+                formula="; ".join(formula for formula in (objective.formula, mask.formula) if formula),
+                papers=tuple(dict.fromkeys(paper for paper in (objective.paper, mask.paper) if paper)),
+                training_seconds=seconds,
+                intervals=intervals,
+                differences={} if others is None else named_seed_differences(outcomes, others),
+                groups=group_means(metrics, intervals, groups=groups),
+                spreads={key: one.spread for key, one in means.items()} if len(outcomes) > 1 else {},
+            )
         )
+    return rows
 
 
 def relative_time(row: Row, rows: Sequence[Row]) -> float:
@@ -88,6 +112,8 @@ class Comparison:
     """What guessing gives, by `set/metric`; of the metrics for which it is known."""
     baseline: str | None = None
     """The method that the others' differences are from; None for no differences."""
+    seeds: int = 1
+    """By how many seeds every method was trained."""
 
 
 def write_report(comparison: Comparison, masks: Image.Image, output: Path) -> ReportManifest:
@@ -143,6 +169,7 @@ def _description(comparison: Comparison) -> str:
     if comparison.baseline is not None:
         header, *body = _difference_cells(comparison)
         tables.append(f"Differences from {comparison.baseline}:\n\n{markdown_table(header, body)}")
+    tables += _group_tables(comparison.rows)
     tables.append(markdown_table(["method", "loss; M hidden", "arXiv"], explained))
     about = "\n\n".join([*_remarks(comparison), "Pictures and report: among the artifacts. [all runs]"])
     return "\n".join([*tables, about, ""])
@@ -167,6 +194,8 @@ def _charts(comparison: Comparison) -> list[Bars]:
 def print_table(comparison: Comparison) -> None:
     """Show the table on the terminal, and that of the differences from the baseline."""
     _print("Method x metrics x relative training time", _cells(comparison.rows))
+    if any(row.groups for row in comparison.rows):
+        _print("Means of groups of sets", _group_cells(comparison.rows))
     if comparison.baseline is not None:
         _print(f"Differences from {comparison.baseline}", _difference_cells(comparison))
     for line in _remarks(comparison):
@@ -192,6 +221,7 @@ def report_markdown(comparison: Comparison) -> str:
     if comparison.baseline is not None:
         header, *body = _difference_cells(comparison)
         parts.append(f"Differences from {comparison.baseline}:\n\n{markdown_table(header, body)}")
+    parts += _group_tables(comparison.rows)
     return "\n".join([*parts, "\n\n".join(_remarks(comparison)) + "\n"])
 
 
@@ -199,13 +229,17 @@ def _remarks(comparison: Comparison) -> list[str]:
     """What the numbers mean, a line for each kind."""
     lines = []
     if any(row.intervals for row in comparison.rows):
+        over = "other images" if comparison.seeds == 1 else "other images and other seeds"
         lines.append(
-            "±: the farther end of the 95 % interval over other images, in points; report.json has both ends"
+            f"±: the farther end of the 95 % interval over {over}, in points; report.json has both ends"
         )
     if comparison.baseline is not None:
+        paired = "by image" if comparison.seeds == 1 else "by image and seed"
         lines.append(
-            "*: stands out of its noise: the 95 % interval of the difference, paired by image, leaves 0 out"
+            f"*: stands out of its noise: the 95 % interval of the difference, paired {paired}, leaves 0 out"
         )
+    if comparison.seeds > 1:
+        lines.append(f"numbers are means over {comparison.seeds} seeds; report.json has their spread")
     return [*lines, _about_time(comparison.rows)]
 
 
@@ -254,6 +288,27 @@ def _difference_cells(comparison: Comparison) -> list[list[str]]:
         ["method", *shown.values()],
         *([row.method, *(_difference_cell(row.differences.get(key)) for key in shown)] for row in others),
     ]
+
+
+def _group_tables(rows: Sequence[Row]) -> list[str]:
+    """The means of groups; none without a suite."""
+    if not any(row.groups for row in rows):
+        return []
+    header, *body = _group_cells(rows)
+    return [f"Means of groups of sets:\n\n{markdown_table(header, body)}"]
+
+
+def _group_cells(rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each mean, as it is over other sets for other methods where these cannot be measured so."""
+    header = ["group", "protocol", "method", "mean", "over", "lacks"]
+    keys = dict.fromkeys(key for row in rows for key in row.groups)
+    found = [(key, row.method, row.groups[key]) for key in keys for row in rows if key in row.groups]
+    body = []
+    for key, method, one in found:
+        group, _, protocol = key.partition("/")
+        number = f"{one.value:.1%}{_noise(one.value, Interval(one.low, one.high))}"
+        body.append([group, protocol, method, number, ", ".join(one.over), ", ".join(one.missing) or "-"])
+    return [header, *body]
 
 
 def _difference_cell(one: Difference | None) -> str:

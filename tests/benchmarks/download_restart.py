@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -24,7 +24,8 @@ from harness import Result, command_line, report
 from image_server import ImageServer, serve
 
 
-class Urls(NamedTuple):
+@dataclass(frozen=True)
+class Urls:
     """How many there are, in shards of how many."""
 
     count: int

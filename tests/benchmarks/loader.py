@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -28,6 +29,7 @@ from vlp.data.order import rank_batches
 from vlp.shards.contents import ShardsManifest
 from vlp.shards.outcome import StoredImage
 from vlp.shards.shard_set import ShardSet
+from vlp.shards.storage.local import LocalFolder
 from vlp.shards.writing import Sample, write_shard
 
 WIDTH, HEIGHT = 470, 400
@@ -80,7 +82,10 @@ def exhaust(chain: Callable[[], Iterable]) -> None:
 def ours(folder: Path, num_images: int) -> Callable[[], Iterator]:
     """Batches of bytes, as they leave the loader's processes: they are normalized on the device."""
     pairs = TrainingPairs(
-        ShardSet(folder), DataConfig(shards=folder, crop_scale=(0.9, 1.0)), image_size=IMAGE_SIZE, seed=0
+        ShardSet(folder),
+        DataConfig(shards=LocalFolder(folder), crop_scale=(0.9, 1.0)),
+        image_size=IMAGE_SIZE,
+        seed=0,
     )
 
     def batches() -> Iterator:
@@ -91,7 +96,8 @@ def ours(folder: Path, num_images: int) -> Callable[[], Iterator]:
             rank=0,
             world_size=1,
         )
-        loader = DataLoader(pairs, batch_sampler=draws, collate_fn=Collate(NoTokens()))
+        tokenizer: Any = NoTokens()  # as much of one as a loader needs
+        loader = DataLoader(pairs, batch_sampler=draws, collate_fn=Collate(tokenizer))
         return (batch.images for batch, _ in loader)
 
     return batches

@@ -26,8 +26,16 @@ SMALL = {
 }
 
 
-TAKE_A_MINUTE = {"download", "download_restart", "ray_train", "start_up"}
-"""They start Ray, or many processes, again and again."""
+TAKE_A_MINUTE = {
+    "download",
+    "download_restart",
+    "memory",
+    "ray_train",
+    "reconstruction_step",
+    "start_up",
+    "step",
+}
+"""They start Ray or many processes again and again, or compile models."""
 CASES = [pytest.param(name, marks=[pytest.mark.slow] * (name in TAKE_A_MINUTE)) for name in SMALL]
 
 

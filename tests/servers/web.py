@@ -13,6 +13,8 @@ AnyServer = TypeVar("AnyServer", bound="WebServer")
 class QuietHandler(BaseHTTPRequestHandler, ABC):
     """Prints nothing of what it is asked."""
 
+    server: Any  # each handler names its own class
+
     @abstractmethod
     def get(self) -> None:
         """Answer a GET."""

@@ -29,6 +29,11 @@ class ImageTable:
                 f"{self.file} lacks the columns image and {self.column}; it has {', '.join(names)}"
             )
 
+    @property
+    def num_rows(self) -> int:
+        """How many images it has."""
+        return pq.read_metadata(self.file).num_rows
+
     def images(self) -> list[bytes]:
         """Every image."""
         return pq.read_table(self.file, columns=["image"])["image"].to_pylist()

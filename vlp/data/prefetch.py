@@ -1,7 +1,7 @@
 """Shards that coming batches need are copied to the cache while earlier batches are used."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from vlp.data.order import Draw
@@ -10,7 +10,9 @@ from vlp.shards.shard_set import ShardSet
 COPIES_AT_A_TIME = 2
 
 
-def fetch_ahead(draws: Iterable[list[Draw]], shards: ShardSet, *, num_shards: int) -> Iterator[list[Draw]]:
+def fetch_ahead(
+    draws: Iterable[list[Draw]], shards: ShardSet, *, num_shards: int
+) -> Generator[list[Draw], None, None]:
     """The same batches in the same order, and copies of the shards of those that come after them.
 
     Looks so far ahead that there are always more than `num_shards` shards between the batch that is used

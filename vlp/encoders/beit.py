@@ -1,9 +1,10 @@
 """BEiT's vision transformer (arXiv:2106.08254), as SimMIM has it (arXiv:2111.09886), on timm's modules."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from vlp.core.config import AtLeast, Within
 from vlp.encoders.drop_path import replace_drop_paths
-from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
+from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig, TimmModel
 from vlp.encoders.patches import patchify, take
 from vlp.masking import MaskInputs, Slots
 
@@ -44,6 +45,22 @@ class BEiTConfig(ImageEncoderConfig):
     def stride(self) -> int:
         return self.patch_size
 
+    def as_timm(self) -> TimmModel:
+        if not self.final_norm:
+            raise ValueError("image_encoder.final_norm is false, and timm's BEiT ends with a norm")
+        sizes = {
+            "img_size": self.image_size,
+            "patch_size": self.patch_size,
+            "embed_dim": self.width,
+            "depth": self.depth,
+            "num_heads": self.num_heads,
+            "init_values": self.layer_scale,
+            "use_rel_pos_bias": False,
+            "use_shared_rel_pos_bias": True,
+            "use_fc_norm": False,
+        }
+        return TimmModel("beit_base_patch16_224", sizes)
+
     def build(self) -> "BEiT":
         return BEiT(self)
 
@@ -51,7 +68,7 @@ class BEiTConfig(ImageEncoderConfig):
 class BEiT(ImageEncoder):
     """A class token, LayerScale, no key bias, and one table of relative positions for all blocks."""
 
-    shared_by_blocks = ("relative_positions.relative_position_bias_table",)
+    shared_by_blocks: ClassVar[Collection[str]] = ("relative_positions.relative_position_bias_table",)
 
     def __init__(self, config: BEiTConfig) -> None:
         from timm.layers.patch_embed import PatchEmbed

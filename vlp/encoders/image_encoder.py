@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -13,6 +13,13 @@ from vlp.masking import MaskInputs, Slots
 from vlp.masking.strategy import View
 
 IMAGE_ENCODERS = Registry()
+
+
+class TimmModel(NamedTuple):
+    """A model of timm: `timm.create_model(architecture, **arguments)`."""
+
+    architecture: str
+    arguments: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +54,14 @@ class ImageEncoderConfig(ABC, StrictConfig):
     @abstractmethod
     def stride(self) -> int:
         """Side of the square that one state of whole images stands for, in pixels."""
+
+    def as_timm(self) -> TimmModel:
+        """The model of timm that has the same weights.
+
+        Raises:
+            ValueError: there is none; says why.
+        """
+        raise ValueError(f"timm has no model like image_encoder {self.name}")
 
     @abstractmethod
     def build(self) -> "ImageEncoder":

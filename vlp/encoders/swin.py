@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vlp.core.config import AtLeast, Within
 from vlp.encoders.drop_path import replace_drop_paths
-from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
+from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig, TimmModel
 from vlp.encoders.patches import patchify
 from vlp.masking import MaskInputs, Slots
 
@@ -51,6 +51,17 @@ class SwinConfig(ImageEncoderConfig):
     @property
     def stride(self) -> int:
         return self.patch_size * 2 ** (len(self.depths) - 1)
+
+    def as_timm(self) -> TimmModel:
+        sizes = {
+            "img_size": self.image_size,
+            "patch_size": self.patch_size,
+            "embed_dim": self.width,
+            "depths": self.depths,
+            "num_heads": self.num_heads,
+            "window_size": self.window_size,
+        }
+        return TimmModel("swin_base_patch4_window7_224", sizes)
 
     def build(self) -> "Swin":
         return Swin(self)

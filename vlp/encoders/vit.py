@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vlp.core.config import AtLeast
 from vlp.core.precision import without_autocast
 from vlp.encoders.blocks import Activation, activation_layer
-from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
+from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig, TimmModel
 from vlp.encoders.patches import patchify, sincos_positions, take
 from vlp.masking import MaskInputs, Slots
 from vlp.masking.strategy import View
@@ -51,6 +51,24 @@ class ViTConfig(ImageEncoderConfig):
     @property
     def stride(self) -> int:
         return self.patch_size
+
+    def as_timm(self) -> TimmModel:
+        known = {1e-5: "vit_base_patch16_clip_224", 1e-6: "vit_base_patch16_224"}
+        if self.norm_eps not in known:
+            raise ValueError(
+                f"image_encoder.norm_eps is {self.norm_eps:g}, and timm's ViTs have 1e-5 or 1e-6"
+            )
+        sizes = {
+            "img_size": self.image_size,
+            "patch_size": self.patch_size,
+            "embed_dim": self.width,
+            "depth": self.depth,
+            "num_heads": self.num_heads,
+            "pre_norm": self.pre_norm,
+            "act_layer": self.activation,
+            "fc_norm": False,
+        }
+        return TimmModel(known[self.norm_eps], sizes)
 
     def build(self) -> "VisionTransformer":
         return VisionTransformer(self)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from vlp.core.config import AtLeast, StrictConfig
+from vlp.core.config import AtLeast, StrictConfig, naming
 from vlp.core.registry import EachByName
 from vlp.evaluation.evaluation import EVALUATIONS, Evaluation
 from vlp.evaluation.sets import CaptionedImages, EvaluationSet, ImagesWithChoices, LabelledImages
+from vlp.evaluation.suite import Suite
 from vlp.objectives import ObjectiveConfig
 
 Protocols = Annotated[Mapping[str, Evaluation[Any] | None], EachByName(EVALUATIONS)]
@@ -33,6 +34,8 @@ class EvaluationConfig(StrictConfig):
     `templates`)."""
     choice: Mapping[str, Path] = field(default_factory=dict)
     """Set's name -> folder of images.parquet (`image`, `filename`) and choices.json, in SugarCrepe's form."""
+    suite: Suite | None = None
+    """Sets in one folder, and what each of them has to be, as in the files of conf/evaluation/."""
     protocols: Protocols = field(default_factory=EachByName(EVALUATIONS).defaults)
     """Protocol -> its settings; null leaves it out. Each measures on the sets that it reads, models that have
     what it needs."""
@@ -41,7 +44,8 @@ class EvaluationConfig(StrictConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for data in self.sets:
+        named = [*self.sets, *(self.suite.places.values() if self.suite else ())]
+        for data in named:
             if not re.fullmatch(r"\w[\w-]*", data.name):
                 raise ValueError(
                     f"{data.kind} must be by names of letters, digits, _ and -, got {data.name!r}"
@@ -49,12 +53,34 @@ class EvaluationConfig(StrictConfig):
 
     @property
     def sets(self) -> list[EvaluationSet]:
-        """Everything that models are measured on."""
-        return [
+        """Everything that models are measured on: of a suite, what is there."""
+        given = [
             *(CaptionedImages(name, file) for name, file in self.retrieval.items()),
             *(LabelledImages(name, folder) for name, folder in self.classification.items()),
             *(ImagesWithChoices(name, folder) for name, folder in self.choice.items()),
         ]
+        names, places = {data.name for data in given}, self.suite.places if self.suite else {}
+        return given + [data for name, data in places.items() if name not in names and data.path.exists()]
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the sets of the suite that are nowhere."""
+        return self.suite.missing(self.sets) if self.suite else []
+
+    def check(self) -> None:
+        """Raise a ValueError, of one line that begins with the key of a set, where one is not as it has to
+        be."""
+        sets = self.sets
+        for data in sets:
+            with naming(f"{data.key}: "):
+                data.check()
+        if self.suite:
+            with naming("suite."):
+                self.suite.check(sets)
+                for data, protocol in self._all():
+                    if data.name in self.suite.sets:
+                        with naming(f"sets.{data.name}: "):
+                            self.suite.sets[data.name].check_chance(protocol.chance(data))
 
     @property
     def given_protocols(self) -> dict[str, Evaluation[Any]]:
@@ -63,11 +89,11 @@ class EvaluationConfig(StrictConfig):
 
     def measurements(self, objective: ObjectiveConfig) -> list[Measurement]:
         """What is measured of the models of an objective."""
-        return [one for one in self._all() if _refusal(one.protocol, objective) is None]
+        return [one for one in self._all() if _refusal(one, objective) is None]
 
     def refusals(self, objective: ObjectiveConfig) -> list[str]:
         """Why the models of an objective are not measured by some of the protocols: a line for each."""
-        lines = (_refusal(one.protocol, objective) for one in self._all())
+        lines = (_refusal(one, objective) for one in self._all())
         return list(dict.fromkeys(line for line in lines if line is not None))
 
     def main_metric(self, objective: ObjectiveConfig) -> str | None:
@@ -90,9 +116,10 @@ class EvaluationConfig(StrictConfig):
                     yield Measurement(data, protocol)
 
 
-def _refusal(protocol: Evaluation[Any], objective: ObjectiveConfig) -> str | None:
+def _refusal(one: Measurement, objective: ObjectiveConfig) -> str | None:
     try:
-        protocol.check(objective)
+        one.protocol.check(objective)
+        one.protocol.check_set(one.data)
     except ValueError as error:
         return str(error)
     return None

@@ -44,6 +44,9 @@ class Evaluation(ABC, StrictConfig, Generic[Set]):
         if self.needs_text and not objective.encodes_text:
             raise ValueError(f"{self.name} needs a text encoder, and objective {objective.name} has none")
 
+    def check_set(self, data: Set) -> None:
+        """Raise a ValueError, of one line, unless models can be measured so on a set."""
+
     @abstractmethod
     def measure(self, model: Embedder, data: Set) -> Mapping[str, Outcomes]:
         """What becomes of every item of a set, by the first part of the names of its metrics.

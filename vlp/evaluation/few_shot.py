@@ -4,11 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-import torch
-
 from vlp.core.config import AtLeast
 from vlp.evaluation.embedder import Embedder
-from vlp.evaluation.evaluation import EVALUATIONS, Evaluation
+from vlp.evaluation.evaluation import EVALUATIONS
+from vlp.evaluation.frozen_features import FrozenFeatures
 from vlp.evaluation.sets import LabelledImages
 from vlp.metrics.few_shot import few_shot_outcomes
 from vlp.metrics.outcomes import Answers
@@ -16,11 +15,10 @@ from vlp.metrics.outcomes import Answers
 
 @EVALUATIONS.register
 @dataclass(frozen=True, kw_only=True)
-class FewShot(Evaluation[LabelledImages]):
+class FewShot(FrozenFeatures):
     """Accuracy on the test images of a classifier that learned from a few images of each class."""
 
     name = "few_shot"
-    reads = LabelledImages
 
     shots: tuple[Annotated[int, AtLeast(1)], ...] = (10,)
     """Training images per class; a classifier for each of these numbers."""
@@ -49,10 +47,8 @@ class FewShot(Evaluation[LabelledImages]):
         return {f"few_shot/{shots}/acc1": 1 / len(data.classes) for shots in self.shots}
 
     def measure(self, model: Embedder, data: LabelledImages) -> Mapping[str, Answers]:
-        train, test = (
-            (model.features(table), torch.tensor(table.labels())) for table in (data.train, data.test)
-        )
+        features = self.labelled_features(model, data)
         return {
-            f"few_shot/{shots}": few_shot_outcomes(*train, *test, shots=shots, num_classes=len(data.classes))
+            f"few_shot/{shots}": few_shot_outcomes(*features, shots=shots, num_classes=len(data.classes))
             for shots in self.shots
         }

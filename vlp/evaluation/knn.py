@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import torch
-
 from vlp.core.config import AtLeast
 from vlp.evaluation.embedder import Embedder
-from vlp.evaluation.evaluation import EVALUATIONS, Evaluation
+from vlp.evaluation.evaluation import EVALUATIONS
+from vlp.evaluation.frozen_features import FrozenFeatures
 from vlp.evaluation.sets import LabelledImages
 from vlp.metrics.knn import knn_outcomes
 from vlp.metrics.outcomes import Answers
@@ -16,11 +15,10 @@ from vlp.metrics.outcomes import Answers
 
 @EVALUATIONS.register
 @dataclass(frozen=True, kw_only=True)
-class KNN(Evaluation[LabelledImages]):
+class KNN(FrozenFeatures):
     """Accuracy on the test images, for whose class the nearest training images vote."""
 
     name = "knn"
-    reads = LabelledImages
     headings: ClassVar = {"knn/acc1": "kNN"}
 
     k: Annotated[int, AtLeast(1)] = 20
@@ -41,9 +39,7 @@ class KNN(Evaluation[LabelledImages]):
         return {"knn/acc1": 1 / len(data.classes)}
 
     def measure(self, model: Embedder, data: LabelledImages) -> Mapping[str, Answers]:
-        train, test = (
-            (model.features(table), torch.tensor(table.labels())) for table in (data.train, data.test)
-        )
-        also = [k for k in self.also if k <= len(train[0])]
-        found = knn_outcomes(*train, *test, k=(self.k, *also), num_classes=len(data.classes))
+        features = self.labelled_features(model, data)
+        also = [k for k in self.also if k <= len(features.train_labels)]
+        found = knn_outcomes(*features, k=(self.k, *also), num_classes=len(data.classes))
         return {"knn": found[self.k], **{f"knn/{k}": found[k] for k in also}}

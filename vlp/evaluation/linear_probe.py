@@ -4,23 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import torch
-
 from vlp.core.config import Above
 from vlp.evaluation.embedder import Embedder
-from vlp.evaluation.evaluation import EVALUATIONS, Evaluation
-from vlp.evaluation.sets import LabelledImages
+from vlp.evaluation.evaluation import EVALUATIONS
+from vlp.evaluation.frozen_features import FrozenFeatures
+from vlp.evaluation.sets import LabelledImages, chance_of
 from vlp.metrics.linear_probe import linear_probe_outcomes
 from vlp.metrics.outcomes import ClassRanks
 
 
 @EVALUATIONS.register
 @dataclass(frozen=True, kw_only=True)
-class LinearProbe(Evaluation[LabelledImages]):
+class LinearProbe(FrozenFeatures):
     """Accuracies on the test images of a linear classifier that learned from all training images."""
 
     name = "linear_probe"
-    reads = LabelledImages
     headings: ClassVar = {"linear_probe/acc1": "linear"}
 
     penalties: tuple[Annotated[float, Above(0)], ...] = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -37,12 +35,9 @@ class LinearProbe(Evaluation[LabelledImages]):
         return frozenset(f"linear_probe/{metric}" for metric in ("acc1", "acc5", "mean_per_class_recall"))
 
     def chance(self, data: LabelledImages) -> Mapping[str, float]:
-        num_classes = len(data.classes)
-        return {f"linear_probe/acc{k}": k / num_classes for k in (1, 5) if k == 1 or k < num_classes}
+        return {f"linear_probe/{metric}": value for metric, value in chance_of(len(data.classes)).items()}
 
     def measure(self, model: Embedder, data: LabelledImages) -> Mapping[str, ClassRanks]:
-        train, test = (
-            (model.features(table), torch.tensor(table.labels())) for table in (data.train, data.test)
-        )
-        found = linear_probe_outcomes(*train, *test, penalties=self.penalties, num_classes=len(data.classes))
+        features = self.labelled_features(model, data)
+        found = linear_probe_outcomes(*features, penalties=self.penalties, num_classes=len(data.classes))
         return {"linear_probe": found}

@@ -2,11 +2,11 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from vlp.data.image_tables import ImageTable
 from vlp.metrics.choice import Choice
@@ -38,6 +38,21 @@ class EvaluationSet(ABC):
         """Every file that it is made of."""
         return [table.file for table in self.tables]
 
+    @property
+    def size(self) -> int:
+        """Items that are judged."""
+        return self.tables[0].num_rows
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        """Texts of the set's own that decide a result: what they are, and they."""
+        return {}
+
+    @classmethod
+    def lying_in(cls, folder: Path, name: str) -> Self:
+        """The set of a name in a folder of sets."""
+        return cls(name, folder / name)
+
     def check(self) -> None:
         """Raise a ValueError that names the file unless all of it is there."""
         for table in self.tables:
@@ -49,6 +64,10 @@ class CaptionedImages(EvaluationSet):
     """Images with their captions: a Parquet file with the columns `image` and `captions`."""
 
     kind = "retrieval"
+
+    @classmethod
+    def lying_in(cls, folder: Path, name: str) -> Self:
+        return cls(name, folder / f"{name}.parquet")
 
     @property
     def tables(self) -> tuple[ImageTable, ...]:
@@ -65,8 +84,8 @@ class ImagesWithChoices(EvaluationSet):
     """Images, each with captions of which one is right, or several images with a caption each.
 
     A folder of images.parquet with the columns `image` and `filename`, and of choices.json, in SugarCrepe's
-    form: part -> number -> `filename`, `caption` and `negative_caption`, one or a list. Winoground's choices
-    have `filenames` and as many `captions`.
+    form: part -> number -> `filename`, `caption` and `negative_caption`, one or a list; SugarCrepe++'s have
+    `caption2` besides, which says the same. Winoground's choices have `filenames` and as many `captions`.
     """
 
     kind = "choice"
@@ -83,6 +102,10 @@ class ImagesWithChoices(EvaluationSet):
     @property
     def files(self) -> list[Path]:
         return [self.images.file, self._choices_file]
+
+    @property
+    def size(self) -> int:
+        return len(self.choices[1])
 
     @cached_property
     def choices(self) -> tuple[list[str], list[Choice]]:
@@ -103,10 +126,15 @@ class ImagesWithChoices(EvaluationSet):
                     raise ValueError(
                         f"{self._choices_file}: {part}.{number} lacks {error}, in itself or among the images"
                     ) from error
-                of_choice = [captions.setdefault(text, len(captions)) for text in texts]
-                choices.append(Choice(images, of_choice, part))
-        if len({len(choice.images) for choice in choices}) != 1:
-            raise ValueError(f"{self._choices_file} needs one choice or more, all of as many images")
+                alike = [item["caption2"]] if "caption2" in item else []
+                of_choice, of_alike = (
+                    [captions.setdefault(text, len(captions)) for text in some] for some in (texts, alike)
+                )
+                choices.append(Choice(images, of_choice, part, of_alike))
+        if len({(len(choice.images), len(choice.paraphrases)) for choice in choices}) != 1:
+            raise ValueError(
+                f"{self._choices_file} needs one choice or more, all of as many images and right captions"
+            )
         return list(captions), choices
 
     def check(self) -> None:
@@ -132,17 +160,24 @@ def _names_and_captions(item: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True)
 class LabelledImages(EvaluationSet):
-    """Images with their classes, for training and for testing.
+    """Images with their classes, for training, unless there are none of these, and for testing.
 
     A folder of train.parquet and test.parquet with the columns `image` and `label`, and of meta.json with
-    `classes`, their names, and `templates`, prompts with `{}` where the name goes.
+    `classes`, their names, and `templates`, prompts with `{}` where the name goes. Where `among` lists
+    indices of classes, a test image is of one of these, and is not taken for another; its label is -1 where
+    it shows none of the classes at all.
     """
 
     kind = "classification"
 
     @property
     def tables(self) -> tuple[ImageTable, ...]:
-        return self.test, self.train
+        return (self.test, self.train) if self.has_train else (self.test,)
+
+    @property
+    def has_train(self) -> bool:
+        """Whether there are images to learn from; taken for granted of a set that is still to be made."""
+        return self.train.file.is_file() or not self.test.file.is_file()
 
     @property
     def train(self) -> ImageTable:
@@ -160,13 +195,22 @@ class LabelledImages(EvaluationSet):
         return self._meta["classes"]
 
     @property
+    def among(self) -> list[int] | None:
+        """Indices of the classes that a test image may be of; None for all."""
+        return self._meta.get("among")
+
+    @property
     def templates(self) -> list[str]:
         """Prompts, with `{}` where the name of a class goes."""
         return self._meta.get("templates", ["a photo of a {}."])
 
     @property
     def files(self) -> list[Path]:
-        return [self.train.file, self.test.file, self._meta_file]
+        return [*(table.file for table in reversed(self.tables)), self._meta_file]
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        return {"classes": self.classes, "templates": self.templates}
 
     def check(self) -> None:
         super().check()
@@ -175,6 +219,17 @@ class LabelledImages(EvaluationSet):
         if not isinstance(self._meta, dict) or not self._meta.get("classes"):
             raise ValueError(f"{self._meta_file} does not name the classes of the set under `classes`")
         check_templates(self.templates)
+        every = set(range(len(self.classes)))
+        among = every if self.among is None else set(self.among)
+        if not among or not among <= every:
+            raise ValueError(f"{self._meta_file}: `among` must be indices of the {len(every)} classes")
+        for table in self.tables:
+            allowed = every if table == self.train else among | {-1}
+            if others := set(table.labels()) - allowed:
+                raise ValueError(
+                    f"{table.file} has the label {min(others)}, of no class that an image may be of; "
+                    f"{self._meta_file} has {len(every)} classes"
+                )
 
     @property
     def _meta_file(self) -> Path:
@@ -183,6 +238,12 @@ class LabelledImages(EvaluationSet):
     @cached_property
     def _meta(self) -> Any:
         return read_json(self._meta_file)
+
+
+def chance_of(num_classes: int) -> Mapping[str, float]:
+    """What guessing one of some classes gives, by the last parts of the names of metrics."""
+    ranks = {f"acc{k}": k / num_classes for k in (1, 5) if k == 1 or k < num_classes}
+    return ranks | {"mean_per_class_recall": 1 / num_classes}
 
 
 def read_json(file: Path) -> Any:

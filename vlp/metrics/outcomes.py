@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vlp.core.registry import Registry
-from vlp.metrics.statistics import ClassMean, Mean, Median, Statistic, TrialSpread
+from vlp.metrics.statistics import AveragePrecision, ClassMean, Mean, Median, Statistic, TrialSpread
 
 OUTCOMES = Registry()
 RECALL_AT = (1, 5, 10)
@@ -109,6 +109,23 @@ class Answers(Outcomes):
 
 @OUTCOMES.register
 @dataclass(frozen=True)
+class Detections(Outcomes):
+    """How much items look like what is to be found among others."""
+
+    name = "detections"
+    scores: Tensor
+    """(Q,) float, higher the more."""
+    is_positive: Tensor
+    """(Q,) bool, what is to be found."""
+
+    def statistics(self) -> dict[str, Statistic]:
+        """The area under the curve of precision over recall, in [0, 1]; guessing gives the share of what is
+        to be found."""
+        return {"aupr": AveragePrecision(self.scores, self.is_positive)}
+
+
+@OUTCOMES.register
+@dataclass(frozen=True)
 class Choices(Outcomes):
     """Whether images preferred their captions to others, and captions their images."""
 
@@ -121,6 +138,9 @@ class Choices(Outcomes):
     """(Q,) int64, the part of the set."""
     num_images: int
     """Of each choice."""
+    paraphrases_right: Tensor | None = None
+    """(Q,) bool, whether the captions that say the same are nearer to each other than to any other, of texts
+    alone; None where each image has one right caption."""
 
     def of_parts(self, parts: Sequence[int]) -> "Choices":
         """Those of some parts alone."""
@@ -136,9 +156,12 @@ class Choices(Outcomes):
                 "image_score": Mean(self.images_right),
                 "group_score": Mean(both),
             }
-        numbers: dict[str, Statistic] = {"acc1": Mean(self.texts_right)}
+        is_right = {"acc1": self.texts_right}
+        if self.paraphrases_right is not None:
+            is_right["text_only_acc1"] = self.paraphrases_right
+        numbers: dict[str, Statistic] = {key: Mean(values) for key, values in is_right.items()}
         if len(self.parts.unique()) > 1:
-            numbers["mean_part_acc1"] = ClassMean(self.texts_right, self.parts)
+            numbers |= {f"mean_part_{key}": ClassMean(values, self.parts) for key, values in is_right.items()}
         return numbers
 
 

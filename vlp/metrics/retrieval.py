@@ -5,9 +5,17 @@ from torch import Tensor
 
 from vlp.metrics.outcomes import MatchRanks
 
+MAX_SIMILARITIES = 1 << 23
+"""Of queries and candidates at once: some 100 MB, whatever the size of a set."""
+
 
 def match_ranks(
-    queries: Tensor, candidates: Tensor, query_group: Tensor, candidate_group: Tensor, *, chunk_size: int
+    queries: Tensor,
+    candidates: Tensor,
+    query_group: Tensor,
+    candidate_group: Tensor,
+    *,
+    max_similarities: int = MAX_SIMILARITIES,
 ) -> Tensor:
     """Rank, from 1, of each query's best match among all candidates.
 
@@ -20,12 +28,12 @@ def match_ranks(
         candidates: (M, E), unit length.
         query_group: (Q,) int64; a query without any match gets rank M + 1.
         candidate_group: (M,) int64.
-        chunk_size: queries compared at once; memory is chunk_size x M.
+        max_similarities: held in memory at once, but those of one query at least.
 
     Returns:
         (Q,) int64.
     """
-    ranks = []
+    ranks, chunk_size = [], max(1, max_similarities // len(candidates))
     for rows, groups in zip(queries.split(chunk_size), query_group.split(chunk_size), strict=True):
         similarity = rows.float() @ candidates.float().T  # (chunk, M)
         is_match = groups[:, None] == candidate_group
@@ -35,7 +43,11 @@ def match_ranks(
 
 
 def retrieval_outcomes(
-    image_embeddings: Tensor, text_embeddings: Tensor, image_of_text: Tensor, *, chunk_size: int = 1024
+    image_embeddings: Tensor,
+    text_embeddings: Tensor,
+    image_of_text: Tensor,
+    *,
+    max_similarities: int = MAX_SIMILARITIES,
 ) -> dict[str, MatchRanks]:
     """Ranks of both directions, `image_to_text` and `text_to_image`.
 
@@ -45,22 +57,19 @@ def retrieval_outcomes(
         image_embeddings: (I, E), unit length.
         text_embeddings: (C, E), unit length.
         image_of_text: (C,) int64 in 0..I-1, the image each caption describes; every image needs a caption.
-        chunk_size: queries compared at once.
+        max_similarities: held in memory at once, but those of one query at least.
     """
     images = torch.arange(len(image_embeddings), device=image_of_text.device)
     if not torch.equal(image_of_text.unique(), images):
         raise ValueError(
             f"image_of_text must name each of the {len(images)} images, and no other, at least once"
         )
-    ranks = {
-        "image_to_text": match_ranks(
-            image_embeddings, text_embeddings, images, image_of_text, chunk_size=chunk_size
-        ),
-        "text_to_image": match_ranks(
-            text_embeddings, image_embeddings, image_of_text, images, chunk_size=chunk_size
-        ),
-    }
+    both = [(image_embeddings, images), (text_embeddings, image_of_text)]
+    (of_images, of_texts) = (
+        match_ranks(queries, candidates, group, others, max_similarities=max_similarities)
+        for (queries, group), (candidates, others) in (both, both[::-1])
+    )
     return {
-        "image_to_text": MatchRanks(ranks["image_to_text"]),
-        "text_to_image": MatchRanks(ranks["text_to_image"], images=image_of_text),
+        "image_to_text": MatchRanks(of_images),
+        "text_to_image": MatchRanks(of_texts, images=image_of_text),
     }

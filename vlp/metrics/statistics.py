@@ -26,6 +26,11 @@ class Statistic(ABC):
         """(Q,) bool, of a number that is the share of right items; None of others."""
         return None
 
+    @property
+    def is_share(self) -> bool:
+        """Whether the number is in [0, 1] whatever the items."""
+        return False
+
 
 @dataclass(frozen=True)
 class Mean(Statistic):
@@ -41,6 +46,10 @@ class Mean(Statistic):
     def is_right(self) -> Tensor | None:
         is_right = self.values == 1
         return is_right if (is_right | (self.values == 0)).all() else None
+
+    @property
+    def is_share(self) -> bool:
+        return _are_shares(self.values)
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,10 @@ class ClassMean(Statistic):
         means = empty.index_add(1, self.labels, counts * self.values.double()) / items
         return means.nanmean(dim=1)
 
+    @property
+    def is_share(self) -> bool:
+        return _are_shares(self.values)
+
 
 @dataclass(frozen=True)
 class TrialSpread(Statistic):
@@ -85,3 +98,31 @@ class TrialSpread(Statistic):
     def __call__(self, counts: Tensor) -> Tensor:
         means = counts @ self.values.double().T / counts.sum(dim=1, keepdim=True)
         return means.std(dim=1, correction=0)
+
+
+@dataclass(frozen=True)
+class AveragePrecision(Statistic):
+    """The area under the curve of precision over recall, a step for every score: of ties, one for all."""
+
+    scores: Tensor
+    """(Q,) float, higher for what is taken for positive."""
+    is_positive: Tensor
+    """(Q,) bool"""
+
+    def __call__(self, counts: Tensor) -> Tensor:
+        scores, order = self.scores.double().sort(descending=True)
+        is_positive = self.is_positive[order].double()
+        last = torch.cat([scores.diff() != 0, torch.ones(1, dtype=torch.bool)])  # of its ties
+        found = counts[:, order]
+        hits = (found * is_positive).cumsum(dim=1)[:, last]
+        precision = hits / found.cumsum(dim=1)[:, last].clamp(min=1)
+        steps = hits.diff(dim=1, prepend=hits.new_zeros(len(hits), 1))
+        return (steps * precision).sum(dim=1) / hits[:, -1]
+
+    @property
+    def is_share(self) -> bool:
+        return True
+
+
+def _are_shares(values: Tensor) -> bool:
+    return bool(((values >= 0) & (values <= 1)).all())

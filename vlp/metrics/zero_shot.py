@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlp.metrics.outcomes import ClassRanks
-from vlp.metrics.retrieval import match_ranks
+from vlp.metrics.outcomes import ClassRanks, Detections
+from vlp.metrics.retrieval import MAX_SIMILARITIES, match_ranks
 
 
 def check_templates(templates: Sequence[str]) -> None:
@@ -36,7 +36,12 @@ def class_embeddings(
 
 
 def zero_shot_outcomes(
-    image_embeddings: Tensor, labels: Tensor, class_embeddings: Tensor, *, chunk_size: int = 1024
+    image_embeddings: Tensor,
+    labels: Tensor,
+    class_embeddings: Tensor,
+    *,
+    among: Sequence[int] | None = None,
+    max_similarities: int = MAX_SIMILARITIES,
 ) -> ClassRanks:
     """The rank of each image's class; a class as similar as the right one counts as preferred to it.
 
@@ -44,9 +49,33 @@ def zero_shot_outcomes(
         image_embeddings: (I, E), unit length.
         labels: (I,) int64 in 0..K-1.
         class_embeddings: (K, E), unit length.
-        chunk_size: images compared at once.
+        among: classes that an image may be of, all others are masked; None for all.
+        max_similarities: held in memory at once, but those of one image at least.
     """
-    K = len(class_embeddings)
-    classes = torch.arange(K, device=labels.device)
-    ranks = match_ranks(image_embeddings, class_embeddings, labels, classes, chunk_size=chunk_size)
-    return ClassRanks(ranks, labels, K)
+    classes = torch.arange(len(class_embeddings)) if among is None else torch.tensor(among)
+    ranks = match_ranks(
+        image_embeddings,
+        class_embeddings[classes],
+        labels,
+        classes.to(labels.device),
+        max_similarities=max_similarities,
+    )
+    return ClassRanks(ranks, labels, len(classes))
+
+
+def out_of_distribution_outcomes(
+    image_embeddings: Tensor, labels: Tensor, class_embeddings: Tensor, *, temperature: float
+) -> Detections:
+    """How unsure the classifier is of each image, those included that show none of the classes.
+
+    It is unsure where the most probable class has a low probability (arXiv:1610.02136), as ImageNet-O is
+    measured (arXiv:1907.07174).
+
+    Args:
+        image_embeddings: (I, E), unit length.
+        labels: (I,) int64 in 0..K-1, or -1 for an image of another kind.
+        class_embeddings: (K, E), unit length.
+        temperature: of the softmax over the similarities.
+    """
+    similarity = image_embeddings.double() @ class_embeddings.double().T
+    return Detections(-(similarity / temperature).softmax(dim=1).amax(dim=1), labels < 0)

@@ -17,7 +17,16 @@ from vlp.encoders.text import TextConfig, TextTransformer
 from vlp.losses.contrastive import CONTRASTIVE_LOSSES, ContrastiveLoss, InfoNCE
 from vlp.masking import MaskStrategy, Slots
 from vlp.objectives.encode_in_parts import Outputs
-from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
+from vlp.objectives.objective import (
+    OBJECTIVES,
+    Architecture,
+    Batch,
+    Objective,
+    ObjectiveConfig,
+    Pooling,
+    Step,
+    Vocabulary,
+)
 
 
 @OBJECTIVES.register
@@ -35,10 +44,15 @@ class ContrastiveConfig(ObjectiveConfig):
     """The network that reads the captions."""
 
     encodes_text: ClassVar[bool] = True
+    architecture: ClassVar[Architecture] = "clip"
 
     @property
     def formula(self) -> str:
         return self.loss.formula
+
+    @property
+    def pooling(self) -> Pooling:
+        return "class_token"
 
     def chance_loss(self, batch_size: int) -> float | None:
         return self.loss.chance(batch_size)

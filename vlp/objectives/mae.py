@@ -14,7 +14,16 @@ from vlp.losses.reconstruction import masked_mean
 from vlp.masking import MaskStrategy, Slots
 from vlp.masking.similarity import patch_moments, standardize_patches
 from vlp.objectives.encode_in_parts import Outputs
-from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
+from vlp.objectives.objective import (
+    OBJECTIVES,
+    Architecture,
+    Batch,
+    Objective,
+    ObjectiveConfig,
+    Pooling,
+    Step,
+    Vocabulary,
+)
 
 
 @OBJECTIVES.register
@@ -32,15 +41,20 @@ class MAEConfig(ObjectiveConfig):
     """Heads of attention per block of the decoder."""
     norm_pix_loss: bool = True
     """Give every target patch zero mean and unit variance."""
-    pool: Literal["class_token", "mean"] = "class_token"
+    pool: Pooling = "class_token"
     """What evaluations of frozen features read: the paper's class token, or the mean of the patches."""
 
     reads_captions: ClassVar[bool] = False
     rebuilds_patches: ClassVar[bool] = True
+    architecture: ClassVar[Architecture] = "mae"
 
     @property
     def formula(self) -> str:
         return "mean over M of |x' - x|^2"
+
+    @property
+    def pooling(self) -> Pooling:
+        return self.pool
 
     def __post_init__(self) -> None:
         super().__post_init__()

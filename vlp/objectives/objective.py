@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from torch import Generator, Tensor, nn
 
@@ -18,6 +18,10 @@ from vlp.encoders.drop_path import draw_drop_paths, set_drop_paths
 from vlp.masking import MaskInputs, MaskStrategy, Slots, visible_slots
 from vlp.masking.strategy import uniform_noise
 from vlp.objectives.encode_in_parts import Outputs, Part, encode_in_parts
+
+Architecture = Literal["clip", "mae", "simmim", "other"]
+Pooling = Literal["class_token", "mean"]
+"""Which states of an image encoder stand for the image: the first, or the mean of the patches'."""
 
 OBJECTIVES = Registry()
 
@@ -160,6 +164,8 @@ class ObjectiveConfig(ABC, StrictConfig):
     """Whether captions are learned from; if not, images without any are samples, too."""
     encodes_text: ClassVar[bool] = False
     """Whether captions go through a text encoder, and are compared with images."""
+    architecture: ClassVar[Architecture] = "other"
+    """What its weights are, by the names that libraries know it by."""
     rebuilds_patches: ClassVar[bool] = False
     """Whether the hidden patches are what is learned, so that a mask has to hide some."""
 
@@ -167,6 +173,11 @@ class ObjectiveConfig(ABC, StrictConfig):
     def formula(self) -> str:
         """The loss, in plain text."""
         return ""
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """Which states of the image encoder `features` are; None where something of its own comes after."""
+        return None
 
     @property
     def needs_document_frequency(self) -> bool:

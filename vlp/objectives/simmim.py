@@ -16,7 +16,16 @@ from vlp.encoders import ImageEncoder, ImageEncoderConfig
 from vlp.losses.reconstruction import masked_mean
 from vlp.masking import MaskStrategy, Slots
 from vlp.objectives.encode_in_parts import Outputs
-from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
+from vlp.objectives.objective import (
+    OBJECTIVES,
+    Architecture,
+    Batch,
+    Objective,
+    ObjectiveConfig,
+    Pooling,
+    Step,
+    Vocabulary,
+)
 from vlp.objectives.prediction_heads import PREDICTION_HEADS, LinearHeadConfig, PredictionHeadConfig
 from vlp.targets import REBUILD_TARGETS, RebuildTargetConfig
 from vlp.targets.pixels import PixelTargetConfig
@@ -39,10 +48,15 @@ class SimMIMConfig(ObjectiveConfig):
     drops_patches: ClassVar[bool] = False
     reads_captions: ClassVar[bool] = False
     rebuilds_patches: ClassVar[bool] = True
+    architecture: ClassVar[Architecture] = "simmim"
 
     @property
     def formula(self) -> str:
         return "mean over M of |x' - x|"
+
+    @property
+    def pooling(self) -> Pooling:
+        return "mean"
 
     def check(self, image_encoder: ImageEncoderConfig, mask: MaskStrategy) -> None:
         super().check(image_encoder, mask)

@@ -65,14 +65,18 @@ def open_clip_merges() -> Path:
     return Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
 
 
+def read_pieces(path: Path) -> list[str]:
+    """What each id stands for, in byte characters; the last two are special."""
+    characters = sorted(byte_characters())  # CLIP's order: printable bytes first
+    joined = (a + b for a, b in read_merges(path))
+    return [*characters, *(char + END_OF_WORD for char in characters), *joined, *SPECIAL_TOKENS]
+
+
 @lru_cache
 def build_model(path: Path) -> BPE:
     """The Rust model of single words in byte characters."""
-    characters = sorted(byte_characters())  # CLIP's order: printable bytes first
-    merges = read_merges(path)
-    pieces = [*characters, *(char + END_OF_WORD for char in characters), *(a + b for a, b in merges)]
-    vocab = {piece: i for i, piece in enumerate([*pieces, *SPECIAL_TOKENS])}
-    return BPE(vocab, merges, end_of_word_suffix=END_OF_WORD)
+    vocab = {piece: i for i, piece in enumerate(read_pieces(path))}
+    return BPE(vocab, read_merges(path), end_of_word_suffix=END_OF_WORD)
 
 
 class ClipBPE(Tokenizer):
@@ -83,7 +87,7 @@ class ClipBPE(Tokenizer):
     special_tokens = frame
 
     def __init__(self, config: "ClipBPEConfig") -> None:
-        path = config.merges_file or open_clip_merges()
+        path = config.merges
         super().__init__(config, VERSION, read_merges(path))
         self.model = build_model(path)
         self.memo = WordMemo(clean, self._word_ids)
@@ -118,6 +122,11 @@ class ClipBPEConfig(TokenizerConfig):
 
     merges_file: Path | None = None
     """Gzipped merges, one pair per line; the file that comes with open_clip by default."""
+
+    @property
+    def merges(self) -> Path:
+        """The file that is read."""
+        return self.merges_file or open_clip_merges()
 
     def build(self) -> ClipBPE:
         return ClipBPE(self)

@@ -22,6 +22,7 @@ from vlp.objectives import Objective
 from vlp.weights.names import IMAGE_ENCODER, POSITIONS, Weights
 
 MAX_NAMED = 3
+FILES_OF_WEIGHTS = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +30,11 @@ class InitFrom(StrictConfig):
     """Weights to start from, and nothing else: the optimizer and the step are new."""
 
     path: Path
-    """Folder of a checkpoint or finished run for `vlp`; else a .safetensors file, or one that torch saved."""
-    format: Literal["vlp", "timm", "open_clip", "hf_clip"] = "vlp"
-    """Whose names the weights have: ours, or those of timm's ViT, open_clip, or CLIP of transformers."""
+    """Folder of a checkpoint or finished run for `vlp`; else a .safetensors file, one that torch saved, or
+    the folder of a model, as these libraries write it."""
+    format: Literal["vlp", "timm", "open_clip", "huggingface"] = "vlp"
+    """Whose names the weights have: ours, or those of timm's ViT, of open_clip, or of transformers' CLIP and
+    ViTMAE."""
     part: Literal["image_encoder", "model"] = "image_encoder"
     """What starts from them; `model` is everything that is trained, so the objective has to be the same."""
 
@@ -39,6 +42,23 @@ class InitFrom(StrictConfig):
         super().__post_init__()
         if self.format == "timm" and self.part == "model":
             raise ValueError("part must be image_encoder where format is timm, got model")
+
+
+def weights_file(path: Path) -> Path:
+    """The file itself, or the file of weights that a library wrote into a folder.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if path.is_file():
+        return path
+    found = [path / name for name in FILES_OF_WEIGHTS if (path / name).is_file()]
+    if not found:
+        what = (
+            f"{path} has none of {', '.join(FILES_OF_WEIGHTS)}" if path.is_dir() else f"no such file: {path}"
+        )
+        raise ValueError(what)
+    return found[0]
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

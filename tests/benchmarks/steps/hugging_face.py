@@ -10,17 +10,18 @@ import torch
 from steps.side import Steps
 from steps.sizes import photographs
 from torch import Tensor
-from transformers import SwinConfig, SwinForMaskedImageModeling, ViTMAEConfig, ViTMAEForPreTraining
+from transformers.models.swin.configuration_swin import SwinConfig
+from transformers.models.swin.modeling_swin import SwinForMaskedImageModeling
+from transformers.models.vit_mae.configuration_vit_mae import ViTMAEConfig
+from transformers.models.vit_mae.modeling_vit_mae import ViTMAEForPreTraining
 
 
 def mae(device: str, batch_size: int) -> Steps:
     """MAE ViT-B/16; the model draws the masks."""
-    model = ViTMAEForPreTraining(ViTMAEConfig(norm_pix_loss=True, layer_norm_eps=1e-6))
+    model = _trained(ViTMAEForPreTraining(ViTMAEConfig(norm_pix_loss=True, layer_norm_eps=1e-6)), device)
     images = _images(batch_size, 224, device)
     data = cycle([{"pixel_values": part} for part in images])
-    optimizer = torch.optim.AdamW(
-        model.to(device).train().parameters(), lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05)
     return {"MAE": partial(_step, model, _called(model, device), optimizer, data, device, None)}
 
 
@@ -35,11 +36,15 @@ def simmim(device: str, batch_size: int) -> Steps:
         drop_path_rate=0.0,
         encoder_stride=32,
     )
-    model = SwinForMaskedImageModeling(config)
+    model = _trained(SwinForMaskedImageModeling(config), device)
     images = _images(batch_size, 192, device)
     data = cycle([{"pixel_values": part, "bool_masked_pos": _cells(part)} for part in images])
-    optimizer = torch.optim.AdamW(model.to(device).train().parameters(), lr=8e-4, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=8e-4, weight_decay=0.05)
     return {"SimMIM": partial(_step, model, _called(model, device), optimizer, data, device, 5.0)}
+
+
+def _trained(model: torch.nn.Module, device: str) -> torch.nn.Module:
+    return model.to(device).train()
 
 
 def _step(

@@ -8,6 +8,7 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.loss import ClipLoss
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from open_clip_train.precision import get_autocast
 from steps.side import Steps
 from steps.sizes import Size, captions, photographs
@@ -31,7 +32,7 @@ def clip(size: Size, device: str) -> Steps:
         optimizer.zero_grad()
         with autocast():
             losses = loss(**called(images, texts), output_dict=True)
-            total = sum(losses.values())
+            total: Any = sum(losses.values())
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, norm_type=2.0)
         optimizer.step()
@@ -42,13 +43,10 @@ def clip(size: Size, device: str) -> Steps:
 
 
 def _model(size: Size) -> Any:
-    vision = {
-        "image_size": size.image_size,
-        "patch_size": size.patch_size,
-        "width": size.width,
-        "layers": size.depth,
-    }
-    text = {"width": size.text_width, "heads": size.text_width // 64, "layers": size.depth}
+    vision = CLIPVisionCfg(
+        image_size=size.image_size, patch_size=size.patch_size, width=size.width, layers=size.depth
+    )
+    text = CLIPTextCfg(width=size.text_width, heads=size.text_width // 64, layers=size.depth)
     return open_clip.CLIP(size.embed_dim, vision, text, output_dict=True)
 
 

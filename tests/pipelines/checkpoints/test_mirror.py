@@ -64,7 +64,7 @@ def train(
     machine = MachineConfig(
         num_workers=num_workers,
         log_every_steps=1,
-        checkpoints=CheckpointSettings(**{"every_steps": 2, "keep": 3} | checkpoints),
+        checkpoints=dataclasses.replace(CheckpointSettings(every_steps=2, keep=3), **checkpoints),
     )
     folder = output.parent / f"journal-{output.name}"
     journal = Watched(folder, watch) if watch else Journal(folder)

@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ RUN = {
 
 def train(run: RunConfig, output: Path, *, num_workers: int = 0, **checkpoints: Any) -> str:
     """Train, in this process unless there are workers; returns the digest of the weights."""
-    settings = CheckpointSettings(**{"every_steps": 2, "keep": 3} | checkpoints)
+    settings = replace(CheckpointSettings(every_steps=2, keep=3), **checkpoints)
     journal = Journal(output.parent / f"journal-{output.name}")
     journal.begin(name=run.name, tags={})
     machine = MachineConfig(num_workers=num_workers, checkpoints=settings)
@@ -186,7 +187,7 @@ def test_what_is_kept_is_the_newest_the_best_and_every_so_many(
 def test_a_run_keeps_what_its_machine_asks_for(tiny_run: MakeRun, tiny_world: Path, tmp_path: Path) -> None:
     evaluation = {"classification": {"shapes": str(tiny_world / "classification")}, "every_steps": 1}
     run = tiny_run(training={"length": {"steps": 7}}, optimizer={"lr": 0.05}, evaluation=evaluation)
-    every = {"every_steps": 1, "keep": 1}
+    every: dict[str, Any] = {"every_steps": 1, "keep": 1}
     train(run, tmp_path / "all", **every, track="all")
     scores = {
         one.step: one.metrics["val/shapes/knn/acc1"] for one in list_saved(tmp_path / "all/checkpoints")

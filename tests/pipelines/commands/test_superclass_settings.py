@@ -12,6 +12,8 @@ from pipelines.workflow.plan import PipelineConfig, Plan
 from tests.paths import REPOSITORY
 from vlp.losses.contrastive import SigmoidLoss
 from vlp.losses.labels import AsymmetricLoss, TwoWayLoss
+from vlp.objectives.contrastive import ContrastiveConfig
+from vlp.objectives.superclass import SuperClassConfig
 from vlp.run import RunConfig
 from vlp.tokenizers.wordpiece import WordPieceConfig
 
@@ -22,8 +24,10 @@ def run(**objective: Any) -> RunConfig:
 
 def test_losses_are_picked_by_name_with_settings_of_their_own() -> None:
     asl = run(name="superclass", idf="none", loss={"name": "asl", "gamma_negative": 2})
+    assert isinstance(asl.objective, SuperClassConfig)
     assert asl.objective.loss == AsymmetricLoss(gamma_negative=2)
     sigmoid = run(name="contrastive", loss={"name": "sigmoid", "initial_bias": -5})
+    assert isinstance(sigmoid.objective, ContrastiveConfig)
     assert sigmoid.objective.loss == SigmoidLoss(initial_bias=-5)
     for config in (asl, sigmoid):
         assert build(RunConfig, Layers().add(to_dict(config), "saved")) == config
@@ -32,6 +36,7 @@ def test_losses_are_picked_by_name_with_settings_of_their_own() -> None:
 def test_naming_another_loss_starts_from_its_own_defaults() -> None:
     layers = Layers().add(to_dict(run(name="superclass", idf="none", loss={"name": "asl"})), "x.yaml")
     two_way = build(RunConfig, layers.set({"objective.loss.name": "two_way"}, "sweep"))
+    assert isinstance(two_way.objective, SuperClassConfig)
     assert two_way.objective.loss == TwoWayLoss()
 
 
@@ -92,4 +97,6 @@ def test_a_missing_vocabulary_stops_a_pipeline_before_it_starts() -> None:
 
 def test_workers_find_the_vocabulary_from_another_folder() -> None:
     config = replace(run(name="superclass"), tokenizer=WordPieceConfig(vocab_file=Path("vocab.txt")))
-    assert absolute_paths(config).tokenizer.vocab_file == Path.cwd() / "vocab.txt"
+    tokenizer = absolute_paths(config).tokenizer
+    assert isinstance(tokenizer, WordPieceConfig)
+    assert tokenizer.vocab_file == Path.cwd() / "vocab.txt"

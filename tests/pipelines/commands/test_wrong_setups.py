@@ -187,12 +187,11 @@ def test_workers_that_a_cluster_has_no_room_for_are_refused_with_what_is_free(ra
 
     total = int(ray.cluster_resources()["CPU"])
 
-    @ray.remote(num_cpus=1)
     class Busy:
         def ready(self) -> bool:
             return True
 
-    busy = Busy.remote()
+    busy: Any = ray.remote(num_cpus=1)(Busy).remote()  # an actor has other methods than its class
     assert ray.get(busy.ready.remote())
     with pytest.raises(UserError, match="CPUs at once") as raised:
         connect_for_training(MachineConfig(num_workers=total, cpus_per_worker=2))

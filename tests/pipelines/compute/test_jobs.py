@@ -170,6 +170,7 @@ EXAMPLES = [
     Example("docfreq shards=got machine.data_workers=0 -o freqs", "freqs/document_frequency.parquet"),
     Example("fit-codes shards=got target.num_codes=4 -o palette.npy", "palette.npy"),
     Example("pretrain tiny.yaml machine.num_workers=0 -o trained", "trained/manifest.json"),
+    Example("export checkpoint=trained --format safetensors -o exported", "exported"),
     Example("evaluate checkpoint=trained evaluation.retrieval.dev=dev.parquet -o metrics", "metrics"),
     Example("pretrain tiny.yaml optimizer.lr=1e30 machine.num_workers=0 -o results/bad", BAD, 1),
     Example(f"replay {BAD}"),

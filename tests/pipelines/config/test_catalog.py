@@ -105,7 +105,7 @@ def test_what_is_said_of_a_key_is_complete(key: str) -> None:
             assert f"\n{below.key}: {below.kind}" in text
             assert " ".join(below.text.split()) in words
         for name, config in entry.choices.items():
-            assert f"- {name}: {config.__doc__.partition(chr(10))[0]}" in words
+            assert f"- {name}: {str(config.__doc__).partition(chr(10))[0]}" in words
 
 
 def everything_below(entry: Entry) -> Iterator[Entry]:

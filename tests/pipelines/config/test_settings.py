@@ -1,6 +1,7 @@
 """Settings become the dataclasses they name, and a mistake becomes one line that names it and the remedy."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -359,3 +360,26 @@ def test_a_config_as_plain_values_parses_to_itself() -> None:
         machine = MachineConfig(storage=Path("x y"), num_workers=num_workers, tracking_uri=None)
         values = yaml.safe_load(yaml.safe_dump(to_dict(machine)))
         assert build(MachineConfig, Layers().add(values, "x")) == machine
+
+
+def test_every_run_is_done_by_every_seed() -> None:
+    """First all by their own seed, then by those that follow, so that a table is whole as soon as may be."""
+    layers = read_settings([str(REPOSITORY / "conf/pipeline/demo.yaml")])[0]
+    plan = Plan.read(layers.set({"seeds": 3, "only": ["clip", "flip"], "common.seed": 5}, "test"))
+    plan.check()
+    runs = plan.runs(Path("shards"), Path("table"))
+    named = ["clip", "flip", "clip-seed6", "flip-seed6", "clip-seed7", "flip-seed7"]
+    assert [run.name for run in runs] == named
+    assert [run.seed for run in runs] == [5, 5, 6, 6, 7, 7]
+    assert all(replace(run, name="clip", seed=5) == runs[0] for run in runs[::2])
+    alone = Plan.read(layers.set({"only": ["clip"], "common.seed": 5}, "test"))
+    assert alone.runs(Path("shards"), Path("table")) == runs[:1], "what one seed has made is not made again"
+
+
+def test_a_run_is_not_called_as_another_one_by_its_next_seed() -> None:
+    layers = read_settings([str(REPOSITORY / "conf/pipeline/demo.yaml")])[0]
+    entry = {"base": "conf/run/clip.yaml"}
+    runs = {"runs": [entry, entry | {"name": "clip-seed1"}]}
+    Plan.read(layers.set(runs, "test")).check()
+    with pytest.raises(ConfigError, match=r"^runs: clip-seed1 is what clip is called by its next seed"):
+        Plan.read(layers.set(runs | {"seeds": 2}, "test")).check()

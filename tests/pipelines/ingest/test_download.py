@@ -22,6 +22,7 @@ from pipelines.ingest.download import download, plan
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.tracking.journal import Journal
 from tests.servers.ports import free_port
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.shard_set import ShardSet
 
 PORT = free_port()
@@ -49,7 +50,7 @@ def _server(tiny_world: Path) -> Iterator[None]:
         yield
 
 
-def run(url_list: Path, output: Path, *, workers: int = 2, **settings: Any) -> dict[str, Any]:
+def run(url_list: Path, output: Path, *, workers: int = 2, **settings: Any) -> ShardsManifest:
     config = DownloadConfig(
         url_list=url_list,
         number_sample_per_shard=10,
@@ -150,8 +151,10 @@ def test_what_each_filter_drops_has_an_outcome_of_its_own(
     assert small.outcomes["caption"] == len(names) - len(asked)
     assert small.outcomes["too_small"] == fine > 0
     stats = small.shards
-    assert sum(shard.failed_to_resize for shard in stats) >= fine
+    assert sum(shard.failed_to_resize or 0 for shard in stats) >= fine
     for shard in stats:
+        assert shard.failed_to_download is not None
+        assert shard.failed_to_resize is not None
         assert shard.successes + shard.failed_to_download + shard.failed_to_resize == shard.count
 
 

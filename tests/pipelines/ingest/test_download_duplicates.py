@@ -23,6 +23,7 @@ from pipelines.ingest.image import difference_hash
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.tracking.journal import Journal
 from tests.servers.ports import free_port
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.shard_set import ShardSet
 from vlp.shards.storage.address import open_folder
 
@@ -110,7 +111,7 @@ def url_list(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder / "urls.jsonl"
 
 
-def run(url_list: Path, output: Path, *, workers: int = 2, **settings: Any) -> dict[str, Any]:
+def run(url_list: Path, output: Path, *, workers: int = 2, **settings: Any) -> ShardsManifest:
     config = DownloadConfig(
         url_list=url_list,
         number_sample_per_shard=5,

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,6 +20,7 @@ from pipelines.ingest.settings import DownloadConfig
 from pipelines.ingest.worker import IngestShard
 from pipelines.tracking.journal import Journal
 from tests.servers.ports import free_port
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.storage.address import open_folder
 
 PORT = free_port()
@@ -39,12 +39,12 @@ def config(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         )
 
 
-Run = Callable[[DownloadConfig, Path], dict[str, Any]]
+Run = Callable[[DownloadConfig, Path], ShardsManifest]
 
 
 @pytest.fixture
 def run(data_workers: int, tmp_path: Path) -> Run:
-    def run(config: DownloadConfig, output: Path) -> dict[str, Any]:
+    def run(config: DownloadConfig, output: Path) -> ShardsManifest:
         journal = Journal(tmp_path / "journal")
         journal.begin(name="download", tags={})
         return download(config, output, machine=MachineConfig(data_workers=data_workers), journal=journal)

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -32,6 +31,7 @@ from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.verify import verify
 from pipelines.tracking.journal import Journal
 from tests.servers.web import QuietHandler, WebServer, serving
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.outcome import SUCCESS
 from vlp.shards.shard_set import ShardSet
 
@@ -102,12 +102,12 @@ def config(site: Site, tmp_path_factory: pytest.TempPathFactory) -> DownloadConf
     )
 
 
-Run = Callable[[DownloadConfig, Path], dict[str, Any]]
+Run = Callable[[DownloadConfig, Path], ShardsManifest]
 
 
 @pytest.fixture(scope="module")
 def run(data_workers: int, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    def run(config: DownloadConfig, output: Path) -> dict[str, Any]:
+    def run(config: DownloadConfig, output: Path) -> ShardsManifest:
         journal = Journal(tmp_path_factory.mktemp("journal"))
         journal.begin(name="download", tags={})
         return download(config, output, machine=MachineConfig(data_workers=data_workers), journal=journal)

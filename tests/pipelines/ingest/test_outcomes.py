@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from cryptography import x509
@@ -325,12 +325,13 @@ def test_a_host_has_to_prove_who_it_is(tmp_path: Path, monkeypatch: pytest.Monke
         server.shutdown()
 
 
-HASHES = {"md5": hashlib.md5, "sha256": hashlib.sha256, "sha512": hashlib.sha512}
+Hash = Literal["md5", "sha256", "sha512"]
+HASHES: dict[Hash, Any] = {"md5": hashlib.md5, "sha256": hashlib.sha256, "sha512": hashlib.sha512}
 
 
 @pytest.mark.parametrize("algorithm", HASHES)
 def test_another_image_than_the_list_was_made_of_is_not_stored(
-    algorithm: str, server: CountingServer
+    algorithm: Hash, server: CountingServer
 ) -> None:
     fetcher = Fetcher(DownloadConfig(**SETTINGS, verify_hash=("digest", algorithm)))
     right = HASHES[algorithm](IMAGE).hexdigest()

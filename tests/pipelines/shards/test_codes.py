@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from sklearn.cluster import KMeans
+from sklearn import cluster
 
 from pipelines.commands.main import main
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build
-from pipelines.shards.codes import FitCodesConfig, fit
+from pipelines.shards.codes import CodesManifest, FitCodesConfig, fit
 from pipelines.tracking.journal import Journal
 from pipelines.training.resolved import resolve
 from tests.pipelines.runs import run_identity
@@ -22,6 +22,7 @@ from vlp.data.transforms import decode, to_tensor
 from vlp.run import RunConfig
 from vlp.shards.shard_set import ShardSet
 
+KMeans: Any = cluster.KMeans  # without types: its defaults would tell them
 MakeRun = Callable[..., RunConfig]
 SIMMIM: dict[str, Any] = {
     "objective": {"name": "simmim", "target": {"name": "color_clusters", "num_codes": 16}},
@@ -30,7 +31,7 @@ SIMMIM: dict[str, Any] = {
 }
 
 
-def fitted(shards: Path, output: Path, **settings: Any) -> tuple[np.ndarray, dict[str, Any]]:
+def fitted(shards: Path, output: Path, **settings: Any) -> tuple[np.ndarray, CodesManifest]:
     layers = Layers().add({"shards": str(shards), "image_size": 32}, "x").set(settings, "x")
     journal = Journal(output.parent / "journal")
     journal.begin(name="codes", tags={})

@@ -13,10 +13,20 @@ from pipelines.commands.main import main
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build
-from pipelines.shards.docfreq import HEAD_AND_TAIL, PICTURE, SUMMARY, TABLE, WORDS, DocfreqConfig, docfreq
+from pipelines.shards.docfreq import (
+    HEAD_AND_TAIL,
+    PICTURE,
+    SUMMARY,
+    TABLE,
+    WORDS,
+    DocfreqConfig,
+    DocfreqManifest,
+    docfreq,
+)
 from pipelines.tracking.journal import Journal
 from pipelines.workflow.plan import PipelineConfig, Plan
 from tests.paths import REPOSITORY
+from vlp.shards.storage.local import LocalFolder
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 from vlp.tokenizers.document_frequency import DocumentFrequency, count_documents
 from vlp.tokenizers.words import WordsConfig, count_words, read_word_counts
@@ -42,10 +52,10 @@ def counted(
     return shards, folder / "out"
 
 
-def count(shards: Path, output: Path, *, workers: int = 2, **settings: Any) -> dict[str, Any]:
+def count(shards: Path, output: Path, *, workers: int = 2, **settings: Any) -> DocfreqManifest:
     journal = Journal(output.parent / "journal")
     journal.begin(name="docfreq", tags={})
-    config = DocfreqConfig(shards=shards, **settings)
+    config = DocfreqConfig(shards=LocalFolder(shards), **settings)
     return docfreq(config, output, machine=MachineConfig(data_workers=workers), journal=journal)
 
 
@@ -183,7 +193,7 @@ def test_a_missing_vocabulary_is_one_line_before_any_work(
 
 def test_names_of_tables_make_files() -> None:
     with pytest.raises(ValueError, match="name must be letters"):
-        DocfreqConfig(shards=Path(), more_tokenizers={"a/b": ClipBPEConfig()})
+        DocfreqConfig(shards=LocalFolder(Path()), more_tokenizers={"a/b": ClipBPEConfig()})
 
 
 def test_a_folder_without_shards_is_refused_and_nothing_is_written(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from tests.servers.object_store import ObjectStore, serving
 from tests.servers.ports import free_port
 from tests.waiting import wait_until
 from vlp.run import RunConfig
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.cache import ShardCache
 from vlp.shards.storage.folder import Folder
@@ -59,7 +60,7 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(ray_cluster: None, url_list: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def run(ray_cluster: None, url_list: Path, tmp_path: Path) -> Callable[..., ShardsManifest]:
     """Download from a server that fails at the given rates; returns the manifest."""
 
     def run(
@@ -68,7 +69,7 @@ def run(ray_cluster: None, url_list: Path, tmp_path: Path) -> Callable[..., dict
         rates: FailureRates | None = RATES,
         retry: list[str] | None = None,
         **settings: Any,
-    ) -> dict[str, Any]:
+    ) -> ShardsManifest:
         config = DownloadConfig(
             url_list=url_list,
             number_sample_per_shard=10,
@@ -104,7 +105,7 @@ def vlp(*arguments: Any) -> Result:
 
 
 def test_a_download_makes_the_bytes_that_it_makes_in_a_folder_whatever_interrupts_it(
-    run: Callable[..., dict[str, Any]], object_store: ObjectStore, tmp_path: Path
+    run: Callable[..., ShardsManifest], object_store: ObjectStore, tmp_path: Path
 ) -> None:
     remote = object_store.bucket()
     assert run(tmp_path / "here") == run(remote)
@@ -123,7 +124,7 @@ def test_a_download_makes_the_bytes_that_it_makes_in_a_folder_whatever_interrupt
 
 
 def test_failures_are_tried_again_and_duplicates_dropped_as_in_a_folder(
-    run: Callable[..., dict[str, Any]], object_store: ObjectStore, tmp_path: Path
+    run: Callable[..., ShardsManifest], object_store: ObjectStore, tmp_path: Path
 ) -> None:
     folders = (tmp_path / "here", object_store.bucket())
     for settings in (
@@ -139,7 +140,7 @@ def test_failures_are_tried_again_and_duplicates_dropped_as_in_a_folder(
 
 
 def test_two_downloads_do_not_meet_in_one_folder_and_a_dead_one_keeps_nobody_out(
-    run: Callable[..., dict[str, Any]], object_store: ObjectStore
+    run: Callable[..., ShardsManifest], object_store: ObjectStore
 ) -> None:
     remote = object_store.bucket()
     with lock.download_lock(remote), pytest.raises(UserError, match="another download writes there"):
@@ -241,6 +242,7 @@ def test_runs_and_trials_share_one_copy_of_a_shard(
     """The second run needs nothing of the store but what the index says."""
     remote = stored(shards, object_store)
     cache = ShardCache(folder=tmp_path / "cache", gigabytes=1)
+    first: dict[str, int] = {}
     for seed in (0, 1):
         config = tiny_run(
             data={"shards": str(remote)}, seed=seed, training={"length": {"steps": 6}, "batch_size": 8}

@@ -13,14 +13,14 @@ from pipelines.sweeps.schedulers.asha import ASHA
 from pipelines.sweeps.schedulers.median import MedianStopping
 from pipelines.sweeps.schedulers.none import NoScheduler
 from pipelines.sweeps.schedulers.pbt import PBT
-from pipelines.sweeps.schedulers.scheduler import Member
+from pipelines.sweeps.schedulers.scheduler import Curve, Member
 
 
 @pytest.mark.parametrize("factor", [2, 3])
 def test_asha_stops_what_ray_tune_stops(factor: int) -> None:
     """One trial after another, each to its end or until it is stopped."""
     asha = ASHA(grace_steps=10, reduction_factor=factor)
-    bracket = _Bracket(min_t=10, max_t=90, reduction_factor=factor, s=0)
+    bracket: Any = _Bracket(min_t=10, max_t=90, reduction_factor=factor, s=0)
     ended, decisions = [], []
     for trial in range(30):
         own: dict[float, float] = {}
@@ -43,7 +43,7 @@ def test_asha_stops_a_score_that_is_not_finite_and_lets_no_other_one_suffer_by_i
 
 def test_the_median_rule_compares_the_best_with_running_means_of_as_many_steps() -> None:
     median = MedianStopping(grace_steps=20, min_trials=3)
-    others = [
+    others: list[Curve] = [
         {10: 0.1, 20: 0.3, 30: 0.9},
         {10: 0.2, 20: 0.4},
         {10: 0.3, 20: 0.5},

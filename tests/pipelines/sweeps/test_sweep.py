@@ -20,7 +20,9 @@ from pipelines.sweeps.settings import SweepConfig
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
 from tests.paths import REPOSITORY
 from tests.pipelines.sweeps.tiny import PIPELINE, SWEEP, sweep_config, trials_of
+from vlp.masking.random import RandomMask
 from vlp.run import RunConfig
+from vlp.tokenizers.words import WordsConfig
 
 
 @pytest.mark.parametrize(
@@ -48,14 +50,17 @@ def test_a_trial_is_named_by_words_rounded_numbers_and_patches_and_finds_its_fil
         "optimizer.lr=0.001235 mask.anchor_ratio=0.0226 (1 of 16 patches) "
         "tokenizer={'name': 'words', 'word_counts': 'words.parquet'}"
     )
-    assert trials.config(given).tokenizer.word_counts == tmp_path / "words.parquet"
+    tokenizer = trials.config(given).tokenizer
+    assert isinstance(tokenizer, WordsConfig)
+    assert tokenizer.word_counts == tmp_path / "words.parquet"
 
 
-def statuses(storage):
-    """Of all runs of the sweep, in MLflow."""
+def runs_of(storage):
+    """All runs of the sweep, in MLflow."""
     client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("ratio").experiment_id])
-    return {run.info.status for run in runs}
+    experiment = client.get_experiment_by_name("ratio")
+    assert experiment is not None
+    return client.search_runs([experiment.experiment_id])
 
 
 def assert_no_winner(storage, command):
@@ -64,6 +69,17 @@ def assert_no_winner(storage, command):
     partial = subprocess.run([*command, "--partial"], capture_output=True, text=True)
     assert partial.returncode == 0, partial.stdout + partial.stderr
     assert "best so far: " in partial.stdout
+
+
+def assert_trains(said):
+    """The winner that a sweep names at its end is a run of its space, on shards that are there."""
+    named = re.search(r"vlp pretrain (\S+)", said)
+    assert named is not None
+    config = build(RunConfig, Layers().add(yaml.safe_load(Path(named[1]).read_text()), named[1]))
+    assert isinstance(config.mask, RandomMask)
+    assert isinstance(config.mask.mask_ratio, float)
+    assert 0.1 <= config.mask.mask_ratio <= 0.8
+    assert "manifest.json" in config.data.shards.names()
 
 
 @pytest.mark.timeout(800)
@@ -89,7 +105,7 @@ def test_a_sweep_that_is_cut_names_no_winner_and_goes_on(tmp_path, end):
     assert "best:" not in (tmp_path / "log.txt").read_text()
     assert_no_winner(storage, command)
     if end == signal.SIGINT:
-        assert "RUNNING" not in statuses(storage)
+        assert "RUNNING" not in {run.info.status for run in runs_of(storage)}
     trials = {p.name for p in storage.glob("sweeps/*/trials/*")}
 
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -99,13 +115,9 @@ def test_a_sweep_that_is_cut_names_no_winner_and_goes_on(tmp_path, end):
     assert trials <= finished
     assert len(finished) == 3
 
-    best = Path(re.search(r"vlp pretrain (\S+)", result.stdout)[1])
-    config = build(RunConfig, Layers().add(yaml.safe_load(best.read_text()), str(best)))
-    assert 0.1 <= config.mask.mask_ratio <= 0.8
-    assert "manifest.json" in config.data.shards.names()
+    assert_trains(result.stdout)
 
-    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("ratio").experiment_id])
+    runs = runs_of(storage)
     (parent,) = [run for run in runs if run.info.run_name == "ratio"]
     nested = [run for run in runs if run.data.tags.get("trial_id")]
     assert {run.data.tags["trial_id"] for run in nested} == finished

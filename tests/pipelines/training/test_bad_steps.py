@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def train(run: RunConfig, output: Path, **machine: Any) -> dict[int, dict[str, f
     """Train, in this process unless `num_workers` is given; returns the metrics of each step."""
     journal = Journal(output.parent / f"journal-{output.name}")
     journal.begin(name=run.name, tags={})
-    settings = MachineConfig(**{"num_workers": 0, "log_every_steps": 1} | machine)
+    settings = replace(MachineConfig(num_workers=0, log_every_steps=1), **machine)
     pretrain(run, output, machine=settings, journal=journal)
     return metrics(output)
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipelines.checkpoints.checkpoint import find_checkpoint, load_model
+from pipelines.checkpoints.store import RunManifest
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
@@ -27,7 +28,7 @@ MACHINE = MachineConfig(num_workers=0)
 PLAIN = {"pre_norm": False, "norm_eps": 1e-6}  # timm's ViT
 
 
-def train(run: RunConfig, output: Path) -> tuple[Path, dict[str, Any]]:
+def train(run: RunConfig, output: Path) -> tuple[Path, RunManifest]:
     journal = Journal(output.parent / f"journal-{output.name}")
     journal.begin(name=run.name, tags={})
     manifest = pretrain(run, output, machine=MACHINE, journal=journal)
@@ -139,7 +140,7 @@ def test_a_clip_of_transformers_has_its_embeddings(
     oracle = transformers.CLIPModel(config).eval()
     disturb(oracle)
     oracle.save_pretrained(tmp_path / "clip")
-    source = {"path": str(tmp_path / "clip" / "model.safetensors"), "format": "hf_clip", "part": part}
+    source = {"path": str(tmp_path / "clip" / "model.safetensors"), "format": "huggingface", "part": part}
     act = {"activation": activation}
     run = tiny_run(init_from=source, image_encoder=act, objective={"text_encoder": act})
     model = fresh_objective(run).eval()

@@ -3,14 +3,15 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipelines.checkpoints.checkpoint import read_run
+from pipelines.checkpoints.store import RunManifest
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
 from tests.pipelines.runs import pretrain
+from vlp.masking.cluster import ClusterMask
 from vlp.run import RunConfig
 
 RISING = {"start": 0.3, "end": 0.6}
@@ -26,7 +27,7 @@ MASKS = {
 }
 
 
-def train(run: RunConfig, output: Path) -> dict[str, Any]:
+def train(run: RunConfig, output: Path) -> RunManifest:
     journal = Journal(output / "journal")
     journal.begin(name=run.name, tags={})
     return pretrain(run, output, machine=MachineConfig(num_workers=0, log_every_steps=1), journal=journal)
@@ -45,6 +46,8 @@ def test_a_run_trains_with_the_mask_and_shows_it(
     assert saved.name == run.mask.name
     if mask in ("mix", "progressive target"):
         table = json.loads((tmp_path / "calibration.json").read_text())["mask"]["threshold"]
+        assert isinstance(saved, ClusterMask)
+        assert isinstance(saved.threshold, tuple)
         assert [list(entry) for entry in saved.threshold] == table
         assert len(table) > 30
     else:

@@ -18,6 +18,7 @@ from pipelines.checkpoints.checkpoint import (
     load_model,
     save_checkpoint,
 )
+from pipelines.checkpoints.store import RunManifest
 from pipelines.config.errors import UserError, refusal
 from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.config.settings import to_dict
@@ -51,7 +52,7 @@ FROZEN = {"shapes/knn", "shapes/few_shot", "shapes/linear_probe"}
 SUPERCLASS = {"objective": {"name": "superclass"}, "mask": {"name": "none"}}
 
 
-def train(run: RunConfig, output: Path, machine: MachineConfig = IN_THIS_PROCESS) -> dict[str, Any]:
+def train(run: RunConfig, output: Path, machine: MachineConfig = IN_THIS_PROCESS) -> RunManifest:
     journal = Journal(output.parent / f"journal-{output.name}")
     journal.begin(name=run.name, tags={})
     return pretrain(run, output, machine=machine, journal=journal)

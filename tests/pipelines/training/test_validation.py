@@ -76,7 +76,7 @@ def test_training_goes_on_while_nothing_can_be_measured(
 
     here, there = tmp_path / "here", tmp_path / "there"
     train(run, here, num_workers=0)
-    others = ray.remote(num_cpus=ray.cluster_resources()["CPU"] - 1)(threading.Event).remote()
+    others: Any = ray.remote(num_cpus=ray.cluster_resources()["CPU"] - 1)(threading.Event).remote()
     ray.get(others.is_set.remote())
     settings = {"validation_workers": 2, "checkpoints": CheckpointSettings(every_steps=1, keep=1)}
     training = threading.Thread(target=train, args=(run, there), kwargs=settings)

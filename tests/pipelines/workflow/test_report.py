@@ -1,21 +1,28 @@
 """The table of a pipeline's runs: a column for every metric of every set."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from pipelines.workflow.report import (
     Comparison,
     ReportManifest,
     Row,
+    compare,
     print_table,
     relative_time,
+    report_markdown,
     write_report,
 )
+from vlp.metrics.group_means import GroupMean
 from vlp.metrics.intervals import Difference, Interval
+from vlp.metrics.outcomes import MatchRanks
+from vlp.run import RunConfig
 
 CLIP = {
     "coco/text_to_image/recall@1": 0.5,
@@ -94,3 +101,44 @@ def test_a_set_that_is_the_only_one_is_not_named(capsys: pytest.CaptureFixture[s
     words = capsys.readouterr().out.split()
     assert "kNN" in words
     assert "pets" not in words
+
+
+def test_means_of_groups_say_what_they_are_over(tmp_path: Path) -> None:
+    mean = GroupMean(0.5, 0.375, 0.6, ["cifar10", "pets"], ["sun397"])
+    rows = [replace(ROWS[0], groups={"natural/knn": mean}), ROWS[1]]
+    write_report(Comparison(name="x", rows=rows, chance={}), Image.new("RGB", (8, 8)), tmp_path)
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    start = lines.index("Means of groups of sets:")
+    assert lines[start + 2 : start + 5] == [
+        "| group | protocol | method | mean | over | lacks |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| natural | knn | superclass | 50.0% ±12.5 | cifar10, pets | sun397 |",
+    ]
+
+
+def test_methods_of_several_seeds_are_compared_by_their_means(tiny_run: Callable[..., RunConfig]) -> None:
+    """Retrieval of 40 images by three seeds, in which one method finds all and one finds half."""
+    half = [MatchRanks(1 + 9 * (torch.arange(40) % 2 == shift).long()) for shift in (0, 1, 0)]
+    methods = {
+        "clip": [{"dev/text_to_image": one} for one in half],
+        "flip": [{"dev/text_to_image": MatchRanks(torch.ones(40, dtype=torch.int64))}] * 3,
+    }
+    runs = [tiny_run(name=name) for name in methods]
+    clip, flip = compare(
+        methods,
+        runs=runs,
+        baseline="clip",
+        groups={"all": {"dev": "recall@1"}},
+        training_seconds=[2.0, 1.0],
+    )
+    key = "dev/text_to_image/recall@1"
+    assert (clip.metrics[key], flip.metrics[key]) == (0.5, 1.0)
+    assert (clip.spreads[key], flip.spreads[key]) == (0.0, 0.0)
+    assert clip.differences == {}
+    assert flip.differences[key].stands_out
+    assert flip.differences[key].value == 0.5
+    assert flip.groups["all/text_to_image"].low == pytest.approx(flip.intervals[key].low)
+    lines = report_markdown(Comparison(name="x", rows=[clip, flip], chance={}, baseline="clip", seeds=3))
+    assert "over other images and other seeds" in lines
+    assert "paired by image and seed" in lines
+    assert "means over 3 seeds" in lines

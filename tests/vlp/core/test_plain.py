@@ -19,19 +19,20 @@ from vlp.shards.storage.remote import RemoteFolder
 SHAPES = Registry()
 
 
+@dataclass(frozen=True, kw_only=True)
 class Shape(StrictConfig):
     name: str
 
 
 @SHAPES.register
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Round(Shape):
     name: Literal["round"] = "round"
     radius: float = 1.0
 
 
 @SHAPES.register
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Square(Shape):
     side: int
     name: Literal["square"] = "square"

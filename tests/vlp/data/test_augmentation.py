@@ -2,16 +2,16 @@
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.stats import ks_2samp
+from scipy import stats
 from torch import Tensor
-from torchvision.transforms import ColorJitter as TorchvisionJitter
-from torchvision.transforms import RandomResizedCrop
-from torchvision.transforms import functional as tv
+from torchvision import transforms
+from torchvision.transforms import functional
 
 from vlp.data.augmentation import (
     Augmentation,
@@ -25,6 +25,10 @@ from vlp.data.augmentation import (
 from vlp.data.config import DataConfig, Interpolation
 from vlp.data.transforms import Box, EncodedImage, to_tensor
 
+TorchvisionJitter: Any = transforms.ColorJitter  # these say Tensor and take images, too
+RandomResizedCrop: Any = transforms.RandomResizedCrop
+tv: Any = functional
+ks_2samp: Any = stats.ks_2samp  # says nothing of its result
 SUPERCLASS = (0.32, 0.32, 0.32, 0.08)
 ALL = DataConfig(
     horizontal_flip_prob=0.5, color_jitter=SUPERCLASS, color_jitter_prob=0.8, gray_scale_prob=0.2

@@ -34,6 +34,7 @@ def test_the_next_shard_is_copied_while_this_one_is_used(cached: ShardSet) -> No
     assert next(ahead) == expected[0]
     used = cached.shards_of([draw.index for batch in expected for draw in batch])
     assert len(used) == 3
+    assert cached.cache is not None
     deadline = time.monotonic() + 10
     while len(list(cached.cache.folder.glob("*.tar"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)

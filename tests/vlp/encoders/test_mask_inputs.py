@@ -1,5 +1,7 @@
 """What masks may look at: embedded patches and attention, by the current weights and without gradient."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -26,7 +28,7 @@ def test_attention_is_the_last_softmax_that_the_encoder_computes(
 ) -> None:
     """timm's unfused attention shows its weights to the dropout behind them."""
     seen = []
-    last = encoder.get_submodule("blocks.2.attn")
+    last: Any = encoder.get_submodule("blocks.2.attn")
     last.fused_attn = False
     last.get_submodule("attn_drop").register_forward_hook(lambda module, inputs, output: seen.append(output))
     encoder.eval()(images)

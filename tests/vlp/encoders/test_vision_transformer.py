@@ -1,5 +1,7 @@
 """The vision transformer is timm's, and sees its visible patches alone."""
 
+from dataclasses import replace
+
 import pytest
 import timm.models.vision_transformer as timm_vit
 import torch
@@ -87,7 +89,8 @@ def test_a_padded_batch_gives_the_states_of_each_image_alone_with_its_visible_pa
     assert slots.is_padding.any()
     states = vit(images, slots)
     assert states.shape == (6, 1 + num_visible, 48)
-    for image, state, keep, padding in zip(images, states, *slots, strict=True):
+    parts = (images, states, slots.keep_indices, slots.is_padding)
+    for image, state, keep, padding in zip(*parts, strict=True):
         expected = alone(oracle, image, keep[~padding].tolist())
         real = torch.cat([state[:1], state[1:][~padding]])
         torch.testing.assert_close(real, expected, atol=1e-5, rtol=1e-5)
@@ -144,4 +147,4 @@ def test_masks_are_chosen_on_the_images_own_patches(vit: VisionTransformer, imag
 @pytest.mark.parametrize("settings", [{"image_size": 50}, {"width": 50}])
 def test_sizes_that_do_not_divide_are_named(settings: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
-        ViTConfig(**{"image_size": 40, "patch_size": 8, "width": 48, "num_heads": 3} | settings)
+        replace(ViTConfig(image_size=40, patch_size=8, width=48, num_heads=3), **settings)

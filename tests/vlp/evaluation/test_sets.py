@@ -1,8 +1,10 @@
 """A set that cannot be measured on is told before any work, by the file at fault."""
 
+import json
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from vlp.evaluation.sets import CaptionedImages, LabelledImages
@@ -29,7 +31,7 @@ def test_whole_sets_pass_and_name_their_files(folder: Path) -> None:
     assert sorted(labelled.files) == sorted((folder / "classification").iterdir())
 
 
-@pytest.mark.parametrize("missing", ["train.parquet", "test.parquet", "meta.json"])
+@pytest.mark.parametrize("missing", ["test.parquet", "meta.json"])
 def test_a_missing_file_is_named(folder: Path, missing: str) -> None:
     (folder / "classification" / missing).unlink()
     with pytest.raises(ValueError, match=rf"^no such file: .*{missing}$"):
@@ -52,7 +54,7 @@ def test_a_description_that_says_too_little_is_named(folder: Path, meta: str, me
 
 
 def test_classes_without_templates_get_the_usual_one(folder: Path) -> None:
-    (folder / "classification" / "meta.json").write_text('{"classes": ["a"]}')
+    (folder / "classification" / "meta.json").write_text(json.dumps({"classes": list("abcdefghij")}))
     data = LabelledImages("x", folder / "classification")
     data.check()
     assert data.templates == ["a photo of a {}."]
@@ -64,3 +66,25 @@ def test_a_file_of_another_kind_is_named(folder: Path) -> None:
     shutil.copy(folder / "composition.jsonl", folder / "x.parquet")
     with pytest.raises(ValueError, match=r"x\.parquet is not a Parquet file"):
         CaptionedImages("x", folder / "x.parquet").check()
+
+
+def test_labels_are_of_classes_that_an_image_may_be_of(folder: Path) -> None:
+    labelled, meta = (
+        folder / "classification",
+        json.loads((folder / "classification" / "meta.json").read_text()),
+    )
+    images = pq.read_table(labelled / "test.parquet")
+    labels = images["label"].to_pylist()
+    (labelled / "meta.json").write_text(json.dumps(meta | {"among": labels}))
+    pq.write_table(images.set_column(1, "label", [[-1, *labels[1:]]]), labelled / "test.parquet")
+    LabelledImages("x", labelled).check()
+    (labelled / "meta.json").write_text(json.dumps(meta | {"among": labels[:-1]}))
+    with pytest.raises(ValueError, match=r"test\.parquet has the label 9, of no class .* has 10 classes$"):
+        LabelledImages("x", labelled).check()
+    (labelled / "meta.json").write_text(json.dumps(meta | {"among": [0, 99]}))
+    with pytest.raises(ValueError, match=r"`among` must be indices of the 10 classes"):
+        LabelledImages("x", labelled).check()
+    (labelled / "meta.json").write_text(json.dumps(meta | {"classes": meta["classes"][:9]}))
+    pq.write_table(images.slice(0, 3), labelled / "test.parquet")
+    with pytest.raises(ValueError, match=r"train\.parquet has the label 9"):
+        LabelledImages("x", labelled).check()

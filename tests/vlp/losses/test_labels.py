@@ -6,6 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from vlp.losses import in_parts
 from vlp.losses.labels import (
@@ -214,7 +216,7 @@ def test_no_second_copy_of_the_logits_is_made_on_the_way(
     assert large == [logits.numel()] * num_gradients
 
 
-class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
+class Sizes(TorchDispatchMode):
     """Records how many numbers each operation's own results have; views take no memory."""
 
     def __init__(self) -> None:
@@ -230,7 +232,7 @@ class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
 
 
 def tree_tensors(tree: object) -> list[Tensor]:
-    return [x for x in torch.utils._pytree.tree_leaves(tree) if isinstance(x, Tensor)]
+    return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,8 @@ def test_the_classifier_reads_the_mean_of_the_visible_patches() -> None:
     assert slots.is_padding is not None
     assert slots.is_padding.any()
     losses = []
-    for image, keep, padding, tokens in zip(images, *slots, GOLDEN_TOKENS[0], strict=True):
+    parts = (images, slots.keep_indices, slots.is_padding, GOLDEN_TOKENS[0])
+    for image, keep, padding, tokens in zip(*parts, strict=True):
         states = model.image_encoder(image[None], Slots(keep[~padding][None], None))
         logits = model.classifier(model.norm(states[:, 1:].mean(dim=1)))
         losses.append(dense_loss(logits, [set(tokens.tolist())], torch.ones(8)))

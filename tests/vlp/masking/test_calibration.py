@@ -57,6 +57,7 @@ def test_the_threshold_is_the_quantile_of_all_similarities(batches: list[MaskInp
     similarity = similarities(mask, batches, seed=7)
     descending = similarity.flatten().sort(descending=True).values
     wanted = round(0.4 * len(descending))
+    assert isinstance(found.mask.threshold, float)
     assert descending[wanted + 25] < found.mask.threshold < descending[wanted - 25]
 
 

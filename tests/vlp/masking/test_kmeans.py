@@ -1,15 +1,19 @@
 """K-means masking, against scikit-learn."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.cluster import KMeans
+from sklearn import cluster
 from torch import Generator, Tensor
 
 from vlp.masking import MaskInputs
 from vlp.masking.kmeans import KMeansMask, lloyd
 from vlp.masking.similarity import standardize_patches
+
+KMeans: Any = cluster.KMeans  # without types: its defaults would tell them
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Ratios that change with the training."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -78,4 +79,4 @@ def test_an_impossible_schedule_is_named(settings: dict[str, float], named: str)
 @pytest.mark.parametrize("key", ["start", "end"])
 def test_a_ratio_that_leaves_its_range_is_named(key: str) -> None:
     with pytest.raises(ValueError, match=f"mask_ratio.{key}.*1.5"):
-        RandomMask(mask_ratio=Schedule(**({"start": 0.1, "end": 0.1} | {key: 1.5})))
+        RandomMask(mask_ratio=replace(Schedule(start=0.1, end=0.1), **{key: 1.5}))

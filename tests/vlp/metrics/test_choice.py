@@ -60,3 +60,22 @@ def test_a_collapsed_model_and_one_without_numbers_get_nothing_right(value: floa
     constant = torch.full((4, 4), value)
     choices = [Choice(list(range(num_images)), [0, 1, 2], "")]
     assert set(scores(constant, constant, choices).values()) == {0.0}
+
+
+def test_paraphrases_are_scored_as_sugarcrepe_pp() -> None:
+    """ITT: the image prefers both; TOT: both prefer each other to the wrong one, of texts alone."""
+    images, texts = embeddings(60, seed=4), embeddings(180, seed=5)
+    choices = [Choice([i], [3 * i, 3 * i + 2], f"p{i % 2}", [3 * i + 1]) for i in range(60)]
+    itt, tot = [], []
+    for i in range(60):
+        one, two, wrong = texts[3 * i : 3 * i + 3]
+        itt.append(bool(images[i] @ one > images[i] @ wrong and images[i] @ two > images[i] @ wrong))
+        tot.append(bool(one @ two > one @ wrong and one @ two > two @ wrong))
+    found = scores(images, texts, choices)
+    assert found["/acc1"] == pytest.approx(sum(itt) / 60)
+    assert found["/text_only_acc1"] == pytest.approx(sum(tot) / 60)
+    of_parts = [sum(tot[part::2]) / 30 for part in (0, 1)]
+    assert found["/mean_part_text_only_acc1"] == pytest.approx(sum(of_parts) / 2)
+    assert 0.2 < found["/acc1"] < 0.5
+    constant = torch.full((180, 4), 0.5)
+    assert set(scores(constant[:60], constant, choices).values()) == {0.0}

@@ -1,5 +1,7 @@
 """Few-shot least squares against big_vision's numbers and scikit-learn."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from vlp.metrics.few_shot import draw_shots, few_shot_outcomes, fit_least_square
 
 
 def waves(*shape: int) -> Tensor:
-    return torch.sin(0.61 * torch.arange(np.prod(shape), dtype=torch.float64)).view(shape)
+    return torch.sin(0.61 * torch.arange(math.prod(shape), dtype=torch.float64)).view(shape)
 
 
 def test_weights_with_more_images_than_features_are_those_of_big_vision() -> None:

@@ -8,10 +8,13 @@ from scipy import stats
 from vlp.metrics.intervals import (
     EXACT_BELOW,
     NUM_DRAWS,
+    Interval,
     differences,
     draws,
     exact_interval,
     intervals,
+    seed_differences,
+    seed_means,
 )
 from vlp.metrics.outcomes import Answers, ClassRanks, MatchRanks
 
@@ -112,3 +115,81 @@ def test_a_paired_difference_is_told_where_two_intervals_overlap() -> None:
 def test_other_items_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="outcomes of 8 items cannot be paired with those of 9 others"):
         differences(MatchRanks(ranks(8)), MatchRanks(ranks(9)))
+
+
+def by_seeds(
+    rng: np.random.Generator, *, size: int, share: float, spread: float, gain: float = 0.0
+) -> list[Answers]:
+    """Three runs on the same images, whose chance of being right is shared and shifted by the seed."""
+    images = rng.random(size) / 2 - 0.25
+    of_seeds = share + gain + spread * rng.standard_normal(3)
+    rights = [rng.random(size) < np.clip(one + images, 0, 1) for one in of_seeds]
+    return [Answers(torch.from_numpy(right)[None]) for right in rights]
+
+
+def test_one_seed_has_the_numbers_of_its_run() -> None:
+    run = MatchRanks(ranks(400))
+    found = seed_means([run])
+    assert {key: one.value for key, one in found.items()} == run.metrics()
+    assert {key: Interval(one.low, one.high) for key, one in found.items()} == intervals(run)
+    other = MatchRanks(ranks(400, seed=1))
+    assert seed_differences([run], [other]) == differences(run, other)
+
+
+def test_without_noise_of_images_the_interval_is_students() -> None:
+    """A median that no draw of images moves has the noise of its seeds alone."""
+    runs = [MatchRanks(torch.full((400,), rank)) for rank in (3, 4, 8)]
+    found = seed_means(runs)["median_rank"]
+    expected = stats.t.interval(0.95, 2, loc=5, scale=stats.sem([3, 4, 8]))
+    assert found.value == 5
+    assert found.spread == pytest.approx(np.std([3, 4, 8], ddof=1))
+    assert (found.low, found.high) == pytest.approx(expected, rel=0.05)
+
+
+def test_without_noise_of_seeds_the_interval_is_that_of_the_images() -> None:
+    run = MatchRanks(ranks(500))
+    found = seed_means([run] * 3)
+    for key, (low, high) in intervals(run).items():
+        assert (found[key].low, found[key].high) == pytest.approx((low, high))
+    wrong = MatchRanks(torch.full((2000,), 99))
+    assert seed_means([wrong] * 2)["recall@1"][1:3] == intervals(wrong)["recall@1"]
+
+
+def test_shares_stay_within_0_and_1() -> None:
+    runs = [MatchRanks(1 + (torch.arange(40) >= right).long() * 9) for right in (1, 6)]
+    found = seed_means(runs)["recall@1"]
+    assert found.low == 0
+    assert found.value < found.high <= 1
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1])
+def test_intervals_over_seeds_hold_what_other_seeds_and_images_would_give(spread: float) -> None:
+    """Of 60 experiments 57; three seeds drawn with replacement would hold some 45 of the wider spread."""
+    rng = np.random.default_rng(3)
+    held = 0
+    for _ in range(60):
+        found = seed_means(by_seeds(rng, size=60, share=0.5, spread=spread))["acc1"]
+        held += found.low <= 0.5 <= found.high
+    assert held >= 53
+
+
+def test_a_difference_stands_out_only_of_its_seeds_too() -> None:
+    rng = np.random.default_rng(4)
+    alike = [by_seeds(rng, size=60, share=0.5, spread=0.1) for _ in range(40)]
+    stand_out = sum(
+        seed_differences(ours, others)["acc1"].stands_out
+        for ours, others in zip(alike[::2], alike[1::2], strict=True)
+    )
+    assert stand_out <= 3
+    far, near = (by_seeds(rng, size=1000, share=share, spread=0.005) for share in (0.3, 0.6))
+    found = seed_differences(near, far)["acc1"]
+    assert found.stands_out
+    assert found.value == pytest.approx(0.3, abs=0.05)
+
+
+def test_runs_of_other_items_or_of_fewer_seeds_are_not_compared() -> None:
+    runs = [MatchRanks(ranks(40, seed=seed)) for seed in range(3)]
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        seed_differences(runs, runs[:2])
+    with pytest.raises(ValueError, match="cannot be paired"):
+        seed_differences(runs, [MatchRanks(ranks(41))] * 3)

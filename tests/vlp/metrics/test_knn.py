@@ -1,11 +1,15 @@
 """Nearest-neighbour classification against scikit-learn."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn import neighbors
 
 from vlp.metrics.knn import knn_outcomes
+
+KNeighborsClassifier: Any = neighbors.KNeighborsClassifier  # without types: its defaults would tell them
 
 
 def clusters(num_images, centres, seed):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from vlp.metrics.outcomes import named_metrics
 from vlp.metrics.retrieval import retrieval_outcomes
@@ -102,10 +103,21 @@ def test_collapsed_embeddings_get_no_credit(value):
     assert metrics["text_to_image/median_rank"] == 20
 
 
-@pytest.mark.parametrize("chunk_size", [1, 7, 40, 10_000])
-def test_chunk_size_changes_nothing(chunk_size):
+@pytest.mark.parametrize("max_similarities", [1, 300, 1000, 10_000])
+def test_memory_that_is_bounded_changes_nothing(max_similarities):
     pairs = random_pairs()
-    assert retrieval_metrics(*pairs, chunk_size=chunk_size) == pytest.approx(retrieval_metrics(*pairs))
+    bounded = retrieval_metrics(*pairs, max_similarities=max_similarities)
+    assert bounded == pytest.approx(retrieval_metrics(*pairs))
+
+
+def test_memory_is_bounded_whatever_the_size():
+    """Ranks of 1,000 images and 5,000 captions, whose similarities would take 20 MB at once."""
+    pairs = random_pairs(num_images=1000)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        retrieval_metrics(*pairs, max_similarities=1 << 19)
+    events = profiled.events()
+    assert events
+    assert max(event.cpu_memory_usage for event in events) < 5 << 20
 
 
 def test_order_of_captions_changes_nothing():

@@ -3,9 +3,15 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, top_k_accuracy_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    top_k_accuracy_score,
+)
 
-from vlp.metrics.zero_shot import class_embeddings, zero_shot_outcomes
+from vlp.metrics.outcomes import Detections
+from vlp.metrics.zero_shot import class_embeddings, out_of_distribution_outcomes, zero_shot_outcomes
 
 AXES = {"a cat": [3.0, 0.0], "one cat": [0.0, 0.5], "a dog": [-1.0, 0.0], "one dog": [-2.0, 0.0]}
 
@@ -30,7 +36,7 @@ def test_equals_scikit_learn():
     labels = torch.randint(0, 8, (300,), generator=generator)
     images = F.normalize(classes[labels] + 0.4 * torch.randn(300, 12, generator=generator), dim=1)
     logits = images @ classes.T
-    metrics = zero_shot_outcomes(images, labels, classes, chunk_size=64).metrics()
+    metrics = zero_shot_outcomes(images, labels, classes, max_similarities=64 * 8).metrics()
     assert metrics == pytest.approx(
         {
             "acc1": accuracy_score(labels, logits.argmax(dim=1)),
@@ -54,3 +60,51 @@ def test_collapsed_embeddings_get_no_credit(value):
         torch.full((10, 4), value), torch.arange(10), torch.full((10, 4), value)
     ).metrics()
     assert set(metrics.values()) == {0.0}
+
+
+def test_classes_that_no_image_may_be_of_are_masked():
+    """As ImageNet-A is measured: logits of all others are -inf."""
+    generator = torch.Generator().manual_seed(1)
+    images, classes = (F.normalize(torch.randn(n, 12, generator=generator), dim=1) for n in (200, 9))
+    among = [7, 1, 4, 3, 0, 8]
+    labels = torch.tensor(among)[torch.randint(0, len(among), (200,), generator=generator)]
+    logits = torch.full((200, 9), -torch.inf)
+    logits[:, among] = (images @ classes.T)[:, among]
+    found = zero_shot_outcomes(images, labels, classes, among=among)
+    assert found.metrics() == pytest.approx(
+        {
+            "acc1": accuracy_score(labels, logits.argmax(dim=1)),
+            "acc5": (logits.topk(5, dim=1).indices == labels[:, None]).any(dim=1).double().mean().item(),
+            "mean_per_class_recall": balanced_accuracy_score(labels, logits.argmax(dim=1)),
+        }
+    )
+    assert found.metrics()["acc1"] > zero_shot_outcomes(images, labels, classes).metrics()["acc1"]
+
+
+def test_doubt_tells_images_of_no_class_as_scikit_learn_counts():
+    generator = torch.Generator().manual_seed(2)
+    classes = F.normalize(torch.randn(5, 12, generator=generator), dim=1)
+    labels = torch.randint(-1, 5, (300,), generator=generator)
+    noise = torch.randn(300, 12, generator=generator)
+    images = F.normalize(torch.where(labels[:, None] < 0, noise, 2 * classes[labels] + noise), dim=1)
+    outcomes = out_of_distribution_outcomes(images, labels, classes, temperature=0.05)
+    probabilities = ((images @ classes.T).double() / 0.05).softmax(dim=1)
+    doubt = 1 - probabilities.amax(dim=1)
+    assert outcomes.metrics() == pytest.approx({"aupr": average_precision_score(labels < 0, doubt)}, rel=1e-6)
+    assert outcomes.metrics()["aupr"] > 2 * (labels < 0).double().mean()
+
+
+def test_every_draw_of_a_precision_is_that_of_scikit_learn_with_weights():
+    generator = torch.Generator().manual_seed(3)
+    scores = torch.randint(0, 20, (80,), generator=generator).double()  # with ties
+    is_positive = torch.rand(80, generator=generator) < scores / 30 + 0.1
+    counts = torch.randint(0, 4, (6, 80), generator=generator).double()
+    found = Detections(scores, is_positive).statistics()["aupr"](counts)
+    expected = [average_precision_score(is_positive, scores, sample_weight=row) for row in counts]
+    assert found.tolist() == pytest.approx(expected)
+
+
+def test_a_collapsed_model_tells_nothing():
+    labels = torch.tensor([-1, 0, 1, 2])
+    outcomes = out_of_distribution_outcomes(torch.ones(4, 4), labels, torch.ones(3, 4), temperature=0.01)
+    assert outcomes.metrics() == {"aupr": 0.25}

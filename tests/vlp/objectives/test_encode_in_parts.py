@@ -1,6 +1,7 @@
 """A batch encoded in parts: the loss and the gradient of the whole, for the activations of one part."""
 
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def batch() -> Batch:
 
 def build(objective: str, mask: MaskStrategy, drop_path: float = 0.0) -> Objective:
     torch.manual_seed(0)
-    sizes = {"image_size": 32, "patch_size": 8, "width": 32, "depth": 2, "num_heads": 2}
+    sizes: dict[str, Any] = {"image_size": 32, "patch_size": 8, "width": 32, "depth": 2, "num_heads": 2}
     encoder = BEiTConfig(**sizes, drop_path=drop_path) if drop_path else ViTConfig(**sizes)
     config = OBJECTIVES[objective](**SETTINGS.get(objective, {}))
     return config.build(encoder.build(), mask, vocabulary=Vocabulary(20, 6)).train()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.cluster import MiniBatchKMeans
+from sklearn import cluster
 from torch import Generator, Tensor
 
 from vlp.core.normalization import denormalize, normalize
@@ -17,6 +17,8 @@ from vlp.targets.color_bins import ColorBinTargetConfig
 from vlp.targets.color_clusters import ColorClusterTargetConfig
 from vlp.targets.target import REBUILD_TARGETS
 from vlp.targets.tokens import PatchQuantizer, TokenTargetConfig
+
+MiniBatchKMeans: Any = cluster.MiniBatchKMeans  # without types: its defaults would tell them
 
 
 @pytest.fixture

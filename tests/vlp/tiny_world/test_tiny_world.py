@@ -199,4 +199,4 @@ def test_images_are_rgb_jpegs_of_the_asked_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("key", "value"), [("num_train", 0), ("image_size", 8), ("captions_per_image", 99)])
 def test_impossible_settings_are_refused_by_key_and_value(key: str, value: int) -> None:
     with pytest.raises(ValueError, match=rf"{key} must be in .* got {value}"):
-        TinyWorldConfig(**{key: value})
+        replace(TinyWorldConfig(), **{key: value})

@@ -84,7 +84,7 @@ def test_counts_of_another_tokenizer_are_not_added(tokenizer: Tokenizer) -> None
     ours = count_documents(CAPTIONS, tokenizer)
     theirs = replace(ours, tokenizer="another")
     with pytest.raises(ValueError, match=f"{tokenizer.identity}.*another"):
-        ours + theirs
+        _ = ours + theirs
 
 
 def test_a_missing_table_and_a_foreign_file_are_named(tmp_path: Path) -> None:

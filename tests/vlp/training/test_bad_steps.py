@@ -34,8 +34,9 @@ def test_a_spike_is_told_by_the_median_of_the_last_good_steps() -> None:
     config = BadStepConfig(spike=2.0, window=5)
     history, good, found, expected = StepHistory(), [], [], []
     for _ in range(300):
-        step = [2 ** rng.uniform(-1.5, 1.5) for _ in range(2)]
-        step = torch.tensor(step).tolist()
+        drawn = [2 ** rng.uniform(-1.5, 1.5) for _ in range(2)]
+        loss, norm = torch.tensor(drawn).tolist()
+        step = (loss, norm)
         recent = good[-5:]
         is_bad = len(good) >= 5 and any(
             value > 2 * median(values) for value, values in zip(step, zip(*recent, strict=True), strict=True)
@@ -43,7 +44,7 @@ def test_a_spike_is_told_by_the_median_of_the_last_good_steps() -> None:
         if not is_bad:
             good.append(step)
         expected.append(is_bad)
-        found.append(judge(history, *step, config))
+        found.append(judge(history, loss, norm, config))
     assert found == expected
     assert 10 < sum(found) < 200
     assert history.num_skipped == sum(found)

@@ -64,7 +64,7 @@ NUM_WORKERS, NUM_STEPS, B = 2, 2, 8
 
 def build(objective: str, mask: str) -> Objective:
     torch.manual_seed(0)
-    sizes = {"image_size": 48, "patch_size": 8, "width": 32, "depth": 2, "num_heads": 2}
+    sizes: dict[str, Any] = {"image_size": 48, "patch_size": 8, "width": 32, "depth": 2, "num_heads": 2}
     drops_paths = mask == DROPPED_PATHS
     config = BEiTConfig(**sizes, drop_path=0.5, layer_scale=1.0) if drops_paths else ViTConfig(**sizes)
     encoder = config.build()

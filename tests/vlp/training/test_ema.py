@@ -5,12 +5,12 @@ from torch import Generator
 
 from vlp.encoders.vit import ViTConfig
 from vlp.masking.attention import AttentionMask
-from vlp.objectives import Batch, Objective, Vocabulary
-from vlp.objectives.superclass import SuperClassConfig
+from vlp.objectives import Batch, Vocabulary
+from vlp.objectives.superclass import SuperClass, SuperClassConfig
 from vlp.training.ema import EMA, EMAConfig
 
 
-def build() -> Objective:
+def build() -> SuperClass:
     torch.manual_seed(0)
     encoder = ViTConfig(image_size=32, patch_size=8, width=16, depth=2, num_heads=2).build()
     return SuperClassConfig().build(encoder, AttentionMask(), vocabulary=Vocabulary(20, 6))
@@ -26,17 +26,21 @@ def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
         ema.update(model, step)
         decay = min(0.3, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * model.classifier.weight.detach()
-    torch.testing.assert_close(ema.objective.classifier.weight, expected)
+    average = ema.objective
+    assert isinstance(average, SuperClass)
+    torch.testing.assert_close(average.classifier.weight, expected)
 
 
 def test_counts_are_copied_not_averaged() -> None:
     model = build()
     ema = EMA(model, EMAConfig())
+    average = ema.objective
+    assert isinstance(average, SuperClass)
     model.document_frequency[3] = 7
     ema.update(model, 0)
-    assert torch.equal(ema.objective.document_frequency, model.document_frequency)
+    assert torch.equal(average.document_frequency, model.document_frequency)
     model.document_frequency[3] = 8
-    assert ema.objective.document_frequency[3] == 7
+    assert average.document_frequency[3] == 7
 
 
 def test_the_average_is_not_trained() -> None:

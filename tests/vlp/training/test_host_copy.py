@@ -34,6 +34,8 @@ def flat(value: Any) -> list[Any]:
 def test_a_copy_is_the_state_of_its_moment() -> None:
     model, optimizer = trained()
     memory = HostCopy()
+    copied: list[Any] = []
+    expected: list[Any] = []
     for _ in range(2):
         state = [model.state_dict(), optimizer.state_dict()]
         expected = flat(state)
@@ -45,7 +47,7 @@ def test_a_copy_is_the_state_of_its_moment() -> None:
     other.load_state_dict(copied[0])
     other_optimizer.load_state_dict(copied[1])
     assert flat([other.state_dict(), other_optimizer.state_dict()]) == expected
-    assert copied[0]._metadata == model.state_dict()._metadata
+    assert vars(copied[0])["_metadata"] == vars(model.state_dict())["_metadata"]
 
 
 def test_the_memory_of_a_copy_is_used_again_and_grows_with_its_tensors() -> None:

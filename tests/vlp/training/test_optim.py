@@ -1,6 +1,6 @@
 """The optimizers: their formulas, what decays, and which layers learn slowly."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ class Matrix(torch.nn.Linear):
 
 
 def test_one_update_is_adamws_formula() -> None:
-    model = Matrix()
+    model: Any = Matrix()
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[2.0, 1.0], [0.0, 3.0]]))
         model.bias.fill_(2.0)
@@ -67,7 +67,7 @@ def test_an_impossible_setting_is_named(settings: dict[str, float]) -> None:
 
 
 def test_lars_takes_the_steps_of_mae_s_release() -> None:
-    model = Matrix()
+    model: Any = Matrix()
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
         model.bias.copy_(torch.tensor([1.0, -1.0]))

@@ -1,6 +1,6 @@
 """One training step: its randomness, its precision, its clipping."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -57,6 +57,7 @@ def test_the_scale_of_fp16_falls_until_the_gradient_fits_and_no_lower() -> None:
     optimizer = torch.optim.SGD(model.parameters())
     scaler = build_scaler(config, torch.device("cpu"))
     scales = []
+    norm = torch.tensor(torch.inf)
     for _ in range(20):
         with torch.autocast("cpu", torch.float16):
             loss = 100 * model(torch.ones(1)).sum()  # 100 x the scale is a number of fp16 below 655
@@ -76,7 +77,12 @@ def test_a_loss_that_is_no_number_is_no_matter_of_the_scale() -> None:
     loss = model(torch.tensor([torch.nan])).sum()
     norm = backward(model, loss, torch.optim.SGD(model.parameters()), scaler)
     assert not Outcome.ask(loss, norm, scaler).has_overflowed
-    for loss, norm, precision in ((1.0, torch.inf, "bf16"), (1.0, torch.inf, "fp32"), (1.0, 1.0, "fp16")):
+    finite: list[tuple[float, float, Literal["bf16", "fp32", "fp16"]]] = [
+        (1.0, torch.inf, "bf16"),
+        (1.0, torch.inf, "fp32"),
+        (1.0, 1.0, "fp16"),
+    ]
+    for loss, norm, precision in finite:
         scaler = build_scaler(TrainingConfig(precision=precision), torch.device("cpu"))
         assert not Outcome.ask(torch.tensor(loss), torch.tensor(norm), scaler).has_overflowed
 
