@@ -3,7 +3,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from random import Random
@@ -301,7 +301,7 @@ def _condition(given: Any, above: Mapping[str, Sampler]) -> dict[str, list[Any]]
     conditions = {}
     for key, value in given.items():
         allowed = value if isinstance(value, list) else [value]
-        owner = next((other for other in above if f"{key}.".startswith(f"{other}.")), None)
+        owner = _owner(key, above)
         if owner is None:
             raise ValueError(f"when: {key} is not among the keys of space above it{nearest(key, above)}")
         if above[owner].num_values is None:
@@ -314,9 +314,14 @@ def _condition(given: Any, above: Mapping[str, Sampler]) -> dict[str, list[Any]]
     return conditions
 
 
+def _owner(key: str, keys: Iterable[str]) -> str | None:
+    """The key itself, or the nearest above it, that is among others."""
+    return max((other for other in keys if f"{key}.".startswith(f"{other}.")), key=len, default=None)
+
+
 def _value_of(key: str, values: Mapping[str, Any]) -> Any:
     """A setting, which may be part of a component that is given whole; None where it is not there."""
-    owner = next((other for other in values if f"{key}.".startswith(f"{other}.")), None)
+    owner = _owner(key, values)
     if owner is None:
         return None
     value = values[owner]
