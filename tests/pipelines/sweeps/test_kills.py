@@ -30,7 +30,7 @@ SWEEP: dict[str, Any] = {
 }
 TRIAL, WORKER = "ray::ImplicitFunc", "ray::RayTrainWorker"
 KILLS = ["driver"] * 3 + [TRIAL] * 2 + [WORKER] * 2 + ["SIGINT"] * 2 + ["SIGTERM"]
-EXIT_CODES = {"driver": -signal.SIGKILL, "SIGINT": 130, "SIGTERM": 143}
+EXIT_CODES = {"driver": -signal.SIGKILL, "SIGINT": 1, "SIGTERM": 143}
 
 
 class Drill:
