@@ -64,6 +64,21 @@ class Live:
         return sum(trace.last_step if trace.is_open else self.conductor.base_steps for trace in traces)
 
 
+def overhead_text(seconds: float, *, worked: float, at_once: int) -> str:
+    """How long a sweep took beside the work of its trials.
+
+    Args:
+        seconds: from its start to its end.
+        worked: by its trials, all together.
+        at_once: trials that there is room for.
+    """
+    least = worked / at_once
+    return (
+        f"took {_duration(seconds)}, {seconds / least:.2f} times the {_duration(least)} that its trials "
+        f"worked, {at_once} at once"
+    )
+
+
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -15,7 +15,7 @@ from pipelines.training.pretrain import pretrain
 from pipelines.training.resolved import resolve
 from vlp.run import RunConfig
 
-MASK = "mask."
+MASK, TRIAL = "mask.", "trial-"
 MEASURED = "val/"
 """Begins the names of metrics that trials are compared by."""
 FAILURE = "failure"
@@ -82,7 +82,11 @@ class Trials:
 
     def journal_of(self, run: Run) -> Journal:
         """The record of a trial, nested in the sweep's."""
-        return Journal(self.journal.folder / f"trial-{run.key}")
+        return Journal(self.journal.folder / f"{TRIAL}{run.key}")
+
+    def seconds_of_work(self) -> float:
+        """How long the trials were at work so far, all together."""
+        return sum(Journal(each).seconds_of_work() for each in self.journal.folder.glob(f"{TRIAL}*"))
 
 
 def label(config: RunConfig, values: dict[str, Any]) -> str:
