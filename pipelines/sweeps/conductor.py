@@ -78,8 +78,10 @@ class Conductor:
     def measured(self, run: Run, step: int, metrics: Mapping[str, float]) -> bool:
         """Take in a result; whether the run ends by it."""
         trace = self.history.trace(run)
+        if trace.stopped_at is not None:
+            return True
         if step in trace.results:  # measured again, behind the checkpoint that it went on from
-            return trace.stopped_at is not None
+            return False
         steps = self._num_steps(run)
         missing = [metric for metric in self.config.metrics if metric not in metrics]
         if missing:

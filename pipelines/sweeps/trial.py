@@ -10,14 +10,17 @@ from pipelines.config.settings import Layers, absolute_paths, build, flat_params
 from pipelines.sweeps.history import SHARED, Run
 from pipelines.sweeps.samplers import value_text
 from pipelines.tracking.journal import Journal
-from pipelines.training.job import Part
+from pipelines.training.job import STOP, Part
 from pipelines.training.pretrain import pretrain
 from pipelines.training.resolved import resolve
+from pipelines.training.workers import StoppedError
 from vlp.run import RunConfig
 
 MASK, TRIAL = "mask.", "trial-"
 MEASURED = "val/"
 """Begins the names of metrics that trials are compared by."""
+AGAIN = "again"
+"""Beside metrics of a former process; this one has not begun to train."""
 FAILURE = "failure"
 """What a trial reports in place of metrics, where it ended for good."""
 
@@ -80,6 +83,14 @@ class Trials:
         """Folder of a trial, by its name."""
         return self.folder / "trials" / name
 
+    def ask_to_stop(self, name: str) -> None:
+        """Have the workers of a trial end after their next step.
+
+        Where its process is killed in place of that, Ray Train may lose the resources of the workers: its
+        controller ends what would free them, and is killed before it does so itself.
+        """
+        (self.output(name) / STOP).touch()
+
     def journal_of(self, run: Run) -> Journal:
         """The record of a trial, nested in the sweep's."""
         return Journal(self.journal.folder / f"{TRIAL}{run.key}")
@@ -132,6 +143,8 @@ def run_trial(given: dict[str, Any], trials: Trials) -> None:
     stretch = Stretch.of(given)
     try:
         _train(stretch, trials)
+    except StoppedError:
+        return
     except Exception as error:
         print(f"[sweep] trial {stretch.run.key} failed: {error!r}", flush=True)
         tune.report({FAILURE: str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)})
@@ -154,7 +167,7 @@ def _train(stretch: Stretch, trials: Trials) -> None:
     config = trials.config(stretch.values, seed=run.seed)
     journal.params(flat_params(config))
     for step, metrics in _measured_before(journal):
-        tune.report(metrics | {"step": step})
+        tune.report(metrics | {"step": step, AGAIN: True})
     # The scheduler decides by the score of a step, so a trial waits for it.
     untracked = replace(trials.machine.checkpoints, track="none")
     machine = replace(trials.machine, checkpoints=untracked, validation_workers=0)

@@ -14,7 +14,7 @@ from pipelines.sweeps.history import Run
 from pipelines.sweeps.live import Live
 from pipelines.sweeps.retention import drop_checkpoints
 from pipelines.sweeps.room import DRIVER_CPUS
-from pipelines.sweeps.trial import FAILURE, MEASURED, run_trial
+from pipelines.sweeps.trial import AGAIN, FAILURE, MEASURED, run_trial
 
 
 def run_trials(conductor: Conductor, *, at_once: int) -> None:
@@ -73,7 +73,7 @@ class Proposals(Searcher):
 
 
 class Decisions(FIFOScheduler):
-    """Hands results to the conductor, and ends the runs that it ends."""
+    """Hands results to the conductor, and has the runs end that it ends."""
 
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
@@ -95,7 +95,11 @@ class Decisions(FIFOScheduler):
         stops = self.conductor.measured(run, result["step"], metrics)
         if is_new:
             self.live.show(run)
-        return TrialScheduler.STOP if stops else TrialScheduler.CONTINUE
+        if stops and AGAIN in result:
+            return TrialScheduler.STOP
+        if stops:
+            self.conductor.trials.ask_to_stop(trial.config["folder"])
+        return TrialScheduler.CONTINUE
 
 
 class Ends(Callback):

@@ -12,7 +12,7 @@ from vlp.core.matmul import Matmul
 from vlp.run import RunConfig, validation_metric
 from vlp.shards.storage.folder import Folder
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, STOP = "checkpoints", "stop"
 
 
 class Part(NamedTuple):
@@ -56,7 +56,7 @@ class TrainJob:
     @property
     def stop_file(self) -> Path:
         """While it is there, the workers are asked to end."""
-        return self.output / "stop"
+        return self.output / STOP
 
     @property
     def label(self) -> str:

@@ -46,6 +46,7 @@ def pretrain(
 
     Raises:
         ConfigError: the run cannot work; found before any worker starts.
+        StoppedError: its stop file ended it before its last step.
     """
     job = TrainJob(run, machine, output.absolute(), journal, part=part)
     newest = _take_over(job)

@@ -239,6 +239,20 @@ def test_what_fails_has_no_winner_and_is_tried_again_by_the_next_process(tmp_pat
     assert again.num_ended() == 3
 
 
+def test_what_a_run_measures_before_it_has_ended_changes_nothing_once_it_is_stopped(tmp_path: Path) -> None:
+    conductor = conductor_of(sweep_config(num_trials=2), tmp_path)
+    conductor.history.begin()
+    for score, stops in ((0.5, False), (0.1, True)):
+        run = conductor.next_run()
+        assert isinstance(run, Run)
+        assert conductor.measured(run, 10, {METRIC: score}) == stops
+        before = events(tmp_path)
+        assert conductor.measured(run, 20, {METRIC: 0.9}) == stops
+        assert (events(tmp_path) == before) == stops
+    conductor.ended(run)
+    assert conductor.history.trace(run).stopped_at == 10
+
+
 def test_a_metric_that_is_not_there_fails_the_trial(tmp_path: Path) -> None:
     conductor = conductor_of(sweep_config(), tmp_path)
     conductor.history.begin()
