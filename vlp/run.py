@@ -73,6 +73,16 @@ class RunConfig(StrictConfig):
             with naming("tuning trains on whole images: "):
                 self.objective.check(self.image_encoder, NoMask())
 
+    def may_change(self, key: str) -> bool:
+        """Whether a run can go on from a checkpoint with another value of a setting, by its dotted key.
+
+        What the weights, the optimizer's groups, and the order of the data are made of stays.
+        """
+        room, _, name = key.partition(".")
+        if room == "optimizer":
+            return bool(name) and name not in self.optimizer.FIXED
+        return room in ("mask", "lr_schedule") or key == "training.max_grad_norm"
+
     def check_files(self) -> None:
         """Raise a ValueError that names the setting if a file the model is made of is missing or wrong."""
         with naming("tokenizer: "):

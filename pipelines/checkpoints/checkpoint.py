@@ -124,6 +124,26 @@ def restore_training(folder: Path, state: TrainingState) -> None:
     state.mask, state.step = read_run(folder).mask, training["step"]
 
 
+def begin_from(folder: Path, state: TrainingState) -> None:
+    """Begin with all that another run has learned, at its step; mask and optimizer are set as they were."""
+    mask, options = state.mask, [_options(group) for group in state.optimizer.param_groups]
+    restore_training(folder, state)
+    state.mask = mask
+    for group, own in zip(state.optimizer.param_groups, options, strict=True):
+        group.update(own)
+
+
+def _options(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a group of an optimizer's parameters."""
+    return {key: value for key, value in group.items() if key != "params"}
+
+
+def read_trained(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights that a training goes on with; where they are averaged, not the averages."""
+    training = load_tensors(folder / TRAINING, torch.device("cpu"))
+    return training.get("weights") or load_tensors(folder / MODEL, torch.device("cpu"))
+
+
 def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig]:
     """A trained model, ready for evaluation, and the run that it came from.
 

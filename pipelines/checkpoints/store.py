@@ -128,6 +128,8 @@ class Retention:
     metric: str | None = None
     every_steps: int | None = None
     """Those at multiples of this many steps; 1 keeps all."""
+    steps: Collection[int] = ()
+    """Those of these steps."""
 
     def choose(self, saved: Sequence[Saved]) -> set[int]:
         """The steps of those that stay."""
@@ -137,6 +139,7 @@ class Retention:
             kept += ranked(by_step, self.metric)[: self.best]
         if self.every_steps is not None:
             kept += [one for one in by_step if one.step % self.every_steps == 0]
+        kept += [one for one in by_step if one.step in self.steps]
         return {one.step for one in kept}
 
     def apply(self, checkpoints: Path | Folder, *, step: int, keep: Collection[str] = ()) -> None:

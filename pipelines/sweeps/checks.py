@@ -7,7 +7,9 @@ from pipelines.config.errors import ConfigError, UserError, blaming, nearest
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build, to_dict
 from pipelines.corpus.corpus import with_sets
+from pipelines.sweeps.first_steps import first_steps
 from pipelines.sweeps.room import check_trains_under_ray
+from pipelines.sweeps.samplers import value_text
 from pipelines.sweeps.settings import SweepConfig
 from pipelines.sweeps.trial import MASK
 from pipelines.training.checks import check_length, check_on_machine
@@ -27,6 +29,11 @@ def check_sweep(
     if config.run not in runs:
         raise ConfigError(f"run: {config.pipeline} has no run {config.run!r}{nearest(config.run, runs)}")
     check_trains_under_ray(machine)
+    if config.max_gpu_hours is not None and not machine.use_gpu:
+        raise ConfigError(
+            f"max_gpu_hours is {config.max_gpu_hours:g} and machine.use_gpu is false: no trial holds a GPU; "
+            "set max_hours"
+        )
     layers = with_evaluation(runs[config.run], planned_evaluation(pipeline), config)
     base = build(RunConfig, layers)
     _check_measured(base, config)
@@ -37,6 +44,10 @@ def check_sweep(
             _check_metrics(run, config)
         corners.append(run)
     _check_effects(config, corners)
+    if config.scheduler.has_population:
+        _check_population(config, base, corners)
+    if config.from_step is not None:
+        _check_shared(config, base, layers, config.from_step)
 
 
 def planned_evaluation(pipeline: PipelineConfig) -> EvaluationConfig:
@@ -126,6 +137,51 @@ def _check_effects(config: SweepConfig, corners: list[RunConfig]) -> None:
                 f"space.{key}: decides nothing beside the other settings of {corners[0].mask.name} masking; "
                 "take it out, or set what it acts on in overrides"
             )
+
+
+def _check_population(config: SweepConfig, base: RunConfig, corners: list[RunConfig]) -> None:
+    """Whether a run can go on with any settings of the space, and is as long."""
+    name = f"scheduler.name is {config.scheduler.name}, which changes it while a run trains"
+    for key in config.space:
+        if not base.may_change(key):
+            raise ConfigError(
+                f"space.{key}: {name}, and that is decided when a run begins; what may change is mask, "
+                "lr_schedule, optimizer (but not which), and training.max_grad_norm; take it out"
+            )
+    steps = {run.num_steps for run in corners} - {base.num_steps}
+    if steps:
+        raise ConfigError(
+            f"training.length: with {config.scheduler.name} all trials have as many steps, and by "
+            f"training.length.{base.training.length.measure} the space has runs of {base.num_steps} and "
+            f"{max(steps)}; set training.length.steps in overrides"
+        )
+
+
+def _check_shared(config: SweepConfig, base: RunConfig, layers: Layers, steps: int) -> None:
+    """Whether nothing that is searched acts in the first steps."""
+    if steps >= base.num_steps:
+        raise ConfigError(
+            f"from_step is {steps} and the run has {base.num_steps} steps: nothing is left to train; set it "
+            f"below {base.num_steps}"
+        )
+    shared = first_steps(base, steps)
+    for values, run in _corners(config, layers):
+        if run.num_steps <= steps or first_steps(run, steps) != shared:
+            key = next((key for key in values if _acts(layers, key, values, shared, steps)), None)
+            named = _said(values) if key is None else f"space.{key}: {value_text(values[key])}"
+            raise ConfigError(
+                f"{named} acts before step {steps} (from_step), and all trials share the steps until there; "
+                "take it out, or leave from_step out"
+            )
+
+
+def _acts(layers: Layers, key: str, values: dict[str, Any], shared: str, steps: int) -> bool:
+    """Whether a setting alone changes the first steps."""
+    try:
+        run = build(RunConfig, layers.set({key: values[key]}, "space"))
+    except ConfigError:
+        return False
+    return run.num_steps <= steps or first_steps(run, steps) != shared
 
 
 def _said(values: dict[str, Any]) -> str:

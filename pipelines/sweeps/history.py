@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from pipelines.sweeps.samplers import Place
 
 FILE_NAME = "history.jsonl"
+SHARED = -1
+"""In place of a setting's number: the first steps of all trials, trained once for each seed."""
 
 
 class Run(NamedTuple):
@@ -28,7 +30,8 @@ class Run(NamedTuple):
     @property
     def key(self) -> str:
         """Of its folder and its record."""
-        return f"{self.setting:04d}" + (f"-seed{self.seed}" if self.seed else "")
+        name = "shared" if self.setting == SHARED else f"{self.setting:04d}"
+        return name + (f"-seed{self.seed}" if self.seed else "")
 
 
 class Setting(NamedTuple):
@@ -37,6 +40,15 @@ class Setting(NamedTuple):
     values: dict[str, Any]
     point: dict[str, Place]
     """Where in the space they lie."""
+
+
+class Copied(NamedTuple):
+    """A run went on with the weights and the optimizer of another one."""
+
+    step: int
+    """After which it did."""
+    donor: int
+    """Setting of the other one."""
 
 
 @dataclass
@@ -53,6 +65,10 @@ class Trace:
     """Why it ended; None unless it failed, and was not tried again since."""
     is_finished: bool = False
     """Whether it came to its last step."""
+    paused_at: int = 0
+    """Step after which it waits for others, with a checkpoint; 0 if it never did."""
+    copies: list[Copied] = field(default_factory=list)
+    """In order; what was measured before is the donor's since."""
 
     @property
     def is_open(self) -> bool:
@@ -76,8 +92,12 @@ class History:
         self.num_repeats = 0
         """Those since the last one that did not."""
         self.runs: dict[Run, Trace] = {}
+        self.exchanged_at = 0
+        """Step after which trials went on with each other's weights, last."""
         self.seconds = 0.0
         """That the sweep has been at work."""
+        self.gpu_seconds = 0.0
+        """That runs held GPUs, times their number."""
         self._last_time = 0.0
         if self.file.exists():
             for line in self.file.read_bytes().split(b"\n")[:-1]:
@@ -97,18 +117,49 @@ class History:
         self._write("repeated")
 
     def report(
-        self, run: Run, step: int, metrics: Mapping[str, float], *, num_steps: int, stops: bool
+        self,
+        run: Run,
+        step: int,
+        metrics: Mapping[str, float],
+        *,
+        num_steps: int,
+        stops: bool,
+        gpu_seconds: float = 0.0,
     ) -> None:
-        """A run was measured, and goes on or not."""
-        self._write("measured", run=run, step=step, metrics=dict(metrics), num_steps=num_steps, stops=stops)
+        """A run was measured, and goes on or not.
+
+        Args:
+            gpu_seconds: since it was measured before, or went on.
+        """
+        fields = {"step": step, "metrics": dict(metrics), "num_steps": num_steps, "stops": stops}
+        self._write("measured", run=run, **fields, gpu_seconds=gpu_seconds)
 
     def finish(self, run: Run) -> None:
         """A run came to its end."""
         self._write("finished", run=run)
 
+    def pause(self, run: Run) -> None:
+        """A run came to a step where it waits for others, and its checkpoint is there."""
+        self._write("paused", run=run, step=self.trace(run).last_step)
+
     def fail(self, run: Run, reason: str) -> None:
         """A run ended before its end."""
         self._write("failed", run=run, reason=reason)
+
+    def exchange(self, step: int, copies: Mapping[int, tuple[int, Setting]]) -> None:
+        """Trials go on after a step: some, by number, with another one's weights and new settings."""
+        fields = [[number, donor, setting._asdict()] for number, (donor, setting) in copies.items()]
+        self._write("exchanged", step=step, copies=fields)
+
+    @property
+    def trials(self) -> dict[Run, Trace]:
+        """The runs of settings."""
+        return {run: trace for run, trace in self.runs.items() if run.setting != SHARED}
+
+    def folder_of(self, run: Run, *, at_step: int | None = None) -> str:
+        """Name of a run's folder, now or when it came to a step: it has a new one with other weights."""
+        steps = [copy.step for copy in self.trace(run).copies if at_step is None or copy.step < at_step]
+        return run.key + (f"-from{steps[-1]}" if steps else "")
 
     def trace(self, run: Run) -> Trace:
         """What is known of a run; nothing before it has begun."""
@@ -142,22 +193,36 @@ class History:
         else:
             self._apply_to_run(kind, self.trace(Run(*run)), **fields)
 
-    def _apply_to_sweep(self, kind: str, setting: Any = None) -> None:
+    def _apply_to_sweep(self, kind: str, setting: Any = None, **fields: Any) -> None:
         if kind == "began":
             for trace in self.runs.values():
                 trace.failure = None
+            return
+        if kind == "exchanged":
+            self._apply_exchange(**fields)
             return
         self.num_proposals += 1
         self.num_repeats = 0 if setting is not None else self.num_repeats + 1
         if setting is not None:
             self.settings.append(Setting(**setting))
 
+    def _apply_exchange(self, step: int, copies: Any) -> None:
+        self.exchanged_at = step
+        for number, donor, setting in copies:
+            self.settings[number] = Setting(**setting)
+            trace = self.trace(Run(number, 0))
+            trace.results = dict(self.trace(Run(donor, 0)).results)
+            trace.copies.append(Copied(step, donor))
+
     def _apply_to_run(self, kind: str, trace: Trace, **fields: Any) -> None:
         if kind == "finished":
             trace.is_finished = True
+        elif kind == "paused":
+            trace.paused_at = fields["step"]
         elif kind == "failed":
             trace.failure = fields["reason"]
         else:
+            self.gpu_seconds += fields["gpu_seconds"]
             trace.results[fields["step"]] = fields["metrics"]
             trace.num_steps = fields["num_steps"]
             if fields["stops"]:

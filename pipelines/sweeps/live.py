@@ -3,7 +3,7 @@
 import time
 
 from pipelines.sweeps.conductor import Conductor
-from pipelines.sweeps.history import Run
+from pipelines.sweeps.history import SHARED, Run
 from pipelines.sweeps.standings import best_of, standings
 
 
@@ -19,7 +19,7 @@ class Live:
         """Say a run's last result, the best so far and the time left."""
         conductor, config = self.conductor, self.conductor.config
         trace = conductor.history.trace(run)
-        setting = conductor.trials.label(conductor.history.settings[run.setting].values)
+        setting = self._name(run)
         metric = config.main_metric
         said = "no score"
         if trace.results:
@@ -32,6 +32,12 @@ class Live:
             f"{self._best()}{self._time_left()}",
             flush=True,
         )
+
+    def _name(self, run: Run) -> str:
+        """What a run tries."""
+        if run.setting == SHARED:
+            return f"the first {self.conductor.config.from_step} steps"
+        return self.conductor.trials.label(self.conductor.history.settings[run.setting].values)
 
     def _best(self) -> str:
         conductor = self.conductor
@@ -54,8 +60,23 @@ class Live:
 
     def _steps_done(self) -> int:
         """Steps that need not be trained any more, those included that stopped trials were spared."""
-        traces = self.conductor.history.runs.values()
+        traces = self.conductor.history.trials.values()
         return sum(trace.last_step if trace.is_open else self.conductor.base_steps for trace in traces)
+
+
+def overhead_text(seconds: float, *, worked: float, at_once: int) -> str:
+    """How long a sweep took beside the work of its trials.
+
+    Args:
+        seconds: from its start to its end.
+        worked: by its trials, all together.
+        at_once: trials that there is room for.
+    """
+    least = worked / at_once
+    return (
+        f"took {_duration(seconds)}, {seconds / least:.2f} times the {_duration(least)} that its trials "
+        f"worked, {at_once} at once"
+    )
 
 
 def _duration(seconds: float) -> str:

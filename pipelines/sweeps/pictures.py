@@ -25,14 +25,14 @@ class Pictured:
 
 def write_pictures(pictured: Pictured, folder: Path) -> list[str]:
     """Draw what there is to draw; returns the names of the files."""
-    from vlp.pictures.sweeps import axis_charts, pair_charts, parallel_coordinates, schedules
+    from vlp.pictures.sweeps import axis_charts, pair_charts, pairs_of, parallel_coordinates, schedules
 
     names = []
     for number, (metric, points) in enumerate(pictured.points.items()):
         if not points:
             continue
         charts = {"axes": axis_charts, "parallel": parallel_coordinates}
-        if len(points[0].values) > 1:
+        if pairs_of(points):
             charts["pairs"] = pair_charts
         for kind, chart in charts.items():
             names.append(f"{kind}{number or ''}.png")

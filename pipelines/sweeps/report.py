@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.config.settings import to_dict
-from pipelines.sweeps.history import History, Run
+from pipelines.sweeps.history import History, Run, Trace
 from pipelines.sweeps.pictures import Pictured, write_pictures
 from pipelines.sweeps.settings import SweepConfig
 from pipelines.sweeps.standings import Score, Standing, best_of, front, run_score, score_text, standings
@@ -19,6 +19,8 @@ from pipelines.sweeps.trial import Trials, axis_text, axis_value, label, patches
 from vlp.core.markdown import markdown_table
 
 BEST = "best"
+NOT_SEARCHED = "-"
+"""In the place of a setting whose condition is not met."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,18 @@ class Outcome:
         values = [self.history.settings[one.number].values for one in done]
         runs = [self.trials.config(each) for each in values]
         # By what they do, where that is a number of patches in every run.
-        is_count = {key: all(patches_of(run, key) is not None for run in runs) for key in self.config.space}
+        searched = {
+            key: [run for run, each in zip(runs, values, strict=True) if key in each]
+            for key in self.config.space
+        }
+        is_count = {
+            key: all(patches_of(run, key) is not None for run in found) for key, found in searched.items()
+        }
         places = [
             {
                 f"{key} (patches)" if is_count[key] else key: axis_value(run, key, each[key])
                 for key in is_count
+                if key in each
             }
             for run, each in zip(runs, values, strict=True)
         ]
@@ -68,7 +77,8 @@ class Outcome:
             for metric in self.config.metrics
         }
         labels = [label(run, each) for run, each in zip(runs, values, strict=True)]
-        folders = [self.trials.output(Run(one.number, 0)) for one in done]
+        names = [self.history.folder_of(Run(one.number, 0)) for one in done]
+        folders = [self.trials.output(name) for name in names]
         return Pictured(points, dict(zip(labels, folders, strict=True)))
 
     def file(self, one: Standing) -> Path:
@@ -80,7 +90,8 @@ class Outcome:
         """The scores of a setting, of which step they are, and the setting."""
         scores = ", ".join(f"{metric} = {score_cell(score)}" for metric, score in one.scores.items())
         setting = self.trials.label(self.history.settings[one.number].values)
-        return f"{scores} with {setting}, {score_text(self.config)}"
+        copies = copies_text(self.history.trace(Run(one.number, 0)))
+        return f"{scores} with {setting}, {score_text(self.config)}{copies}"
 
 
 def forget_best(outcome: Outcome) -> None:
@@ -155,6 +166,11 @@ def score_cell(score: Score) -> str:
     return f"{score.mean:.4f}" + ("" if score.spread is None else f" ± {score.spread:.4f}")
 
 
+def copies_text(trace: Trace) -> str:
+    """Whose weights a trial went on with, in words."""
+    return "".join(f", weights of {copy.donor:04d} after {copy.step}" for copy in trace.copies)
+
+
 def _cells(outcome: Outcome) -> list[list[str]]:
     config, axes = outcome.config, list(outcome.config.space)
     header = ["", "trial", *axes, *config.metrics, *(["seeds"] if config.seeds > 1 else []), "state"]
@@ -166,8 +182,9 @@ def _cells(outcome: Outcome) -> list[list[str]]:
         scores = [score_cell(one.scores[key]) if key in one.scores else "-" for key in config.metrics]
         seeds = [f"{one.num_ended}/{config.seeds}"] if config.seeds > 1 else []
         mark = "*" if one.number in best else ""
-        shown = [axis_text(run, key, values[key]) for key in axes]
-        body.append([mark, _number(one), *shown, *scores, *seeds, one.state])
+        shown = [axis_text(run, key, values[key]) if key in values else NOT_SEARCHED for key in axes]
+        state = one.state + copies_text(outcome.history.trace(Run(one.number, 0)))
+        body.append([mark, _number(one), *shown, *scores, *seeds, state])
     return [header, *body]
 
 
@@ -181,4 +198,5 @@ def _record(outcome: Outcome, one: Standing) -> dict[str, object]:
     }
     scores = {metric: score._asdict() for metric, score in one.scores.items()}
     setting = history.settings[one.number].values
-    return asdict(one) | {"scores": scores, "by_seed": by_seed, "setting": setting}
+    copies = [copy._asdict() for copy in history.trace(Run(one.number, 0)).copies]
+    return asdict(one) | {"scores": scores, "by_seed": by_seed, "setting": setting, "copies": copies}

@@ -1,10 +1,13 @@
 """The best settings of one run of a pipeline, over any of its dotted keys."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from pipelines.compute.cluster import connect
 from pipelines.config.errors import UserError
@@ -15,9 +18,10 @@ from pipelines.config.settings import Layers, flat_params, read_yaml, to_dict
 from pipelines.sweeps.checks import check_sweep, with_evaluation
 from pipelines.sweeps.conductor import Conductor
 from pipelines.sweeps.history import History
+from pipelines.sweeps.live import overhead_text
 from pipelines.sweeps.report import Outcome, forget_best, write_outcome
 from pipelines.sweeps.room import DRIVER_CPUS, trials_at_once
-from pipelines.sweeps.settings import MAY_GROW, SweepConfig
+from pipelines.sweeps.settings import SweepConfig
 from pipelines.sweeps.trial import Trials
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
@@ -56,7 +60,11 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Outcome:
     with alone(journal.folder, output=machine.storage / "sweeps"), _begun(config, journal):
         trials = _trials(config, planned, machine, journal)
         conductor = Conductor(config, trials, History(trials.folder))
+        before = trials.seconds_of_work()
         _run(conductor, at_once)
+        if worked := trials.seconds_of_work() - before:
+            seconds = time.time() - psutil.Process().create_time()
+            print(f"[sweep] {overhead_text(seconds, worked=worked, at_once=at_once)}", flush=True)
         outcome = Outcome.of(config, trials, conductor.history)
         write_outcome(outcome)
         return outcome
@@ -106,7 +114,7 @@ def _planned(config: SweepConfig, machine: MachineConfig) -> Planned:
     plan.check()
     runs = {run.name: run for run in plan.runs(LATER, LATER)}
     check_sweep(config, plan.config, runs, machine)
-    own = {key: value for key, value in to_dict(config).items() if key not in MAY_GROW}
+    own = {key: value for key, value in to_dict(config).items() if key not in config.may_grow}
     # The run itself, too: its file may say something else than it did, under the same name.
     parts = [with_digests(part) for part in (own, to_dict(plan.config), to_dict(runs[config.run]))]
     return Planned(plan, f"{config.name}-{fingerprint(*parts)[:8]}")

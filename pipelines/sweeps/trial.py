@@ -2,21 +2,53 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, absolute_paths, build, flat_params, to_dict
-from pipelines.sweeps.history import Run
+from pipelines.sweeps.history import SHARED, Run
 from pipelines.sweeps.samplers import value_text
 from pipelines.tracking.journal import Journal
+from pipelines.training.job import STOP, Part
 from pipelines.training.pretrain import pretrain
 from pipelines.training.resolved import resolve
+from pipelines.training.workers import StoppedError
 from vlp.run import RunConfig
 
-MASK = "mask."
+MASK, TRIAL = "mask.", "trial-"
+MEASURED = "val/"
+"""Begins the names of metrics that trials are compared by."""
+AGAIN = "again"
+"""Beside metrics of a former process; this one has not begun to train."""
 FAILURE = "failure"
 """What a trial reports in place of metrics, where it ended for good."""
+
+
+class Stretch(NamedTuple):
+    """What a process trains of a run."""
+
+    run: Run
+    values: dict[str, Any]
+    """Settings of its point."""
+    folder: str
+    """Name of the folder where it does."""
+    start: str | None
+    """Checkpoint of another run that it begins from, below the folder of the trials."""
+    until: int
+    """Step after which it ends, for now."""
+    kept: list[int]
+    """Steps whose checkpoints others may begin from."""
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> "Stretch":
+        """Read from plain values."""
+        return cls(**plain)._replace(run=Run(*plain["run"]))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is the first steps of all trials."""
+        return self.run.setting == SHARED
 
 
 @dataclass(frozen=True)
@@ -47,13 +79,25 @@ class Trials:
         """The settings of a point as overrides, with what they come to."""
         return label(self.config(values), values)
 
-    def output(self, run: Run) -> Path:
-        """Folder of a trial."""
-        return self.folder / "trials" / run.key
+    def output(self, name: str) -> Path:
+        """Folder of a trial, by its name."""
+        return self.folder / "trials" / name
+
+    def ask_to_stop(self, name: str) -> None:
+        """Have the workers of a trial end after their next step.
+
+        Where its process is killed in place of that, Ray Train may lose the resources of the workers: its
+        controller ends what would free them, and is killed before it does so itself.
+        """
+        (self.output(name) / STOP).touch()
 
     def journal_of(self, run: Run) -> Journal:
         """The record of a trial, nested in the sweep's."""
-        return Journal(self.journal.folder / f"trial-{run.key}")
+        return Journal(self.journal.folder / f"{TRIAL}{run.key}")
+
+    def seconds_of_work(self) -> float:
+        """How long the trials were at work so far, all together."""
+        return sum(Journal(each).seconds_of_work() for each in self.journal.folder.glob(f"{TRIAL}*"))
 
 
 def label(config: RunConfig, values: dict[str, Any]) -> str:
@@ -96,31 +140,54 @@ def run_trial(given: dict[str, Any], trials: Trials) -> None:
     """Train one setting by one seed; an error is reported, not raised: another attempt would end alike."""
     from ray import tune
 
+    stretch = Stretch.of(given)
     try:
-        _train(Run(*given["run"]), given["values"], trials)
+        _train(stretch, trials)
+    except StoppedError:
+        return
     except Exception as error:
-        print(f"[sweep] trial {Run(*given['run']).key} failed: {error!r}", flush=True)
+        print(f"[sweep] trial {stretch.run.key} failed: {error!r}", flush=True)
         tune.report({FAILURE: str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)})
 
 
-def _train(run: Run, values: dict[str, Any], trials: Trials) -> None:
+def _train(stretch: Stretch, trials: Trials) -> None:
+    from ray import tune
     from ray.tune.integration.ray_train import TuneReportCallback
 
+    run = stretch.run
+    start = None if stretch.start is None else trials.output(stretch.start)
     journal = trials.journal_of(run)
+    name = f"the first {stretch.until} steps" if stretch.is_shared else trials.label(stretch.values)
     journal.begin(
-        name=trials.label(values) + (f" seed+{run.seed}" if run.seed else ""),
+        name=name + (f" seed+{run.seed}" if run.seed else ""),
         parent=trials.journal.folder,
-        tags={"stage": "trial", "trial_id": run.key},
+        tags={"stage": "trial", "trial_id": run.key}
+        | ({} if stretch.start is None else {"begins_from": stretch.start}),
     )
-    config = trials.config(values, seed=run.seed)
+    config = trials.config(stretch.values, seed=run.seed)
     journal.params(flat_params(config))
+    for step, metrics in _measured_before(journal):
+        tune.report(metrics | {"step": step, AGAIN: True})
     # The scheduler decides by the score of a step, so a trial waits for it.
     untracked = replace(trials.machine.checkpoints, track="none")
     machine = replace(trials.machine, checkpoints=untracked, validation_workers=0)
     pretrain(
-        resolve(config, machine),
-        trials.output(run),
+        resolve(config, machine, start=start),
+        trials.output(stretch.folder),
         machine=machine,
         journal=journal,
+        part=Part(stretch.until, tuple(stretch.kept)),
         callbacks=[TuneReportCallback()],
     )
+
+
+def _measured_before(journal: Journal) -> list[tuple[int, dict[str, float]]]:
+    """What former processes of a trial measured, by step: the sweep's own may have ended before it heard of
+    it, and what goes on behind a checkpoint does not measure that again."""
+    found: dict[int, dict[str, float]] = {}
+    for record in journal.read():
+        if record.kind == "metrics":
+            metrics = {k: v for k, v in record.fields["metrics"].items() if k.startswith(MEASURED)}
+            if metrics:
+                found[record.fields["step"]] = metrics
+    return sorted(found.items())

@@ -14,7 +14,7 @@ from pipelines.sweeps.history import Run
 from pipelines.sweeps.live import Live
 from pipelines.sweeps.retention import drop_checkpoints
 from pipelines.sweeps.room import DRIVER_CPUS
-from pipelines.sweeps.trial import FAILURE, run_trial
+from pipelines.sweeps.trial import AGAIN, FAILURE, MEASURED, run_trial
 
 
 def run_trials(conductor: Conductor, *, at_once: int) -> None:
@@ -60,7 +60,7 @@ class Proposals(Searcher):
             return Searcher.FINISHED
         if isinstance(run, str):
             return None
-        return {"run": list(run), "values": self.conductor.history.settings[run.setting].values}
+        return self.conductor.stretch(run)._asdict() | {"run": list(run)}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         pass
@@ -73,7 +73,7 @@ class Proposals(Searcher):
 
 
 class Decisions(FIFOScheduler):
-    """Hands results to the conductor, and ends the runs that it ends."""
+    """Hands results to the conductor, and has the runs end that it ends."""
 
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
@@ -90,10 +90,16 @@ class Decisions(FIFOScheduler):
             return TrialScheduler.STOP
         if "step" not in result:  # the end of a trial, as Ray Tune says it
             return TrialScheduler.CONTINUE
-        metrics = {key: value for key, value in result.items() if key.startswith("val/")}
+        metrics = {key: value for key, value in result.items() if key.startswith(MEASURED)}
+        is_new = result["step"] not in self.conductor.history.trace(run).results
         stops = self.conductor.measured(run, result["step"], metrics)
-        self.live.show(run)
-        return TrialScheduler.STOP if stops else TrialScheduler.CONTINUE
+        if is_new:
+            self.live.show(run)
+        if stops and AGAIN in result:
+            return TrialScheduler.STOP
+        if stops:
+            self.conductor.trials.ask_to_stop(trial.config["folder"])
+        return TrialScheduler.CONTINUE
 
 
 class Ends(Callback):
@@ -106,7 +112,7 @@ class Ends(Callback):
         run = run_of(trial)
         self.conductor.ended(run)
         close_trial(self.conductor, run)
-        drop_checkpoints(self.conductor.config, self.conductor.trials, self.conductor.history)
+        drop_checkpoints(self.conductor)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.conductor.failed(run_of(trial), "its process died too often")

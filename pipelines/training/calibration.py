@@ -15,6 +15,7 @@ from pipelines.checkpoints.checkpoint import read_run
 from pipelines.config.errors import blaming
 from pipelines.config.settings import Layers, build, to_dict
 from pipelines.tracking.journal import Journal
+from pipelines.training.claim import claimed
 from pipelines.training.resolved import ResolvedRun
 from vlp.core.distributed import is_main, world_size
 from vlp.core.normalization import normalize
@@ -76,6 +77,13 @@ def calibrated(run: ResolvedRun, output: Path, journal: Journal) -> ResolvedRun:
     schema: Any = Annotated[MaskStrategy, ByName(STRATEGIES)]
     mask = build(schema, Layers().add(content["mask"], str(file)))
     return run.with_config(replace(config, mask=mask))
+
+
+def with_mask_of_start(run: ResolvedRun) -> ResolvedRun:
+    """The run with the mask as last calibrated in the one that it begins from, where that has the same."""
+    if run.start is None or claimed(run.start.parent.parent)["mask"] != run.settings["mask"]:
+        return run
+    return run.with_config(replace(run.config, mask=read_run(run.start).mask))
 
 
 def at_known_share(run: ResolvedRun, newest: Path | None) -> ResolvedRun:

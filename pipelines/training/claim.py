@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pipelines.config.errors import ConfigError
 from pipelines.config.settings import leaves
@@ -23,6 +24,15 @@ def claim(run: ResolvedRun, output: Path | Folder) -> None:
     open_folder(output).write_json(IDENTITY, run.settings)
 
 
+def claimed(output: Path | Folder) -> dict[str, Any]:
+    """The settings of the run that a folder belongs to.
+
+    Raises:
+        FileNotFoundError: it belongs to none.
+    """
+    return open_folder(output).read_json(IDENTITY)
+
+
 def check_same_run(run: ResolvedRun, output: Path | Folder) -> None:
     """Find out whether a folder holds another run, whose checkpoints this one would take.
 
@@ -30,7 +40,7 @@ def check_same_run(run: ResolvedRun, output: Path | Folder) -> None:
         ConfigError: it does; names the settings that differ, with both values.
     """
     try:
-        written = open_folder(output).read_json(IDENTITY)
+        written = claimed(output)
     except FileNotFoundError:
         return
     settings = json.loads(json.dumps(run.settings))

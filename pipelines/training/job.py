@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipelines.checkpoints.store import CheckpointPlace, Retention
 from pipelines.config.machine import MachineConfig
@@ -11,7 +12,19 @@ from vlp.core.matmul import Matmul
 from vlp.run import RunConfig, validation_metric
 from vlp.shards.storage.folder import Folder
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, STOP = "checkpoints", "stop"
+
+
+class Part(NamedTuple):
+    """A beginning of a run."""
+
+    until: int | None = None
+    """Step after which it ends, for now; None for the run's last."""
+    kept: tuple[int, ...] = ()
+    """Steps whose checkpoints stay, whatever the machine keeps: other runs begin from them."""
+
+
+WHOLE = Part()
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,8 @@ class TrainJob:
     """Before which steps the mask is calibrated again."""
     matmul: Matmul = "pytorch"
     """What its workers multiply by on a CPU."""
+    part: Part = WHOLE
+    """How much of the run is trained for now."""
 
     @property
     def config(self) -> RunConfig:
@@ -34,9 +49,14 @@ class TrainJob:
         return self.run.config
 
     @property
+    def last_step(self) -> int:
+        """After which the training ends."""
+        return self.config.num_steps if self.part.until is None else self.part.until
+
+    @property
     def stop_file(self) -> Path:
         """While it is there, the workers are asked to end."""
-        return self.output / "stop"
+        return self.output / STOP
 
     @property
     def label(self) -> str:
@@ -65,14 +85,15 @@ class TrainJob:
             best=max(settings.keep_best, int(is_best_tracked)),
             metric=metric,
             every_steps=settings.keep_every_steps,
+            steps=self.part.kept,
         )
 
     def is_due(self, done: int) -> bool:
         """Whether a checkpoint follows this many steps."""
-        is_last = done == self.config.num_steps
+        is_last = done == self.last_step
         return is_last or done % self.machine.checkpoints.every_steps == 0 or self.is_measured(done)
 
     def is_measured(self, done: int) -> bool:
         """Whether the model is measured after this many steps; the machine has no say in it."""
         every = self.config.evaluation.every_steps
-        return every is not None and (done % every == 0 or done == self.config.num_steps)
+        return every is not None and (done % every == 0 or done == self.last_step)

@@ -7,7 +7,7 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
-from pipelines.checkpoints.checkpoint import TrainingState, restore_training
+from pipelines.checkpoints.checkpoint import TrainingState, begin_from, restore_training
 from pipelines.checkpoints.store import newest_whole
 from pipelines.checkpoints.writer import CheckpointWriter
 from pipelines.training.bad_steps import BadSteps
@@ -69,7 +69,7 @@ def _train(job: TrainJob, writer: CheckpointWriter) -> None:
         choose_mask(state)
         metrics = take_step(state, batch)
         due = [hook for hook in hooks if hook.is_due(state.step)]
-        is_stopping = stopping.is_asked() and state.step < config.num_steps
+        is_stopping = stopping.is_asked() and state.step < job.last_step
         if due or is_stopping or choose_mask.is_due(state.step):  # what follows needs weights that are sound
             take_step.ask(state)
         log.clock.step_done()
@@ -94,7 +94,8 @@ def _build(job: TrainJob, device: torch.device) -> TrainingState:
 
 
 def _restored(job: TrainJob, state: TrainingState) -> TrainingState:
-    """The state of the newest whole checkpoint, which rank 0 chooses for all; as it is if there is none."""
+    """The state of the newest whole checkpoint, which rank 0 chooses for all; as the run begins if there is
+    none."""
     chosen = [newest_whole(job.checkpoints.folder, label=job.label) if is_main() else None]
     if world_size() > 1:
         dist.broadcast_object_list(chosen, device=next(state.objective.parameters()).device)
@@ -104,6 +105,8 @@ def _restored(job: TrainJob, state: TrainingState) -> TrainingState:
             print(
                 f"going on from the checkpoint after step {state.step:,}, workers: {world_size()}", flush=True
             )
+    elif job.run.start is not None:
+        begin_from(job.run.start, state)
     return state
 
 
@@ -119,7 +122,7 @@ def _data(job: TrainJob) -> tuple[TrainingPairs, Order]:
 def _batches(
     job: TrainJob, pairs: TrainingPairs, order: Order, *, start: int, device: torch.device
 ) -> BatchLoader:
-    steps = range(start, job.config.num_steps)
+    steps = range(start, job.last_step)
     draws = rank_batches(order, steps=steps, rank=rank(), world_size=world_size())
     workers = job.machine.loader_workers
     return BatchLoader(pairs, draws, job.run.tokenizer, num_workers=workers, device=device)

@@ -14,9 +14,9 @@ from pipelines.checkpoints.store import RunManifest, list_saved, newest_whole, r
 from pipelines.compute.cluster import connect_for_training, ray_tags
 from pipelines.config.machine import MachineConfig, machine_params
 from pipelines.tracking.journal import Journal
-from pipelines.training.calibration import at_known_share, calibrated
+from pipelines.training.calibration import at_known_share, calibrated, with_mask_of_start
 from pipelines.training.claim import claim
-from pipelines.training.job import TrainJob
+from pipelines.training.job import WHOLE, Part, TrainJob
 from pipelines.training.mask_preview import preview_masks
 from pipelines.training.matmul import chosen_matmul
 from pipelines.training.pace import at_known_pace
@@ -34,21 +34,24 @@ def pretrain(
     *,
     machine: MachineConfig,
     journal: Journal,
+    part: Part = WHOLE,
     callbacks: Sequence[Any] = (),
 ) -> RunManifest:
     """Train one run, or go on where it was; writes and returns its manifest.
 
     Args:
         run: resolved for this machine.
+        part: how much of it, for now.
         callbacks: of Ray Train, that hear every report.
 
     Raises:
         ConfigError: the run cannot work; found before any worker starts.
+        StoppedError: its stop file ended it before its last step.
     """
-    job = TrainJob(run, machine, output.absolute(), journal)
+    job = TrainJob(run, machine, output.absolute(), journal, part=part)
     newest = _take_over(job)
-    job = replace(job, run=at_known_share(calibrated(run, job.output, journal), newest))
-    job = replace(job, matmul=chosen_matmul(job, newest))
+    job = replace(job, run=at_known_share(calibrated(with_mask_of_start(run), job.output, journal), newest))
+    job = replace(job, matmul=chosen_matmul(job, newest or run.start))
     connect_for_training(machine)
     job = replace(job, run=at_known_pace(job, newest))
     steps = run.config.mask.recalibration_steps(job.config.num_masked_steps)
@@ -59,7 +62,7 @@ def pretrain(
     manifest = RunManifest(
         digest=weights_digest(checkpoint),
         checkpoint=str(checkpoint.relative_to(job.output)),
-        steps=job.config.num_steps,
+        steps=job.last_step,
     )
     manifest.write(job.output)
     return manifest

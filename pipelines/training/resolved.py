@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from pipelines.checkpoints.checkpoint import TRAINING, read_trained
 from pipelines.config.errors import blaming
 from pipelines.config.identity import file_sha256, fingerprint
 from pipelines.config.machine import MachineConfig
@@ -15,6 +17,7 @@ from pipelines.shards.remote import check_cache
 from pipelines.tracking.held import held
 from pipelines.training.checks import check_length, check_machine, check_num_samples, check_on_machine
 from pipelines.training.init_weights import InitialWeights, find_weights
+from vlp.checkpoint import MODEL
 from vlp.data.loader import open_shards
 from vlp.objectives import Objective
 from vlp.run import RunConfig
@@ -35,6 +38,8 @@ class ResolvedRun:
     tokenizer: Tokenizer
     document_frequency: DocumentFrequency | None
     weights: InitialWeights | None
+    start: Path | None = None
+    """Checkpoint of another run that it begins from, at its step; None begins with the first one."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -72,6 +77,8 @@ class ResolvedRun:
         objective = self.config.build(self.config.vocabulary(self.tokenizer, self.document_frequency))
         if self.weights:
             self.weights.set_in(objective)
+        if self.start:
+            objective.load_state_dict(read_trained(self.start))
         return objective
 
     def with_config(self, config: RunConfig) -> "ResolvedRun":
@@ -86,8 +93,11 @@ class ResolvedRun:
         return replace(self)
 
 
-def resolve(config: RunConfig, machine: MachineConfig) -> ResolvedRun:
+def resolve(config: RunConfig, machine: MachineConfig, *, start: Path | None = None) -> ResolvedRun:
     """Look at everything that a run needs, so that nothing stops it after it has started.
+
+    Args:
+        start: whole checkpoint of another run to begin from: its weights, its optimizer and its step.
 
     Raises:
         ConfigError: the first mistake.
@@ -107,7 +117,9 @@ def resolve(config: RunConfig, machine: MachineConfig) -> ResolvedRun:
     check_length(config)
     weights = find_weights(config.init_from) if config.init_from else None
     settings = _result_settings(config, shards, tokenizer, weights)
-    run = ResolvedRun(absolute_paths(config), shards, settings, tokenizer, table, weights)
+    if start is not None:
+        settings["start"] = {name: file_sha256(start / name) for name in (MODEL, TRAINING)}
+    run = ResolvedRun(absolute_paths(config), shards, settings, tokenizer, table, weights, start)
     if weights:
         _ = run.objective  # raises where they do not fit
     check_evaluation(config.evaluation)

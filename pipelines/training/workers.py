@@ -12,6 +12,10 @@ from pipelines.compute.termination import ending_softly
 from pipelines.training.job import CHECKPOINTS, TrainJob
 
 
+class StoppedError(Exception):
+    """A training was asked to end before its last step, and did."""
+
+
 def run_workers(job: TrainJob, callbacks: Sequence[Any] = ()) -> Path:
     """Train to the end of a run, or go on where it was; returns the folder of the last checkpoint.
 
@@ -20,6 +24,7 @@ def run_workers(job: TrainJob, callbacks: Sequence[Any] = ()) -> Path:
 
     Raises:
         Terminated: SIGTERM ended the training, after a checkpoint.
+        StoppedError: its stop file did.
     """
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(job.machine.recovery.hang_seconds)
     from ray.train import FailureConfig, LoggingConfig, ScalingConfig
@@ -52,6 +57,8 @@ def run_workers(job: TrainJob, callbacks: Sequence[Any] = ()) -> Path:
     job.stop_file.unlink(missing_ok=True)
     with ending_softly(partial(_ask_to_stop, job)):
         trainer.fit()
+    if job.stop_file.exists():
+        raise StoppedError
     checkpoints = job.checkpoints.folder
     return checkpoints / list_saved(checkpoints)[-1].name
 

@@ -24,7 +24,7 @@ class Point(NamedTuple):
     """A setting that was tried."""
 
     values: Mapping[str, Any]
-    """By axis; numbers, or anything else that is a choice."""
+    """By axis; numbers, or anything else that is a choice. An axis may be missing."""
     score: float
     spread: float | None
     """Standard deviation over seeds; None where there is one."""
@@ -75,20 +75,32 @@ def values_as_text(values: Sequence[Any]) -> list[str]:
     return [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
 
 
+def axes_of(points: Sequence[Point]) -> list[str]:
+    """Every axis that a setting has."""
+    return list(dict.fromkeys(axis for point in points for axis in point.values))
+
+
+def pairs_of(points: Sequence[Point]) -> list[tuple[str, str]]:
+    """Every two axes that a setting has both of."""
+    pairs = combinations(axes_of(points), 2)
+    return [pair for pair in pairs if any(set(pair) <= set(point.values) for point in points)]
+
+
 def axis_charts(points: Sequence[Point], *, metric: str) -> Image.Image:
     """The metric against each axis, with the spread of the seeds."""
-    axes = list(points[0].values)
+    axes = axes_of(points)
     columns = min(CHARTS_PER_ROW, len(axes))
     lines = ceil(len(axes) / columns)
     figure = Figure(figsize=(0.6 + 3.4 * columns, 3.0 * lines), dpi=150, layout="constrained")
     charts = figure.subplots(lines, columns, sharey=True, squeeze=False).flatten()
     for chart, axis in zip(charts, axes, strict=False):
-        scale = Scale.of([point.values[axis] for point in points])
+        shown = [point for point in points if axis in point.values]
+        scale = Scale.of([point.values[axis] for point in shown])
         _lay(chart, "x", axis, scale)
         chart.errorbar(
             scale.places,
-            [point.score for point in points],
-            yerr=[point.spread or 0.0 for point in points],
+            [point.score for point in shown],
+            yerr=[point.spread or 0.0 for point in shown],
             fmt="o",
             capsize=3,
             elinewidth=1,
@@ -108,9 +120,9 @@ def pair_charts(points: Sequence[Point], *, metric: str) -> Image.Image:
     Where several lie on one place, it is their mean.
 
     Raises:
-        ValueError: there are no two axes.
+        ValueError: no setting has two axes.
     """
-    pairs = list(combinations(points[0].values, 2))
+    pairs = pairs_of(points)
     if not pairs:
         raise ValueError("a pair of axes takes two")
     columns = min(CHARTS_PER_ROW, len(pairs))
@@ -119,12 +131,13 @@ def pair_charts(points: Sequence[Point], *, metric: str) -> Image.Image:
     charts = figure.subplots(lines, columns, squeeze=False).flatten()
     colors = _colors(points)
     for chart, (x, y) in zip(charts, pairs, strict=False):
-        across, along = (Scale.of_cells([point.values[axis] for point in points]) for axis in (x, y))
+        shown = [point for point in points if {x, y} <= set(point.values)]
+        across, along = (Scale.of_cells([point.values[axis] for point in shown]) for axis in (x, y))
         _lay(chart, "x", x, across)
         _lay(chart, "y", y, along)
         places = list(zip(across.places, along.places, strict=True))
         cells = {
-            place: [p.score for p, q in zip(points, places, strict=True) if q == place] for place in places
+            place: [p.score for p, q in zip(shown, places, strict=True) if q == place] for place in places
         }
         means = [float(np.mean(scores)) for scores in cells.values()]
         chart.scatter(*zip(*cells, strict=True), c=means, s=420, marker="s", cmap=COLORS, norm=colors)
@@ -140,17 +153,23 @@ def pair_charts(points: Sequence[Point], *, metric: str) -> Image.Image:
 
 
 def parallel_coordinates(points: Sequence[Point], *, metric: str) -> Image.Image:
-    """A line through all axes for each setting, in the colour of the metric, which is the last axis."""
-    axes = list(points[0].values)
-    scales = [Scale.of([point.values[axis] for point in points]) for axis in axes]
+    """A line through all axes for each setting, in the colour of the metric, which is the last axis; it is
+    broken at an axis that a setting has not."""
+    axes = axes_of(points)
+    shown = [[axis in point.values for point in points] for axis in axes]
+    scales = [Scale.of([point.values[axis] for point in points if axis in point.values]) for axis in axes]
     scales.append(Scale.of([point.score for point in points])._replace(is_log=False))
     figure = Figure(figsize=(1.6 + 2.0 * len(scales), 3.6), dpi=150, layout="constrained")
     chart = figure.subplots()
     colors = _colors(points)
     shares = [scale.shares() for scale in scales]
+    shown.append([True] * len(points))
+    heights = [_spread(share, where) for share, where in zip(shares, shown, strict=True)]
     for number in np.argsort([point.score for point in points]):  # the greatest on top
         color = colormaps[COLORS](colors(points[number].score))
-        chart.plot([share[number] for share in shares], color=color, linewidth=1.6, marker="o", markersize=3)
+        chart.plot(
+            [height[number] for height in heights], color=color, linewidth=1.6, marker="o", markersize=3
+        )
     for place, (scale, share) in enumerate(zip(scales, shares, strict=True)):
         chart.axvline(place, color="#bbb", linewidth=0.8, zorder=0)
         for text, height in _marks(scale, share):
@@ -179,6 +198,12 @@ def schedules(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Image.Imag
         chart.legend(frameon=False, fontsize=7)
         _plain(chart)
     return draw(figure)
+
+
+def _spread(shares: Sequence[float], shown: Sequence[bool]) -> list[float]:
+    """Shares of those that are shown, at their places among all; the others are not a number."""
+    left = iter(shares)
+    return [next(left) if is_shown else np.nan for is_shown in shown]
 
 
 def _lay(chart: Axes, which: Literal["x", "y"], axis: str, scale: Scale) -> None:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -20,6 +20,9 @@ OPTIMIZERS = Registry()
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig(ABC, StrictConfig):
     """What decays: matrices, but no vector or scalar such as a bias, a norm, a class token, a logit scale."""
+
+    FIXED: ClassVar = frozenset({"name", "decayed", "undecayed", "layer_decay"})
+    """Settings that stay while a run trains: they decide which state there is, and how it is grouped."""
 
     name: str
     """Which optimizer it is."""

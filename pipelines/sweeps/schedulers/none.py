@@ -1,10 +1,9 @@
 """Every trial to its end."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pipelines.sweeps.schedulers.scheduler import SCHEDULERS, Curve, Scheduler
+from pipelines.sweeps.schedulers.scheduler import SCHEDULERS, Scheduler
 
 
 @SCHEDULERS.register
@@ -14,6 +13,3 @@ class NoScheduler(Scheduler):
 
     name: Literal["none"] = "none"
     may_stop: ClassVar = False
-
-    def stops(self, own: Curve, others: Iterable[Curve]) -> bool:
-        return False

@@ -1,10 +1,11 @@
 """What a scheduler is: a function from all results so far to a decision, without a state of its own."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from abc import ABC
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
+from pipelines.sweeps.samplers import Place, Space
 from vlp.core.config import AtLeast, StrictConfig
 from vlp.core.registry import Registry
 
@@ -12,6 +13,23 @@ SCHEDULERS = Registry()
 Curve = Mapping[float, float]
 """Step -> score, the higher the better. Where trials of one cost have unlike numbers of steps, a step is the
 one of the sweep's run at the same share of the cost."""
+
+
+class Member(NamedTuple):
+    """A trial of a population."""
+
+    point: Mapping[str, Place]
+    score: float
+    """The higher the better."""
+
+
+class Copy(NamedTuple):
+    """How a trial goes on with another one's weights."""
+
+    donor: int
+    """Number of the other one."""
+    point: Mapping[str, Place]
+    """Its settings from now on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +40,24 @@ class Scheduler(ABC, StrictConfig):
     """Which way of deciding it is."""
     may_stop: ClassVar[bool] = True
     """Whether it ever stops a trial."""
+    has_population: ClassVar[bool] = False
+    """Whether trials wait for each other, to go on with each other's weights."""
 
     def check(self, *, steps: int, every_steps: int) -> None:
         """Raise a ValueError that names the key unless it can decide in trials that are measured so often."""
 
-    @abstractmethod
+    def pauses(self, steps: int) -> range:
+        """After which of so many steps all trials wait for each other."""
+        return range(0)
+
+    def copies(self, members: Sequence[Member], *, space: Space, seed: int) -> Mapping[int, Copy]:
+        """Which trials go on with another one's weights after a pause, by number.
+
+        Args:
+            seed: of this pause alone.
+        """
+        return {}
+
     def stops(self, own: Curve, others: Iterable[Curve]) -> bool:
         """Whether a trial ends after its last measurement.
 
@@ -34,6 +65,7 @@ class Scheduler(ABC, StrictConfig):
             own: its scores, of which the last has just been measured.
             others: those of all other trials so far, the ended ones included.
         """
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)

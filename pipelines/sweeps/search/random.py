@@ -16,8 +16,4 @@ class RandomSearch(Search):
     name: Literal["random"] = "random"
 
     def propose(self, asked: Proposal) -> dict[str, Place]:
-        generator = Random(asked.seed)
-        return {
-            key: generator.random() * (sampler.num_values or 1)
-            for key, sampler in asked.space.samplers.items()
-        }
+        return asked.space.active(asked.space.draw(Random(asked.seed)))

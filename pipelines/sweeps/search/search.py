@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from pipelines.sweeps.samplers import Place, Space
 from vlp.core.config import StrictConfig
@@ -43,6 +43,8 @@ class Search(ABC, StrictConfig):
 
     name: str
     """Which way of searching it is."""
+    learns: ClassVar[bool] = False
+    """Whether what was tried changes what it proposes."""
 
     def check(self, space: Space, num_trials: int | None) -> None:
         """Raise a ValueError that names the key unless it can search the space."""

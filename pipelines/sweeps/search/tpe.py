@@ -1,11 +1,14 @@
 """Tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), by Optuna."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pipelines.sweeps.samplers import Place, Sampler
 from pipelines.sweeps.search.search import SEARCHES, Proposal, Search, Tried
 from vlp.core.config import AtLeast
+
+LAST = 1.0 - 2**-53
+"""The last place of a range."""
 
 
 @SEARCHES.register
@@ -17,6 +20,7 @@ class TPESearch(Search):
     """
 
     name: Literal["tpe"] = "tpe"
+    learns: ClassVar = True
     num_random: Annotated[int, AtLeast(1)] = 10
     """Settings that are drawn at random before."""
 
@@ -29,11 +33,20 @@ class TPESearch(Search):
         )
         directions: list[Any] = ["maximize" if way == "max" else "minimize" for way in asked.directions]
         study = optuna.create_study(directions=directions, sampler=sampler)
-        ranges = {key: _distribution(sampler) for key, sampler in asked.space.samplers.items()}
+        samplers = asked.space.samplers
+        ranges = {key: _distribution(one) for key, one in samplers.items()}
         for one in asked.tried:
             if (trial := _told(one, ranges, is_single=len(directions) == 1)) is not None:
                 study.add_trial(trial)
-        return dict(study.ask(ranges).params)
+        trial, point = study.ask(), dict[str, Place]()
+        for key, one in samplers.items():
+            if asked.space.is_active(key, point):
+                point[key] = (
+                    trial.suggest_float(key, 0.0, LAST)
+                    if one.num_values is None
+                    else trial.suggest_categorical(key, range(one.num_values))
+                )
+        return point
 
 
 def _distribution(sampler: Sampler) -> Any:
@@ -42,14 +55,17 @@ def _distribution(sampler: Sampler) -> Any:
 
     if sampler.num_values is not None:
         return CategoricalDistribution(range(sampler.num_values))
-    return FloatDistribution(0.0, 1.0 - 2**-53)
+    return FloatDistribution(0.0, LAST)
 
 
 def _told(one: Tried, ranges: dict[str, Any], *, is_single: bool) -> Any:
     """What was tried, as Optuna has it; None for what was stopped early where there are several metrics."""
     from optuna.trial import TrialState, create_trial
 
-    what: dict[str, Any] = {"params": dict(one.point), "distributions": ranges}
+    what: dict[str, Any] = {
+        "params": dict(one.point),
+        "distributions": {key: places for key, places in ranges.items() if key in one.point},
+    }
     if one.scores is not None:
         return create_trial(state=TrialState.COMPLETE, values=list(one.scores), **what)
     if one.is_open:

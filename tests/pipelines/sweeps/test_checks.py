@@ -10,6 +10,7 @@ from pipelines.config.settings import Layers, build
 from pipelines.sweeps.settings import SweepConfig
 from tests.pipelines.sweeps.tiny import METRIC, SWEEP, check, sweep_config
 
+PBT = {"name": "pbt", "perturbation_interval": 10}
 CLUSTER = {"run": "cluster_rgb", "scheduler": {"name": "none"}}
 
 
@@ -56,6 +57,44 @@ def test_the_sweep_itself_passes() -> None:
             r"length\.seconds: the trials of a sweep are compared",
         ),
         ({"run": "filp"}, r"has no run 'filp'; did you mean flip\?"),
+        ({"max_gpu_hours": 1}, r"max_gpu_hours is 1 and machine\.use_gpu is false"),
+        (
+            {"scheduler": PBT | {"perturbation_interval": 40}},
+            r"perturbation_interval is 40 and a trial has 40",
+        ),
+        ({"scheduler": PBT, "seeds": 2}, r"seeds is 2, .* scheduler\.name is pbt; set seeds to 1"),
+        ({"scheduler": PBT, "search": {"name": "tpe"}}, r"search\.name is tpe, .*set search\.name to random"),
+        *(
+            ({"scheduler": PBT, "space": {key: {"choice": values}}}, rf"space\.{key}: .*pbt.*take it out")
+            for key, values in {
+                "image_encoder.depth": [1, 2],
+                "training.batch_size": [10, 20],
+                "training.precision": ["fp32", "bf16"],
+                "optimizer.layer_decay": [0.5, 0.9],
+                "optimizer": [{"name": "adamw"}, {"name": "lars"}],
+                "seed": [1, 2],
+            }.items()
+        ),
+        (
+            {"scheduler": PBT, "overrides": {"evaluation.every_steps": 10, "training.length.flops": 4e9}},
+            r"training\.length: with pbt all trials have as many steps",
+        ),
+        ({"from_step": 40}, r"from_step is 40 and the run has 40 steps"),
+        ({"from_step": 0}, r"from_step must be at least 1"),
+        *(
+            (
+                {"from_step": 10, "space": {key: {"choice": values}}},
+                rf"space\.{key}: .* acts before step 10 \(from_step\)",
+            )
+            for key, values in {
+                "optimizer.lr": [0.001, 0.002],
+                "optimizer.weight_decay": [0.1, 0.2],
+                "mask.mask_ratio": [0.25, 0.75],
+                "image_encoder.depth": [1, 2],
+                "lr_schedule.min_lr": [0.0, 0.0001],
+                "seed": [0, 1],
+            }.items()
+        ),
     ],
 )
 def test_a_mistake_is_named_in_one_line(changes: dict[str, Any], said: str) -> None:
@@ -114,3 +153,44 @@ def test_flops_and_samples_are_lengths_that_trials_can_have() -> None:
         ((key, value),) = length.items()
         overrides = SWEEP["overrides"] | {f"training.length.{key}": value}
         check(sweep_config(overrides=overrides, scheduler={"name": "none"}, metrics={METRIC: "max"}))
+
+
+def test_settings_that_act_after_shared_steps_pass() -> None:
+    """The end of the rate, of the mask's schedule, and the tuning."""
+    constant = {"lr_schedule": {"name": "constant", "warmup_steps": 2}}
+    rising = {"start": 0.25, "end": 0.5, "begin": 0.5}
+    overrides = (
+        SWEEP["overrides"] | constant | {"mask.mask_ratio": rising, "tuning": {"steps": 5, "lr": 1e-4}}
+    )
+    space = {
+        "lr_schedule.cooldown_steps": {"randint": [0, 21]},
+        "mask.mask_ratio.end": {"uniform": [0.3, 0.9]},
+        "tuning.lr": {"loguniform": [1e-5, 1e-3]},
+        "training.length.steps": {"choice": [40]},
+    }
+    check(sweep_config(overrides=overrides, space=space, from_step=20, scheduler={"name": "none"}))
+    with pytest.raises(ConfigError, match=r"space\.lr_schedule\.cooldown_steps: 20 acts before step 22"):
+        check(sweep_config(overrides=overrides, space=space, from_step=22, scheduler={"name": "none"}))
+
+
+def test_a_population_may_change_rates_decay_masks_and_norms() -> None:
+    space = {
+        "optimizer.lr": {"loguniform": [1e-4, 1e-2]},
+        "optimizer.weight_decay": {"uniform": [0.0, 0.5]},
+        "mask": {"choice": [{"name": "random", "mask_ratio": 0.5}, {"name": "none"}]},
+        "lr_schedule": {"choice": [{"name": name, "warmup_steps": 2} for name in ("cosine", "constant")]},
+        "training.max_grad_norm": {"choice": [1.0, 5.0]},
+    }
+    check(sweep_config(space=space, scheduler=PBT))
+
+
+def test_conditional_settings_are_checked_at_every_corner() -> None:
+    space: dict[str, Any] = {
+        "mask": {"choice": [{"name": "random", "mask_ratio": 0.5}, {"name": "cluster", "feature": "mix"}]},
+        "mask.alpha_power": {"uniform": [1, 3], "when": {"mask.name": "cluster"}},
+        "mask.mask_ratio": {"choice": [0.25, 0.75], "when": {"mask.name": "random"}},
+    }
+    check(sweep_config(space=space, scheduler={"name": "none"}))
+    space["mask.alpha_power"]["uniform"] = [-1, 3]
+    with pytest.raises(ConfigError, match=r"space: mask=.*alpha_power=-1.0: .*alpha_power must be above"):
+        check(sweep_config(space=space, scheduler={"name": "none"}))

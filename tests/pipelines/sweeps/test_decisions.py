@@ -4,11 +4,13 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipelines.config.machine import MachineConfig
 from pipelines.sweeps.conductor import Conductor
 from pipelines.sweeps.history import FILE_NAME, History, Run
 from pipelines.sweeps.report import Outcome
@@ -37,9 +39,10 @@ def play(conductor: Conductor, *, results: float = math.inf, measure: Measure = 
     conductor.history.begin()
     while (run := conductor.next_run()) is not None:
         assert isinstance(run, Run)
-        values = conductor.history.settings[run.setting].values
+        stretch = conductor.stretch(run)
+        values = stretch.values or {"mask.mask_ratio": 0.5}
         start = conductor.history.trace(run).last_step
-        for step in range(max(10, start), 41, 10):  # the last one again, as behind a checkpoint
+        for step in range(max(10, start), stretch.until + 1, 10):  # the last one again, as after a resume
             stops = conductor.measured(run, step, measure(values, run.seed, step))
             results -= 1
             if results < 0:
@@ -68,6 +71,7 @@ SEARCHES = [
 ]
 NONE, ASHA = {"name": "none"}, {"name": "asha", "grace_steps": 10}
 MEDIAN = {"name": "median", "grace_steps": 10, "min_trials": 1}
+PBT = {"name": "pbt", "perturbation_interval": 10, "quantile_fraction": 0.5}
 RANDOM, TPE, GRID = SEARCHES
 
 
@@ -80,6 +84,10 @@ RANDOM, TPE, GRID = SEARCHES
         (GRID, MEDIAN, 1),
         (RANDOM, ASHA, 2),
         (GRID, NONE, 2),
+        (RANDOM, PBT, 1),
+        (GRID, PBT | {"perturbation_interval": 20}, 1),
+        (RANDOM | {"from_step": 20}, ASHA, 2),
+        (GRID | {"from_step": 10}, PBT, 1),
     ],
 )
 def test_a_sweep_that_is_killed_anywhere_comes_to_the_same_trials_decisions_and_winner(
@@ -231,6 +239,20 @@ def test_what_fails_has_no_winner_and_is_tried_again_by_the_next_process(tmp_pat
     assert again.num_ended() == 3
 
 
+def test_what_a_run_measures_before_it_has_ended_changes_nothing_once_it_is_stopped(tmp_path: Path) -> None:
+    conductor = conductor_of(sweep_config(num_trials=2), tmp_path)
+    conductor.history.begin()
+    for score, stops in ((0.5, False), (0.1, True)):
+        run = conductor.next_run()
+        assert isinstance(run, Run)
+        assert conductor.measured(run, 10, {METRIC: score}) == stops
+        before = events(tmp_path)
+        assert conductor.measured(run, 20, {METRIC: 0.9}) == stops
+        assert (events(tmp_path) == before) == stops
+    conductor.ended(run)
+    assert conductor.history.trace(run).stopped_at == 10
+
+
 def test_a_metric_that_is_not_there_fails_the_trial(tmp_path: Path) -> None:
     conductor = conductor_of(sweep_config(), tmp_path)
     conductor.history.begin()
@@ -282,10 +304,116 @@ def test_checkpoints_of_ended_trials_stay_by_the_policy(tmp_path: Path, keep: st
     )
     conductor = conductor_of(config, tmp_path)
     for number in range(3):
-        (conductor.trials.output(Run(number, 0)) / "checkpoints").mkdir(parents=True)
+        (conductor.trials.output(Run(number, 0).key) / "checkpoints").mkdir(parents=True)
     play(conductor)
-    drop_checkpoints(config, conductor.trials, conductor.history)
+    drop_checkpoints(conductor)
     left = {
-        number for number in range(3) if (conductor.trials.output(Run(number, 0)) / "checkpoints").exists()
+        number
+        for number in range(3)
+        if (conductor.trials.output(Run(number, 0).key) / "checkpoints").exists()
     }
     assert left == stay
+
+
+def test_a_population_waits_and_the_worst_go_on_with_the_best_ones_weights(tmp_path: Path) -> None:
+    ratios = {"mask.mask_ratio": {"grid": [0.5, 0.3, 0.8, 0.4]}}
+    pbt = PBT | {"perturbation_interval": 20, "quantile_fraction": 0.25, "resample_probability": 0.0}
+    config = sweep_config(space=ratios, search={"name": "grid"}, num_trials=None, scheduler=pbt)
+    conductor = conductor_of(config, tmp_path)
+    conductor.history.begin()
+    order = []
+    while isinstance(run := conductor.next_run(), Run):
+        stretch = conductor.stretch(run)
+        order.append((run.setting, stretch.folder, stretch.start, stretch.until))
+        for step in range(max(10, conductor.history.trace(run).last_step), stretch.until + 1, 10):
+            score = 1 - abs(conductor.history.settings[run.setting].values["mask.mask_ratio"] - 0.5)
+            conductor.measured(run, step, {METRIC: score})
+        conductor.ended(run)
+    start = "0000/checkpoints/step_0000020"
+    assert order == [
+        *((number, f"000{number}", None, 20) for number in range(4)),
+        (0, "0000", None, 40),
+        (1, "0001", None, 40),
+        (2, "0002-from20", start, 40),
+        (3, "0003", None, 40),
+    ]
+    history = History(tmp_path)
+    assert history.settings[2].values["mask.mask_ratio"] in (0.5, 0.3)  # the first of the list, or the next
+    assert history.trace(Run(2, 0)).results[20] == history.trace(Run(0, 0)).results[20]
+    assert conductor.is_done
+
+
+def test_a_member_that_was_cut_before_its_checkpoint_is_trained_to_the_pause_again(tmp_path: Path) -> None:
+    config = sweep_config(num_trials=2, scheduler=PBT | {"perturbation_interval": 20})
+    conductor = conductor_of(config, tmp_path)
+    conductor.history.begin()
+    for _ in range(2):
+        run = conductor.next_run()
+        assert isinstance(run, Run)
+        for step in (10, 20):
+            conductor.measured(run, step, measure({"mask.mask_ratio": 0.3 + run.setting / 10}, 0, step))
+        if run.setting == 0:
+            conductor.ended(run)
+    again = conductor_of(config, tmp_path)
+    again.history.begin()
+    assert again.next_run() == Run(1, 0)
+    assert again.next_run() == "wait"
+    again.ended(Run(1, 0))
+    assert again.next_run() == Run(0, 0)
+    assert again.history.exchanged_at == 20
+
+
+def test_a_failed_member_ends_the_population(tmp_path: Path) -> None:
+    conductor = conductor_of(sweep_config(num_trials=3, scheduler=PBT), tmp_path)
+    conductor.history.begin()
+    while isinstance(run := conductor.next_run(), Run):
+        if run.setting == 1:
+            conductor.failed(run, "no space left")
+        else:
+            conductor.measured(run, 10, {METRIC: 0.5})
+            conductor.ended(run)
+    assert conductor.history.exchanged_at == 0
+    assert not conductor.is_done
+
+
+def test_shared_steps_are_trained_first_once_for_each_seed(tmp_path: Path) -> None:
+    config = sweep_config(from_step=20, seeds=2, num_trials=2, scheduler=NONE)
+    conductor = conductor_of(config, tmp_path)
+    play(conductor)
+    begun = [(event["run"], event["step"]) for event in events(tmp_path) if event["kind"] == "measured"]
+    assert begun[:4] == [([-1, 0], 10), ([-1, 0], 20), ([-1, 1], 10), ([-1, 1], 20)]
+    assert conductor.num_ended() == conductor.num_runs() == 4
+    assert conductor.stretch(Run(1, 1)).start == "shared-seed1/checkpoints/step_0000020"
+
+
+@pytest.mark.parametrize("keep", ["best", "none"])
+def test_checkpoints_that_others_begin_from_stay_until_they_have_begun(tmp_path: Path, keep: str) -> None:
+    changes = {"num_trials": 2, "keep_checkpoints": keep, "from_step": 20}
+    conductor = conductor_of(sweep_config(scheduler=NONE, **changes), tmp_path)
+    shared = conductor.trials.output("shared") / "checkpoints"
+    shared.mkdir(parents=True)
+    conductor.history.begin()
+    while isinstance(run := conductor.next_run(), Run):
+        assert shared.exists()
+        for step in range(10, conductor.stretch(run).until + 1, 10):
+            conductor.measured(run, step, {METRIC: 0.5})
+        conductor.ended(run)
+        drop_checkpoints(conductor)
+    assert not shared.exists()
+
+
+def test_a_limit_of_gpu_hours_counts_what_trials_held(tmp_path: Path, monkeypatch: Any) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    config = sweep_config(max_gpu_hours=0.25, num_trials=5, scheduler=NONE)
+    conductor = conductor_of(config, tmp_path)
+    machine = MachineConfig(use_gpu=True, num_workers=2)
+    conductor.trials = replace(conductor.trials, machine=machine)
+
+    def measured(values: dict[str, Any], seed: int, step: int) -> dict[str, float]:
+        now[0] += 60.0  # 4 x 60 s x 2 GPUs are 480 s
+        return measure(values, seed, step)
+
+    play(conductor, measure=measured)
+    assert len(conductor.history.settings) == 2
+    assert History(tmp_path).gpu_seconds == 960

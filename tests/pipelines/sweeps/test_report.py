@@ -31,7 +31,7 @@ def ended(config: SweepConfig, folder: Path) -> Outcome:
         scores = {METRIC: ratio + run.seed / 100, SECOND: 1 - ratio}
         conductor.measured(run, 40, scores)
         conductor.ended(run)
-        output = conductor.trials.output(run)
+        output = conductor.trials.output(run.key)
         output.mkdir(parents=True)
         table = {"mask.threshold": [[0.0, 0.9], [1.0, 0.5]]}
         write_settings(output, conductor.trials.config(values | table, seed=run.seed))
@@ -84,3 +84,32 @@ def test_a_front_has_a_file_for_each_of_its_settings_and_none_is_the_best(tmp_pa
     assert (tmp_path / "axes1.png").exists()
     forget_best(outcome)
     assert not list(tmp_path.glob("*.yaml"))
+
+
+def test_a_setting_whose_condition_is_not_met_is_a_dash_and_a_gap(tmp_path: Path, capsys: Any) -> None:
+    space = {
+        "mask.feature": {"grid": ["rgb", "mix"]},
+        "mask.alpha_power": {"grid": [1, 3], "when": {"mask.feature": "mix"}},
+        "mask.anchor_ratio": {"grid": [0.05, 0.2]},
+    }
+    outcome = ended(settings(space=space, overrides={"evaluation.every_steps": 40}), tmp_path)
+    write_outcome(outcome)
+    print_table(outcome)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "done" in line]
+    found = sorted((row[row.index("done") - 8], row[row.index("done") - 7]) for row in rows)
+    assert found == [("mix", "1"), ("mix", "1"), ("mix", "3"), ("mix", "3"), ("rgb", "-"), ("rgb", "-")]
+    for name in ("axes", "pairs", "parallel"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.width > 300
+
+
+def test_whose_weights_a_trial_went_on_with_is_said(tmp_path: Path) -> None:
+    pbt = {"name": "pbt", "perturbation_interval": 20, "quantile_fraction": 0.25}
+    conductor = conductor_of(settings(scheduler=pbt), tmp_path)
+    conductor.history.begin()
+    while isinstance(run := conductor.next_run(), Run):
+        step = conductor.stretch(run).until
+        conductor.measured(run, step, {METRIC: 1.0 - run.setting / 10})
+        conductor.ended(run)
+    outcome = Outcome.of(conductor.config, conductor.trials, conductor.history)
+    assert report_markdown(outcome).count("done, weights of 0000 after 20") == 1

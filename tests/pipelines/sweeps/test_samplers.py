@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.sweeps.samplers import Space, points_in_order
+from pipelines.sweeps.samplers import Space
+from pipelines.sweeps.search import SEARCHES, Proposal, Tried
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,58 @@ def test_half_of_the_draws_of_loguniform_are_below_the_geometric_mean() -> None:
 
 def test_the_points_of_a_grid_come_in_the_order_of_the_file_each_once() -> None:
     space = Space.of({"a": {"grid": [1, 2]}, "b": {"grid": ["x", "y", "z"]}})
-    points = [points_in_order(space, number) for number in range(7)]
-    assert points[6] is None
-    values = [tuple(space.values(point).values()) for point in points if point is not None]
+    values = [tuple(space.values(point).values()) for point in space.grid]
     assert values == [(1, "x"), (1, "y"), (1, "z"), (2, "x"), (2, "y"), (2, "z")]
+
+
+CONDITIONAL: dict[str, Any] = {
+    "mask": {"choice": [{"name": "random"}, {"name": "cluster", "feature": "mix"}]},
+    "mask.alpha_power": {"choice": [1, 2, 3], "when": {"mask.feature": "mix"}},
+    "mask.alpha_shape": {"choice": ["linear", "cosine"], "when": {"mask.alpha_power": [2, 3]}},
+    "optimizer.lr": {"choice": [0.1, 0.2]},
+}
+
+
+def test_a_setting_is_searched_only_where_its_condition_is_met() -> None:
+    """Also by a part of a component, and by a setting that has a condition of its own."""
+    space = Space.of(CONDITIONAL)
+    found = [tuple(map(str, list(space.values(point).values())[1:])) for point in space.grid]
+    assert found == [
+        *(("0.1",), ("0.2",)),
+        *(("1", "0.1"), ("1", "0.2")),
+        *((power, shape, lr) for power in "23" for shape in ("linear", "cosine") for lr in ("0.1", "0.2")),
+    ]
+    assert space.num_points == len(list(space.corners())) == len(found) == 12
+    keys = {tuple(space.active(space.draw(random.Random(seed)))) for seed in range(50)}
+    first, power, shape, last = CONDITIONAL
+    assert keys == {(first, last), (first, power, last), (first, power, shape, last)}
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ({"mask.feature": "rgb"}, r"^space\.key: when: mask\.feature is never rgb"),
+        ({"mask.featur": "mix"}, r"mask\.featur is never mix"),
+        ({"optimizer.lr": 0.1}, r"optimizer\.lr is not among the keys of space above it"),
+        ({"decay": 0.1}, r"decay is drawn from a range; a condition takes one of a list"),
+        ({"decay.part": 0.1}, r"decay\.part is drawn from a range"),
+        ({}, r"when takes other keys"),
+        ("mask", r"when takes other keys"),
+    ],
+)
+def test_a_condition_that_can_never_be_met_is_named(when: Any, said: str) -> None:
+    space = {"mask": CONDITIONAL["mask"], "decay": {"uniform": [0.0, 1.0]}}
+    with pytest.raises(ValueError, match=said):
+        Space.of(space | {"key": {"choice": [1, 2], "when": when}})
+
+
+@pytest.mark.parametrize("name", ["random", "tpe"])
+def test_searches_propose_no_setting_whose_condition_is_not_met(name: str) -> None:
+    space, tried = Space.of(CONDITIONAL), list[Tried]()
+    search = SEARCHES[name](**({"num_random": 3} if name == "tpe" else {}))
+    for number in range(12):
+        asked = Proposal(space=space, tried=tried, directions=["max"], number=number, seed=number)
+        point = search.propose(asked)
+        assert point == space.active(point)
+        tried.append(Tried(point, [float(len(point))], {10: float(len(point))}, False))
+    assert {len(one.point) for one in tried} >= {2, 4}
