@@ -24,10 +24,8 @@ def database(names: Sequence[str]) -> Iterator[str]:
     initdb, postgres = shutil.which("initdb"), shutil.which("postgres")
     if initdb is None or postgres is None:
         pytest.skip("needs PostgreSQL's initdb and postgres")
-    port, folder = (
-        free_port(),
-        Path(tempfile.mkdtemp(prefix="vlp-postgres-")),
-    )  # of a short path, for its socket
+    port = free_port()
+    folder = Path(tempfile.mkdtemp(prefix="vlp-postgres-"))  # of a short path, for its socket
     as_who: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     if os.geteuid() == 0:  # as which it refuses to run
         shutil.chown(folder, "postgres")
@@ -45,7 +43,7 @@ def database(names: Sequence[str]) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def _create(server: subprocess.Popen[bytes], port: int, names: Sequence[str]) -> None:
+def _create(server: subprocess.Popen[Any], port: int, names: Sequence[str]) -> None:
     while True:
         assert server.poll() is None, "PostgreSQL ended before it answered"
         try:

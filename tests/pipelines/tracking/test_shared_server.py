@@ -149,7 +149,9 @@ def test_a_run_is_delivered_once_to_a_server_that_goes_and_comes(
         assert delivery.flush(600) == 0
 
     client = MlflowClient(server.address)
-    (tracked,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+    experiment = client.get_experiment_by_name("tests")
+    assert experiment is not None
+    (tracked,) = client.search_runs([experiment.experiment_id])
     assert tracked.info.status == "FINISHED"
     points = client.get_metric_history(tracked.info.run_id, "train/loss")
     assert [point.step for point in points] == list(range(1, STEPS + 1))
