@@ -16,6 +16,8 @@ from vlp.pictures.figure import draw
 
 CHARTS_PER_ROW = 3
 COLORS = "viridis"
+CHART_POINTS = 150
+"""Of which a heat map is high and wide, in 1/72 of an inch."""
 MAX_CELLS = 12
 """Numbers of an axis that a heat map gives a row each."""
 
@@ -98,7 +100,7 @@ def axis_charts(points: Sequence[Point], *, metric: str) -> Image.Image:
         scale = Scale.of([point.values[axis] for point in shown])
         _lay(chart, "x", axis, scale)
         chart.errorbar(
-            scale.places,
+            _side_by_side(scale),
             [point.score for point in shown],
             yerr=[point.spread or 0.0 for point in shown],
             fmt="o",
@@ -140,11 +142,13 @@ def pair_charts(points: Sequence[Point], *, metric: str) -> Image.Image:
             place: [p.score for p, q in zip(shown, places, strict=True) if q == place] for place in places
         }
         means = [float(np.mean(scores)) for scores in cells.values()]
-        chart.scatter(*zip(*cells, strict=True), c=means, s=420, marker="s", cmap=COLORS, norm=colors)
+        rows = max(len({place[0] for place in cells}), len({place[1] for place in cells}))
+        size = (CHART_POINTS / (rows + 1)) ** 2  # of an area
+        chart.scatter(*zip(*cells, strict=True), c=means, s=size, marker="s", cmap=COLORS, norm=colors)
         for place, mean in zip(cells, means, strict=True):
             ink = "black" if colors(mean) > 0.6 else "white"
             chart.annotate(f"{mean:.3g}", place, ha="center", va="center", fontsize=7, color=ink)
-        chart.margins(0.2)
+        chart.margins(0.6 / rows)
         _plain(chart)
     for chart in charts[len(pairs) :]:
         chart.set_axis_off()
@@ -195,9 +199,22 @@ def schedules(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Image.Imag
             chart.plot(progress, values, color=colormaps["tab10"](number % 10), label=setting, linewidth=1.6)
         chart.set_title(name, fontsize=9, loc="left")
         chart.set_xlabel("share of the training", fontsize=8)
-        chart.legend(frameon=False, fontsize=7)
         _plain(chart)
+    handles, labels = charts[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False, fontsize=7)
     return draw(figure)
+
+
+def _side_by_side(scale: Scale) -> list[float]:
+    """Places of which those that would hide one another lie beside one another."""
+    places = np.log(scale.places) if scale.is_log else np.array(scale.places)
+    step = 0.03 * (np.ptp(places) or 1.0)
+    seen: dict[float, int] = {}
+    for number, place in enumerate(scale.places):
+        seen[place] = seen.get(place, -1) + 1
+        among = scale.places.count(place) - 1
+        places[number] += step * (seen[place] - among / 2)
+    return list(np.exp(places) if scale.is_log else places)
 
 
 def _spread(shares: Sequence[float], shown: Sequence[bool]) -> list[float]:
