@@ -1,9 +1,12 @@
 """What the driver says and decides while Ray Train works."""
 
 import logging
+import threading
 from typing import Any
 
+import ray
 from ray.train import UserCallback
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 
 from pipelines.training.job import TrainJob
 from vlp.data.quarantine import UnreadableDataError
@@ -35,3 +38,39 @@ class AnnounceFailures(UserCallback):
                 "is treated as dead"
             )
         return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+
+
+class StartWatch(WorkerGroupCallback):
+    """Starts workers anew that do not begin to train: Ray Train asks for signs of life only from then on.
+
+    Every further attempt may take twice as long, for a machine that is only busy.
+    """
+
+    def __init__(self, job: TrainJob) -> None:
+        self.name, self.patience = job.config.name, job.machine.recovery.hang_seconds
+
+    def before_init_train_context(self, workers: list[Any]) -> dict[str, list[Any]]:
+        """Begin to wait; called when the workers' processes are there."""
+        self._timer = threading.Timer(self.patience, self._start_anew, [workers])
+        self._timer.daemon = True
+        self._timer.start()
+        return {}
+
+    def after_worker_group_training_start(self, worker_group: Any) -> None:
+        """They train."""
+        self._timer.cancel()
+
+    def before_worker_group_shutdown(self, worker_group: Any) -> None:
+        """They end, perhaps before they trained."""
+        self._timer.cancel()
+
+    def _start_anew(self, workers: list[Any]) -> None:
+        nodes = ", ".join(sorted({worker.metadata.node_ip for worker in workers}))
+        print(
+            f"[pretrain {self.name}] the workers on {nodes} did not begin within {self.patience:g} s "
+            "(machine.recovery.hang_seconds), and are started anew",
+            flush=True,
+        )
+        self.patience *= 2
+        for worker in workers:
+            ray.kill(worker.actor)

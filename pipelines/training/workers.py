@@ -31,12 +31,13 @@ def run_workers(job: TrainJob, callbacks: Sequence[Any] = ()) -> Path:
     from ray.train import RunConfig as RayRunConfig
     from ray.train.torch import TorchTrainer
 
-    from pipelines.training.callbacks import AnnounceFailures
+    from pipelines.training.callbacks import AnnounceFailures, StartWatch
     from pipelines.training.loop import train_worker
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)  # the driver's; `logging_config` is the workers'
     machine, counts = job.machine, job.machine.worker_counts
     resources = {"CPU": machine.cpus_per_worker} | ({"GPU": 1} if machine.use_gpu else {})
+    listeners: list[Any] = [AnnounceFailures(job), StartWatch(job), *callbacks]
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
@@ -51,7 +52,7 @@ def run_workers(job: TrainJob, callbacks: Sequence[Any] = ()) -> Path:
             storage_path=str(job.output),
             failure_config=FailureConfig(max_failures=machine.recovery.max_failures),
             logging_config=LoggingConfig(log_level="ERROR"),
-            callbacks=[AnnounceFailures(job), *callbacks],
+            callbacks=listeners,
         ),
     )
     job.stop_file.unlink(missing_ok=True)

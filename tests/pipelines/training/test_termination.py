@@ -1,5 +1,6 @@
 """SIGTERM ends a training with a checkpoint, in order; hangs are noticed; no two runs share a folder."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -116,18 +118,33 @@ def test_two_runs_in_one_folder(training: Training) -> None:
     assert not (training.folder / "others").exists()
 
 
-@pytest.mark.slow
-def test_a_worker_that_hangs_is_named_and_treated_as_dead(training: Training) -> None:
-    import psutil
+def ray_workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            if "RayTrainWorker" in "".join(child.cmdline()):
+                found.append(child)
+    return found
 
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * WAIT)
+def test_workers_that_hang_before_they_train_are_started_anew(training: Training) -> None:
+    process = training.start("machine.num_workers=2", "machine.recovery.hang_seconds=20")
+    wait_until(lambda: len(ray_workers(process)) == 2 or process.poll() is not None, seconds=WAIT)
+    ray_workers(process)[0].send_signal(signal.SIGSTOP)
+    out, err = process.communicate(timeout=2 * WAIT)
+    assert process.returncode == 0, err
+    assert "did not begin within 20 s (machine.recovery.hang_seconds), and are started anew" in out
+    assert training.checkpoints() == [STEPS]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * WAIT)
+def test_a_worker_that_hangs_is_named_and_treated_as_dead(training: Training) -> None:
     first = training.start("machine.num_workers=2", "machine.recovery.hang_seconds=3")
     wait_until(lambda: training.last_step() >= 1 or first.poll() is not None, seconds=WAIT)
-    workers = [
-        child
-        for child in psutil.Process(first.pid).children(recursive=True)
-        if "RayTrainWorker" in " ".join(child.cmdline())
-    ]
-    workers[0].send_signal(signal.SIGSTOP)
+    ray_workers(first)[0].send_signal(signal.SIGSTOP)
     out, err = first.communicate(timeout=2 * WAIT)
     assert first.returncode == 0, err
     assert "failed: it gave no sign of life for 3 s (machine.recovery.hang_seconds)" in out
