@@ -28,8 +28,8 @@ def test_the_version_is_that_of_the_package() -> None:
 
 def test_what_is_installed_says_that_it_has_types() -> None:
     settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-    assert settings["tool"]["setuptools"]["package-data"] == {"vlp": ["py.typed"], "pipelines": ["py.typed"]}
     for package in ("vlp", "pipelines"):
+        assert "py.typed" in settings["tool"]["setuptools"]["package-data"][package]
         assert (REPOSITORY / package / "py.typed").is_file()
 
 

@@ -22,7 +22,6 @@ from pipelines.config.settings import (
     read_layers,
     to_dict,
 )
-from pipelines.sweeps.settings import SweepConfig
 from pipelines.workflow.plan import PipelineConfig, Plan
 from tests.paths import REPOSITORY
 from vlp.masking.cluster import ClusterMask
@@ -120,17 +119,6 @@ def test_every_pipeline_parses(file: str, tmp_path: Path) -> None:
     plan = Plan.read(layers.without("evaluation"))
     plan.check()
     assert plan.runs(tmp_path, tmp_path)
-
-
-@pytest.mark.parametrize("file", files("sweep"))
-def test_every_sweep_searches_settings_of_a_run_of_its_pipeline(file: str) -> None:
-    config = build(SweepConfig, read_settings([file])[0])
-    pipeline = build(PipelineConfig, read_settings([str(config.pipeline)])[0])
-    runs = {run.name: run for run in Plan(pipeline).runs(Path("shards"), Path("table"))}
-    searched = set(config.space) | set(config.overrides)
-    settings = list(flat_params(runs[config.run]))
-    # A whole component may be searched too, such as `tokenizer`.
-    assert all(any(f"{setting}.".startswith(f"{key}.") for setting in settings) for key in searched)
 
 
 @pytest.mark.parametrize("file", files("machine"))
