@@ -31,3 +31,5 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
 }
 """Small ones, so that the tests take seconds."""
+EVALUATIONS: dict[str, dict[str, Any]] = {"attentive_probe": {"epochs": 2}}
+"""What protocols need to be told."""

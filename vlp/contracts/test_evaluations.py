@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from vlp.contracts import settings
 from vlp.encoders.text import TextConfig
 from vlp.encoders.vit import ViTConfig
 from vlp.evaluation import EVALUATIONS
@@ -63,7 +64,7 @@ def config(request: pytest.FixtureRequest, folder: Path) -> EvaluationConfig:
         retrieval=sets["retrieval"],
         classification=sets["classification"],
         choice={"tiny_world": folder / "choice"},
-        protocols={request.param: EVALUATIONS[request.param]()},
+        protocols={request.param: EVALUATIONS[request.param](**settings.EVALUATIONS.get(request.param, {}))},
     )
 
 
