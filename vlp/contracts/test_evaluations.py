@@ -1,6 +1,7 @@
 """What holds for every registered protocol of evaluation."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -35,6 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     CORPUS.write(folder)
     _write_choices(folder)
+    (folder / "captioning").mkdir()
+    for split in ("train", "test"):
+        shutil.copy(folder / "retrieval.parquet", folder / "captioning" / f"{split}.parquet")
     return folder
 
 
@@ -64,6 +68,7 @@ def config(request: pytest.FixtureRequest, folder: Path) -> EvaluationConfig:
         retrieval=sets["retrieval"],
         classification=sets["classification"],
         choice={"tiny_world": folder / "choice"},
+        captioning={"tiny_world": folder / "captioning"},
         protocols={request.param: EVALUATIONS[request.param](**settings.EVALUATIONS.get(request.param, {}))},
     )
 

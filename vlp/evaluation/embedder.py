@@ -49,6 +49,10 @@ class Embedder:
         """Unit-length embeddings of every image: (I, E), on the CPU."""
         return self._encode(self.objective.encode_image, table)
 
+    def features_of_changed(self, table: ImageTable, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """The same of images that are changed first, (B, 3, H, W) twice: (I, D), on the CPU."""
+        return self._encode(lambda images: self.objective.features(change(images)), table)
+
     @torch.no_grad()
     def patch_states(self, table: ImageTable, rows: Tensor) -> Iterator[Tensor]:
         """States of the patches of some images, a batch of images at a time: (B, N, D) each, on the CPU.

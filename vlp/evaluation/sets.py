@@ -80,6 +80,37 @@ class CaptionedImages(EvaluationSet):
 
 
 @dataclass(frozen=True)
+class ImagesToCaption(EvaluationSet):
+    """Images with their captions, to learn from and to be captioned.
+
+    A folder of train.parquet and test.parquet, each with the columns `image` and `captions`.
+    """
+
+    kind = "captioning"
+
+    @property
+    def tables(self) -> tuple[ImageTable, ...]:
+        return (self.test, self.train)
+
+    @property
+    def train(self) -> ImageTable:
+        """Images to learn from, each with a list of captions."""
+        return ImageTable(self.path / "train.parquet", "captions")
+
+    @property
+    def test(self) -> ImageTable:
+        """Images to be captioned, each with a list of captions."""
+        return ImageTable(self.path / "test.parquet", "captions")
+
+    def check(self) -> None:
+        super().check()
+        for table in self.tables:
+            captions = table.labels()
+            if not captions or not all(captions):
+                raise ValueError(f"{table.file} needs an image or more, each with a caption or more")
+
+
+@dataclass(frozen=True)
 class ImagesWithChoices(EvaluationSet):
     """Images, each with captions of which one is right, or several images with a caption each.
 

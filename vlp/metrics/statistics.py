@@ -127,5 +127,30 @@ class AveragePrecision(Statistic):
         return True
 
 
+@dataclass(frozen=True)
+class Bleu(Statistic):
+    """BLEU of all captions together (pycocoevalcap's): the mean precision of n-grams of up to n words, and
+    less where the captions are shorter than their references."""
+
+    correct: Tensor
+    """(n, Q), n-grams that a reference has too, of each length."""
+    guessed: Tensor
+    """(n, Q), n-grams."""
+    lengths: Tensor
+    """(2, Q), words of the captions, and of the references that are nearest in length."""
+
+    def __call__(self, counts: Tensor) -> Tensor:
+        correct, guessed, lengths = (
+            counts @ part.double().T for part in (self.correct, self.guessed, self.lengths)
+        )
+        precision = ((correct + 1e-15) / (guessed + 1e-9)).prod(dim=1) ** (1 / len(self.correct))
+        ratio = (lengths[:, 0] + 1e-15) / (lengths[:, 1] + 1e-9)
+        return precision * (1 - 1 / ratio).clamp(max=0).exp()
+
+    @property
+    def is_share(self) -> bool:
+        return True
+
+
 def _are_shares(values: Tensor) -> bool:
     return bool(((values >= 0) & (values <= 1)).all())

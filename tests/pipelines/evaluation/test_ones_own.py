@@ -260,7 +260,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
         ),
         (
             "retrieval={}",
-            "set evaluation.retrieval.NAME, evaluation.classification.NAME or",
+            "set evaluation.{retrieval,classification,choice,captioning}.NAME",
         ),
     ):
         result = CliRunner().invoke(main, [*command, f"evaluation.{given}"])
