@@ -36,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     CORPUS.write(folder)
     _write_choices(folder)
+    _write_judgements(folder)
     (folder / "captioning").mkdir()
     for split in ("train", "test"):
         shutil.copy(folder / "retrieval.parquet", folder / "captioning" / f"{split}.parquet")
@@ -60,6 +61,19 @@ def _write_choices(folder: Path) -> None:
     (folder / "choice" / "choices.json").write_text(json.dumps({"all": items}))
 
 
+def _write_judgements(folder: Path) -> None:
+    """The same scenes and captions: right ones are judged higher, by two people."""
+    (folder / "judgement").mkdir()
+    shutil.copy(folder / "choice" / "images.parquet", folder / "judgement")
+    rows = map(json.loads, (folder / "composition.jsonl").read_text().splitlines())
+    judged = [
+        {"filename": str(row["image"]), "caption": row[text], "judgements": judgements}
+        for row in rows
+        for text, judgements in (("caption", [4, 3]), ("negative", [1, 3]))
+    ]
+    (folder / "judgement" / "judgements.json").write_text(json.dumps(judged))
+
+
 @pytest.fixture(params=sorted(EVALUATIONS))
 def config(request: pytest.FixtureRequest, folder: Path) -> EvaluationConfig:
     """One protocol alone, with its defaults, on the sample corpus."""
@@ -69,6 +83,7 @@ def config(request: pytest.FixtureRequest, folder: Path) -> EvaluationConfig:
         classification=sets["classification"],
         choice={"tiny_world": folder / "choice"},
         captioning={"tiny_world": folder / "captioning"},
+        judgement={"tiny_world": folder / "judgement"},
         protocols={request.param: EVALUATIONS[request.param](**settings.EVALUATIONS.get(request.param, {}))},
     )
 
@@ -92,7 +107,7 @@ def test_what_a_protocol_shows_and_compares_by_is_measured(config: EvaluationCon
     assert set(of_set) <= protocol.metrics
     assert set(config.chance()) <= set(metrics)
     assert set(shown) <= set(of_set)
-    assert all(0 <= metrics[f"tiny_world/{metric}"] <= 1 for metric in shown)
+    assert all(-1 <= metrics[f"tiny_world/{metric}"] <= 1 for metric in shown)
     assert protocol.main_metric is None or f"tiny_world/{protocol.main_metric}" in metrics
     assert protocol.columns(["of/another"]) == {}
 

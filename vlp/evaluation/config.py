@@ -14,6 +14,7 @@ from vlp.evaluation.sets import (
     EvaluationSet,
     ImagesToCaption,
     ImagesWithChoices,
+    JudgedCaptions,
     LabelledImages,
 )
 from vlp.evaluation.suite import Suite
@@ -42,6 +43,9 @@ class EvaluationConfig(StrictConfig):
     """Set's name -> folder of images.parquet (`image`, `filename`) and choices.json, in SugarCrepe's form."""
     captioning: Mapping[str, Path] = field(default_factory=dict)
     """Set's name -> folder of train.parquet and test.parquet (`image`, `captions`)."""
+    judgement: Mapping[str, Path] = field(default_factory=dict)
+    """Set's name -> folder of images.parquet (`image`, `filename`) and judgements.json (`filename`,
+    `caption`, `judgements`)."""
     suite: Suite | None = None
     """Sets in one folder, and what each of them has to be, as in the files of conf/evaluation/."""
     protocols: Protocols = field(default_factory=EachByName(EVALUATIONS).defaults)
@@ -67,6 +71,7 @@ class EvaluationConfig(StrictConfig):
             *(LabelledImages(name, folder) for name, folder in self.classification.items()),
             *(ImagesWithChoices(name, folder) for name, folder in self.choice.items()),
             *(ImagesToCaption(name, folder) for name, folder in self.captioning.items()),
+            *(JudgedCaptions(name, folder) for name, folder in self.judgement.items()),
         ]
         names, places = {data.name for data in given}, self.suite.places if self.suite else {}
         return given + [data for name, data in places.items() if name not in names and data.path.exists()]

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from vlp.core.registry import Registry
-from vlp.metrics.statistics import AveragePrecision, Bleu, ClassMean, Mean, Median, Statistic, TrialSpread
+from vlp.metrics.statistics import (
+    AveragePrecision,
+    Bleu,
+    ClassMean,
+    KendallTau,
+    Mean,
+    Median,
+    Statistic,
+    TrialSpread,
+)
 
 OUTCOMES = Registry()
 RECALL_AT = (1, 5, 10)
@@ -191,6 +200,25 @@ class CaptionScores(Outcomes):
             for n in range(1, len(self.correct) + 1)
         }
         return {"cider": Mean(self.cider), "rouge_l": Mean(self.rouge_l), **bleu}
+
+
+@OUTCOMES.register
+@dataclass(frozen=True)
+class Judgements(Outcomes):
+    """How well captions fit images by a model, and by people."""
+
+    name = "judgements"
+    scores: Tensor
+    """(Q,) float, the model's, higher for what fits better."""
+    judgements: Tensor
+    """(Q,) float, of one person, or of several together."""
+
+    def statistics(self) -> dict[str, Statistic]:
+        """Kendall's tau in [-1, 1], by both ways of reckoning with ties."""
+        return {
+            "tau_b": KendallTau(self.scores, self.judgements, "b"),
+            "tau_c": KendallTau(self.scores, self.judgements, "c"),
+        }
 
 
 def named_metrics(outcomes: Mapping[str, Outcomes]) -> dict[str, float]:

@@ -260,7 +260,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
         ),
         (
             "retrieval={}",
-            "set evaluation.{retrieval,classification,choice,captioning}.NAME",
+            "set evaluation.{retrieval,classification,choice,captioning,judgement}.NAME",
         ),
     ):
         result = CliRunner().invoke(main, [*command, f"evaluation.{given}"])
