@@ -167,7 +167,7 @@ def check_measured(evaluation: EvaluationConfig, objective: ObjectiveConfig) -> 
         ConfigError: they do not; says why.
     """
     if not evaluation.measurements(objective):
-        kinds = "evaluation.retrieval.NAME, evaluation.classification.NAME or evaluation.choice.NAME"
+        kinds = "evaluation.{retrieval,classification,choice,captioning,judgement}.NAME"
         reasons = evaluation.refusals(objective) or [f"no protocol has a set to read; set {kinds}"]
         raise ConfigError(f"evaluation: nothing can be measured: {'; '.join(reasons)}")
 

@@ -3,6 +3,8 @@
 from typing import Any
 
 from vlp.encoders.text import TextConfig
+from vlp.masking.cluster import ClusterMask
+from vlp.masking.random import RandomMask
 from vlp.masking.schedule import Schedule
 
 RISING = Schedule(start=0.3, end=0.8)
@@ -31,3 +33,15 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
 }
 """Small ones, so that the tests take seconds."""
+EVALUATIONS: dict[str, dict[str, Any]] = {
+    "attentive_probe": {"epochs": 2},
+    "captioning": {
+        "masks": (RandomMask(), ClusterMask(threshold=0.3)),
+        "epochs": 2,
+        "width": 16,
+        "depth": 1,
+        "num_heads": 2,
+        "num_beams": 2,
+    },
+}
+"""What protocols need to be told, or are small by."""

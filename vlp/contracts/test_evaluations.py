@@ -1,12 +1,14 @@
 """What holds for every registered protocol of evaluation."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 
+from vlp.contracts import settings
 from vlp.encoders.text import TextConfig
 from vlp.encoders.vit import ViTConfig
 from vlp.evaluation import EVALUATIONS
@@ -34,6 +36,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     CORPUS.write(folder)
     _write_choices(folder)
+    _write_judgements(folder)
+    (folder / "captioning").mkdir()
+    for split in ("train", "test"):
+        shutil.copy(folder / "retrieval.parquet", folder / "captioning" / f"{split}.parquet")
     return folder
 
 
@@ -55,6 +61,19 @@ def _write_choices(folder: Path) -> None:
     (folder / "choice" / "choices.json").write_text(json.dumps({"all": items}))
 
 
+def _write_judgements(folder: Path) -> None:
+    """The same scenes and captions: right ones are judged higher, by two people."""
+    (folder / "judgement").mkdir()
+    shutil.copy(folder / "choice" / "images.parquet", folder / "judgement")
+    rows = map(json.loads, (folder / "composition.jsonl").read_text().splitlines())
+    judged = [
+        {"filename": str(row["image"]), "caption": row[text], "judgements": judgements}
+        for row in rows
+        for text, judgements in (("caption", [4, 3]), ("negative", [1, 3]))
+    ]
+    (folder / "judgement" / "judgements.json").write_text(json.dumps(judged))
+
+
 @pytest.fixture(params=sorted(EVALUATIONS))
 def config(request: pytest.FixtureRequest, folder: Path) -> EvaluationConfig:
     """One protocol alone, with its defaults, on the sample corpus."""
@@ -63,7 +82,9 @@ def config(request: pytest.FixtureRequest, folder: Path) -> EvaluationConfig:
         retrieval=sets["retrieval"],
         classification=sets["classification"],
         choice={"tiny_world": folder / "choice"},
-        protocols={request.param: EVALUATIONS[request.param]()},
+        captioning={"tiny_world": folder / "captioning"},
+        judgement={"tiny_world": folder / "judgement"},
+        protocols={request.param: EVALUATIONS[request.param](**settings.EVALUATIONS.get(request.param, {}))},
     )
 
 
@@ -86,7 +107,7 @@ def test_what_a_protocol_shows_and_compares_by_is_measured(config: EvaluationCon
     assert set(of_set) <= protocol.metrics
     assert set(config.chance()) <= set(metrics)
     assert set(shown) <= set(of_set)
-    assert all(0 <= metrics[f"tiny_world/{metric}"] <= 1 for metric in shown)
+    assert all(-1 <= metrics[f"tiny_world/{metric}"] <= 1 for metric in shown)
     assert protocol.main_metric is None or f"tiny_world/{protocol.main_metric}" in metrics
     assert protocol.columns(["of/another"]) == {}
 

@@ -9,7 +9,14 @@ from typing import Annotated, Any, NamedTuple
 from vlp.core.config import AtLeast, StrictConfig, naming
 from vlp.core.registry import EachByName
 from vlp.evaluation.evaluation import EVALUATIONS, Evaluation
-from vlp.evaluation.sets import CaptionedImages, EvaluationSet, ImagesWithChoices, LabelledImages
+from vlp.evaluation.sets import (
+    CaptionedImages,
+    EvaluationSet,
+    ImagesToCaption,
+    ImagesWithChoices,
+    JudgedCaptions,
+    LabelledImages,
+)
 from vlp.evaluation.suite import Suite
 from vlp.objectives import ObjectiveConfig
 
@@ -34,6 +41,11 @@ class EvaluationConfig(StrictConfig):
     `templates`)."""
     choice: Mapping[str, Path] = field(default_factory=dict)
     """Set's name -> folder of images.parquet (`image`, `filename`) and choices.json, in SugarCrepe's form."""
+    captioning: Mapping[str, Path] = field(default_factory=dict)
+    """Set's name -> folder of train.parquet and test.parquet (`image`, `captions`)."""
+    judgement: Mapping[str, Path] = field(default_factory=dict)
+    """Set's name -> folder of images.parquet (`image`, `filename`) and judgements.json (`filename`,
+    `caption`, `judgements`)."""
     suite: Suite | None = None
     """Sets in one folder, and what each of them has to be, as in the files of conf/evaluation/."""
     protocols: Protocols = field(default_factory=EachByName(EVALUATIONS).defaults)
@@ -58,6 +70,8 @@ class EvaluationConfig(StrictConfig):
             *(CaptionedImages(name, file) for name, file in self.retrieval.items()),
             *(LabelledImages(name, folder) for name, folder in self.classification.items()),
             *(ImagesWithChoices(name, folder) for name, folder in self.choice.items()),
+            *(ImagesToCaption(name, folder) for name, folder in self.captioning.items()),
+            *(JudgedCaptions(name, folder) for name, folder in self.judgement.items()),
         ]
         names, places = {data.name for data in given}, self.suite.places if self.suite else {}
         return given + [data for name, data in places.items() if name not in names and data.path.exists()]

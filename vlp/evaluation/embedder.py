@@ -1,6 +1,6 @@
 """What protocols ask of a trained model: images and texts to vectors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -29,10 +29,15 @@ class Embedder:
         self.normalization: Normalization = normalization
         self._features: dict[ImageTable, Tensor] = {}
 
+    @property
+    def device(self) -> torch.device:
+        """The model's."""
+        return next(self.objective.parameters()).device
+
     def load(self, images: Sequence[bytes]) -> Tensor:
         """Encoded images as the model takes them, on its device: (B, 3, H, W)."""
         loaded = load_images(images, image_size=self.image_size, normalization=self.normalization)
-        return loaded.to(self._device)
+        return loaded.to(self.device)
 
     def features(self, table: ImageTable) -> Tensor:
         """What frozen-feature protocols read of every image: (I, D), on the CPU."""
@@ -44,17 +49,34 @@ class Embedder:
         """Unit-length embeddings of every image: (I, E), on the CPU."""
         return self._encode(self.objective.encode_image, table)
 
+    def features_of_changed(self, table: ImageTable, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """The same of images that are changed first, (B, 3, H, W) twice: (I, D), on the CPU."""
+        return self._encode(lambda images: self.objective.features(change(images)), table)
+
+    @torch.no_grad()
+    def patch_states(self, table: ImageTable, rows: Tensor) -> Iterator[Tensor]:
+        """States of the patches of some images, a batch of images at a time: (B, N, D) each, on the CPU.
+
+        Args:
+            rows: (Q,) int64, places of the images in the table.
+        """
+        images = table.images()
+        for part in rows.split(BATCH_SIZE):
+            states = self.objective.patch_states(self.load([images[row] for row in part.tolist()])).cpu()
+            _finite(states.flatten(1), f"images of {table.file}")
+            yield states
+
     # Not in inference mode: a protocol that trains differentiates functions of what it is given.
     @torch.no_grad()
     def project(self, features: Tensor) -> Tensor:
         """Unit-length embeddings of images whose features are known: (I, D) -> (I, E), on the CPU."""
-        return _finite(self.objective.project(features.to(self._device)).cpu(), "images")
+        return _finite(self.objective.project(features.to(self.device)).cpu(), "images")
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Unit-length embeddings of texts: (C, E), on the CPU."""
         parts = (texts[start : start + BATCH_SIZE] for start in range(0, len(texts), BATCH_SIZE))
-        batches = ([x.to(self._device) for x in self.tokenizer.encode(part)] for part in parts)
+        batches = ([x.to(self.device) for x in self.tokenizer.encode(part)] for part in parts)
         return _finite(torch.cat([self.objective.encode_text(*batch).cpu() for batch in batches]), "texts")
 
     @torch.no_grad()
@@ -64,10 +86,6 @@ class Embedder:
         return _finite(
             torch.cat([encode(self.load(part)).cpu() for part in parts]), f"images of {table.file}"
         )
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.objective.parameters()).device
 
 
 def _finite(vectors: Tensor, what: str) -> Tensor:

@@ -73,5 +73,6 @@ def _outcomes(kind: Mapping[str, Any], part: pa.Table) -> Outcomes:
 
 
 def _tensor(column: pa.ChunkedArray) -> Tensor:
-    values = torch.tensor(column.to_pylist())
+    is_double = pa.types.is_float64(column.type)
+    values = torch.tensor(column.to_pylist(), dtype=torch.float64 if is_double else None)
     return values if values.ndim == 1 else values.T.contiguous()

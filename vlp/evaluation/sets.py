@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from vlp.data.image_tables import ImageTable
 from vlp.metrics.choice import Choice
@@ -77,6 +77,37 @@ class CaptionedImages(EvaluationSet):
     def images(self) -> ImageTable:
         """Images, each with a list of captions."""
         return ImageTable(self.path, "captions")
+
+
+@dataclass(frozen=True)
+class ImagesToCaption(EvaluationSet):
+    """Images with their captions, to learn from and to be captioned.
+
+    A folder of train.parquet and test.parquet, each with the columns `image` and `captions`.
+    """
+
+    kind = "captioning"
+
+    @property
+    def tables(self) -> tuple[ImageTable, ...]:
+        return (self.test, self.train)
+
+    @property
+    def train(self) -> ImageTable:
+        """Images to learn from, each with a list of captions."""
+        return ImageTable(self.path / "train.parquet", "captions")
+
+    @property
+    def test(self) -> ImageTable:
+        """Images to be captioned, each with a list of captions."""
+        return ImageTable(self.path / "test.parquet", "captions")
+
+    def check(self) -> None:
+        super().check()
+        for table in self.tables:
+            captions = table.labels()
+            if not captions or not all(captions):
+                raise ValueError(f"{table.file} needs an image or more, each with a caption or more")
 
 
 @dataclass(frozen=True)
@@ -156,6 +187,74 @@ def _names_and_captions(item: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         return item["filenames"], item["captions"]
     others = item["negative_caption"]
     return [item["filename"]], [item["caption"], *([others] if isinstance(others, str) else others)]
+
+
+class JudgedPair(NamedTuple):
+    """An image and a caption, with what people thought of them."""
+
+    image: int
+    """Its place among the images."""
+    caption: str
+    judgements: list[float]
+    """Higher for a caption that fits better: one of each person, or the share of people who said yes."""
+
+
+@dataclass(frozen=True)
+class JudgedCaptions(EvaluationSet):
+    """Pairs of an image and a caption that people judged, as Flickr8k-Expert and CrowdFlower.
+
+    A folder of images.parquet with the columns `image` and `filename`, and of judgements.json: a list of
+    `filename`, `caption` and `judgements`, numbers that are higher for a caption that fits better.
+    """
+
+    kind = "judgement"
+
+    @property
+    def tables(self) -> tuple[ImageTable, ...]:
+        return (self.images,)
+
+    @property
+    def images(self) -> ImageTable:
+        """The images, each with its name."""
+        return ImageTable(self.path / "images.parquet", "filename")
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.images.file, self._judgements_file]
+
+    @property
+    def size(self) -> int:
+        return sum(len(pair.judgements) for pair in self.pairs)
+
+    @cached_property
+    def pairs(self) -> list[JudgedPair]:
+        """Every pair that was judged.
+
+        Raises:
+            ValueError: one is not of the form, or its image is not there; names the file and the pair.
+        """
+        places = {name: place for place, name in enumerate(self.images.labels())}
+        pairs = []
+        for number, item in enumerate(read_json(self._judgements_file)):
+            try:
+                judgements = [float(one) for one in item["judgements"]]
+                pairs.append(JudgedPair(places[item["filename"]], item["caption"], judgements))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{self._judgements_file}: pair {number} lacks {error}, in itself or among the images"
+                ) from error
+        return pairs
+
+    def check(self) -> None:
+        super().check()
+        if not self._judgements_file.is_file():
+            raise ValueError(f"no such file: {self._judgements_file}")
+        if not self.size:
+            raise ValueError(f"{self._judgements_file} has no judgement")
+
+    @property
+    def _judgements_file(self) -> Path:
+        return self.path / "judgements.json"
 
 
 @dataclass(frozen=True)

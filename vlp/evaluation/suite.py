@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from vlp.core.config import AtLeast, StrictConfig, Within, naming
-from vlp.evaluation.sets import CaptionedImages, EvaluationSet, ImagesWithChoices, LabelledImages
+from vlp.evaluation.sets import (
+    CaptionedImages,
+    EvaluationSet,
+    ImagesToCaption,
+    ImagesWithChoices,
+    JudgedCaptions,
+    LabelledImages,
+)
 
 KINDS: Mapping[str, type[EvaluationSet]] = {
-    one.kind: one for one in (CaptionedImages, LabelledImages, ImagesWithChoices)
+    one.kind: one
+    for one in (CaptionedImages, LabelledImages, ImagesWithChoices, ImagesToCaption, JudgedCaptions)
 }
 CHANCE_TOLERANCE = 1e-4  # files round what guessing gives
 
@@ -24,10 +32,10 @@ def names_digest(names: Sequence[str]) -> str:
 class SuiteSet(StrictConfig):
     """What a set of a suite has to be."""
 
-    kind: Literal["retrieval", "classification", "choice"]
+    kind: Literal["retrieval", "classification", "choice", "captioning", "judgement"]
     """Of what form it is, as the keys of `evaluation`."""
     size: Annotated[int, AtLeast(1)]
-    """Items that are judged: images of retrieval, test images, choices."""
+    """Items that are judged: images of retrieval, test images, choices, judgements."""
     main_metric: str
     """The last part of the name of the number that counts, such as acc1; means of groups are of it."""
     chance: Annotated[float, Within(0, 1)] | None = None

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from vlp.core.registry import Registry
-from vlp.metrics.statistics import AveragePrecision, ClassMean, Mean, Median, Statistic, TrialSpread
+from vlp.metrics.statistics import (
+    AveragePrecision,
+    Bleu,
+    ClassMean,
+    KendallTau,
+    Mean,
+    Median,
+    Statistic,
+    TrialSpread,
+)
 
 OUTCOMES = Registry()
 RECALL_AT = (1, 5, 10)
@@ -163,6 +172,53 @@ class Choices(Outcomes):
         if len(self.parts.unique()) > 1:
             numbers |= {f"mean_part_{key}": ClassMean(values, self.parts) for key, values in is_right.items()}
         return numbers
+
+
+@OUTCOMES.register
+@dataclass(frozen=True)
+class CaptionScores(Outcomes):
+    """How alike the caption that a model gave each image is to those that people gave it."""
+
+    name = "caption_scores"
+    cider: Tensor
+    """(Q,) float, CIDEr-D in [0, 10]."""
+    rouge_l: Tensor
+    """(Q,) float in [0, 1]."""
+    correct: Tensor
+    """(4, Q) int64, its n-grams that a reference has too, by their length."""
+    guessed: Tensor
+    """(4, Q) int64, its n-grams."""
+    lengths: Tensor
+    """(2, Q) int64, its words, and those of the reference that is nearest in length."""
+    captions: Sequence[str] = ()
+    """Q texts, the captions themselves."""
+
+    def statistics(self) -> dict[str, Statistic]:
+        """CIDEr-D in [0, 10], of which papers give the hundredfold; ROUGE-L; BLEU of up to 1 to 4 words."""
+        bleu = {
+            f"bleu{n}": Bleu(self.correct[:n], self.guessed[:n], self.lengths)
+            for n in range(1, len(self.correct) + 1)
+        }
+        return {"cider": Mean(self.cider), "rouge_l": Mean(self.rouge_l), **bleu}
+
+
+@OUTCOMES.register
+@dataclass(frozen=True)
+class Judgements(Outcomes):
+    """How well captions fit images by a model, and by people."""
+
+    name = "judgements"
+    scores: Tensor
+    """(Q,) float, the model's, higher for what fits better."""
+    judgements: Tensor
+    """(Q,) float, of one person, or of several together."""
+
+    def statistics(self) -> dict[str, Statistic]:
+        """Kendall's tau in [-1, 1], by both ways of reckoning with ties."""
+        return {
+            "tau_b": KendallTau(self.scores, self.judgements, "b"),
+            "tau_c": KendallTau(self.scores, self.judgements, "c"),
+        }
 
 
 def named_metrics(outcomes: Mapping[str, Outcomes]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -125,6 +126,80 @@ class AveragePrecision(Statistic):
     @property
     def is_share(self) -> bool:
         return True
+
+
+@dataclass(frozen=True)
+class Bleu(Statistic):
+    """BLEU of all captions together (pycocoevalcap's): the mean precision of n-grams of up to n words, and
+    less where the captions are shorter than their references."""
+
+    correct: Tensor
+    """(n, Q), n-grams that a reference has too, of each length."""
+    guessed: Tensor
+    """(n, Q), n-grams."""
+    lengths: Tensor
+    """(2, Q), words of the captions, and of the references that are nearest in length."""
+
+    def __call__(self, counts: Tensor) -> Tensor:
+        correct, guessed, lengths = (
+            counts @ part.double().T for part in (self.correct, self.guessed, self.lengths)
+        )
+        precision = ((correct + 1e-15) / (guessed + 1e-9)).prod(dim=1) ** (1 / len(self.correct))
+        ratio = (lengths[:, 0] + 1e-15) / (lengths[:, 1] + 1e-9)
+        return precision * (1 - 1 / ratio).clamp(max=0).exp()
+
+    @property
+    def is_share(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class KendallTau(Statistic):
+    """Kendall's rank correlation of two values per item, in [-1, 1]; 0 where one of them is always the same.
+
+    It takes as many passes over the items as there are different second values.
+    """
+
+    first: Tensor
+    """(Q,)"""
+    second: Tensor
+    """(Q,), of few different values."""
+    variant: Literal["b", "c"]
+    """How ties are reckoned with, as in scipy."""
+
+    def __call__(self, counts: Tensor) -> Tensor:
+        of_first, of_second = (_by_value(counts, values) for values in (self.first, self.second))
+        size = counts.sum(dim=1)
+        excess = self._excess(counts, of_first)
+        if self.variant == "c":
+            values = torch.minimum((of_first > 0).sum(dim=1), (of_second > 0).sum(dim=1))
+            scale = size.square() * (values - 1) / values / 2
+        else:
+            pairs = [_pairs(size) - _pairs(some).sum(dim=1) for some in (of_first, of_second)]
+            scale = (pairs[0] * pairs[1]).sqrt()
+        return torch.where(scale > 0, excess / scale, 0.0)
+
+    def _excess(self, counts: Tensor, of_first: Tensor) -> Tensor:
+        """Pairs of items that both values order alike, less those that they order otherwise: (R,)."""
+        _, places = self.first.unique(return_inverse=True)
+        below, excess = torch.zeros_like(of_first), counts.new_zeros(len(counts))
+        for value in self.second.unique():
+            (items,) = (self.second == value).nonzero(as_tuple=True)
+            own = torch.zeros_like(of_first).index_add(1, places[items], counts[:, items])
+            others = below - (of_first - below - own)  # lower second values, less higher ones
+            excess += (own * (others.cumsum(dim=1) - others)).sum(dim=1)
+            below += own
+        return excess
+
+
+def _by_value(counts: Tensor, values: Tensor) -> Tensor:
+    """Items drawn of each different value, in ascending order: (R, Q), (Q,) -> (R, G)."""
+    different, places = values.unique(return_inverse=True)
+    return counts.new_zeros(len(counts), len(different)).index_add(1, places, counts)
+
+
+def _pairs(sizes: Tensor) -> Tensor:
+    return sizes * (sizes - 1) / 2
 
 
 def _are_shares(values: Tensor) -> bool:

@@ -99,6 +99,10 @@ class Objective(nn.Module, ABC):
     def features(self, images: Tensor) -> Tensor:
         """What frozen-feature evaluations read, of whole images: (B, 3, H, W) -> (B, D)."""
 
+    def patch_states(self, images: Tensor) -> Tensor:
+        """What attentive evaluations read, of whole images: (B, 3, H, W) -> (B, N, D)."""
+        return self.image_encoder(images)[:, 1:]
+
     def changing_buffers(self) -> list[Tensor]:
         """Buffers that the forward pass changes, in place; what is not saved with the weights is constant."""
         saved = self.state_dict()

@@ -18,6 +18,7 @@ from vlp.tokenizers.stop_words import drop_stop_words
 from vlp.tokenizers.token_rows import TokenRows, positions
 
 TOKENIZERS = Registry()
+JOINT = re.compile("… | …")
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -80,6 +81,14 @@ class Tokenizer(ABC):
         if not 0 <= token_id < self.vocab_size:
             raise ValueError(f"token id must be in 0..{self.vocab_size - 1}, got {token_id}")
         return self._name(token_id)
+
+    @final
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Readable text: pieces joined to words, until end-of-text, without special tokens."""
+        _, end = self.frame
+        until = token_ids.index(end) if end in token_ids else len(token_ids)
+        pieces = (self.token_of(one) for one in token_ids[:until] if one not in self.special_tokens)
+        return JOINT.sub("", " ".join(pieces)).strip("…")
 
     @final
     def encode(self, captions: str | Sequence[str]) -> tuple[Tensor, Tensor]:
