@@ -30,7 +30,7 @@ docs: $(VENV)/ready
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
 audit: $(VENV)/ready
-	$(BIN)/pip-audit --requirement requirements.lock --disable-pip --no-deps
+	$(BIN)/pip-audit --strict --requirement requirements.lock --disable-pip --no-deps
 
 bench: $(VENV)/ready
 	@for script in $(BENCHMARKS); do echo "[bench] $$script"; $(BIN)/python $$script || exit 1; done
