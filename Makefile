@@ -2,6 +2,7 @@
 # make test   lint, type check, tests                        make lock   renew requirements.lock
 # make test-all   with the tests that take minutes: pipelines and sweeps that are killed again and again
 # make docker-test   check docker/, build the image and run it
+# make docs   the manual, in docs/_build/index.html         make audit  known flaws of the pinned packages
 # make bench  measure against the peers' tools; tables in tests/benchmarks/results (bench-gpu: only what runs on a GPU)
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 UV := uv==0.13.8
 BENCHMARKS := $(filter-out %/harness.py %/image_server.py %/test_benchmarks.py,$(wildcard tests/benchmarks/*.py))
 
-.PHONY: demo test test-all lint bench bench-gpu docker-test ui lock clean
+.PHONY: demo test test-all lint docs audit bench bench-gpu docker-test ui lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/vlp run conf/pipeline/demo.yaml conf/machine/laptop.yaml
@@ -24,6 +25,12 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+docs: $(VENV)/ready
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
+audit: $(VENV)/ready
+	$(BIN)/pip-audit --strict --requirement requirements.lock --disable-pip --no-deps
 
 bench: $(VENV)/ready
 	@for script in $(BENCHMARKS); do echo "[bench] $$script"; $(BIN)/python $$script || exit 1; done
@@ -51,7 +58,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	@touch $@
 
 lock: $(VENV)/ready
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra export --extra server --no-emit-index-url \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra docs --extra export --extra server --extra tensorboard --no-emit-index-url \
 		--custom-compile-command "make lock" --no-annotate --upgrade pyproject.toml -o requirements.lock
 
 clean:

@@ -37,9 +37,11 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu", plugins: Col
 class Model:
     """A trained model with what its inputs need.
 
-    model = vlp.load("results/pretrain/clip-1a2b3c4d")
-    images = model.preprocess(Image.open("cat.jpg"))[None]
-    scores = model.encode_image(images) @ model.encode_text(*model.tokenize(["a cat", "a dog"])).T
+    Example::
+
+        model = vlp.load("results/pretrain/clip-1a2b3c4d")
+        images = model.preprocess(Image.open("cat.jpg"))[None]
+        scores = model.encode_image(images) @ model.encode_text(*model.tokenize(["a cat", "a dog"])).T
     """
 
     def __init__(self, objective: Objective, config: RunConfig) -> None:

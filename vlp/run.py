@@ -29,7 +29,7 @@ from vlp.weights.initialization import InitFrom
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(StrictConfig):
-    """Everything that decides a run's result. The keys of conf/run/*.yaml are these fields."""
+    """Everything that decides a run's result. The keys of `conf/run/*.yaml` are these fields."""
 
     name: str
     """The method's name in tables, folders and MLflow."""

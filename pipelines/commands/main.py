@@ -2,6 +2,7 @@
 
 import click
 
+from pipelines.commands.conf import conf
 from pipelines.commands.data import data
 from pipelines.commands.docfreq import docfreq
 from pipelines.commands.doctor import doctor
@@ -44,6 +45,7 @@ for command in (
     sweep,
     print_config,
     settings,
+    conf,
     masks,
     ui,
     runs,

@@ -18,7 +18,7 @@ def plan(settings: tuple[str, ...], is_measured: bool, urls: float | None, **giv
     """Say what a run, a pipeline or a sweep will take: images, bytes, hours, memory, GPU hours, cost.
 
     Each line says what it rests on: rates that --measure has found on such a machine and kept in
-    machine.storage, or those of the README.
+    machine.storage, or those of the manual.
 
     Example: vlp plan conf/pipeline/cc12m.yaml conf/machine/one_gpu.yaml --urls 12e6
     """

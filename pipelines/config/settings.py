@@ -157,7 +157,8 @@ def read_yaml(file: Path) -> Any:
     """The content of one YAML file; {} for an empty one."""
     if not file.is_file():
         siblings = [str(p) for p in file.parent.glob("*.yaml")]
-        raise ConfigError(f"no such file: {file}{nearest(str(file), siblings)}")
+        own = "; `vlp conf copy` puts those that come with vlp there" if file.parts[:1] == ("conf",) else ""
+        raise ConfigError(f"no such file: {file}{nearest(str(file), siblings) if siblings else own}")
     try:
         return yaml.load(file.read_text(encoding="utf-8"), UniqueKeys) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ from pipelines.training.step_times import MAX_SECONDS
 from vlp.core.messages import size_text
 from vlp.run import flops_of_step, memory_of_step
 
-README_SIZES = "the README's sizes of images"
+MANUAL_SIZES = "the manual's sizes of images"
 IMAGE_BYTES, OTHER_BYTES, INDEX_BYTES, ORIGINAL_BYTES = 20_000, 3_000, 275, 100_000
 """Of an image of 256 pixels, of what is stored beside it, of its row in an index, and of the original."""
 FILES_PER_SHARD, LISTED_BYTES = 4, 500
@@ -80,7 +80,7 @@ def _add_data(plan: Estimate, data: Data, rates: Rates, machine: MachineConfig, 
     plan.add("files", f"{FILES_PER_SHARD * data.shards:,}", f"{per_shard} (download.number_sample_per_shard)")
     image_bytes = IMAGE_BYTES * (config.image_size / 256) ** 2
     disk = images * (image_bytes + OTHER_BYTES) + data.urls * INDEX_BYTES
-    plan.add("disk", size_text(disk), f"{image_bytes / 1000:.1f} kB per image, of {README_SIZES}")
+    plan.add("disk", size_text(disk), f"{image_bytes / 1000:.1f} kB per image, of {MANUAL_SIZES}")
     listed = (
         f"{size_text(config.max_grouping_bytes)} of memory, {size_text(data.urls * LISTED_BYTES)} in TMPDIR"
     )
@@ -106,7 +106,7 @@ def _add_data(plan: Estimate, data: Data, rates: Rates, machine: MachineConfig, 
     seconds = rate.seconds(images * data.captions_per_image, workers=busy)
     plan.spend("docfreq", seconds, rate.rests_on, cores=busy)
     verified = images * VERIFY_SECONDS / busy
-    plan.add("vlp data verify", duration(verified), "0.1 ms per image, as the README says; not in the sum")
+    plan.add("vlp data verify", duration(verified), "0.1 ms per image, as the manual says; not in the sum")
 
 
 def _add_training(plan: Estimate, training: Training, rates: Rates, machine: MachineConfig) -> None:

@@ -1,4 +1,4 @@
-"""How fast the parts of a pipeline are: measured on machines of one kind, or as the README says."""
+"""How fast the parts of a pipeline are: measured on machines of one kind, or as the manual says."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from pipelines.config.machine import MachineConfig
 from vlp.shards.storage.local import LocalFolder
 
 FOLDER = "rates"
-DOCUMENTED = "README's rate of an AMD EPYC"
+DOCUMENTED = "manual's rate of an AMD EPYC"
 NOT_MEASURED_ON_GPUS = "40 % of the peak of an A100 in bfloat16, which is assumed and not measured"
 
 
@@ -34,8 +34,8 @@ class Rate:
 
 
 RAY_SECONDS, RUN_SECONDS = 7.0, 10.0
-"""Of a start of Ray, and of the first step of a run after it: README, "How fast it is"."""
-README_RATES: Mapping[str, Rate] = {
+"""Of a start of Ray, and of the first step of a run after it: the manual, "Benchmarks"."""
+MANUAL_RATES: Mapping[str, Rate] = {
     "start": Rate(1, RAY_SECONDS),
     "corpus": Rate(500),
     "download": Rate(500),
@@ -88,8 +88,8 @@ class Rates:
         return file
 
     def of(self, part: str) -> Rate:
-        """The measured rate of a part of the work, or the README's."""
-        return self.measured.get(part) or README_RATES[part]
+        """The measured rate of a part of the work, or the manual's."""
+        return self.measured.get(part) or MANUAL_RATES[part]
 
     def flops(self, machine: MachineConfig) -> Rate:
         """Floating-point operations per second of one training worker."""

@@ -19,8 +19,8 @@ from vlp.tiny_world.scene import CLASSES
 
 STEPS_OF_REPORT = 10
 """Steps of every run that are timed at the end of a pipeline."""
-README_SUCCESS = 0.7
-LISTED = "the README's share of a web list"
+MANUAL_SUCCESS = 0.7
+LISTED = "the manual's share of a web list"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ def data_of(plan: Plan, given: Given) -> Data:
         captions = corpus.captions_per_image if is_made else 1
         made = corpus.num_train + num_evaluated(plan.config) if is_made else 0
         return Data(corpus.num_train, 1 - failing, "corpus, serve.failures", download, captions, made)
-    success = README_SUCCESS if given.success is None else given.success
+    success = MANUAL_SUCCESS if given.success is None else given.success
     share = LISTED if given.success is None else "--success"
     if given.urls is not None:
         return Data(given.urls, success, f"--urls, {share}", download)

@@ -1,4 +1,4 @@
-"""A package outside of the repository in every command: the README's mask, and an objective."""
+"""A package outside of the repository in every command: the manual's mask and objective."""
 
 import os
 import re

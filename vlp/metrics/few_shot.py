@@ -51,7 +51,7 @@ def _standardize(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def ridge(x: Tensor, y: Tensor, *, l2: float) -> Tensor:
-    """argmin |x w - y|^2 + l2 |w|^2, by the smaller of its two linear systems: (B, D), (B, K) -> (D, K)."""
+    """`argmin |x w - y|^2 + l2 |w|^2`, by the smaller of its two linear systems: (B, D), (B, K) -> (D, K)."""
     B, D = x.shape
     if B >= D:
         return torch.linalg.solve(x.T @ x + l2 * torch.eye(D, dtype=x.dtype, device=x.device), x.T @ y)

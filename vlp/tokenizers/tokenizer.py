@@ -95,9 +95,9 @@ class Tokenizer(ABC):
         """Frame captions by start- and end-of-text, as a text tower reads them.
 
         Returns:
-            tokens: (B, T) int64, zero-padded; T is the longest caption of the batch, at most the context
-                length. A longer caption loses its tail, so each row still ends with end-of-text.
-            lengths: (B,) int64, the tokens of each caption that are no padding.
+            The tokens: (B, T) int64, zero-padded; T is the longest caption of the batch, at most the context
+            length. A longer caption loses its tail, so each row still ends with end-of-text. And the lengths:
+            (B,) int64, the tokens of each caption that are no padding.
         """
         ids, lengths = self.training_rows(captions)
         num_captions, longest = len(lengths), lengths.max(initial=-2) + 2

@@ -18,6 +18,7 @@ from pipelines.checkpoints.checkpoint import find_checkpoint, load_model, read_r
 from pipelines.checkpoints.store import find_damage, read_saved
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
+from tests.manual import blocks
 from tests.pipelines.runs import pretrain
 from vlp.checkpoint import SETTINGS
 from vlp.data.image_tables import ImageTable
@@ -73,6 +74,18 @@ def test_a_picture_is_prepared_as_its_encoded_bytes(tiny_run: MakeRun, tmp_path:
         assert torch.equal(model.preprocess(picture), model.preprocess(stream.getvalue()))
     with pytest.raises(ValueError, match="no image"):
         model.preprocess(b"text")
+
+
+def test_the_code_of_the_manual_compares_a_photograph_with_texts(
+    tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = {code for code in blocks("python") if "vlp.load(" in code}
+    train(tiny_run(), tmp_path / "results" / "pretrain" / "clip-1a2b3c4d")
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "the manual", "exec"), names)
+    assert names["scores"].shape == (1, 2)
 
 
 USE = """

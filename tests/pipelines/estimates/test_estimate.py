@@ -55,7 +55,7 @@ def test_a_billion_pairs_are_what_the_readme_says(tmp_path: Path) -> None:
     plan = planned(*settings, "--urls", "1e9", "--price", "2", "--budget", "1000")
     assert plan["images"] == (
         "700,000,000 of 1,000,000,000 URLs",
-        "--urls, the README's share of a web list",
+        "--urls, the manual's share of a web list",
     )
     assert plan["files"][0] == "400,000"
     assert plan["disk"][0] == "16.4 TB"
@@ -85,7 +85,7 @@ def test_measured_rates_are_read_from_the_storage_and_named(tmp_path: Path) -> N
     assert rests_on == "measured here"
     cores = int(value.split()[3])
     assert value.startswith(f"{5 + 600 / (10 * cores):.1f} s")
-    assert plan["docfreq"][1].startswith("README")
+    assert plan["docfreq"][1].startswith("manual")
 
 
 def test_a_run_and_a_sweep_have_plans(tmp_path: Path) -> None:

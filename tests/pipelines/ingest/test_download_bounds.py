@@ -17,7 +17,7 @@ from vlp.shards.outcome import SUCCESS, StoredImage
 
 PIXELS = 4_000_000
 BYTES_PER_PIXEL = 36
-"""What the README plans."""
+"""What the manual plans."""
 
 
 def encoded(mode: str, kind: str, size: tuple[int, int] = (2000, PIXELS // 2000), **options: Any) -> bytes:

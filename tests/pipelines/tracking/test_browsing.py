@@ -41,7 +41,7 @@ runs:
 machine: {num_workers: 0, data_workers: 0, log_every_steps: 2, checkpoints: {every_steps: 4, track: all}}
 """
 SCREENSHOTS = os.environ.get("VLP_SCREENSHOTS")
-"""Folder that the pictures are kept in, to be looked at and to be shown in the README."""
+"""Folder that the pictures are kept in, to be looked at and to be shown in the manual."""
 CARD = """(() => {
     const texts = [...document.querySelectorAll("*")].filter(one => !one.childElementCount);
     let card = texts.find(one => one.innerText?.trim() == "view/masks");
