@@ -55,9 +55,9 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Outcome:
         KeyboardInterrupt: the search was interrupted; there is no winner yet.
     """
     planned = _planned(config, machine)
-    journal = Journal((machine.storage / "journals" / config.name / planned.label).absolute())
+    journal = Journal((machine.work_folder / "journals" / config.name / planned.label).absolute())
     at_once = _connect(machine)
-    with alone(journal.folder, output=machine.storage / "sweeps"), _begun(config, journal):
+    with alone(journal.folder, output=machine.work_folder / "sweeps"), _begun(config, journal):
         trials = _trials(config, planned, machine, journal)
         conductor = Conductor(config, trials, History(trials.folder))
         before = trials.seconds_of_work()
@@ -78,16 +78,16 @@ def sweep_so_far(config: SweepConfig, *, machine: MachineConfig) -> Outcome:
         UserError: it has not begun.
     """
     planned = _planned(config, machine)
-    journal = Journal((machine.storage / "journals" / config.name / planned.label).absolute())
-    for file in sorted((machine.storage / "sweeps").glob(f"{config.name}-*/{SETTINGS}")):
+    journal = Journal((machine.work_folder / "journals" / config.name / planned.label).absolute())
+    for file in sorted((machine.work_folder / "sweeps").glob(f"{config.name}-*/{SETTINGS}")):
         saved = json.loads(file.read_text())
         if saved["label"] == planned.label:
             folder = file.parent.absolute()
             trials = Trials(saved["run"], machine, Path(saved["started_in"]), folder, journal)
             return Outcome.of(config, trials, History(folder))
     raise UserError(
-        f"{config.name}: no trial of a sweep with these settings has begun in {machine.storage / 'sweeps'}; "
-        "the same command without --partial begins it"
+        f"{config.name}: no trial of a sweep with these settings has begun in "
+        f"{machine.work_folder / 'sweeps'}; the same command without --partial begins it"
     )
 
 
@@ -123,15 +123,16 @@ def _planned(config: SweepConfig, machine: MachineConfig) -> Planned:
 def _trials(config: SweepConfig, planned: Planned, machine: MachineConfig, journal: Journal) -> Trials:
     """The data of the trials, made where it is not there, and what they share."""
     plan = planned.plan
-    stages = Stages((machine.storage / plan.config.name).absolute(), journal)
+    made = (machine.work_folder / plan.config.name).absolute()
+    stages = Stages(made, journal, machine.published(made))
     evaluation, shards, tables = prepare_data(plan, stages, machine)
     name = f"{config.name}-{fingerprint(planned.label, shards.digest)[:8]}"
-    base = next(run for run in plan.runs(shards.folder, tables) if run.name == config.run)
+    base = next(run for run in plan.runs(machine.in_storage(shards.folder), tables) if run.name == config.run)
     trials = Trials(
         run=with_evaluation(base, evaluation, config).merged(RunConfig),
         machine=machine,
         started_in=Path.cwd(),
-        folder=(machine.storage / "sweeps" / name).absolute(),
+        folder=(machine.work_folder / "sweeps" / name).absolute(),
         journal=journal,
     )
     resolve(trials.config(next(config.points.corners())), machine)

@@ -26,7 +26,7 @@ def held(checkpoint: Path, machine: MachineConfig) -> Path:
     from pipelines.tracking.store import fetch  # takes a while to import
 
     address = ADDRESS.sub(r"\1:/", str(checkpoint))
-    place = machine.storage / "fetched" / fingerprint(address)[:16] / "checkpoint"
+    place = machine.work_folder / "fetched" / fingerprint(address)[:16] / "checkpoint"
     with writing_folder(place) as folder:
         found = fetch(address, machine.mlflow_uri, folder / "all")
         weights = next(found.rglob(MODEL), None)
