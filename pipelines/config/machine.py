@@ -139,6 +139,10 @@ class MachineConfig(StrictConfig):
             return None
         return storage if folder == work else storage / folder.relative_to(work).as_posix()
 
+    def absolute(self) -> "MachineConfig":
+        """The same for a process that works in another folder."""
+        return replace(self, storage=self.storage.absolute(), work=self.work_folder.absolute())
+
     def in_storage(self, folder: Path) -> Folder:
         """A folder of the work folder where it lies for all machines."""
         return self.published(folder) or LocalFolder(folder)

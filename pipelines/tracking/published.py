@@ -1,7 +1,7 @@
-"""Journals copied to a storage that other machines go on from, while they are written."""
+"""Files that grow, such as journals, copied to a storage that other machines go on from meanwhile."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,17 +15,22 @@ FINISH_SECONDS = 60.0
 
 
 @contextmanager
-def published_journals(root: Path, there: Folder | None) -> Iterator[None]:
-    """Context in which the journals below a folder are copied to the storage, again and again.
+def published_files(
+    root: Path, there: Folder | None, *, names: Collection[str] | None = None
+) -> Iterator[None]:
+    """Context in which files below a folder are copied to the storage, again and again, and at its end.
 
     It begins with what other machines have written of them. A copy that fails stops nothing; it is tried
     again. What was delivered to MLflow is noted on each machine alone.
+
+    Args:
+        names: of files of the folder itself; None for all, with those of folders in it.
     """
     if there is None:
         yield
         return
-    _take_longer(there, root)
-    copies = _Copies(root, there)
+    _take_longer(there, root, names)
+    copies = _Copies(root, there, names)
     copies.start()
     try:
         yield
@@ -34,9 +39,9 @@ def published_journals(root: Path, there: Folder | None) -> Iterator[None]:
 
 
 class _Copies(threading.Thread):
-    def __init__(self, root: Path, there: Folder) -> None:
-        super().__init__(name="journals", daemon=True)
-        self.root, self.there = root, there
+    def __init__(self, root: Path, there: Folder, names: Collection[str] | None) -> None:
+        super().__init__(name="publishing", daemon=True)
+        self.root, self.there, self.names = root, there, names
         self._is_over = threading.Event()
         self._copied: dict[Path, tuple[int, int]] = {}
 
@@ -52,10 +57,15 @@ class _Copies(threading.Thread):
         self._is_over.set()
         self.join(FINISH_SECONDS)
 
+    def _find(self) -> Iterable[Path]:
+        if self.names is not None:
+            return [file for name in self.names if (file := self.root / name).is_file()]
+        return files_below(self.root) if self.root.is_dir() else ()
+
     def _copy(self) -> str:
         """Copy what has changed; why that failed, if it did."""
         try:
-            for file in files_below(self.root) if self.root.is_dir() else ():
+            for file in self._find():
                 stat = file.stat()
                 stamp = (stat.st_size, stat.st_mtime_ns)
                 if file.name != DELIVERED_NAME and self._copied.get(file) != stamp:
@@ -66,14 +76,14 @@ class _Copies(threading.Thread):
         return ""
 
 
-def _take_longer(there: Folder, root: Path) -> None:
-    """Bring files that are not here, or are longer there: those of journals only grow."""
-    for name in there.names():
+def _take_longer(there: Folder, root: Path, names: Collection[str] | None) -> None:
+    """Bring files that are not here, or are longer there."""
+    for name in there.names() if names is None else there.names().intersection(names):
         file = root / name
         if not file.is_file() or file.stat().st_size < there.size(name):
             take(there, file)
-    for name in there.folders():
-        _take_longer(there / name, root / name)
+    for name in there.folders() if names is None else ():
+        _take_longer(there / name, root / name, None)
 
 
 def _beside(there: Folder, root: Path, folder: Path) -> Folder:

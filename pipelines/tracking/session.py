@@ -14,7 +14,7 @@ from pipelines.tracking.delivery import Delivery
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
 from pipelines.tracking.log import logged
-from pipelines.tracking.published import published_journals
+from pipelines.tracking.published import published_files
 from pipelines.tracking.server import browse
 from vlp.shards.manifest import Manifest
 from vlp.shards.published import fetch, publish, put
@@ -66,7 +66,7 @@ def tracked(machine: MachineConfig, *, experiment: str) -> Iterator[Delivery]:
         experiment=experiment,
         first_after_seconds=FIRST_DELIVERY_SECONDS,
     )
-    with published_journals(root, machine.published(root)), delivery:
+    with published_files(root, machine.published(root)), delivery:
         yield delivery
     print(f"browse:  {browse(machine, delivery.experiment_id)}", flush=True)
 

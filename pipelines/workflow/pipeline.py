@@ -135,7 +135,7 @@ def _download(
     """Make the corpus if there is one, and serve it while it is downloaded."""
     corpus, serve = plan.config.corpus, plan.config.serve
     evaluation = plan.config.evaluation or EvaluationConfig()
-    serving: Callable[[], AbstractContextManager[None]] = nullcontext
+    serving: Callable[[], AbstractContextManager[object]] = nullcontext
     if corpus is None:
         config = plan.download(Path())
         with list_on_this_machine(config) as here:
