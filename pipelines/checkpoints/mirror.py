@@ -1,6 +1,5 @@
 """A copy of a run's checkpoints in another place, which outlives the machine that trains."""
 
-import mmap
 import shutil
 from pathlib import Path
 
@@ -12,30 +11,15 @@ from pipelines.checkpoints.store import (
     list_saved,
     read_saved,
 )
-from pipelines.config.errors import ConfigError, UserError
+from pipelines.config.errors import UserError
 from vlp.shards.manifest import MANIFEST
+from vlp.shards.published import put
 from vlp.shards.storage.address import open_folder
-from vlp.shards.storage.folder import Folder, FolderError
+from vlp.shards.storage.folder import Folder
+from vlp.shards.storage.lock import locked
 from vlp.shards.storage.whole import writing_folder
 
 CHUNK_BYTES = 1 << 23
-
-
-def check_mirror(mirror: Folder | None) -> None:
-    """Find out whether checkpoints can be copied to a folder.
-
-    Raises:
-        ConfigError: they cannot; names the reason.
-    """
-    if mirror is None:
-        return
-    try:
-        mirror.check_writable()
-    except OSError as error:
-        reason = str(error) if isinstance(error, FolderError) else f"{mirror}: {error.strerror}"
-        raise ConfigError(
-            f"machine.checkpoints.mirror: cannot write to {reason}; correct it, or leave it out"
-        ) from error
 
 
 def missing(checkpoints: Path, mirror: Folder, retention: Retention) -> list[Saved]:
@@ -60,12 +44,11 @@ def upload(checkpoint: Path, mirror: Folder) -> None:
     place.delete(MANIFEST)  # of a former checkpoint of this step
     files = sorted(checkpoint.iterdir(), key=lambda file: file.name == MANIFEST)
     for file in files:
-        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            place.write(file.name, content)
+        put(file, place)
 
 
 def restore(checkpoints: Path, mirror: Folder, *, label: str) -> None:
-    """Bring the mirror's newest whole checkpoint to a run that has none here.
+    """Bring the mirror's newest whole checkpoint to a run, unless it has a whole one as new.
 
     Broken ones are passed over, each with a line that says why, and no longer count as checkpoints there.
 
@@ -74,30 +57,44 @@ def restore(checkpoints: Path, mirror: Folder, *, label: str) -> None:
         label: begins the lines.
 
     Raises:
-        ConfigError: there are checkpoints in the mirror, and none is whole.
+        UserError: there are checkpoints, and none is whole.
     """
-    if any(find_damage(checkpoints / name) is None for name in reversed(checkpoint_names(checkpoints))):
-        return
+    whole = (n for n in reversed(checkpoint_names(checkpoints)) if find_damage(checkpoints / n) is None)
+    here = next(whole, None)
     broken: dict[str, str] = {}
     for name in reversed(checkpoint_names(mirror)):
+        if name == here:
+            break
         if MANIFEST not in (mirror / name).names():
             continue  # it was not copied to its end
         if (damage := _take(mirror / name, checkpoints / name)) is None:
-            for other, why in broken.items():
-                print(
-                    f"[{label}] checkpoint {other} in {mirror} is broken: {why}; taking {name}",
-                    flush=True,
-                )
-                (mirror / other).delete(MANIFEST)
             print(f"[{label}] took checkpoint {name} from {mirror}", flush=True)
-            return
+            here = name
+            break
         broken[name] = damage
-    if broken:
+    if broken and here is None:
         first, why = next(iter(broken.items()))
         raise UserError(
-            f"machine.checkpoints.mirror: {mirror} has {len(broken)} checkpoints and all are broken "
-            f"({first}: {why}); delete this folder to start over, or leave machine.checkpoints.mirror out"
+            f"machine.storage: {mirror} has {len(broken)} checkpoints and all are broken "
+            f"({first}: {why}); delete this folder to start over"
         )
+    for name, why in broken.items():
+        print(f"[{label}] checkpoint {name} in {mirror} is broken: {why}; taking {here}", flush=True)
+        (mirror / name).delete(MANIFEST)
+
+
+def ensure(checkpoint: Path, mirror: Folder) -> None:
+    """Bring a certain checkpoint to a node that lacks it; its workers wait for the one that does so.
+
+    Raises:
+        UserError: it is broken in the mirror.
+    """
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    with locked(checkpoint.parent / f".{checkpoint.name}.lock"):
+        if find_damage(checkpoint) is None:
+            return
+        if damage := _take(mirror / checkpoint.name, checkpoint):
+            raise UserError(f"{mirror / checkpoint.name} is broken: {damage}; run the same command again")
 
 
 class _BrokenError(Exception):

@@ -29,18 +29,29 @@ class Places:
     """Where the paths of a command are, for a job."""
 
     package: Package
-    storage: Path
-    """Of results, on the cluster."""
+    storage: Folder
+    """Of results, for all nodes of the cluster."""
+    work: Path
+    """What is written on a node below it is published in the storage."""
     is_here: bool
     """Whether the cluster is this machine, where every path is what it is here."""
     outputs: list[str] = field(default_factory=list)
     """What is written, by the paths of the cluster."""
 
-    def output(self, path: str) -> str:
-        """Where an output goes: a relative path is one of this folder, or of the cluster's storage."""
-        if "://" not in path:
-            path = str((Path.cwd() if self.is_here else self.storage) / path)
-        self.outputs.append(path)
+    def output(self, path: str, *, is_local: bool) -> str:
+        """Where an output goes: a relative path is one of this folder, or of the cluster's storage.
+
+        Args:
+            is_local: it can be written to a file system alone, and is published from there.
+        """
+        if "://" in path or Path(path).is_absolute():
+            there = path
+        elif self.is_here:
+            there = path = str(Path.cwd() / path)
+        else:
+            there = str(self.storage / path)
+            path = str(self.work / path) if is_local else there
+        self.outputs.append(there)
         return path
 
     def input(self, path: str) -> str:
@@ -141,7 +152,7 @@ def _parse(command: click.Command, given: Sequence[str]) -> dict[str, Any]:
 
 def _place(param: click.Parameter, value: str, places: Places) -> str:
     if param.name == "output":
-        return places.output(value)
+        return places.output(value, is_local=param.type is LOCAL)
     if param.type in (FOLDER, LOCAL):
         return places.folder(value)
     if isinstance(param, click.Argument) and "=" not in value:

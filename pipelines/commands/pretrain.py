@@ -27,7 +27,7 @@ def pretrain(settings: tuple[str, ...], output: Path | None) -> None:
     from pipelines.training.resolved import resolve
 
     run = resolve(config, machine)
-    output = output or machine.storage / "pretrain" / run.folder_name
+    output = output or machine.work_folder / "pretrain" / run.folder_name
     check_same_run(run, output)
     work, name = partial(pretrain, run, machine=machine), run.config.name
     with alone(output, output=output):

@@ -4,6 +4,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -25,7 +26,7 @@ STOP_SECONDS = 120
 @click.option("--address", help="Dashboard of the cluster, such as http://127.0.0.1:8265.")
 @click.option("--submission-id", help="Name of the job; else one of the command and what travels with it.")
 @click.option("--exclude", multiple=True, help="What does not travel, as in a .gitignore; may be repeated.")
-@click.option("--storage", help="Folder of outputs that every node sees; else machine.storage.")
+@click.option("--storage", help="Where outputs go that every node sees; else machine.storage.")
 @click.option("--dry-run", is_flag=True, help="Show the job and what travels with it, and submit nothing.")
 def submit(
     arguments: tuple[str, ...],
@@ -91,20 +92,24 @@ def _job_command(
     """
     from pipelines.commands.job_arguments import Places, find_command, given_settings, job_arguments
     from pipelines.config.errors import UserError
+    from pipelines.config.machine import MachineConfig
     from pipelines.config.secrets import HIDDEN, without_secrets
+    from vlp.shards.storage.address import open_folder
 
     main = click.get_current_context().find_root().command
     assert isinstance(main, click.Group)
     names, click_command, given = find_command(arguments, main)
     settings = given_settings(click_command, given)
     is_here = urlsplit(address).hostname in ("127.0.0.1", "localhost")
-    shared = Path(storage) if storage else settings[1].storage if settings else Path("results")
-    if not is_here and not shared.is_absolute():
+    machine = settings[1] if settings else MachineConfig()
+    shared = open_folder(storage) if storage else machine.storage
+    if not is_here and shared != shared.absolute():
         raise UserError(
             f"machine.storage is {shared}, a folder of this machine, and the cluster is at {address}; give "
-            "one that every node sees by its absolute path, in machine.storage or --storage"
+            "one that every node sees by its absolute path, or in an object store, in machine.storage or "
+            "--storage"
         )
-    places = Places(package, shared.absolute(), is_here)
+    places = Places(package, shared.absolute(), replace(machine, storage=shared).work_folder, is_here)
     interpreter = sys.executable if is_here else "python"
     rest = job_arguments(names, click_command, given, places)
     command = shlex.join([interpreter, "-u", "-m", "pipelines", *rest])

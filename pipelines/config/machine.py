@@ -1,6 +1,5 @@
 """Where and how the work runs: the settings under the key `machine`, which every command takes."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +12,13 @@ from vlp.core.config import AtLeast, StrictConfig
 from vlp.core.matmul import Matmul
 from vlp.shards.storage.address import AnyFolder
 from vlp.shards.storage.cache import ShardCache
+from vlp.shards.storage.folder import Folder
+from vlp.shards.storage.local import LocalFolder
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSettings(StrictConfig):
-    """When checkpoints are written, which of them stay, and where they go."""
+    """When checkpoints are written, and which of them stay."""
 
     every_steps: Annotated[int, AtLeast(1)] = 500
     """Steps from one checkpoint to the next."""
@@ -27,9 +28,6 @@ class CheckpointSettings(StrictConfig):
     """Best checkpoints kept beside them, by the validation metric."""
     keep_every_steps: Annotated[int, AtLeast(1)] | None = None
     """Those after multiples of this many steps are kept, too; a multiple of `every_steps`."""
-    mirror: AnyFolder | None = None
-    """Folder, or bucket of an object store, that checkpoints are copied to while training goes on; a run
-    whose own are gone takes them from there. None copies nothing."""
     track: Literal["all", "best", "last", "none"] = "last"
     """Which checkpoints go to MLflow; `best` is by the validation metric, or the last without one."""
 
@@ -67,8 +65,12 @@ class RecoverySettings(StrictConfig):
 class MachineConfig(StrictConfig):
     """Where and how the work runs. Never changes a result."""
 
-    storage: Path = Path("results")
-    """Folder of all results, in a file system; on a cluster one that every node sees."""
+    storage: AnyFolder = LocalFolder(Path("results"))
+    """Folder of all results: in a file system, on a cluster one that every node sees, or in an object store,
+    such as s3://bucket/vlp, which any machine goes on from."""
+    work: Path | None = None
+    """Folder of this machine's disk where work is done before its results are copied to `storage`; None is
+    `storage` itself, and where that is in an object store `results`."""
     ray_address: str | None = None
     """Running cluster to join (`auto` finds it); None starts Ray on this machine."""
     num_workers: int | tuple[int, ...] = 1
@@ -87,7 +89,7 @@ class MachineConfig(StrictConfig):
     """Ray actors that download and count, each on one CPU; 0 has processes of this machine do so, one per CPU
     core, without Ray."""
     tracking_uri: str | None = None
-    """MLflow server; None is a SQLite store in `storage`."""
+    """MLflow server; None is a SQLite store in the work folder."""
     matmul: Matmul | None = None
     """What multiplies float32 matrices where training is on a CPU, which decides the last bits of its result;
     None is what is fastest on the CPU where the run begins, and stays with it wherever it goes on."""
@@ -98,7 +100,7 @@ class MachineConfig(StrictConfig):
     cache: ShardCache | None = None
     """Local copies of shards that lie on a slow folder; None reads them where they lie."""
     checkpoints: CheckpointSettings = CheckpointSettings()
-    """When checkpoints are written, which stay, and where they go."""
+    """When checkpoints are written, and which stay."""
     memory: MemorySettings = MemorySettings()
     """What needs less memory, and more time."""
     recovery: RecoverySettings = RecoverySettings()
@@ -106,10 +108,6 @@ class MachineConfig(StrictConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if re.match(r"[a-z0-9+]+:/", str(self.storage)):
-            raise ValueError(
-                f"storage must be a folder of a file system, got {self.storage}; only shards may be elsewhere"
-            )
         WorkerCounts.of(self.num_workers)
         if self.validation_workers and not self.worker_counts.most:
             raise ValueError(
@@ -128,9 +126,38 @@ class MachineConfig(StrictConfig):
         return (min(self.worker_counts) + self.validation_workers) * self.use_gpu
 
     @property
+    def work_folder(self) -> Path:
+        """Where work is done on this machine."""
+        return self.work or self.storage.local_path or Path("results")
+
+    def published(self, folder: Path) -> Folder | None:
+        """The place in the storage of a folder of the work folder; None where it is that place itself, or is
+        none of the work folder's."""
+        work, storage = self.work_folder.absolute(), self.storage.absolute()
+        folder = folder.absolute()
+        if storage == LocalFolder(work) or not folder.is_relative_to(work):
+            return None
+        return storage if folder == work else storage / folder.relative_to(work).as_posix()
+
+    def absolute(self) -> "MachineConfig":
+        """The same for a process that works in another folder."""
+        return replace(self, storage=self.storage.absolute(), work=self.work_folder.absolute())
+
+    def in_storage(self, folder: Path) -> Folder:
+        """A folder of the work folder where it lies for all machines."""
+        return self.published(folder) or LocalFolder(folder)
+
+    @property
+    def shard_cache(self) -> ShardCache | None:
+        """`cache`, or one in the work folder where the storage is no file system."""
+        if self.cache is not None or self.storage.local_path is not None:
+            return self.cache
+        return ShardCache(folder=self.work_folder.absolute() / "cache")
+
+    @property
     def mlflow_uri(self) -> str:
         """Where experiments are tracked."""
-        return self.tracking_uri or f"sqlite:///{(self.storage / 'mlflow.db').absolute()}"
+        return self.tracking_uri or f"sqlite:///{(self.work_folder / 'mlflow.db').absolute()}"
 
 
 def machine_params(machine: MachineConfig) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def _check_room(machine: MachineConfig) -> str:
 
 
 def _each_node(machine: MachineConfig, nodes: Nodes, url: str | None) -> Iterator[Finding]:
-    storage, all_nodes = machine.storage.absolute(), nodes.all()
+    storage, all_nodes = machine.work_folder.absolute(), nodes.all()
     probes = storage / f".doctor-{uuid.uuid4().hex[:8]}"
     cache = (machine.cache.folder,) if machine.cache else ()
     exam = NodeExam(storage, probes, cache, machine.loader_workers, url)

@@ -262,7 +262,7 @@ def _age_of_process() -> float:
 
 def measured(planned: Planned, rates: Rates, machine: MachineConfig) -> Rates:
     """As `measure`, in a folder of the machine's storage that is deleted in the end."""
-    storage = machine.storage.absolute()
+    storage = machine.work_folder.absolute()
     storage.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=storage, prefix=".measured-") as folder:
         return measure(planned, rates, machine, Path(folder))

@@ -121,4 +121,4 @@ def hardware_name(machine: MachineConfig) -> str:
 
 def _file(machine: MachineConfig, hardware: str) -> Path:
     name = re.sub(r"\W+", "-", hardware).strip("-").lower()
-    return (machine.storage / FOLDER / f"{name}.json").absolute()
+    return (machine.work_folder / FOLDER / f"{name}.json").absolute()

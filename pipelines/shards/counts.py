@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 
 from vlp.shards.outcome import SUCCESS
 from vlp.shards.storage.folder import Folder
-from vlp.shards.storage.whole import writing
 from vlp.tokenizers import Tokenizer, TokenizerConfig
 from vlp.tokenizers.document_frequency import DocumentFrequency, count_documents
 from vlp.tokenizers.words import count_words, write_word_counts
@@ -41,24 +40,24 @@ def read_tokens(file: Path) -> DocumentFrequency:
 class CountShard:
     """An actor that writes what is missing of a shard's files into `folder`."""
 
-    def __init__(self, shards: Folder, tokenizers: list[TokenizerConfig], folder: Path) -> None:
+    def __init__(self, shards: Folder, tokenizers: list[TokenizerConfig], folder: Folder) -> None:
         self.shards = shards
         self.tokenizers = [config.build() for config in tokenizers]
-        self.folder = folder
+        self.folder, self._there = folder, folder.names()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Count the shard of `row["name"]`, whose tar has the checksum `row["tar_sha256"]`."""
         captions = _captions(self.shards.table(f"{row['name']}.parquet", ["status", "captions"]))
-        words = words_file(self.folder, row["tar_sha256"])
-        if not words.is_file():
+        words = words_file(Path(), row["tar_sha256"]).name
+        if words not in self._there:
             counts = _count_words(captions)
-            with writing(words) as stream:
+            with self.folder.writing(words) as stream:
                 write_word_counts(counts, stream)
         for tokenizer in self.tokenizers:
-            file = tokens_file(self.folder, row["tar_sha256"], tokenizer.identity)
-            if not file.is_file():
+            file = tokens_file(Path(), row["tar_sha256"], tokenizer.identity).name
+            if file not in self._there:
                 frequency = _count_tokens(captions, tokenizer)
-                with writing(file) as stream:
+                with self.folder.writing(file) as stream:
                     np.savez_compressed(stream, **vars(frequency))
         return row
 

@@ -9,7 +9,8 @@ vocabulary of them.
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
+from multiprocessing.pool import ThreadPool
 from operator import add
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,7 @@ from vlp.core.markdown import markdown_table
 from vlp.core.registry import ByName
 from vlp.shards.contents import ShardsManifest, ShardStats
 from vlp.shards.manifest import Manifest
+from vlp.shards.published import COPIED_AT_ONCE, take
 from vlp.shards.storage.address import AnyFolder, open_folder
 from vlp.shards.storage.folder import Folder
 from vlp.shards.storage.local import LocalFolder
@@ -143,22 +145,31 @@ def _count(
     parts: Path,
     machine: MachineConfig,
 ) -> None:
-    """Count the shards of which anything is missing."""
-    there = {file.name for file in parts.iterdir()}
+    """Count the shards of which anything is missing, and bring all counts to this machine."""
+    place = machine.in_storage(parts)
+    there = place.names()
 
-    def is_counted(checksum: str) -> bool:
-        files = [words_file(parts, checksum), *(tokens_file(parts, checksum, i) for i in identities)]
-        return all(file.name in there for file in files)
+    def files_of(stats: ShardStats) -> list[Path]:
+        checksum = stats.tar_sha256
+        return [words_file(parts, checksum), *(tokens_file(parts, checksum, i) for i in identities)]
 
-    todo = [stats for stats in shards if not is_counted(stats.tar_sha256)]
-    if not todo:
-        return
+    todo = [stats for stats in shards if any(file.name not in there for file in files_of(stats))]
+    if todo:
+        _count_missing(config, todo, place, machine, total=len(shards))
+    missing = [file for stats in shards for file in files_of(stats) if not file.is_file()]
+    with ThreadPool(COPIED_AT_ONCE) as pool:
+        pool.map(partial(take, place), missing)
+
+
+def _count_missing(
+    config: DocfreqConfig, todo: Sequence[ShardStats], place: Folder, machine: MachineConfig, *, total: int
+) -> None:
     items = [{"name": stats.name, "tar_sha256": stats.tar_sha256} for stats in todo]
     tokenizers = [absolute_paths(tokenizer) for tokenizer in config.tables.values()]
-    arguments = (open_folder(config.shards).absolute(), tokenizers, parts.absolute())
-    progress = Progress("docfreq", len(shards), "shards")
+    arguments = (open_folder(config.shards).absolute(), tokenizers, place.absolute())
+    progress = Progress("docfreq", total, "shards")
     with closing(open_workers(machine).map(CountShard, arguments, items)) as counted:
-        for done, _ in enumerate(counted, start=len(shards) - len(todo) + 1):
+        for done, _ in enumerate(counted, start=total - len(todo) + 1):
             progress.update(done)
 
 

@@ -24,6 +24,8 @@ def drop_checkpoints(conductor: Conductor) -> None:
         for folder in former | ({history.folder_of(run)} if is_free else set()):
             if folder not in needed:
                 shutil.rmtree(trials.output(folder) / CHECKPOINTS, ignore_errors=True)
+                if there := trials.machine.published(trials.output(folder)):
+                    there.delete_folder(CHECKPOINTS)
 
 
 def _is_done(history: History, setting: int, seeds: int) -> bool:

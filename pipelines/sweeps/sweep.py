@@ -17,7 +17,7 @@ from pipelines.config.plugins import with_digests
 from pipelines.config.settings import Layers, flat_params, read_yaml, to_dict
 from pipelines.sweeps.checks import check_sweep, with_evaluation
 from pipelines.sweeps.conductor import Conductor
-from pipelines.sweeps.history import History
+from pipelines.sweeps.history import FILE_NAME, History
 from pipelines.sweeps.live import overhead_text
 from pipelines.sweeps.report import Outcome, forget_best, write_outcome
 from pipelines.sweeps.room import DRIVER_CPUS, trials_at_once
@@ -25,12 +25,14 @@ from pipelines.sweeps.settings import SweepConfig
 from pipelines.sweeps.trial import Trials
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
+from pipelines.tracking.published import published_files
 from pipelines.tracking.session import alone
 from pipelines.training.resolved import resolve
 from pipelines.workflow.pipeline import prepare_data
 from pipelines.workflow.plan import LATER, Plan
 from pipelines.workflow.stages import Stages
 from vlp.run import RunConfig
+from vlp.shards.published import put
 from vlp.shards.storage.local import LocalFolder
 
 SETTINGS = "sweep.json"
@@ -55,19 +57,30 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Outcome:
         KeyboardInterrupt: the search was interrupted; there is no winner yet.
     """
     planned = _planned(config, machine)
-    journal = Journal((machine.storage / "journals" / config.name / planned.label).absolute())
+    journal = Journal((machine.work_folder / "journals" / config.name / planned.label).absolute())
     at_once = _connect(machine)
-    with alone(journal.folder, output=machine.storage / "sweeps"), _begun(config, journal):
+    with alone(journal.folder, output=machine.work_folder / "sweeps"), _begun(config, journal):
         trials = _trials(config, planned, machine, journal)
-        conductor = Conductor(config, trials, History(trials.folder))
-        before = trials.seconds_of_work()
-        _run(conductor, at_once)
-        if worked := trials.seconds_of_work() - before:
-            seconds = time.time() - psutil.Process().create_time()
-            print(f"[sweep] {overhead_text(seconds, worked=worked, at_once=at_once)}", flush=True)
-        outcome = Outcome.of(config, trials, conductor.history)
-        write_outcome(outcome)
+        there = machine.published(trials.folder)
+        with published_files(trials.folder, there, names=(SETTINGS, FILE_NAME)):
+            outcome = _searched(config, trials, at_once)
+        if there:
+            for file in trials.folder.iterdir():
+                if file.is_file():
+                    put(file, there)
         return outcome
+
+
+def _searched(config: SweepConfig, trials: Trials, at_once: int) -> Outcome:
+    conductor = Conductor(config, trials, History(trials.folder))
+    before = trials.seconds_of_work()
+    _run(conductor, at_once)
+    if worked := trials.seconds_of_work() - before:
+        seconds = time.time() - psutil.Process().create_time()
+        print(f"[sweep] {overhead_text(seconds, worked=worked, at_once=at_once)}", flush=True)
+    outcome = Outcome.of(config, trials, conductor.history)
+    write_outcome(outcome)
+    return outcome
 
 
 def sweep_so_far(config: SweepConfig, *, machine: MachineConfig) -> Outcome:
@@ -78,16 +91,16 @@ def sweep_so_far(config: SweepConfig, *, machine: MachineConfig) -> Outcome:
         UserError: it has not begun.
     """
     planned = _planned(config, machine)
-    journal = Journal((machine.storage / "journals" / config.name / planned.label).absolute())
-    for file in sorted((machine.storage / "sweeps").glob(f"{config.name}-*/{SETTINGS}")):
+    journal = Journal((machine.work_folder / "journals" / config.name / planned.label).absolute())
+    for file in sorted((machine.work_folder / "sweeps").glob(f"{config.name}-*/{SETTINGS}")):
         saved = json.loads(file.read_text())
         if saved["label"] == planned.label:
             folder = file.parent.absolute()
             trials = Trials(saved["run"], machine, Path(saved["started_in"]), folder, journal)
             return Outcome.of(config, trials, History(folder))
     raise UserError(
-        f"{config.name}: no trial of a sweep with these settings has begun in {machine.storage / 'sweeps'}; "
-        "the same command without --partial begins it"
+        f"{config.name}: no trial of a sweep with these settings has begun in "
+        f"{machine.work_folder / 'sweeps'}; the same command without --partial begins it"
     )
 
 
@@ -123,15 +136,16 @@ def _planned(config: SweepConfig, machine: MachineConfig) -> Planned:
 def _trials(config: SweepConfig, planned: Planned, machine: MachineConfig, journal: Journal) -> Trials:
     """The data of the trials, made where it is not there, and what they share."""
     plan = planned.plan
-    stages = Stages((machine.storage / plan.config.name).absolute(), journal)
+    made = (machine.work_folder / plan.config.name).absolute()
+    stages = Stages(made, journal, machine.published(made))
     evaluation, shards, tables = prepare_data(plan, stages, machine)
     name = f"{config.name}-{fingerprint(planned.label, shards.digest)[:8]}"
-    base = next(run for run in plan.runs(shards.folder, tables) if run.name == config.run)
+    base = next(run for run in plan.runs(machine.in_storage(shards.folder), tables) if run.name == config.run)
     trials = Trials(
         run=with_evaluation(base, evaluation, config).merged(RunConfig),
-        machine=machine,
+        machine=machine.absolute(),
         started_in=Path.cwd(),
-        folder=(machine.storage / "sweeps" / name).absolute(),
+        folder=(machine.work_folder / "sweeps" / name).absolute(),
         journal=journal,
     )
     resolve(trials.config(next(config.points.corners())), machine)

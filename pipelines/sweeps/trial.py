@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipelines.checkpoints.mirror import ensure
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, absolute_paths, build, flat_params, to_dict
@@ -156,6 +157,8 @@ def _train(stretch: Stretch, trials: Trials) -> None:
 
     run = stretch.run
     start = None if stretch.start is None else trials.output(stretch.start)
+    if start and (there := trials.machine.published(start)):
+        ensure(start, there.parent)  # another machine may have trained it
     journal = trials.journal_of(run)
     name = f"the first {stretch.until} steps" if stretch.is_shared else trials.label(stretch.values)
     journal.begin(

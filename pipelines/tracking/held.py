@@ -8,13 +8,15 @@ from pipelines.config.errors import UserError
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
 from vlp.checkpoint import MODEL
+from vlp.shards import published
 from vlp.shards.storage.whole import writing_folder
 
 ADDRESS = re.compile(r"(runs|models):/+(?=[^/])")
 
 
 def held(checkpoint: Path, machine: MachineConfig) -> Path:
-    """The folder of a checkpoint, fetched from MLflow where its address is runs:/ or models:/.
+    """The folder of a checkpoint, fetched from MLflow where its address is runs:/ or models:/, and from the
+    storage where another machine has published it.
 
     A run alone stands for its last model, RUN_ID/STEP for that of a step.
 
@@ -22,11 +24,14 @@ def held(checkpoint: Path, machine: MachineConfig) -> Path:
         UserError: MLflow does not have it.
     """
     if not ADDRESS.match(str(checkpoint)):
+        there = machine.published(checkpoint)
+        if there and not checkpoint.exists():
+            published.fetch(there, checkpoint)
         return checkpoint
     from pipelines.tracking.store import fetch  # takes a while to import
 
     address = ADDRESS.sub(r"\1:/", str(checkpoint))
-    place = machine.storage / "fetched" / fingerprint(address)[:16] / "checkpoint"
+    place = machine.work_folder / "fetched" / fingerprint(address)[:16] / "checkpoint"
     with writing_folder(place) as folder:
         found = fetch(address, machine.mlflow_uri, folder / "all")
         weights = next(found.rglob(MODEL), None)

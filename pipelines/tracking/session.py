@@ -9,12 +9,16 @@ from pipelines.config.errors import UserError
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import flat_params
+from pipelines.config.storage import check_storage
 from pipelines.tracking.delivery import Delivery
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
 from pipelines.tracking.log import logged
+from pipelines.tracking.published import published_files
 from pipelines.tracking.server import browse
 from vlp.shards.manifest import Manifest
+from vlp.shards.published import fetch, publish, put
+from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
 from vlp.shards.storage.lock import locked_if_free
 
@@ -54,13 +58,15 @@ def alone(folder: Path, *, output: Path | Folder) -> Iterator[None]:
 @contextmanager
 def tracked(machine: MachineConfig, *, experiment: str) -> Iterator[Delivery]:
     """Context in which the journals of an experiment are delivered to MLflow; says at last where they are."""
+    check_storage(machine)
+    root = (machine.work_folder / "journals" / experiment).absolute()
     delivery = Delivery(
-        (machine.storage / "journals" / experiment).absolute(),
+        root,
         tracking_uri=machine.mlflow_uri,
         experiment=experiment,
         first_after_seconds=FIRST_DELIVERY_SECONDS,
     )
-    with delivery:
+    with published_files(root, machine.published(root)), delivery:
         yield delivery
     print(f"browse:  {browse(machine, delivery.experiment_id)}", flush=True)
 
@@ -80,10 +86,27 @@ def standalone(
         settings: dataclass that is tracked as the stage's parameters.
         title: name of the tracked run, if not the stage's.
     """
+    check_storage(machine)
     label = f"{title or stage}-{fingerprint(str(output.absolute()))[:8]}"
-    journal = Journal((machine.storage / "journals" / EXPERIMENT / label).absolute())
+    journal = Journal((machine.work_folder / "journals" / EXPERIMENT / label).absolute())
     with alone(journal.folder, output=output), tracked(machine, experiment=EXPERIMENT):
         journal.begin(name=title or stage, tags=environment_tags() | {"stage": stage})
         journal.params(flat_params(settings) | {"output": output.absolute()})
         with ending(journal), logged(journal):
-            return work(output, journal=journal)
+            return _published(work, output, journal, machine)
+
+
+def _published(work: Work[Made], output: Path | Folder, journal: Journal, machine: MachineConfig) -> Made:
+    """Work that goes on from what other machines have published, and is published itself."""
+    here = open_folder(output).local_path
+    there = machine.published(here) if here else None
+    if here is None or there is None:
+        return work(output, journal=journal)
+    fetch(there, here)
+    made = work(output, journal=journal)
+    if here.is_dir():
+        publish(here, there)
+    else:
+        put(here, there.parent)
+    print(f"published: {there}", flush=True)
+    return made

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import lcm
 
-from pipelines.checkpoints.mirror import check_mirror
 from pipelines.compute.cluster import check_gpus_here
 from pipelines.config.errors import ConfigError, UserError, blaming
 from pipelines.config.machine import MachineConfig
+from pipelines.config.storage import check_storage
 from pipelines.config.worker_counts import WorkerCounts
 from vlp.data.loader import data_order
 from vlp.run import RunConfig, validation_metric
@@ -15,13 +15,13 @@ from vlp.shards.shard_set import ShardSet
 
 
 def check_machine(machine: MachineConfig) -> None:
-    """Whether the machine has the GPUs, and the place for copies of checkpoints, that its settings promise.
+    """Whether the machine has the GPUs, and the storage, that its settings promise.
 
     Raises:
         ConfigError: it does not.
     """
     check_gpus_here(machine, machine.num_gpus)
-    check_mirror(machine.checkpoints.mirror)
+    check_storage(machine)
 
 
 @contextmanager

@@ -36,6 +36,8 @@ class TrainJob:
     output: Path
     """Folder of the run."""
     journal: Journal
+    there: Folder | None = None
+    """Where the run is published, and its checkpoints are copied to meanwhile; None if `output` is that."""
     recalibration_steps: tuple[int, ...] = ()
     """Before which steps the mask is calibrated again."""
     matmul: Matmul = "pytorch"
@@ -64,15 +66,10 @@ class TrainJob:
         return self.run.label
 
     @property
-    def mirror(self) -> Folder | None:
-        """Where the checkpoints are copied to: a folder that is named for what decides the run's result."""
-        mirror = self.machine.checkpoints.mirror
-        return None if mirror is None else mirror.absolute() / self.run.folder_name
-
-    @property
     def checkpoints(self) -> CheckpointPlace:
         """Where its checkpoints lie; what the machine asks for stays, and what is tracked at the end."""
-        return CheckpointPlace(self.output / CHECKPOINTS, self._retention, self.label, self.mirror)
+        mirror = self.there / CHECKPOINTS if self.there else None
+        return CheckpointPlace(self.output / CHECKPOINTS, self._retention, self.label, mirror)
 
     @property
     def _retention(self) -> Retention:

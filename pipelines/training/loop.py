@@ -1,6 +1,7 @@
 """What every training worker does: build, restore, then batch -> mask -> step -> hooks."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import ray.train.torch
@@ -8,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from pipelines.checkpoints.checkpoint import TrainingState, begin_from, restore_training
+from pipelines.checkpoints.mirror import ensure, restore
 from pipelines.checkpoints.store import newest_whole
 from pipelines.checkpoints.writer import CheckpointWriter
 from pipelines.training.bad_steps import BadSteps
@@ -96,10 +98,12 @@ def _build(job: TrainJob, device: torch.device) -> TrainingState:
 def _restored(job: TrainJob, state: TrainingState) -> TrainingState:
     """The state of the newest whole checkpoint, which rank 0 chooses for all; as the run begins if there is
     none."""
-    chosen = [newest_whole(job.checkpoints.folder, label=job.label) if is_main() else None]
+    chosen = [_newest(job) if is_main() else None]
     if world_size() > 1:
         dist.broadcast_object_list(chosen, device=next(state.objective.parameters()).device)
     if chosen[0] is not None:
+        if job.checkpoints.mirror:
+            ensure(chosen[0], job.checkpoints.mirror)
         restore_training(chosen[0], state)
         if is_main():
             print(
@@ -108,6 +112,14 @@ def _restored(job: TrainJob, state: TrainingState) -> TrainingState:
     elif job.run.start is not None:
         begin_from(job.run.start, state)
     return state
+
+
+def _newest(job: TrainJob) -> Path | None:
+    """The checkpoint to go on from, also where others wrote it on another node."""
+    place = job.checkpoints
+    if place.mirror:
+        restore(place.folder, place.mirror, label=place.label)
+    return newest_whole(place.folder, label=place.label)
 
 
 def _data(job: TrainJob) -> tuple[TrainingPairs, Order]:

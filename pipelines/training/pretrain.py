@@ -48,7 +48,9 @@ def pretrain(
         ConfigError: the run cannot work; found before any worker starts.
         StoppedError: its stop file ended it before its last step.
     """
-    job = TrainJob(run, machine, output.absolute(), journal, part=part)
+    there = machine.published(output)
+    machine = replace(machine, cache=machine.shard_cache)  # workers work in folders of their own
+    job = TrainJob(run, machine, output.absolute(), journal, there, part=part)
     newest = _take_over(job)
     job = replace(job, run=at_known_share(calibrated(with_mask_of_start(run), job.output, journal), newest))
     job = replace(job, matmul=chosen_matmul(job, newest or run.start))
@@ -72,8 +74,8 @@ def _take_over(job: TrainJob) -> Path | None:
     """Make the folder the run's own; the checkpoint that it goes on from, None where it starts."""
     claim(job.run, job.output)
     place = job.checkpoints
-    if place.mirror is not None:
-        claim(job.run, place.mirror)
+    if job.there and place.mirror:
+        claim(job.run, job.there)
         restore(place.folder, place.mirror, label=place.label)
     return newest_whole(place.folder, label=place.label)
 

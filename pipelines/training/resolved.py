@@ -123,7 +123,7 @@ def resolve(config: RunConfig, machine: MachineConfig, *, start: Path | None = N
     if weights:
         _ = run.objective  # raises where they do not fit
     check_evaluation(config.evaluation)
-    check_cache(config.data, shards, machine.cache)
+    check_cache(config.data, shards, machine.shard_cache)
     return run
 
 

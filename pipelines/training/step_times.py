@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -61,7 +61,9 @@ def step_times(
     connect(machine, min_cpus=machine.cpus_per_worker, min_gpus=int(machine.use_gpu))
     one_worker: Any = ray.remote(num_cpus=machine.cpus_per_worker, num_gpus=int(machine.use_gpu))
     runs = {name: folder.absolute() for name, folder in config.runs.items()}
-    seconds: dict[str, float] = ray.get(one_worker(_in_turn).remote(runs, machine))
+    seconds: dict[str, float] = ray.get(
+        one_worker(_in_turn).remote(runs, replace(machine, cache=machine.shard_cache))
+    )
     journal.metrics({f"{name}/step_seconds": value for name, value in seconds.items()})
     manifest = StepTimesManifest(digest=fingerprint(sorted(runs)), seconds=seconds)
     manifest.write(output)

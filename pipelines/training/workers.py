@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.checkpoints.mirror import restore
 from pipelines.checkpoints.store import list_saved
 from pipelines.compute.termination import ending_softly
 from pipelines.training.job import CHECKPOINTS, TrainJob
@@ -60,8 +61,11 @@ def run_workers(job: TrainJob, callbacks: Sequence[Any] = ()) -> Path:
         trainer.fit()
     if job.stop_file.exists():
         raise StoppedError
-    checkpoints = job.checkpoints.folder
-    return checkpoints / list_saved(checkpoints)[-1].name
+    place = job.checkpoints
+    here = list_saved(place.folder)
+    if place.mirror and (not here or here[-1].step < job.last_step):  # another node's worker wrote the last
+        restore(place.folder, place.mirror, label=place.label)
+    return place.folder / list_saved(place.folder)[-1].name
 
 
 def _ask_to_stop(job: TrainJob) -> None:

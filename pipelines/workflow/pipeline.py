@@ -1,7 +1,7 @@
 """The whole pipeline: URL list -> shards -> document frequencies -> runs -> evaluation -> report."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from pipelines.checkpoints.checkpoint import read_run
-from pipelines.checkpoints.mirror import check_mirror
 from pipelines.checkpoints.store import RunManifest
 from pipelines.compute.cluster import check_gpus_here, connect_for_training, ray_tags
 from pipelines.config.identity import file_digest, fingerprint
@@ -37,13 +36,17 @@ from pipelines.training.mask_preview import preview_masks
 from pipelines.training.pretrain import pretrain
 from pipelines.training.resolved import ResolvedRun, resolve
 from pipelines.training.step_times import StepTimesConfig, StepTimesManifest, step_times
-from pipelines.workflow.page import write_page
+from pipelines.workflow.page import PAGE, write_page
 from pipelines.workflow.plan import PipelineConfig, Plan, check_before_data
 from pipelines.workflow.report import Comparison, ReportManifest, compare, track_comparison, write_report
 from pipelines.workflow.stages import Done, Stages
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
 from vlp.shards.contents import ShardsManifest
+from vlp.shards.published import put
+
+ABOUT = ("pipeline.yaml", "requirements.txt")
+"""Files that say what a pipeline was run by."""
 
 
 def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Journal) -> Comparison:
@@ -55,15 +58,15 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
     plan = Plan(config)
     plan.check()
     check_before_data(plan, machine)
-    check_mirror(machine.checkpoints.mirror)
     check_gpus_here(machine, machine.num_gpus)
-    folder = (machine.storage / config.name).absolute()
-    stages = Stages(folder, journal)
+    folder = (machine.work_folder / config.name).absolute()
+    there = machine.published(folder)
+    stages = Stages(folder, journal, there)
     with alone(journal.folder, output=folder), _begun(config, folder, journal, machine):
         connect_for_training(machine)
         journal.tags(ray_tags())
         evaluation, shards, tables = prepare_data(plan, stages, machine)
-        runs = [resolve_named(run, machine) for run in plan.runs(shards.folder, tables)]
+        runs = [resolve_named(run, machine) for run in plan.runs(machine.in_storage(shards.folder), tables)]
         trained, measured = [], []
         for run in runs:
             trained.append(_pretrain(run, stages, machine))
@@ -92,13 +95,16 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
             runs={run.name: done.journal.folder for run, done in zip(finished, methods, strict=True)},
         )
         write_page(folder, comparison, stages, browse=browse(machine))
+        if there:
+            for name in (PAGE, *ABOUT):
+                put(folder / name, there)
     return comparison
 
 
 def pipeline_journal(config: PipelineConfig, machine: MachineConfig) -> Journal:
     """The record of one pipeline; the same settings go on in the same record."""
     label = f"{config.name}-{fingerprint(with_digests(to_dict(config)))[:8]}"
-    return Journal((machine.storage / "journals" / config.name / label).absolute())
+    return Journal((machine.work_folder / "journals" / config.name / label).absolute())
 
 
 def prepare_data(
@@ -116,7 +122,7 @@ def _begun(config: PipelineConfig, folder: Path, journal: Journal, machine: Mach
     journal.begin(name=config.name, tags=environment_tags() | {"stage": "pipeline"})
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
     (folder / "requirements.txt").write_text(environment_lock())
-    for file in ("pipeline.yaml", "requirements.txt"):
+    for file in ABOUT:
         journal.artifact(folder / file)
     journal.params(flat_params(config) | machine_params(machine))
     with ending(journal):
@@ -129,11 +135,11 @@ def _download(
     """Make the corpus if there is one, and serve it while it is downloaded."""
     corpus, serve = plan.config.corpus, plan.config.serve
     evaluation = plan.config.evaluation or EvaluationConfig()
+    serving: Callable[[], AbstractContextManager[object]] = nullcontext
     if corpus is None:
         config = plan.download(Path())
         with list_on_this_machine(config) as here:
             urls = file_digest(here.list_files())
-        work = partial(download, config, machine=machine)
     else:
         made = stages.run(
             "corpus",
@@ -144,10 +150,11 @@ def _download(
         )
         config, urls = plan.download(made.folder / URL_LIST), made.digest
         evaluation = with_sets(evaluation, corpus, made.folder)
+        serving = partial(serve_corpus, corpus, serve, made.folder)
 
-        def work(output: Path, *, journal: Journal) -> ShardsManifest:
-            with serve_corpus(corpus, serve, made.folder):
-                return download(config, output, machine=machine, journal=journal)
+    def work(output: Path, *, journal: Journal) -> ShardsManifest:
+        with serving():
+            return download(config, machine.in_storage(output), machine=machine, journal=journal)
 
     identity = [urls, _without_url_list(config)]
     shards = stages.run("download", work, ShardsManifest, settings=config, identity=identity)
@@ -159,7 +166,7 @@ def _without_url_list(config: DownloadConfig) -> dict[str, Any]:
 
 
 def _docfreq(plan: Plan, shards: Done[ShardsManifest], stages: Stages, machine: MachineConfig) -> Path:
-    config = plan.docfreq(shards.folder)
+    config = plan.docfreq(machine.in_storage(shards.folder))
     done = stages.run(
         "docfreq",
         partial(docfreq, config, machine=machine),

@@ -16,6 +16,7 @@ from pipelines.training.checks import check_length, check_on_machine, named
 from vlp.core.config import AtLeast, StrictConfig, check_name
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
+from vlp.shards.storage.folder import Folder
 
 LOOPBACK = "127.0.0.0/8"
 LATER = Path("made by an earlier stage")
@@ -117,12 +118,12 @@ class Plan:
         given = {"url_list": str(url_list), "allowed_networks": [LOOPBACK]} if self.config.corpus else {}
         return build(DownloadConfig, self._given("download").add(given, "pipeline"), prefix="download")
 
-    def docfreq(self, shards: Path) -> DocfreqConfig:
+    def docfreq(self, shards: Path | Folder) -> DocfreqConfig:
         """Settings of the docfreq stage."""
         layers = self._given("docfreq").add({"shards": str(shards)}, "pipeline")
         return build(DocfreqConfig, layers, prefix="docfreq")
 
-    def runs(self, shards: Path, tables: Path) -> list[RunConfig]:
+    def runs(self, shards: Path | Folder, tables: Path) -> list[RunConfig]:
         """Settings of the training runs, by the first seed and then by the others.
 
         Each is made of its file, then `common`, then the entry's own.
@@ -134,10 +135,10 @@ class Plan:
         chosen = [run for run in runs if not only or run.name in only]
         return [by_seed(run, place) for place in range(self.config.seeds) for run in chosen]
 
-    def _all_runs(self, shards: Path, tables: Path) -> list[RunConfig]:
+    def _all_runs(self, shards: Path | Folder, tables: Path) -> list[RunConfig]:
         return [self._run(entry, shards, tables) for entry in self.config.runs]
 
-    def _run(self, entry: dict[str, Any], shards: Path, tables: Path) -> RunConfig:
+    def _run(self, entry: dict[str, Any], shards: Path | Folder, tables: Path) -> RunConfig:
         if not isinstance(entry.get("base"), str):
             raise ConfigError(f"runs: an entry needs its base, a file of conf/run/; got {entry}")
         base = Path(entry["base"])

@@ -14,6 +14,8 @@ from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
 from pipelines.tracking.log import logged
 from pipelines.tracking.session import Made, Work, alone
+from vlp.shards.published import fetch, publish
+from vlp.shards.storage.folder import Folder
 
 DONE = "done.json"
 
@@ -38,6 +40,8 @@ class Stages:
 
     folder: Path
     journal: Journal
+    there: Folder | None = None
+    """Where finished stages are published, for other machines to go on from; None if `folder` is that."""
     folders: dict[str, Path] = field(default_factory=dict)
     """Of the stages so far, by name."""
 
@@ -67,8 +71,13 @@ class Stages:
         folder = self.folders[name] = self.folder / label
         # Beside the pipeline's: one of other settings, for which the stage is unchanged, finds its record.
         record = within or Journal(self.journal.folder.parent / label)
+        there = self.there / label if self.there else None
+        if there and not (folder / DONE).is_file() and fetch(there, folder):
+            print(f"[{name}] took {there}", flush=True)
         if (folder / DONE).is_file():
             print(f"[{name}] unchanged: {folder}", flush=True)
+            if there:
+                publish(folder, there)
             with blaming():
                 return Done(folder, makes.read(folder, DONE), record)
         params = None if within else flat_params(settings) | {"output": folder.absolute()}
@@ -78,6 +87,8 @@ class Stages:
             manifest = work(folder, journal=record)
             seconds = time.monotonic() - start
         manifest.write(folder, DONE)
+        if there:
+            publish(folder, there)
         print(f"[{name}] done in {seconds:.0f} s", flush=True)
         return Done(folder, manifest, record)
 

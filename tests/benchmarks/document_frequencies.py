@@ -102,7 +102,7 @@ def count(shards: Path, parts: Path, num_captions: int, times: int) -> None:
 
     parts.mkdir()
     tokenizer = ClipBPEConfig()
-    count_shard = CountShard(open_folder(shards), [tokenizer], parts)
+    count_shard = CountShard(open_folder(shards), [tokenizer], open_folder(parts))
     names = [file.stem for file in sorted(shards.glob("*.parquet"))]
     checksums = []
     for turn in range(times):

@@ -91,7 +91,7 @@ def test_the_machine_file_is_of_the_same_cluster(name: str) -> None:
     assert machine.ray_address == "auto"
     if name == "compose":
         node = compose()["services"]["worker"]
-        assert f"results:{machine.storage}" in node["volumes"]
+        assert f"results:{machine.work_folder}" in node["volumes"]
         assert machine.tracking_uri == "http://mlflow:5000"
         assert "--allowed-hosts=mlflow:5000," in compose()["services"]["mlflow"]["command"][-1]
     if name == "kuberay":
@@ -99,7 +99,7 @@ def test_the_machine_file_is_of_the_same_cluster(name: str) -> None:
         groups = cluster["spec"]["workerGroupSpecs"]
         pods = [group["template"]["spec"]["containers"][0] for group in groups]
         assert all(
-            {"name": "results", "mountPath": str(machine.storage)} in pod["volumeMounts"] for pod in pods
+            {"name": "results", "mountPath": str(machine.work_folder)} in pod["volumeMounts"] for pod in pods
         )
         cpus = [int(pod["resources"]["requests"]["cpu"]) for pod in pods]
         assert all(count >= machine.cpus_per_worker for count in cpus)

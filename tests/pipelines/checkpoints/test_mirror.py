@@ -22,7 +22,7 @@ from pipelines.config.errors import UserError
 from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.config.settings import to_dict
 from pipelines.tracking.journal import Journal
-from tests.pipelines.runs import pretrain, run_identity
+from tests.pipelines.runs import pretrain
 from tests.servers.object_store import ObjectStore, serving
 from tests.servers.ports import free_port
 from tests.waiting import wait_until
@@ -58,10 +58,13 @@ def train(
     watch: Callable[[int], None] | None = None,
     *,
     num_workers: int = 0,
+    mirror: Folder | None = None,
     **checkpoints: Any,
 ) -> str:
     """Train, in this process unless `num_workers` is given; returns the digest of the weights."""
     machine = MachineConfig(
+        storage=mirror or LocalFolder(output.parent),
+        work=output.parent,
         num_workers=num_workers,
         log_every_steps=1,
         checkpoints=dataclasses.replace(CheckpointSettings(every_steps=2, keep=3), **checkpoints),
@@ -72,9 +75,9 @@ def train(
     return pretrain(run, output, machine=machine, journal=journal).digest
 
 
-def mirrored(run: RunConfig, mirror: Folder) -> Folder:
-    """The folder of a run in a mirror."""
-    return mirror / f"{run.name}-{run_identity(run)[:8]}"
+def mirrored(mirror: Folder, name: str = "run") -> Folder:
+    """The folder of a run's checkpoints in the storage."""
+    return mirror / name / "checkpoints"
 
 
 def steps(checkpoints: Path | Folder) -> list[int]:
@@ -104,7 +107,7 @@ def test_the_mirror_has_the_files_of_the_checkpoints(
 ) -> None:
     mirror = object_store.bucket()
     assert train(run, tmp_path / "run", mirror=mirror, keep=2) == digest
-    there = mirrored(run, mirror)
+    there = mirrored(mirror)
     assert there.folders() == {"step_0000004", "step_0000006"}
     for folder in (tmp_path / "run" / "checkpoints").glob("step_*"):
         names = {file.name for file in folder.iterdir()}
@@ -123,18 +126,18 @@ def test_a_new_machine_goes_on_where_the_old_one_was_lost(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     mirror = object_store.bucket()
-    train(run, tmp_path / "old", mirror=mirror)
-    there = mirrored(run, mirror)
+    train(run, tmp_path / "old" / "run", mirror=mirror)
+    there = mirrored(mirror)
     for step in range(last + 2, 8, 2):
         there.delete_folder(f"step_{step:07d}")
     shutil.rmtree(tmp_path / "old")
     capsys.readouterr()
-    assert train(run, tmp_path / "new", mirror=mirror) == digest
+    assert train(run, tmp_path / "new" / "run", mirror=mirror) == digest
     said = capsys.readouterr().out
     assert f"took checkpoint step_{last:07d} from {there}\n" in said
     assert f"going on from the checkpoint after step {last}," in said
     assert steps(there) == [2, 4, 6]
-    assert steps(tmp_path / "new" / "checkpoints") == list(range(last, 8, 2))
+    assert steps(tmp_path / "new" / "run" / "checkpoints") == list(range(last, 8, 2))
 
 
 def test_a_ray_worker_copies_its_checkpoints_too(
@@ -142,7 +145,7 @@ def test_a_ray_worker_copies_its_checkpoints_too(
 ) -> None:
     mirror = object_store.bucket()
     assert train(run, tmp_path / "run", mirror=mirror, num_workers=1) == digest
-    assert steps(mirrored(run, mirror)) == [2, 4, 6]
+    assert steps(mirrored(mirror)) == [2, 4, 6]
 
 
 @pytest.mark.parametrize("file", [MODEL, TRAINING, SETTINGS, CONFIG, MANIFEST])
@@ -157,7 +160,7 @@ def test_broken_checkpoints_of_the_mirror_are_passed_over_and_replaced(
 ) -> None:
     mirror = LocalFolder(tmp_path / "mirror")
     train(run, tmp_path / "run", mirror=mirror)
-    there = mirrored(run, mirror)
+    there = mirrored(mirror)
     newest = there / "step_0000006"
     if damage == "cut":
         newest.write(file, newest.read(file)[:-40])
@@ -183,7 +186,7 @@ def test_the_newest_checkpoint_in_a_store_may_have_other_content(
     """Of the same size, as a checksum alone can tell."""
     mirror = object_store.bucket()
     train(run, tmp_path / "run", mirror=mirror)
-    newest = mirrored(run, mirror) / "step_0000006"
+    newest = mirrored(mirror) / "step_0000006"
     content = bytearray(newest.read(MODEL))
     content[len(content) // 2] ^= 1
     newest.write(MODEL, bytes(content))
@@ -199,7 +202,7 @@ def test_a_mirror_of_broken_checkpoints_leaves_the_choice_to_its_user(
 ) -> None:
     mirror = LocalFolder(tmp_path / "mirror")
     train(run, tmp_path / "run", mirror=mirror)
-    there = mirrored(run, mirror)
+    there = mirrored(mirror)
     for name in there.folders():
         (there / name).write(TRAINING, b"")
     shutil.rmtree(tmp_path / "run")
@@ -214,18 +217,19 @@ def test_a_mirror_of_broken_checkpoints_leaves_the_choice_to_its_user(
     assert train(run, tmp_path / "run", mirror=mirror) == digest
 
 
-def test_whole_checkpoints_on_this_machine_go_before_those_of_the_mirror(
+def test_a_run_goes_on_from_the_newest_whole_checkpoint_of_both_places(
     run: RunConfig, digest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And those of the mirror before broken ones of this machine."""
+    """Another machine may have gone on with it meanwhile; of one step, what is here need not be copied."""
     mirror = LocalFolder(tmp_path / "mirror")
     train(run, tmp_path / "run", mirror=mirror)
     checkpoints = tmp_path / "run" / "checkpoints"
-    for step in (4, 6):
-        shutil.rmtree(checkpoints / f"step_{step:07d}")
+    shutil.rmtree(checkpoints / "step_0000006")
     capsys.readouterr()
     assert train(run, tmp_path / "run", mirror=mirror) == digest
-    assert "going on from the checkpoint after step 2," in capsys.readouterr().out
+    assert "took checkpoint step_0000006" in capsys.readouterr().out
+    assert train(run, tmp_path / "run", mirror=mirror) == digest
+    assert "took checkpoint" not in capsys.readouterr().out
     for step in (2, 4, 6):
         (checkpoints / f"step_{step:07d}" / MODEL).write_bytes(b"")
     assert train(run, tmp_path / "run", mirror=mirror) == digest
@@ -241,9 +245,9 @@ def test_a_mirror_is_shared_by_runs_and_each_finds_its_own(
     assert train(run, tmp_path / "run", mirror=mirror) == digest != others
     shutil.rmtree(tmp_path / "other")
     assert train(other, tmp_path / "other", mirror=mirror) == others
-    shutil.copy(f"{mirrored(other, mirror)}/identity.json", f"{mirrored(run, mirror)}/identity.json")
+    shutil.copy(tmp_path / "mirror/other/identity.json", tmp_path / "mirror/run/identity.json")
     with pytest.raises(UserError, match="holds a run with other settings or data: seed was 7, now 0; "):
-        train(run, tmp_path / "new", mirror=mirror)
+        train(run, tmp_path / "new" / "run", mirror=mirror)
 
 
 def test_what_the_mirror_keeps_is_chosen_among_its_own_too(
@@ -251,9 +255,9 @@ def test_what_the_mirror_keeps_is_chosen_among_its_own_too(
 ) -> None:
     """A new machine has one checkpoint; the older one that is to stay is in the mirror alone."""
     mirror = LocalFolder(tmp_path / "mirror")
-    settings = {"mirror": mirror, "keep": 1, "keep_every_steps": 4}
+    settings: dict[str, Any] = {"mirror": mirror, "keep": 1, "keep_every_steps": 4}
     train(run, tmp_path / "run", **settings)
-    there = mirrored(run, mirror)
+    there = mirrored(mirror)
     assert steps(there) == [4, 6]
     shutil.rmtree(tmp_path / "run")
     assert train(run, tmp_path / "run", **settings) == digest
@@ -267,7 +271,7 @@ def test_a_store_that_dies_stops_nothing_and_the_next_run_copies_the_rest(
     port = free_port()
     with ExitStack() as alive:
         mirror = alive.enter_context(serving(os.environ, port)).bucket("mirror")
-        there = mirrored(run, mirror)
+        there = mirrored(mirror)
 
         def die(step: int) -> None:
             if step == 3:
@@ -324,7 +328,7 @@ def test_training_does_not_wait_for_a_slow_mirror_and_keeps_what_is_being_copied
 
     assert train(run, tmp_path / "run", look, mirror=mirror, keep=1) == digest
     assert seen == [2, 4]
-    assert steps(checkpoints) == steps(mirrored(run, mirror)) == [6]
+    assert steps(checkpoints) == steps(mirrored(mirror)) == [6]
 
 
 def test_the_end_of_a_run_waits_for_its_mirror_for_a_while(
@@ -344,17 +348,17 @@ def test_the_end_of_a_run_waits_for_its_mirror_for_a_while(
     assert "is not complete after 0.1 s: run the same command again, which copies the rest\n" in said
     monkeypatch.undo()
     assert train(run, tmp_path / "run", mirror=mirror) == digest
-    assert steps(mirrored(run, mirror)) == [2, 4, 6]
+    assert steps(mirrored(mirror)) == [2, 4, 6]
 
 
 MISTAKES = {
-    "a scheme": ("ftp://host/x", "machine.checkpoints.mirror: nothing reads ftp:// folders"),
+    "a scheme": ("ftp://host/x", "machine.storage: nothing reads ftp:// folders"),
     "no bucket": (
         "s3://nowhere/x",
-        "machine.checkpoints.mirror: cannot write to s3://nowhere/x: there is no",
+        "machine.storage: cannot write to s3://nowhere/x: there is no",
     ),
     "no store": ("s3://x/y?endpoint_override=http://127.0.0.1:9", "the store does not answer; check"),
-    "a file": ("{folder}/run.yaml", "machine.checkpoints.mirror: cannot write to {folder}/run.yaml: "),
+    "a file": ("{folder}/run.yaml", "machine.storage: cannot write to {folder}/run.yaml: "),
 }
 
 
@@ -366,7 +370,9 @@ def test_a_wrong_mirror_is_one_line_before_any_work(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", object_store.address)
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(to_dict(run)))
     mirror, line = (text.format(folder=tmp_path) for text in MISTAKES[kind])
-    result = CliRunner().invoke(main, ["pretrain", "run.yaml", f"machine.checkpoints.mirror={mirror}"])
+    result = CliRunner().invoke(
+        main, ["pretrain", "run.yaml", f"machine.storage={mirror}", "machine.work=work"]
+    )
     assert result.exit_code == 2, result.output
     assert line in result.stderr
     assert len(result.stderr.splitlines()) == 1

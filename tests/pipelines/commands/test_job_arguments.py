@@ -9,6 +9,9 @@ from pipelines.commands.job_arguments import Places, find_command, given_setting
 from pipelines.commands.main import main
 from pipelines.compute.package import Package
 from pipelines.config.errors import ConfigError, UserError
+from vlp.shards.storage.address import open_folder
+from vlp.shards.storage.folder import Folder
+from vlp.shards.storage.local import LocalFolder
 
 STORAGE = Path("/mnt/shared")
 
@@ -25,10 +28,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def on_cluster(*arguments: str, is_here: bool = False) -> tuple[list[str], list[str]]:
+def on_cluster(
+    *arguments: str, is_here: bool = False, storage: Folder | None = None
+) -> tuple[list[str], list[str]]:
     names, command, given = find_command(arguments, main)
-    storage = Path.cwd() / "results" if is_here else STORAGE
-    places = Places(Package.of(Path.cwd()), storage, is_here)
+    folder = Path.cwd() / "results" if is_here else STORAGE
+    places = Places(Package.of(Path.cwd()), storage or LocalFolder(folder), folder, is_here)
     return job_arguments(names, command, given, places), places.outputs
 
 
@@ -42,6 +47,17 @@ def test_relative_outputs_go_to_the_storage_of_the_cluster() -> None:
     assert outputs == ["/mnt/shared/all"]
     _, outputs = on_cluster("download", "url_list=/mnt/pairs.csv", "-o", "s3://bucket/all")
     assert outputs == ["s3://bucket/all"]
+
+
+def test_relative_outputs_go_to_an_object_store_from_where_a_node_works() -> None:
+    storage = open_folder("s3://bucket/vlp")
+    arguments, outputs = on_cluster("docfreq", "shards=s3://bucket/shards", "-o", "freqs", storage=storage)
+    assert arguments[:3] == ["docfreq", "--output", f"{STORAGE}/freqs"]
+    assert arguments[-1] == "machine.storage=s3://bucket/vlp"
+    assert outputs == ["s3://bucket/vlp/freqs"]
+    arguments, outputs = on_cluster("download", "url_list=/mnt/pairs.csv", "-o", "all", storage=storage)
+    assert arguments[:3] == ["download", "--output", "s3://bucket/vlp/all"]
+    assert outputs == ["s3://bucket/vlp/all"]
 
 
 def test_on_this_machine_every_path_is_what_it_is_here(folder: Path) -> None:

@@ -28,6 +28,7 @@ from vlp.masking.cluster import ClusterMask
 from vlp.masking.random import RandomMask
 from vlp.objectives.contrastive import ContrastiveConfig
 from vlp.run import RunConfig
+from vlp.shards.storage.local import LocalFolder
 
 CONF = REPOSITORY / "conf"
 RUN = "conf/run/cluster_rgb.yaml"
@@ -145,7 +146,6 @@ MISTAKES = {
     "machine.keep_best_checkpoints=2": ["did you mean machine.checkpoints.keep_best?"],
     "machine.checkpoint_every_steps=2": ["did you mean machine.checkpoints.every_steps?"],
     "machine.keep_every_steps=2": ["did you mean machine.checkpoints.keep_every_steps?"],
-    "machine.checkpoint_mirror=x": ["did you mean machine.checkpoints.mirror?"],
     "machine.track_checkpoints=all": ["did you mean machine.checkpoints.track?"],
     "machine.batch_parts=2": ["did you mean machine.memory.batch_parts?"],
     "machine.max_failures=2": ["did you mean machine.recovery.max_failures?"],
@@ -345,7 +345,7 @@ def test_a_mistake_in_a_pipeline_is_found_before_it_starts(argument: str) -> Non
 
 def test_a_config_as_plain_values_parses_to_itself() -> None:
     for num_workers in (3, (2, 8)):
-        machine = MachineConfig(storage=Path("x y"), num_workers=num_workers, tracking_uri=None)
+        machine = MachineConfig(storage=LocalFolder(Path("x y")), num_workers=num_workers, tracking_uri=None)
         values = yaml.safe_load(yaml.safe_dump(to_dict(machine)))
         assert build(MachineConfig, Layers().add(values, "x")) == machine
 

@@ -17,6 +17,7 @@ from tests.paths import REPOSITORY
 from tests.servers.ports import free_port
 from tests.servers.ray_head import ray_head
 from tests.servers.web import QuietHandler, WebServer, serving
+from vlp.shards.storage.local import LocalFolder
 
 WITHOUT_RAY = ("machine.num_workers=0", "machine.data_workers=0")
 
@@ -54,14 +55,14 @@ needs_mounts = pytest.mark.skipif(not can_mount(), reason="needs the right to mo
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_laptop_that_has_all_is_good(tmp_path: Path) -> None:
-    machine = MachineConfig(storage=tmp_path / "results", num_workers=2)
+    machine = MachineConfig(storage=LocalFolder(tmp_path / "results"), num_workers=2)
     with serving(WebServer(Page)) as server:
         findings = list(examine_machine(machine, url=f"http://127.0.0.1:{server.port}/"))
     assert [str(finding) for finding in findings if finding.verdict != "good"] == []
     said = {finding.what.split()[-1]: finding.said for finding in findings}
     assert re.match(r"gloo over 2 workers, \de-\d\d from the gradient of one", said["gradient"])
     assert "requests/s" in said["network"]
-    assert {path.name for path in machine.storage.iterdir()} <= {
+    assert {path.name for path in machine.work_folder.iterdir()} <= {
         "mlflow.db",
         "mlartifacts",
         ".mlflow.db.lock",
@@ -74,7 +75,7 @@ def test_the_run_that_tries_mlflow_is_deleted(tmp_path: Path) -> None:
     assert {line[:4] for line in done.stdout.splitlines()} == {"good", "skip"}
     from pipelines.tracking.store import Store
 
-    store = Store(MachineConfig(storage=tmp_path).mlflow_uri, "vlp")
+    store = Store(MachineConfig(storage=LocalFolder(tmp_path)).mlflow_uri, "vlp")
     assert store.client.search_runs([store.experiment_id]) == []
 
 

@@ -15,6 +15,7 @@ from pipelines.config.machine import MachineConfig
 from pipelines.estimates.rates import Rate, Rates
 from tests.paths import REPOSITORY
 from vlp.run import RunConfig, memory_of_step
+from vlp.shards.storage.local import LocalFolder
 from vlp.training.example import example_of
 from vlp.training.memory import COPIES, kept_bytes
 
@@ -75,7 +76,7 @@ def test_a_list_that_is_elsewhere_is_asked_for() -> None:
 def test_measured_rates_are_read_from_the_storage_and_named(tmp_path: Path) -> None:
     file = tmp_path / "small.yaml"
     file.write_text(PIPELINE)
-    machine = MachineConfig(storage=tmp_path, num_workers=0, data_workers=0)
+    machine = MachineConfig(storage=LocalFolder(tmp_path), num_workers=0, data_workers=0)
     rates = Rates.read(machine)
     assert rates.measured == {}
     rates.with_measured({"download": Rate(10, 5, "measured here")}).write(machine)

@@ -27,6 +27,7 @@ from tests.pipelines.runs import pretrain
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
+from vlp.shards.storage.local import LocalFolder
 
 FRESH_PROCESS = """
 import json, mlflow, pandas, sys
@@ -54,18 +55,20 @@ def deliver(journal: Journal, machine: MachineConfig) -> str:
 def machine(tmp_path_factory: pytest.TempPathFactory) -> MachineConfig:
     """Every checkpoint is tracked."""
     settings = CheckpointSettings(every_steps=2, track="all")
-    return MachineConfig(num_workers=0, storage=tmp_path_factory.mktemp("results"), checkpoints=settings)
+    return MachineConfig(
+        num_workers=0, storage=LocalFolder(tmp_path_factory.mktemp("results")), checkpoints=settings
+    )
 
 
 @pytest.fixture
 def run_id(tiny_run: MakeRun, tiny_world: Path, machine: MachineConfig) -> str:
     """Of a run of three steps, which is measured after the second and the third."""
-    journal = Journal(machine.storage / "journals" / "run")
+    journal = Journal(machine.work_folder / "journals" / "run")
     if not journal.folder.exists():
         journal.begin(name="run.1", tags={})
         sets = {"scenes": str(tiny_world / "retrieval.parquet")}
         run = tiny_run(evaluation={"every_steps": 2, "retrieval": sets})
-        pretrain(run, machine.storage / "run", machine=machine, journal=journal)
+        pretrain(run, machine.work_folder / "run", machine=machine, journal=journal)
         journal.end("FINISHED")
     return deliver(journal, machine)
 
@@ -81,7 +84,7 @@ def test_a_model_that_mlflow_holds_is_measured_as_the_original(
     assert store.register(store.run(run_id), "tiny", metric=None, alias="champion") == 1
 
     evaluation = EvaluationConfig(retrieval={"scenes": tiny_world / "retrieval.parquet"})
-    expected = measure_checkpoint(find_checkpoint(machine.storage / "run"), evaluation).metrics
+    expected = measure_checkpoint(find_checkpoint(machine.work_folder / "run"), evaluation).metrics
     addresses = [f"runs:/{run_id}", f"runs:/{run_id}/3", f"models:/{last.model_id}", "models:/tiny/1"]
     for address in [*addresses, "models:/tiny@champion"]:
         fetched = find_checkpoint(held(Path(address), machine))
@@ -99,7 +102,7 @@ def test_a_model_that_mlflow_holds_is_measured_as_the_original(
 
 def test_every_checkpoint_is_a_model_with_its_metrics(run_id: str, machine: MachineConfig) -> None:
     """Once, however often it is delivered; with the very points that the charts of its run have."""
-    note = machine.storage / "journals" / "run" / DELIVERED_NAME
+    note = machine.work_folder / "journals" / "run" / DELIVERED_NAME
     note.unlink()
     deliver(Journal(note.parent), machine)
     client = MlflowClient(machine.mlflow_uri)
@@ -135,7 +138,7 @@ def test_a_fresh_process_loads_a_model_with_mlflow_alone(
     )
     assert done.returncode == 0, done.stderr
     both, texts, num_examples, names = json.loads(done.stdout.splitlines()[-1])
-    model = vlp.load(machine.storage / "run")
+    model = vlp.load(machine.work_folder / "run")
     images = model.encode_image(model.preprocess(stream.getvalue())[None])
     expected = model.encode_text(*model.tokenize(["a cat", "a dog"]))
     assert torch.tensor([row["image_embedding"] for row in both]).allclose(images.expand(2, -1), atol=1e-5)
@@ -149,7 +152,7 @@ def test_a_run_starts_from_a_model_that_mlflow_holds(
 ) -> None:
     named, plain = (
         fresh_objective_from(tiny_run(init_from={"path": path}), machine)
-        for path in (f"runs:/{run_id}", str(machine.storage / "run"))
+        for path in (f"runs:/{run_id}", str(machine.work_folder / "run"))
     )
     assert all(torch.equal(one, plain[name]) for name, one in named.items())
 

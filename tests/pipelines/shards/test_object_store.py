@@ -287,7 +287,6 @@ MISTAKES = {
     ),
     "an output": ("docfreq shards={remote} -o s3://bucket/x", "choose a local folder"),
     "a download": ("download url_list={urls} -o s3://nowhere/x", "there is no such bucket; create it"),
-    "storage": ("print-config machine.storage=s3://bucket/x", "machine.storage must be a folder"),
 }
 
 
