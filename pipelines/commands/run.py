@@ -25,4 +25,4 @@ def run(settings: tuple[str, ...]) -> None:
     with tracked(machine, experiment=config.name):
         comparison = run_pipeline(config, machine=machine, journal=pipeline_journal(config, machine))
         print_table(comparison)
-        click.echo(f"results: {machine.work_folder / config.name / PAGE}")
+        click.echo(f"results: {machine.in_storage(machine.work_folder / config.name) / PAGE}")

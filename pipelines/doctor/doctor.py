@@ -9,6 +9,7 @@ from pathlib import Path
 from pipelines.compute.cluster import connect_for_training
 from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
+from pipelines.config.storage import check_storage
 from pipelines.doctor.finding import Finding, examine
 from pipelines.doctor.gradient import difference_of_gradients, interface_remedy, judge, meeting_point
 from pipelines.doctor.node import (
@@ -85,7 +86,11 @@ def _each_node(machine: MachineConfig, nodes: Nodes, url: str | None) -> Iterato
         yield examine("versions", partial(_compare_versions, reports), remedy=INSTALL)
         yield examine("clocks", partial(_compare_clocks, nodes, list(reports)), remedy=RAY_LOGS)
         yield examine(
-            "shared storage", partial(_see_all, nodes, reports, probes), remedy="mount it on every node"
+            "shared storage",
+            partial(_see_all, nodes, reports, probes)
+            if machine.published(machine.work_folder) is None
+            else partial(_write_from_each, nodes, reports, machine.absolute()),
+            remedy="mount it on every node, or name an object store",
         )
     finally:
         shutil.rmtree(probes, ignore_errors=True)
@@ -144,6 +149,18 @@ def _see_all(nodes: Nodes, reports: dict[Node, NodeReport], probes: Path) -> str
     if len(writers) < len(reports):
         raise UserError("not every node could write; mend the storage of the nodes named above")
     return f"every node sees what each of the {len(writers)} wrote to {probes.parent}"
+
+
+def _write_from_each(nodes: Nodes, reports: dict[Node, NodeReport], machine: MachineConfig) -> str:
+    answers = nodes.do([Task(node, check_storage, (machine,)) for node in reports])
+    refused = [
+        f"{node.name}: {answer}"
+        for node, answer in zip(reports, answers, strict=True)
+        if isinstance(answer, Exception)
+    ]
+    if refused:
+        raise UserError("; ".join(refused))
+    return f"every node can write to {machine.storage}"
 
 
 def _gradient(nodes: Nodes, backend: str) -> str:

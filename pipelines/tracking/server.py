@@ -71,6 +71,7 @@ def browse(machine: MachineConfig, experiment_id: str = "") -> str:
     if machine.tracking_uri is not None:
         return without_secrets(f"open {machine.tracking_uri.rstrip('/')}{page}")
     command = sys.argv[0] if sys.argv[0].endswith("vlp") else "vlp"
-    is_default = str(machine.storage) == "results"
-    command = f"{command} ui" if is_default else f"{command} ui machine.storage={machine.storage}"
+    key = "machine.storage" if machine.work is None else "machine.work"
+    is_default = str(machine.work_folder) == "results"
+    command = f"{command} ui" if is_default else f"{command} ui {key}={machine.work_folder}"
     return f"{command}, then open http://{HOST}:{PORT}{page}" if page else command

@@ -20,6 +20,7 @@ from tests.paths import REPOSITORY
 from tests.servers.object_store import ObjectStore
 from tests.servers.ports import free_port
 from tests.waiting import wait_until
+from vlp.shards.contents import ShardsManifest
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
 
@@ -164,7 +165,7 @@ def test_a_storage_that_cannot_be_written_is_one_line_before_any_work(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(PIPELINE))
-    (tmp_path / "manifest.json").write_text('{"digest": "d", "identity": "i", "shards": []}')
+    ShardsManifest.of([], identity="none").write(tmp_path)
     with read_only_store() as refusing:
         stores = {"store": object_store.address, "nothing": "http://127.0.0.1:9", "read-only": refusing}
         storage = f"s3://{bucket}/vlp?endpoint_override={stores[kind]}"
