@@ -36,7 +36,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 EVALUATIONS: dict[str, dict[str, Any]] = {
     "attentive_probe": {"epochs": 2},
     "captioning": {
-        "masks": (RandomMask(), ClusterMask(threshold=0.3)),
+        "hidden_by": (RandomMask(), ClusterMask(threshold=0.3)),
         "epochs": 2,
         "width": 16,
         "depth": 1,

@@ -36,7 +36,7 @@ class Captioning(Evaluation[ImagesToCaption]):
     reads = ImagesToCaption
     headings: ClassVar = {"captioning/cider": "CIDEr", "captioning/bleu4": "BLEU-4"}
 
-    masks: tuple[Annotated[MaskStrategy, ByName(STRATEGIES)], ...] = ()
+    hidden_by: tuple[Annotated[MaskStrategy, ByName(STRATEGIES)], ...] = ()
     """Also caption the test images with patches hidden by each of these, which look at pixels alone; in
     metrics with their name, as `captioning/cluster/cider`."""
     epochs: Annotated[int, AtLeast(1)] = 10
@@ -60,19 +60,21 @@ class Captioning(Evaluation[ImagesToCaption]):
         super().__post_init__()
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
-        for mask in self.masks:
+        for mask in self.hidden_by:
             if views := sorted(mask.views):
                 raise ValueError(
-                    f"masks must look at pixels alone, and {mask.name} reads {', '.join(views)}; "
+                    f"hidden_by must look at pixels alone, and {mask.name} reads {', '.join(views)}; "
                     "take it out, or choose another feature"
                 )
-        name, count = Counter(mask.name for mask in self.masks).most_common(1)[0] if self.masks else ("", 1)
+        name, count = (
+            Counter(mask.name for mask in self.hidden_by).most_common(1)[0] if self.hidden_by else ("", 1)
+        )
         if count > 1:
-            raise ValueError(f"masks must have different names, got {name} {count} times")
+            raise ValueError(f"hidden_by must have different names, got {name} {count} times")
 
     @property
     def metrics(self) -> frozenset[str]:
-        names = ("captioning", *(f"captioning/{mask.name}" for mask in self.masks))
+        names = ("captioning", *(f"captioning/{mask.name}" for mask in self.hidden_by))
         scores = ("cider", "rouge_l", "bleu1", "bleu2", "bleu3", "bleu4")
         return frozenset(f"{name}/{score}" for name in names for score in scores)
 
@@ -83,7 +85,7 @@ class Captioning(Evaluation[ImagesToCaption]):
             return caption_outcomes(captioner.captions(features, num_beams=self.num_beams), references)
 
         found = {self.name: outcomes(model.features(data.test))}
-        for mask in self.masks:
+        for mask in self.hidden_by:
             hide = Hiding.calibrated(mask, model, data)
             found[f"{self.name}/{mask.name}"] = outcomes(model.features_of_changed(data.test, hide))
         return found

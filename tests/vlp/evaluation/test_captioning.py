@@ -117,7 +117,7 @@ def test_captions_of_hidden_images_are_measured_for_any_objective(
     data: ImagesToCaption, model: Embedder
 ) -> None:
     masks = (RandomMask(mask_ratio=0.5), ClusterMask(target_mask_ratio=0.5, min_mask_ratio=0.0))
-    protocol = Captioning(masks=masks, epochs=3, width=16, depth=1, num_heads=2, num_beams=2)
+    protocol = Captioning(hidden_by=masks, epochs=3, width=16, depth=1, num_heads=2, num_beams=2)
     found = protocol.measure(model, data)
     assert list(found) == ["captioning", "captioning/random", "captioning/cluster"]
     assert all(len(one) == len(one.captions) == 8 for one in found.values())
@@ -129,9 +129,12 @@ def test_captions_of_hidden_images_are_measured_for_any_objective(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"masks": [{"name": "attention"}]}, "masks must look at pixels alone, and attention reads"),
-        ({"masks": [{"name": "random"}, {"name": "random"}]}, "masks must have different names, got random"),
-        ({"masks": [{"name": "rndom"}]}, "rndom"),
+        ({"hidden_by": [{"name": "attention"}]}, "hidden_by must look at pixels alone, and attention reads"),
+        (
+            {"hidden_by": [{"name": "random"}, {"name": "random"}]},
+            "hidden_by must have different names, got random",
+        ),
+        ({"hidden_by": [{"name": "rndom"}]}, "rndom"),
         ({"width": 30}, "width 30 is not a multiple of num_heads 4"),
         ({"num_beams": 0}, "num_beams must be at least 1, got 0"),
     ],
