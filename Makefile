@@ -58,7 +58,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	@touch $@
 
 lock: $(VENV)/ready
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra docs --extra export --extra server --extra tensorboard --no-emit-index-url \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra docs --extra export --extra server --no-emit-index-url \
 		--custom-compile-command "make lock" --no-annotate --upgrade pyproject.toml -o requirements.lock
 
 clean:

@@ -1,7 +1,7 @@
 """The pages that are made from the code: settings, commands and the library."""
 
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 import vlp
 from pipelines.commands.main import main
 from pipelines.commands.schemas import all_settings
+from pipelines.config import open_clip
 from pipelines.config.catalog import Entry
 from pipelines.ingest.settings import COUNTERPARTS
 
@@ -31,7 +32,11 @@ def write_pages(folder: Path) -> None:
     pages |= {f"settings_{entry.key}": "\n".join(setting_lines(entry)) for entry in settings_with_page()}
     pages |= {f"library_{name}": room_page(name) for name in rooms()}
     folder.mkdir(exist_ok=True)
-    files = {f"{name}.md": text for name, text in pages.items()} | {"img2dataset.txt": img2dataset_table()}
+    files = {f"{name}.md": text for name, text in pages.items()} | {
+        "img2dataset.txt": table("img2dataset", COUNTERPARTS),
+        "open_clip_settings.txt": table("open_clip", as_flags(open_clip.SETTINGS)),
+        "open_clip_others.txt": table("open_clip", as_flags(open_clip.REMEDIES)),
+    }
     for name, text in files.items():
         file = folder / name
         if not file.exists() or file.read_text() != text:
@@ -142,10 +147,15 @@ def escaped(text: str) -> str:
     return text
 
 
-def img2dataset_table() -> str:
-    """What there is in place of the options of img2dataset that there are not."""
-    rows = [f"| `{option}` | {as_text(remedy)} |" for option, remedy in COUNTERPARTS.items()]
-    return "\n".join(["| img2dataset | here |", "|---|---|", *rows, ""])
+def table(tool: str, remedies: Mapping[str, str]) -> str:
+    """What there is here of another tool's options."""
+    rows = [f"| `{option}` | {as_text(remedy)} |" for option, remedy in remedies.items()]
+    return "\n".join([f"| {tool} | here |", "|---|---|", *rows, ""])
+
+
+def as_flags(remedies: Mapping[str, str]) -> Mapping[str, str]:
+    """Names of a program's arguments as they are written."""
+    return {f"--{name.replace('_', '-')}": remedy for name, remedy in remedies.items()}
 
 
 def library_page() -> str:

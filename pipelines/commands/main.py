@@ -10,6 +10,7 @@ from pipelines.commands.download import download
 from pipelines.commands.evaluate import evaluate
 from pipelines.commands.export import export
 from pipelines.commands.fit_codes import fit_codes
+from pipelines.commands.from_open_clip import from_open_clip
 from pipelines.commands.group import Vlp
 from pipelines.commands.jobs import jobs
 from pipelines.commands.masks import masks
@@ -46,6 +47,7 @@ for command in (
     print_config,
     settings,
     conf,
+    from_open_clip,
     masks,
     ui,
     runs,
