@@ -166,6 +166,9 @@ class CheckpointPlace:
     """Begins every line that is said of them, such as `pretrain flip`."""
     mirror: Folder | None = None
     """Where they are copied to."""
+    record: tuple[Path, Folder] | None = None
+    """The run's journal, and the folder that it is copied to before each checkpoint: who goes on from one
+    knows all that was measured before."""
 
 
 def ranked(saved: Sequence[Saved], metric: str | None) -> list[Saved]:

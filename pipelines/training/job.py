@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pipelines.checkpoints.store import CheckpointPlace, Retention
 from pipelines.config.machine import MachineConfig
-from pipelines.tracking.journal import Journal
+from pipelines.tracking.journal import FILE_NAME, Journal
 from pipelines.training.resolved import ResolvedRun
 from vlp.core.matmul import Matmul
 from vlp.run import RunConfig, validation_metric
@@ -38,6 +38,8 @@ class TrainJob:
     journal: Journal
     there: Folder | None = None
     """Where the run is published, and its checkpoints are copied to meanwhile; None if `output` is that."""
+    journal_there: Folder | None = None
+    """Where the journal is copied to; None if its folder is that."""
     recalibration_steps: tuple[int, ...] = ()
     """Before which steps the mask is calibrated again."""
     matmul: Matmul = "pytorch"
@@ -69,7 +71,9 @@ class TrainJob:
     def checkpoints(self) -> CheckpointPlace:
         """Where its checkpoints lie; what the machine asks for stays, and what is tracked at the end."""
         mirror = self.there / CHECKPOINTS if self.there else None
-        return CheckpointPlace(self.output / CHECKPOINTS, self._retention, self.label, mirror)
+        file = self.journal.folder / FILE_NAME
+        record = (file, self.journal_there) if self.journal_there else None
+        return CheckpointPlace(self.output / CHECKPOINTS, self._retention, self.label, mirror, record)
 
     @property
     def _retention(self) -> Retention:

@@ -50,7 +50,9 @@ def pretrain(
     """
     there = machine.published(output)
     machine = replace(machine, cache=machine.shard_cache)  # workers work in folders of their own
-    job = TrainJob(run, machine, output.absolute(), journal, there, part=part)
+    job = TrainJob(
+        run, machine, output.absolute(), journal, there, machine.published(journal.folder), part=part
+    )
     newest = _take_over(job)
     job = replace(job, run=at_known_share(calibrated(with_mask_of_start(run), job.output, journal), newest))
     job = replace(job, matmul=chosen_matmul(job, newest or run.start))

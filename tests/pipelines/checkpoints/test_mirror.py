@@ -113,6 +113,7 @@ def test_the_mirror_has_the_files_of_the_checkpoints(
         names = {file.name for file in folder.iterdir()}
         assert (there / folder.name).names() == names == {MODEL, TRAINING, SETTINGS, CONFIG, MANIFEST}
         assert all((there / folder.name).read(name) == (folder / name).read_bytes() for name in names)
+    assert b'"step": 5' in (mirror / "journal-run").read("journal.jsonl"), "the journal goes before them"
     assert object_store.unfinished_uploads(mirror) == 0
 
 
