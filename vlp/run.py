@@ -67,6 +67,11 @@ class RunConfig(StrictConfig):
         with naming("mask."):
             self.mask.check(self.image_encoder.num_patches)
         self.objective.check(self.image_encoder, self.mask)
+        if self.objective.keeps_image_encoder and self.init_from is None:
+            raise ValueError(
+                f"objective {self.objective.name} does not train the image encoder; "
+                "name the run or the file that has its weights by init_from.path"
+            )
         with naming("objective."):
             self.objective.check_normalization(self.data.normalization)
         if self.tuning:

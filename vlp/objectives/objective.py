@@ -153,6 +153,15 @@ class Objective(nn.Module, ABC):
         return 1 - visible / (len(slots.keep_indices) * self.image_encoder.config.num_patches)
 
 
+def mean_of_patches(states: Tensor, slots: Slots | None) -> Tensor:
+    """Mean of the visible patches' states, class token excluded: (B, 1 + V, D) -> (B, D)."""
+    patches = states[:, 1:]
+    if slots is None or slots.is_padding is None:
+        return patches.mean(dim=1)
+    is_visible = (~slots.is_padding)[:, :, None]
+    return (patches * is_visible).sum(dim=1) / is_visible.sum(dim=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig(ABC, StrictConfig):
     """The settings of an objective; `build` makes its model."""
@@ -170,6 +179,8 @@ class ObjectiveConfig(ABC, StrictConfig):
     """Whether captions go through a text encoder, and are compared with images."""
     architecture: ClassVar[Architecture] = "other"
     """What its weights are, by the names that libraries know it by."""
+    keeps_image_encoder: ClassVar[bool] = False
+    """Whether the image encoder is not trained, so that it has to come with weights of its own."""
     rebuilds_patches: ClassVar[bool] = False
     """Whether the hidden patches are what is learned, so that a mask has to hide some."""
 

@@ -13,7 +13,15 @@ from vlp.encoders import ImageEncoder
 from vlp.losses.labels import LABEL_LOSSES, LabelLoss, Labels, SoftmaxLoss
 from vlp.masking import MaskStrategy, Slots
 from vlp.objectives.encode_in_parts import Outputs
-from vlp.objectives.objective import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
+from vlp.objectives.objective import (
+    OBJECTIVES,
+    Batch,
+    Objective,
+    ObjectiveConfig,
+    Step,
+    Vocabulary,
+    mean_of_patches,
+)
 
 
 @OBJECTIVES.register
@@ -120,12 +128,7 @@ class SuperClass(Objective):
         return ((self.num_documents + 1) / (self.document_frequency + 1)).log().float()
 
     def _pool(self, states: Tensor, slots: Slots | None) -> Tensor:
-        """Mean of the visible patch tokens, class token excluded: (B, 1 + V, D) -> (B, D)."""
-        patches = states[:, 1:]
-        if slots is None or slots.is_padding is None:
-            return self.norm(patches.mean(dim=1))
-        is_visible = (~slots.is_padding)[:, :, None]
-        return self.norm((patches * is_visible).sum(dim=1) / is_visible.sum(dim=1))
+        return self.norm(mean_of_patches(states, slots))
 
     @torch.no_grad()
     def _count(self, labels: Labels) -> None:
