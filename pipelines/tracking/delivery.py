@@ -66,7 +66,7 @@ class Delivery:
     def flush(self, timeout_seconds: float) -> int:
         """Deliver what the journals hold now; the number of records that could not be delivered in time."""
         deadline = time.monotonic() + timeout_seconds
-        folders = self._find()
+        folders = journals_below(self.root)
         self._next_scan = 0.0
         self._wake.set()
         while any(self._waiting(folder, limit=1) for folder in folders) and time.monotonic() < deadline:
@@ -76,19 +76,10 @@ class Delivery:
     @property
     def experiment_id(self) -> str:
         """Of the experiment on the server; empty as long as no run is there."""
-        for folder in self._find():
+        for folder in journals_below(self.root):
             if found := Delivered.load(folder, self.tracking_uri).experiment_id:
                 return found
         return ""
-
-    def _find(self) -> list[Path]:
-        found = []
-        for folder, subfolders, files in os.walk(self.root):
-            # Artifacts are many files, and copies of journals among them are not runs.
-            subfolders[:] = [name for name in subfolders if name != ARTIFACTS_NAME]
-            if FILE_NAME in files:
-                found.append(Path(folder))
-        return sorted(found)
 
     def _waiting(self, folder: Path, *, limit: int | None = None) -> int:
         offset = Delivered.load(folder, self.tracking_uri).offset
@@ -125,7 +116,7 @@ class Delivery:
         started = time.monotonic()
         if started < self._next_scan:
             return
-        found = self._find()
+        found = journals_below(self.root)
         for folder in runs.keys() - set(found):
             del runs[folder]
         runs.update({folder: new_run(folder) for folder in found if folder not in runs})
@@ -148,3 +139,14 @@ class Delivery:
         if failure and not self._failing:
             warn(f"cannot deliver to {self.tracking_uri} now, records wait in {self.root} ({failure})")
         self._failing = bool(failure)
+
+
+def journals_below(root: Path) -> list[Path]:
+    """The folders of all journals in a folder."""
+    found = []
+    for folder, subfolders, files in os.walk(root):
+        # Artifacts are many files, and copies of journals among them are not runs.
+        subfolders[:] = [name for name in subfolders if name != ARTIFACTS_NAME]
+        if FILE_NAME in files:
+            found.append(Path(folder))
+    return sorted(found)

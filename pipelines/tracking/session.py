@@ -1,7 +1,7 @@
 """What surrounds a command's work: its record, delivered to MLflow while it runs."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -66,9 +66,20 @@ def tracked(machine: MachineConfig, *, experiment: str) -> Iterator[Delivery]:
         experiment=experiment,
         first_after_seconds=FIRST_DELIVERY_SECONDS,
     )
-    with published_files(root, machine.published(root)), delivery:
+    with published_files(root, machine.published(root)), delivery, _boards(root, machine):
         yield delivery
     print(f"browse:  {browse(machine, delivery.experiment_id)}", flush=True)
+
+
+def _boards(root: Path, machine: MachineConfig) -> AbstractContextManager[object]:
+    """What is shown beside MLflow."""
+    if "tensorboard" not in machine.tracking:
+        return nullcontext()
+    from pipelines.tracking.tensorboard import Boards
+
+    folder = (machine.work_folder / "tensorboard" / root.name).absolute()
+    print(f"boards:  tensorboard --logdir {folder}", flush=True)
+    return Boards(root, folder)
 
 
 def standalone(
