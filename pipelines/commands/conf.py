@@ -13,7 +13,10 @@ INSTALLED = "share/vlp/conf/run/clip.yaml"
 
 @click.group()
 def conf() -> None:
-    """The files of runs, pipelines, sweeps and machines that come with vlp."""
+    """The files of runs, pipelines, sweeps and machines that come with vlp.
+
+    Example: vlp conf copy
+    """
 
 
 @conf.command("list")

@@ -40,7 +40,8 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
     result = vlp(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"vlp {command or 'run'}" in result.stdout
-    takes_settings = command not in ("", "submit", "jobs", "runs", "data", "replay", "settings")
+    own = ("conf", "data", "from-open-clip", "jobs", "replay", "runs", "settings", "submit")
+    takes_settings = command not in ("", *own)
     assert ("machine.*" in result.stdout) == takes_settings
     assert ("`vlp settings" in result.stdout) == takes_settings
 
