@@ -30,10 +30,8 @@ from pipelines.sweeps.settings import SweepConfig
 from pipelines.workflow.plan import LATER, Plan
 from tests.manual import blocks, command_lines, section
 from tests.paths import REPOSITORY
-from tests.plugin_package import write_package
+from tests.plugin_package import forgotten, write_package
 from tests.servers.internet import in_a_network
-from vlp.masking import STRATEGIES
-from vlp.objectives import OBJECTIVES
 from vlp.run import RunConfig
 
 LINES = command_lines()
@@ -84,13 +82,8 @@ def with_plugins(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     shutil.copy(REPOSITORY / "conf" / "run" / "clip.yaml", place / "run.yaml")
     monkeypatch.chdir(write_package(place).resolve())
     monkeypatch.setattr(sys, "path", [*sys.path, str(place)])
-    before = [(registry, dict(registry)) for registry in (STRATEGIES, OBJECTIVES)]
-    yield place
-    for registry, classes in before:
-        registry.clear()
-        registry.update(classes)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
-        del sys.modules[name]
+    with forgotten():
+        yield place
 
 
 def check_plan(layers: Layers, _: MachineConfig) -> None:

@@ -1,6 +1,5 @@
 """A copy of a run's checkpoints in another place, which outlives the machine that trains."""
 
-import shutil
 from pathlib import Path
 
 from pipelines.checkpoints.store import (
@@ -13,13 +12,11 @@ from pipelines.checkpoints.store import (
 )
 from pipelines.config.errors import UserError
 from vlp.shards.manifest import MANIFEST
-from vlp.shards.published import put
+from vlp.shards.published import put, take
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
 from vlp.shards.storage.lock import locked
 from vlp.shards.storage.whole import writing_folder
-
-CHUNK_BYTES = 1 << 23
 
 
 def missing(checkpoints: Path, mirror: Folder, retention: Retention) -> list[Saved]:
@@ -106,8 +103,7 @@ def _take(checkpoint: Folder, place: Path) -> str | None:
     try:
         with writing_folder(place) as copy:
             for name in checkpoint.names():
-                with checkpoint.fetched(name) as source, (copy / name).open("wb") as target:
-                    shutil.copyfileobj(source, target, CHUNK_BYTES)
+                take(checkpoint, copy / name)
             if damage := find_damage(copy):
                 raise _BrokenError(damage)
     except _BrokenError as error:

@@ -8,6 +8,8 @@ written, so a process may be killed at any point.
 import errno
 import json
 import os
+import posixpath
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +25,7 @@ from vlp.shards.storage.whole import writing
 
 FILE_NAME = "journal.jsonl"
 DELIVERED_NAME = "delivered.json"
+LONGEST_KEY = 250  # in MLflow
 
 
 class Record(NamedTuple):
@@ -243,6 +246,20 @@ class Delivered:
         """Replace what was saved, as a whole or not at all."""
         with writing(folder / DELIVERED_NAME) as stream:
             stream.write(json.dumps(asdict(self)).encode())
+
+
+def is_new(key: str, step: int, last_step: dict[str, int]) -> bool:
+    """Whether a key has no such step yet: a resumed run repeats some. `last_step` is brought up to date."""
+    if key in last_step and step <= last_step[key]:
+        return False
+    last_step[key] = step
+    return True
+
+
+def tracked_key(key: str) -> str:
+    """The nearest name that MLflow accepts: `recall@1` is `recall_at_1`."""
+    key = re.sub(r"[^/\w.\- :]", "_", key.replace("@", "_at_"))[:LONGEST_KEY]
+    return posixpath.normpath(key).lstrip("./") or "_"
 
 
 @contextmanager

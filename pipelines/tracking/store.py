@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import os
-import posixpath
 import re
 import shutil
 import time
@@ -23,7 +22,15 @@ from urllib.parse import urlparse
 
 from pipelines.config.errors import UserError, nearest
 from pipelines.tracking.database import artifacts_path, database_path, is_whole, set_aside
-from pipelines.tracking.journal import DELIVERED_NAME, FILE_NAME, Delivered, Journal, Record
+from pipelines.tracking.journal import (
+    DELIVERED_NAME,
+    FILE_NAME,
+    Delivered,
+    Journal,
+    Record,
+    is_new,
+    tracked_key,
+)
 from pipelines.tracking.runs import TrackedRun
 from pipelines.tracking.terminal import warn
 from pipelines.tracking.view import VIEW, VIEW_TAG, run_page, runs_page, view
@@ -198,7 +205,9 @@ class Store:
 
     def show_columns(self, metrics: Sequence[str] = ()) -> None:
         """Set up the table that `runs_page` opens."""
-        self.client.set_experiment_tag(self.experiment_id, f"{VIEW_TAG}{VIEW}", view([*map(_key, metrics)]))
+        self.client.set_experiment_tag(
+            self.experiment_id, f"{VIEW_TAG}{VIEW}", view([*map(tracked_key, metrics)])
+        )
 
     def has_run(self, run_id: str) -> bool:
         """Whether the experiment has a run of this id."""
@@ -267,7 +276,7 @@ class Store:
 
     def key(self, metric: str) -> str:
         """The name that MLflow has for a metric."""
-        return _key(metric)
+        return tracked_key(metric)
 
     def try_out(self) -> str:
         """Write a run of a metric and an artifact, read both, and delete it; says how long that took.
@@ -458,7 +467,7 @@ class Run:
         dataset = {f"dataset_{key}": value for key, value in fields["dataset"].items()}
         for model in self._models(step):
             known = {(metric.key, metric.step) for metric in model.metrics or ()}
-            new = {_key(key): value for key, value in fields["metrics"].items()}
+            new = {tracked_key(key): value for key, value in fields["metrics"].items()}
             for name, value in new.items():
                 if (name, step) in known:  # MLflow takes none twice
                     continue
@@ -554,31 +563,24 @@ def _is_rejection(error: Exception) -> bool:
     return isinstance(error, FileNotFoundError)
 
 
-def _key(key: str) -> str:
-    """The nearest name that MLflow accepts: `recall@1` is `recall_at_1`."""
-    key = re.sub(r"[^/\w.\- :]", "_", key.replace("@", "_at_"))[: limits.MAX_ENTITY_KEY_LENGTH]
-    return posixpath.normpath(key).lstrip("./") or "_"
-
-
 def _metrics(records: Sequence[Record], last_step: dict[str, int]) -> list[Metric]:
     """The metrics at steps later than `last_step`, which is brought up to date."""
     metrics = []
     for record in records:
         step = record.fields["step"]
         for key, value in record.fields["metrics"].items():
-            name = _key(key)
-            if name not in last_step or step > last_step[name]:
+            name = tracked_key(key)
+            if is_new(name, step, last_step):
                 metrics.append(Metric(name, value, record.time, step))
-                last_step[name] = step
     return metrics
 
 
 def _params(params: Mapping[str, str]) -> list[Param]:
-    return [Param(_key(key), value[: limits.MAX_PARAM_VAL_LENGTH]) for key, value in params.items()]
+    return [Param(tracked_key(key), value[: limits.MAX_PARAM_VAL_LENGTH]) for key, value in params.items()]
 
 
 def _tags(tags: Mapping[str, str]) -> list[RunTag]:
-    return [RunTag(_key(key), value[: limits.MAX_TAG_VAL_LENGTH]) for key, value in tags.items()]
+    return [RunTag(tracked_key(key), value[: limits.MAX_TAG_VAL_LENGTH]) for key, value in tags.items()]
 
 
 def _dataset(fields: Mapping[str, Any]) -> DatasetInput:

@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 
 from pipelines.tracking.delivery import journals_below
-from pipelines.tracking.journal import FILE_NAME, Journal, Record
+from pipelines.tracking.journal import FILE_NAME, Journal, Record, is_new, tracked_key
 from pipelines.tracking.terminal import warn
 from vlp.core.messages import one_line
 from vlp.shards.storage.lock import locked_if_free
@@ -110,33 +110,19 @@ class _Board:
         match record.kind:
             case "metrics":
                 for key, value in fields["metrics"].items():
-                    if self._is_new(key, fields["step"]):
-                        writer.add_scalar(_name(key), value, fields["step"], walltime=seconds)
+                    if is_new(key, fields["step"], self.last_step):
+                        writer.add_scalar(tracked_key(key), value, fields["step"], walltime=seconds)
             case "image":
                 file = self.journal.locate(fields["path"])
-                if self._is_new(fields["key"], fields["step"]) and file.is_file():
-                    pixels = np.asarray(Image.open(file).convert("RGB"))
-                    writer.add_image(
-                        _name(fields["key"]), pixels, fields["step"], walltime=seconds, dataformats="HWC"
-                    )
+                if is_new(fields["key"], fields["step"], self.last_step) and file.is_file():
+                    pixels, key = np.asarray(Image.open(file).convert("RGB")), tracked_key(fields["key"])
+                    writer.add_image(key, pixels, fields["step"], walltime=seconds, dataformats="HWC")
             case "params":
                 writer.add_text("settings", _table(fields["params"]), walltime=seconds)
             case "description":
                 writer.add_text("description", fields["text"], walltime=seconds)
             case _:
                 pass  # models, data sets and files are MLflow's
-
-    def _is_new(self, key: str, step: int) -> bool:
-        """Whether a key has no such step yet: a resumed run repeats some."""
-        if step <= self.last_step.get(key, -1):
-            return False
-        self.last_step[key] = step
-        return True
-
-
-def _name(key: str) -> str:
-    """As in MLflow: `recall@1` is `recall_at_1`."""
-    return key.replace("@", "_at_")
 
 
 def _table(settings: Mapping[str, Any]) -> str:

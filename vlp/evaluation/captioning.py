@@ -1,6 +1,5 @@
 """Captioning of frozen features by a small decoder that learns from them, as ClipCap (arXiv:2111.09734)."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -66,11 +65,9 @@ class Captioning(Evaluation[ImagesToCaption]):
                     f"hidden_by must look at pixels alone, and {mask.name} reads {', '.join(views)}; "
                     "take it out, or choose another feature"
                 )
-        name, count = (
-            Counter(mask.name for mask in self.hidden_by).most_common(1)[0] if self.hidden_by else ("", 1)
-        )
-        if count > 1:
-            raise ValueError(f"hidden_by must have different names, got {name} {count} times")
+        names = [mask.name for mask in self.hidden_by]
+        if len(set(names)) < len(names):
+            raise ValueError(f"hidden_by must have different names, got {', '.join(names)}")
 
     @property
     def metrics(self) -> frozenset[str]:

@@ -9,14 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from vlp.core.config import AtLeast, StrictConfig, naming
 from vlp.core.registry import EachByName
 from vlp.evaluation.evaluation import EVALUATIONS, Evaluation
-from vlp.evaluation.sets import (
-    CaptionedImages,
-    EvaluationSet,
-    ImagesToCaption,
-    ImagesWithChoices,
-    JudgedCaptions,
-    LabelledImages,
-)
+from vlp.evaluation.sets import KINDS, EvaluationSet
 from vlp.evaluation.suite import Suite
 from vlp.objectives import ObjectiveConfig
 
@@ -67,11 +60,7 @@ class EvaluationConfig(StrictConfig):
     def sets(self) -> list[EvaluationSet]:
         """Everything that models are measured on: of a suite, what is there."""
         given = [
-            *(CaptionedImages(name, file) for name, file in self.retrieval.items()),
-            *(LabelledImages(name, folder) for name, folder in self.classification.items()),
-            *(ImagesWithChoices(name, folder) for name, folder in self.choice.items()),
-            *(ImagesToCaption(name, folder) for name, folder in self.captioning.items()),
-            *(JudgedCaptions(name, folder) for name, folder in self.judgement.items()),
+            kind(name, place) for key, kind in KINDS.items() for name, place in getattr(self, key).items()
         ]
         names, places = {data.name for data in given}, self.suite.places if self.suite else {}
         return given + [data for name, data in places.items() if name not in names and data.path.exists()]

@@ -111,15 +111,12 @@ class ImagesToCaption(EvaluationSet):
 
 
 @dataclass(frozen=True)
-class ImagesWithChoices(EvaluationSet):
-    """Images, each with captions of which one is right, or several images with a caption each.
+class NamedImages(EvaluationSet):
+    """Images that a file says something about by their names: a folder of images.parquet, with the columns
+    `image` and `filename`, and of that file."""
 
-    A folder of images.parquet with the columns `image` and `filename`, and of choices.json, in SugarCrepe's
-    form: part -> number -> `filename`, `caption` and `negative_caption`, one or a list; SugarCrepe++'s have
-    `caption2` besides, which says the same. Winoground's choices have `filenames` and as many `captions`.
-    """
-
-    kind = "choice"
+    about: ClassVar[str]
+    """Name of the file, in JSON."""
 
     @property
     def tables(self) -> tuple[ImageTable, ...]:
@@ -131,8 +128,35 @@ class ImagesWithChoices(EvaluationSet):
         return ImageTable(self.path / "images.parquet", "filename")
 
     @property
+    def about_file(self) -> Path:
+        """What is said about them."""
+        return self.path / self.about
+
+    @property
     def files(self) -> list[Path]:
-        return [self.images.file, self._choices_file]
+        return [self.images.file, self.about_file]
+
+    def places(self) -> dict[str, int]:
+        """The place of each image, by its name."""
+        return {name: place for place, name in enumerate(self.images.labels())}
+
+    def check(self) -> None:
+        super().check()
+        if not self.about_file.is_file():
+            raise ValueError(f"no such file: {self.about_file}")
+
+
+@dataclass(frozen=True)
+class ImagesWithChoices(NamedImages):
+    """Images, each with captions of which one is right, or several images with a caption each.
+
+    A folder of images.parquet with the columns `image` and `filename`, and of choices.json, in SugarCrepe's
+    form: part -> number -> `filename`, `caption` and `negative_caption`, one or a list; SugarCrepe++'s have
+    `caption2` besides, which says the same. Winoground's choices have `filenames` and as many `captions`.
+    """
+
+    kind = "choice"
+    about = "choices.json"
 
     @property
     def size(self) -> int:
@@ -145,17 +169,17 @@ class ImagesWithChoices(EvaluationSet):
         Raises:
             ValueError: a choice is not of the form, or its image is not there; names the file and the choice.
         """
-        places = {name: place for place, name in enumerate(self.images.labels())}
+        places = self.places()
         captions: dict[str, int] = {}
         choices = []
-        for part, items in read_json(self._choices_file).items():
+        for part, items in read_json(self.about_file).items():
             for number, item in items.items():
                 try:
                     names, texts = _names_and_captions(item)
                     images = [places[name] for name in names]
                 except (KeyError, TypeError) as error:
                     raise ValueError(
-                        f"{self._choices_file}: {part}.{number} lacks {error}, in itself or among the images"
+                        f"{self.about_file}: {part}.{number} lacks {error}, in itself or among the images"
                     ) from error
                 alike = [item["caption2"]] if "caption2" in item else []
                 of_choice, of_alike = (
@@ -164,21 +188,15 @@ class ImagesWithChoices(EvaluationSet):
                 choices.append(Choice(images, of_choice, part, of_alike))
         if len({(len(choice.images), len(choice.paraphrases)) for choice in choices}) != 1:
             raise ValueError(
-                f"{self._choices_file} needs one choice or more, all of as many images and right captions"
+                f"{self.about_file} needs one choice or more, all of as many images and right captions"
             )
         return list(captions), choices
 
     def check(self) -> None:
         super().check()
-        if not self._choices_file.is_file():
-            raise ValueError(f"no such file: {self._choices_file}")
-        if not isinstance(read_json(self._choices_file), dict):
-            raise ValueError(f"{self._choices_file} does not name the parts of the set")
+        if not isinstance(read_json(self.about_file), dict):
+            raise ValueError(f"{self.about_file} does not name the parts of the set")
         self.choices  # noqa: B018  # raises where a choice is broken
-
-    @property
-    def _choices_file(self) -> Path:
-        return self.path / "choices.json"
 
 
 def _names_and_captions(item: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -200,7 +218,7 @@ class JudgedPair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class JudgedCaptions(EvaluationSet):
+class JudgedCaptions(NamedImages):
     """Pairs of an image and a caption that people judged, as Flickr8k-Expert and CrowdFlower.
 
     A folder of images.parquet with the columns `image` and `filename`, and of judgements.json: a list of
@@ -208,19 +226,7 @@ class JudgedCaptions(EvaluationSet):
     """
 
     kind = "judgement"
-
-    @property
-    def tables(self) -> tuple[ImageTable, ...]:
-        return (self.images,)
-
-    @property
-    def images(self) -> ImageTable:
-        """The images, each with its name."""
-        return ImageTable(self.path / "images.parquet", "filename")
-
-    @property
-    def files(self) -> list[Path]:
-        return [self.images.file, self._judgements_file]
+    about = "judgements.json"
 
     @property
     def size(self) -> int:
@@ -233,28 +239,22 @@ class JudgedCaptions(EvaluationSet):
         Raises:
             ValueError: one is not of the form, or its image is not there; names the file and the pair.
         """
-        places = {name: place for place, name in enumerate(self.images.labels())}
+        places = self.places()
         pairs = []
-        for number, item in enumerate(read_json(self._judgements_file)):
+        for number, item in enumerate(read_json(self.about_file)):
             try:
                 judgements = [float(one) for one in item["judgements"]]
                 pairs.append(JudgedPair(places[item["filename"]], item["caption"], judgements))
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(
-                    f"{self._judgements_file}: pair {number} lacks {error}, in itself or among the images"
+                    f"{self.about_file}: pair {number} lacks {error}, in itself or among the images"
                 ) from error
         return pairs
 
     def check(self) -> None:
         super().check()
-        if not self._judgements_file.is_file():
-            raise ValueError(f"no such file: {self._judgements_file}")
         if not self.size:
-            raise ValueError(f"{self._judgements_file} has no judgement")
-
-    @property
-    def _judgements_file(self) -> Path:
-        return self.path / "judgements.json"
+            raise ValueError(f"{self.about_file} has no judgement")
 
 
 @dataclass(frozen=True)
@@ -351,3 +351,10 @@ def read_json(file: Path) -> Any:
         return json.loads(file.read_text())
     except ValueError as error:
         raise ValueError(f"{file} is not JSON: {error}") from error
+
+
+KINDS: Mapping[str, type[EvaluationSet]] = {
+    one.kind: one
+    for one in (CaptionedImages, LabelledImages, ImagesWithChoices, ImagesToCaption, JudgedCaptions)
+}
+"""The sets that there are, by their keys under `evaluation`."""

@@ -7,19 +7,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from vlp.core.config import AtLeast, StrictConfig, Within, naming
-from vlp.evaluation.sets import (
-    CaptionedImages,
-    EvaluationSet,
-    ImagesToCaption,
-    ImagesWithChoices,
-    JudgedCaptions,
-    LabelledImages,
-)
+from vlp.evaluation.sets import KINDS, EvaluationSet
 
-KINDS: Mapping[str, type[EvaluationSet]] = {
-    one.kind: one
-    for one in (CaptionedImages, LabelledImages, ImagesWithChoices, ImagesToCaption, JudgedCaptions)
-}
 CHANCE_TOLERANCE = 1e-4  # files round what guessing gives
 
 

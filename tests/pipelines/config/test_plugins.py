@@ -26,7 +26,7 @@ from pipelines.training.resolved import resolve
 from pipelines.workflow.plan import LATER, PipelineConfig, Plan
 from tests.paths import REPOSITORY
 from tests.pipelines.runs import IN_THIS_PROCESS, random_objective, run_identity
-from tests.plugin_package import write_package
+from tests.plugin_package import forgotten, write_package
 from vlp.checkpoint import SETTINGS
 from vlp.masking import STRATEGIES
 from vlp.objectives import OBJECTIVES
@@ -42,13 +42,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with a package, which is the current one; what it registers is forgotten."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(write_package(tmp_path))
-    before = [(registry, dict(registry)) for registry in (STRATEGIES, OBJECTIVES)]
-    yield tmp_path
-    for registry, classes in before:
-        registry.clear()
-        registry.update(classes)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
-        del sys.modules[name]
+    with forgotten():
+        yield tmp_path
 
 
 def run_of(*arguments: str) -> RunConfig:

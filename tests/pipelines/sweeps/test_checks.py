@@ -8,14 +8,14 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build
 from pipelines.sweeps.settings import SweepConfig
-from tests.pipelines.sweeps.tiny import METRIC, SWEEP, check, sweep_config
+from tests.pipelines.sweeps.tiny import METRIC, SWEEP, check, mistake, sweep_config
 
 PBT = {"name": "pbt", "perturbation_interval": 10}
 CLUSTER = {"run": "cluster_rgb", "scheduler": {"name": "none"}}
 
 
 def test_the_sweep_itself_passes() -> None:
-    check(sweep_config())
+    assert mistake(sweep_config()) is None
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,12 @@ def test_a_setting_that_decides_nothing_is_found() -> None:
 
 def test_a_schedule_is_a_dimension() -> None:
     constant, growing = 0.5, {"start": 0.2, "end": 0.7}
-    check(sweep_config(space={"mask.mask_ratio": {"choice": [constant, growing]}}))
+    assert mistake(sweep_config(space={"mask.mask_ratio": {"choice": [constant, growing]}})) is None
     overrides = SWEEP["overrides"] | {"mask.mask_ratio": {"start": 0.2, "end": 0.5}}
-    check(sweep_config(overrides=overrides, space={"mask.mask_ratio.end": {"uniform": [0.3, 0.8]}}))
+    assert (
+        mistake(sweep_config(overrides=overrides, space={"mask.mask_ratio.end": {"uniform": [0.3, 0.8]}}))
+        is None
+    )
 
 
 def test_two_samplers_under_a_key_of_a_file_are_named_with_the_file() -> None:
@@ -152,7 +155,10 @@ def test_flops_and_samples_are_lengths_that_trials_can_have() -> None:
     for length in ({"samples": 800}, {"flops": 1e9}):
         ((key, value),) = length.items()
         overrides = SWEEP["overrides"] | {f"training.length.{key}": value}
-        check(sweep_config(overrides=overrides, scheduler={"name": "none"}, metrics={METRIC: "max"}))
+        assert (
+            mistake(sweep_config(overrides=overrides, scheduler={"name": "none"}, metrics={METRIC: "max"}))
+            is None
+        )
 
 
 def test_settings_that_act_after_shared_steps_pass() -> None:
@@ -182,7 +188,7 @@ def test_a_population_may_change_rates_decay_masks_and_norms() -> None:
         "lr_schedule": {"choice": [{"name": name, "warmup_steps": 2} for name in ("cosine", "constant")]},
         "training.max_grad_norm": {"choice": [1.0, 5.0]},
     }
-    check(sweep_config(space=space, scheduler=PBT))
+    assert mistake(sweep_config(space=space, scheduler=PBT)) is None
 
 
 def test_conditional_settings_are_checked_at_every_corner() -> None:

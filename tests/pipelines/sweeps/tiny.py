@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build
 from pipelines.sweeps.checks import check_sweep, planned_evaluation, with_evaluation
@@ -67,6 +68,15 @@ def check(config: SweepConfig, machine: MachineConfig | None = None) -> None:
     """Everything that is looked at before there is data."""
     runs = {run.name: run for run in plan().runs(LATER, LATER)}
     check_sweep(config, plan().config, runs, machine or MachineConfig())
+
+
+def mistake(config: SweepConfig) -> str | None:
+    """What `check` finds, if it finds anything."""
+    try:
+        check(config)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 @cache
