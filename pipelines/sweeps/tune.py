@@ -15,10 +15,13 @@ from pipelines.sweeps.live import Live
 from pipelines.sweeps.retention import drop_checkpoints
 from pipelines.sweeps.room import DRIVER_CPUS
 from pipelines.sweeps.trial import AGAIN, FAILURE, MEASURED, run_trial
+from pipelines.tracking.delivery import load_store
 
 
 def run_trials(conductor: Conductor, *, at_once: int) -> None:
     """Run trials until none is left, or the process is interrupted; both return."""
+    load_store()  # Ray Tune imports MLflow where it begins
+    os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"  # with a traceback; `Ends` says it
     trials = conductor.trials
     storage = trials.folder / "tune"
     shutil.rmtree(storage, ignore_errors=True)  # the history is what a sweep goes on by
@@ -113,6 +116,9 @@ class Ends(Callback):
         self.conductor.ended(run)
         close_trial(self.conductor, run)
         drop_checkpoints(self.conductor)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        print(f"[sweep] the process of trial {run_of(trial).key} died; it goes on in another", flush=True)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.conductor.failed(run_of(trial), "its process died too often")

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -139,6 +140,16 @@ class Delivery:
         if failure and not self._failing:
             warn(f"cannot deliver to {self.tracking_uri} now, records wait in {self.root} ({failure})")
         self._failing = bool(failure)
+
+
+def load_store() -> None:
+    """Load `pipelines.tracking.store`, in a thread of its own, which Ctrl-C and SIGTERM do not reach.
+
+    They would leave the import of MLflow in halves in this thread, and then nothing more could be delivered.
+    """
+    thread = threading.Thread(target=import_module, args=["pipelines.tracking.store"], daemon=True)
+    thread.start()
+    thread.join()
 
 
 def journals_below(root: Path) -> list[Path]:

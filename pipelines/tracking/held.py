@@ -7,6 +7,7 @@ from pathlib import Path
 from pipelines.config.errors import UserError
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
+from pipelines.tracking.delivery import load_store
 from vlp.checkpoint import MODEL
 from vlp.shards import published
 from vlp.shards.storage.whole import writing_folder
@@ -28,7 +29,8 @@ def held(checkpoint: Path, machine: MachineConfig) -> Path:
         if there and not checkpoint.exists():
             published.fetch(there, checkpoint)
         return checkpoint
-    from pipelines.tracking.store import fetch  # takes a while to import
+    load_store()
+    from pipelines.tracking.store import fetch
 
     address = ADDRESS.sub(r"\1:/", str(checkpoint))
     place = machine.work_folder / "fetched" / fingerprint(address)[:16] / "checkpoint"

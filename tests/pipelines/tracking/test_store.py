@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -255,6 +256,42 @@ def test_a_kill_while_the_database_is_made_leaves_none(tmp_path: Path):
     deliver(tmp_path, uri)
     assert runs(uri)["a"].data.metrics == {"loss": 1.0}
     assert list(database.parent.glob("*.tmp*")) == []
+
+
+INTERRUPTED = """
+import os, signal, sys
+from pathlib import Path
+from pipelines.tracking.delivery import Delivery, load_store
+from pipelines.tracking.journal import Journal
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mlflow.tracking":  # MLflow has begun to load
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+try:
+    load_store()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+journal = Journal(Path("journals/run"))
+journal.begin(name="run", tags={})
+journal.end("KILLED")
+with Delivery(Path("journals"), tracking_uri="sqlite:///mlflow.db", experiment="tests") as delivery:
+    print("waiting:", delivery.flush(60), flush=True)
+"""
+
+
+def test_an_interruption_while_mlflow_is_loaded_keeps_nothing_from_being_delivered(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout.splitlines(), done.returncode) == (["interrupted", "waiting: 0"], 0), done.stderr
 
 
 @pytest.mark.parametrize("damage", ["half made", "no database", "empty"])
