@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipelines.commands.schemas import all_settings
+from pipelines.config import open_clip
+from pipelines.config.catalog import find
+from pipelines.ingest.settings import COUNTERPARTS
 from tests.manual import PAGES, blocks, section
 from tests.paths import REPOSITORY
 from tests.plugin_package import MASK, write_package
+from vlp.evaluation.sets import KINDS
 from vlp.masking import STRATEGIES, MaskInputs, visible_slots
 from vlp.masking.strategy import uniform_noise
 from vlp.objectives import OBJECTIVES
@@ -141,3 +146,21 @@ def test_the_manual_is_made_without_a_warning(tmp_path: Path) -> None:
     settings = (tmp_path / "reference" / "settings_mask.html").read_text()
     assert "anchor_ratio" in settings
     assert "vlp.masking.cluster.ClusterMask" in (tmp_path / "reference" / "library_masking.html").read_text()
+
+
+PROSE = {name: re.sub(r"```.*?```", "", text, flags=re.DOTALL) for name, text in PAGES.items()} | {
+    "open_clip": "\n".join([*open_clip.SETTINGS.values(), *open_clip.REMEDIES.values()]),
+    "img2dataset": "\n".join(COUNTERPARTS.values()),
+}
+
+
+@pytest.mark.parametrize("page", PROSE)
+def test_every_setting_that_is_named_is_one(page: str) -> None:
+    settings = all_settings()
+    firsts = "|".join({entry.key for entry in settings})
+    for code in re.findall(r"`([^`]+)`", PROSE[page]):
+        for key in re.findall(rf"(?:^|\s)((?:{firsts})(?:\.[a-z_]+)+)(?=$|[=:\s,])", code):
+            named = key.removesuffix(".name")  # which of several a component is
+            if key.startswith("evaluation.") and key.split(".")[1] in KINDS:
+                named = ".".join(key.split(".")[:2])  # the rest is the name of a set
+            assert find(named, settings), key

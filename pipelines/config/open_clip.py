@@ -47,7 +47,8 @@ SETTINGS: Mapping[str, str] = {
 
 _MLFLOW = "every run is tracked by MLflow, which `vlp ui` shows; leave it out"
 _ALWAYS = "it is always so; leave it out"
-_LOCK = "all weights are trained; leave it out"
+_LOCK = "all weights of the text encoder are trained; leave it out"
+_LOCK_IMAGE = "`objective: {name: lit}` with `init_from.path` keeps the image encoder: conf/run/lit.yaml"
 _OTHER_DATA = "shards are tars with an index: `vlp data index`, or `vlp download` from a list"
 _ON_RAY = "Ray starts the workers and finds their devices: a file of conf/machine/"
 _EVALUATED = "`evaluation.classification.imagenet=FOLDER`, and `evaluation.every_steps` for how often"
@@ -82,9 +83,9 @@ REMEDIES: Mapping[str, str] = {
     "imagenet_v2": _EVALUATED,
     "imagenet_val": _EVALUATED,
     "local_loss": "the loss is always of the whole batch, computed in parts by the workers; leave it out",
-    "lock_image": _LOCK,
-    "lock_image_freeze_bn_stats": _LOCK,
-    "lock_image_unlocked_groups": _LOCK,
+    "lock_image": _LOCK_IMAGE,
+    "lock_image_freeze_bn_stats": _LOCK_IMAGE,
+    "lock_image_unlocked_groups": _LOCK_IMAGE,
     "lock_text": _LOCK,
     "lock_text_freeze_layer_norm": _LOCK,
     "lock_text_unlocked_layers": _LOCK,
@@ -97,9 +98,9 @@ REMEDIES: Mapping[str, str] = {
     "opt": "`optimizer.name` is adamw or lars",
     "pretrained": "`init_from: {path: FILE, format: open_clip, part: model}`",
     "pretrained_image": "`init_from: {path: FILE, format: timm}`",
-    "remote_sync": "`machine.checkpoints.mirror`",
-    "remote_sync_frequency": "every checkpoint is mirrored as it is written; leave it out",
-    "remote_sync_protocol": "the address of `machine.checkpoints.mirror` says it: s3://...",
+    "remote_sync": "`machine.storage`, such as s3://bucket/vlp, which has every checkpoint",
+    "remote_sync_frequency": "every checkpoint is copied as it is written; leave it out",
+    "remote_sync_protocol": "the address of `machine.storage` says it: s3://...",
     "report_to": _MLFLOW,
     "resume": "the same command goes on by itself; leave it out",
     "save_frequency": "`machine.checkpoints.every_steps`",
