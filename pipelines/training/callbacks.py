@@ -48,6 +48,7 @@ class StartWatch(WorkerGroupCallback):
 
     def __init__(self, job: TrainJob) -> None:
         self.name, self.patience = job.config.name, job.machine.recovery.hang_seconds
+        self._timer: threading.Timer | None = None
 
     def before_init_train_context(self, workers: list[Any]) -> dict[str, list[Any]]:
         """Begin to wait; called when the workers' processes are there."""
@@ -58,11 +59,15 @@ class StartWatch(WorkerGroupCallback):
 
     def after_worker_group_training_start(self, worker_group: Any) -> None:
         """They train."""
-        self._timer.cancel()
+        self._cancel()
 
     def before_worker_group_shutdown(self, worker_group: Any) -> None:
         """They end, perhaps before they trained."""
-        self._timer.cancel()
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _start_anew(self, workers: list[Any]) -> None:
         nodes = ", ".join(sorted({worker.metadata.node_ip for worker in workers}))
