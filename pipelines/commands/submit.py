@@ -67,7 +67,7 @@ def submit(
 
 def follow(jobs: "Jobs", begun: "Begun") -> int:
     """Show the log of a job to its end; returns its exit code, 130 for Ctrl-C, which leaves the job."""
-    from pipelines.config.errors import Terminated
+    from pipelines.config.errors import is_terminated
 
     job, at = begun.submission_id, f"--address {jobs.address}"
     try:
@@ -76,7 +76,7 @@ def follow(jobs: "Jobs", begun: "Begun") -> int:
         click.echo(
             f"[submit] the job goes on; `vlp jobs attach {job} {at}` follows it, `vlp jobs stop` ends it"
         )
-        if isinstance(stop, Terminated):
+        if is_terminated(stop):
             raise
         return 130
     click.echo(f"[submit] job {job}: {jobs.details(job).status.value}")

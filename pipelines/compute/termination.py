@@ -6,20 +6,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from pipelines.config.errors import Terminated
+from pipelines.config.errors import Terminated, is_terminated
 
 EXIT_CODE = 128 + signal.SIGTERM
 
 
 @contextmanager
 def heeding_sigterm() -> Iterator[None]:
-    """The first SIGTERM raises `Terminated` in the main thread, a second one ends the process at once."""
+    """The first SIGTERM raises `Terminated` in the main thread, a second one ends the process at once.
+
+    Where Ray is waited for, what is raised is a KeyboardInterrupt until it comes here.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    Terminated.is_asked = False
     former = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
+    except KeyboardInterrupt as error:
+        raise (Terminated if is_terminated(error) else error) from None
     finally:
         signal.signal(signal.SIGTERM, former)
 
@@ -38,7 +44,7 @@ def ending_softly(ask: Callable[[], None]) -> Iterator[None]:
 
     def handle(*_: Any) -> None:
         nonlocal is_asked
-        is_asked = True
+        Terminated.is_asked = is_asked = True
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         ask()
 
@@ -69,5 +75,6 @@ def _is_heeded() -> bool:
 
 
 def _terminate(*_: Any) -> NoReturn:
+    Terminated.is_asked = True
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process
     raise Terminated

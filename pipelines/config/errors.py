@@ -5,6 +5,7 @@ import errno
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 MAKE_ROOM, MAY_WRITE = "make room there", "get the right to write there"
 REFUSED = {
@@ -29,6 +30,14 @@ class ConfigError(UserError):
 
 class Terminated(KeyboardInterrupt):
     """The process was told to end, by SIGTERM."""
+
+    is_asked: ClassVar[bool] = False
+    """Whether the process has been told so."""
+
+
+def is_terminated(error: BaseException) -> bool:
+    """Whether an interruption came by SIGTERM: what waits for Ray raises KeyboardInterrupt in its place."""
+    return isinstance(error, KeyboardInterrupt) and Terminated.is_asked
 
 
 @contextmanager

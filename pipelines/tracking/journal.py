@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pipelines.config.errors import Terminated
+from pipelines.config.errors import is_terminated
 from pipelines.config.secrets import without_secrets
 from vlp.core.messages import one_line
 from vlp.shards.storage.whole import writing
@@ -277,7 +277,7 @@ def ending(journal: Journal) -> Iterator[None]:
 
 
 def _asked_to_stop(error: BaseException) -> str:
-    return "SIGTERM" if isinstance(error, Terminated) else "interrupted"
+    return "SIGTERM" if is_terminated(error) else "interrupted"
 
 
 def _record(line: bytes, end: int) -> Record:

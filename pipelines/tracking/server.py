@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 
-from pipelines.config.errors import ConfigError, Terminated, UserError
+from pipelines.config.errors import ConfigError, UserError, is_terminated
 from pipelines.config.machine import MachineConfig
 from pipelines.config.secrets import without_secrets
 from pipelines.tracking.database import artifacts_path, database_path, experiments, is_whole
@@ -42,7 +42,7 @@ def ui(tracking_uri: str, *, host: str, port: int) -> int:
     except KeyboardInterrupt as stop:
         server.terminate()
         code = server.wait()
-        if isinstance(stop, Terminated):
+        if is_terminated(stop):
             raise
         return code
 
