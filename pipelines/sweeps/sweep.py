@@ -127,7 +127,8 @@ def _planned(config: SweepConfig, machine: MachineConfig) -> Planned:
     plan.check()
     runs = {run.name: run for run in plan.runs(LATER, LATER)}
     check_sweep(config, plan.config, runs, machine)
-    own = {key: value for key, value in to_dict(config).items() if key not in config.may_grow}
+    # The pipeline counts by what it says, wherever its file lies.
+    own = {k: v for k, v in to_dict(config).items() if k not in {"pipeline", *config.may_grow}}
     # The run itself, too: its file may say something else than it did, under the same name.
     parts = [with_digests(part) for part in (own, to_dict(plan.config), to_dict(runs[config.run]))]
     return Planned(plan, f"{config.name}-{fingerprint(*parts)[:8]}")

@@ -46,18 +46,32 @@ PIPELINE: dict[str, Any] = {
 }
 
 
-class Machine:
-    """One with a disk of its own, on which the pipeline is run."""
+DATA = {key: value for key, value in PIPELINE.items() if key != "machine"}
+SWEEP: dict[str, Any] = {
+    "name": "rates",
+    "run": "superclass",
+    "overrides": {"evaluation.every_steps": 50},
+    "space": {"optimizer.lr": {"grid": [1e-3, 1e-2]}},
+    "metrics": {"val/tiny_world/knn/acc1": "max"},
+    "search": {"name": "grid"},
+    "machine": PIPELINE["machine"] | {"num_workers": 1},
+}
 
-    def __init__(self, folder: Path, storage: Folder | None = None) -> None:
+
+class Machine:
+    """One with a disk of its own, on which the pipeline is run, or the sweep."""
+
+    def __init__(self, folder: Path, storage: Folder | None = None, *, command: str = "run") -> None:
         folder.mkdir()
         self.work, self.log = folder / "work", folder / "log.txt"
-        file = folder / "tiny.yaml"
-        file.write_text(yaml.safe_dump(PIPELINE))
+        pipeline, sweep = folder / "tiny.yaml", folder / "sweep.yaml"
+        pipeline.write_text(yaml.safe_dump(PIPELINE if command == "run" else DATA))
+        sweep.write_text(yaml.safe_dump(SWEEP | {"pipeline": str(pipeline)}))
+        file = {"run": pipeline, "sweep": sweep}[command]
         settings = [f"machine.storage={storage or self.work}", f"machine.work={self.work}"]
         with self.log.open("w") as log:
-            command = [sys.executable, "-m", "pipelines", "run", str(file), *settings]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            words = [sys.executable, "-m", "pipelines", command, str(file), *settings]
+            self.process = subprocess.Popen(words, stdout=log, stderr=log)
 
     def finish(self) -> str:
         assert self.process.wait(300) == 0, self.log.read_text()
@@ -112,6 +126,33 @@ def test_what_is_cut_goes_on_on_another_machine_and_what_is_done_is_done_for_all
     assert "] done in " not in said
     assert said.count("] unchanged: ") == said.count("] took ") == 7
     assert third.tracked() == second.tracked() == alone.tracked()
+
+
+def trials(storage: Folder) -> dict[str, str]:
+    """Digests of the weights of a sweep's trials, by trial."""
+    (sweep,) = (storage / "sweeps").folders()
+    made = storage / "sweeps" / sweep / "trials"
+    return {name: (made / name).read_json("manifest.json")["digest"] for name in made.folders()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_sweep_that_is_cut_goes_on_on_another_machine(object_store: ObjectStore, tmp_path: Path) -> None:
+    alone = Machine(tmp_path / "alone", command="sweep")
+    alone.finish()
+    storage = object_store.bucket()
+    lost = Machine(tmp_path / "lost", storage, command="sweep")
+    with lost.process:
+        wait_until(lambda: "step 100, " in lost.log.read_text(), seconds=300)
+        lost.process.kill()
+    second = Machine(tmp_path / "second", storage, command="sweep")
+    said = second.finish()
+    assert "[sweep] going on with" in said
+    assert trials(open_folder(second.work)) == trials(open_folder(alone.work))
+    made = [yaml.safe_load(next(one.work.glob("sweeps/*/best.yaml")).read_text()) for one in (alone, second)]
+    for settings in made:
+        del settings["data"], settings["evaluation"]  # which lie elsewhere
+    assert made[0] == made[1]
 
 
 @contextmanager
