@@ -19,7 +19,9 @@ def schedules(mask: MaskStrategy, progress: float) -> Image.Image | None:
     states = [mask.state(moment) for moment in moments]
     if not states[0]:
         return None
-    figure = Figure(figsize=(6.4, 2.2 * len(states[0])), dpi=120, layout="constrained")
+    height = 2.2 * len(states[0])
+    figure = Figure(figsize=(6.4, height), dpi=120)
+    figure.subplots_adjust(left=0.14, right=0.98, bottom=0.5 / height, top=1 - 0.1 / height)
     rows = figure.subplots(len(states[0]), 1, sharex=True, squeeze=False)[:, 0]
     for axes, name in zip(rows, states[0], strict=True):
         axes.plot(moments, [state[name] for state in states], color="#4878a8")

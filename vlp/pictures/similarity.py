@@ -1,18 +1,22 @@
 """How much images and texts of a batch look like each other."""
 
-from matplotlib.figure import Figure
+from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
-from vlp.pictures.figure import draw
+from vlp.pictures.masks import sheet
+
+SIDE = 384
+"""Pixels, about."""
 
 
 def similarity_matrix(images: Tensor, texts: Tensor) -> Image.Image:
     """Heat map of the cosine similarities of pairs, which lie on the diagonal: (B, E), (B, E)."""
-    similarity = (images.float() @ texts.float().T).cpu().numpy()
-    figure = Figure(figsize=(5.2, 4.4), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    shown = axes.imshow(similarity, cmap="viridis")
-    figure.colorbar(shown, ax=axes, label="cosine similarity")
-    axes.set(xlabel="text", ylabel="image")
-    return draw(figure)
+    similarity = (images.float() @ texts.float().T).cpu()
+    least, most = similarity.min().item(), similarity.max().item()
+    shares = (similarity - least) / max(most - least, 1e-6)
+    pixels = Image.fromarray(colormaps["viridis"](shares.numpy(), bytes=True)).convert("RGB")
+    side = len(similarity) * max(1, SIDE // len(similarity))
+    picture = pixels.resize((side, side), Image.Resampling.NEAREST)
+    says = f"cosine from {least:.2f} (dark) to {most:.2f} (light)"
+    return sheet([("images down, texts across", [(picture, says)])])
