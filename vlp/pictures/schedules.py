@@ -1,32 +1,49 @@
 """What of a mask changes with the training, and how far it is."""
 
-from matplotlib.figure import Figure
-from PIL import Image
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
 
 from vlp.masking import MaskStrategy
-from vlp.pictures.figure import draw
+from vlp.pictures.masks import ANCHOR, BACKGROUND, TITLE, sheet
 
 POINTS = 200
+WIDTH, HEIGHT = 640, 180
+LINE, GRID = (72, 120, 168), (225, 227, 230)
+FONT_SIZE = 18
 
 
 def schedules(mask: MaskStrategy, progress: float) -> Image.Image | None:
     """One line per number of the mask over the whole training, marked at a progress; None where it has none.
 
+    Drawn without matplotlib, whose axes take longer than many a step that they are drawn after.
+
     Args:
         progress: share of the training that is done, in [0, 1].
     """
-    moments = [i / POINTS for i in range(POINTS)]
-    states = [mask.state(moment) for moment in moments]
+    states = [mask.state(i / POINTS) for i in range(POINTS)]
     if not states[0]:
         return None
-    height = 2.2 * len(states[0])
-    figure = Figure(figsize=(6.4, height), dpi=120)
-    figure.subplots_adjust(left=0.14, right=0.98, bottom=0.5 / height, top=1 - 0.1 / height)
-    rows = figure.subplots(len(states[0]), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, name in zip(rows, states[0], strict=True):
-        axes.plot(moments, [state[name] for state in states], color="#4878a8")
-        axes.axvline(progress, color="#e8322d", linewidth=1)
-        axes.set_ylabel(name)
-        axes.spines[["top", "right"]].set_visible(False)
-    rows[-1].set(xlabel="share of the training", xlim=(0, 1))
-    return draw(figure)
+    now = min(round(progress * POINTS), POINTS - 1)
+    lines = [(name, [state[name] for state in states]) for name in states[0]]
+    rows = [(_line(values, now), f"{name}: {values[now]:.4g} at {progress:.0%}") for name, values in lines]
+    return sheet([("over the training", rows)])
+
+
+def _line(values: Sequence[float], now: int) -> Image.Image:
+    """Values from the begin of the training to its end, between their least and most."""
+    picture = Image.new("RGB", (WIDTH, HEIGHT), BACKGROUND)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=FONT_SIZE)
+    least, most = min(values), max(values)
+    middle, half = (least + most) / 2, (most - least) / 2 or 1.0
+    left, across = 80, (WIDTH - 81) / (len(values) - 1)
+
+    def height(value: float) -> float:
+        return HEIGHT / 2 - (value - middle) / half * (HEIGHT / 2 - FONT_SIZE)
+
+    for value in {least, most}:
+        draw.line((left, height(value), WIDTH, height(value)), GRID)
+        draw.text((left - 8, height(value)), f"{value:.3g}", TITLE, font, anchor="rm")
+    draw.line([(left + i * across, height(value)) for i, value in enumerate(values)], LINE, width=3)
+    draw.line((left + now * across, 0, left + now * across, HEIGHT), ANCHOR, width=2)
+    return picture
