@@ -204,23 +204,26 @@ def _start(num_cpus: int) -> None:
         for key in ("RAY_GCS_SERVER_PORT", "RAY_ADDRESS", "PYTHONPATH"):
             _set_back(key, before)
     raise UserError(
-        f"Ray did not start on this machine, {START_ATTEMPTS} times: it is busy, or short of memory; "
-        "end other programs, or name a running cluster in machine.ray_address"
+        f"Ray did not start on this machine, {START_ATTEMPTS} times: it is busy, or short of memory; end "
+        "other programs, or name a running cluster in machine.ray_address (what Ray says of it is in "
+        "session_latest/logs of its temporary folder, /tmp/ray where none is set)"
     )
 
 
 def _starts(num_cpus: int) -> bool:
-    """Start Ray; False if it takes longer than Ray waits for itself, half a minute."""
+    """Start Ray; False if a part of it takes longer than Ray waits for it, half a minute or more."""
     import ray
 
     try:
         # Ray Train asks the dashboard for the state of its controllers: without it, the placement group of a
         # run is never freed, and the next trial of a sweep waits for ever.
-        ray.init("local", num_cpus=num_cpus, include_dashboard=True, logging_level=logging.ERROR)
-    except Exception as error:  # Ray has no class of its own for it
-        if "timed out during startup" not in str(error):
+        ray.init("local", num_cpus=num_cpus, include_dashboard=True, logging_level=logging.CRITICAL)
+    except Exception as error:
+        if type(error) is not Exception:  # Ray has no class of its own for a part that is late
             raise
+        ray.shutdown()
         return False
+    logging.getLogger("ray").setLevel(logging.ERROR)
     return True
 
 
