@@ -28,6 +28,10 @@ MASKS: dict[str, list[dict[str, Any]]] = {
     **{name: [{}, {"mask_ratio": RISING}] for name in ("block", "grid", "kmeans", "random", "square")},
 }
 """Each is tried for itself, on 64 patches."""
+TEXT_MASKS: dict[str, list[dict[str, Any]]] = {
+    name: [{}, {"num_tokens": 3}] for name in ("truncate", "random", "block", "frequency")
+}
+"""Each is tried for itself, on captions of 16 tokens."""
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "contrastive": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
     "lit": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},

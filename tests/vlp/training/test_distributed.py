@@ -27,6 +27,7 @@ from vlp.masking.kmeans import KMeansMask
 from vlp.masking.none import NoMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import OBJECTIVES, Batch, Objective, Vocabulary
+from vlp.text_masking.random import RandomTextMask
 from vlp.training.step import TrainingConfig, forward
 
 SETTINGS = {
@@ -35,9 +36,11 @@ SETTINGS = {
 }
 IN_PARTS = "in parts"  # the two workers save memory, the one does not
 DROPPED_PATHS = "dropped paths"  # as well
+HIDDEN_WORDS = "hidden words"  # as well
 MASKS = {
     IN_PARTS: ClusterMask(threshold=0.3),
     DROPPED_PATHS: RandomMask(),
+    HIDDEN_WORDS: RandomMask(),
     "none": NoMask(),
     "random": RandomMask(),
     "cluster": ClusterMask(threshold=0.3),
@@ -58,6 +61,7 @@ CASES = [
     ),
     *product(LOSSES, ["none"]),
     *product(sorted(OBJECTIVES), [IN_PARTS, DROPPED_PATHS]),
+    *((name, HIDDEN_WORDS) for name in sorted(OBJECTIVES) if OBJECTIVES[name].reads_captions),
 ]
 NUM_WORKERS, NUM_STEPS, B = 2, 2, 8
 
@@ -70,7 +74,11 @@ def build(objective: str, mask: str) -> Objective:
     encoder = config.build()
     name = objective.partition("-")[0]
     config = OBJECTIVES[name](**SETTINGS.get(name, {}), **LOSSES.get(objective, {}))
-    return config.build(encoder, MASKS[mask], vocabulary=Vocabulary(22, 8, (20, 21))).train()
+    vocabulary = Vocabulary(22, 8, (20, 21))
+    model = config.build(encoder, MASKS[mask], vocabulary=vocabulary)
+    if mask == HIDDEN_WORDS:
+        model.hide_words(RandomTextMask(num_tokens=5), vocabulary)
+    return model.train()
 
 
 def global_batch(step: int) -> Batch:
@@ -92,7 +100,7 @@ def part(batch: Batch) -> Batch:
 def run(objective: str, mask: str) -> list[dict[str, Any]]:
     """Loss, gradients, buffers and the visible patches of this worker's images, of each step."""
     model = build(objective, mask)
-    if mask in (IN_PARTS, DROPPED_PATHS) and world_size() > 1:
+    if mask in (IN_PARTS, DROPPED_PATHS, HIDDEN_WORDS) and world_size() > 1:
         model.num_parts = 3
         checkpoint_blocks(model.blocks)
     wrapped = nn.parallel.DistributedDataParallel(model) if world_size() > 1 else model
