@@ -25,8 +25,7 @@ class Words(NamedTuple):
     noise: Tensor
     """(B, T) numbers in [0, 1)."""
     shares: Tensor | None = None
-    """(B, T) float, the share that each token has of all tokens of the training captions; None where they were
-    not counted."""
+    """(B, T) float, each token's share of all tokens of the training captions; None where not counted."""
 
     @property
     def places(self) -> Tensor:

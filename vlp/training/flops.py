@@ -20,7 +20,8 @@ def step_flops(
 ) -> int:
     """Floating-point operations of the matrix products of one step, two for each multiplication.
 
-    Forward and backward pass on captions as long as they get, and what the mask looks at where weights compute it.
+    Forward and backward pass on captions as long as they get, and what the mask looks at where weights
+    compute it.
     """
     from torch.utils.flop_counter import FlopCounterMode  # imports Triton, which takes long
 

@@ -1,4 +1,4 @@
-"""Captions that are read in part: a run is cut short and goes on, is tuned on whole captions, and counted right."""
+"""Captions that are read in part: a run goes on to the bit, is tuned on whole captions, and counted right."""
 
 import json
 import shutil
@@ -62,7 +62,7 @@ def test_a_run_that_goes_on_ends_with_the_bits_of_one_that_was_not_stopped(
 
 
 def test_frequencies_have_to_be_counted_first(tiny_run: MakeRun) -> None:
-    with pytest.raises(ConfigError, match="data: text_mask is frequency: set data.document_frequency, made"):
+    with pytest.raises(ConfigError, match="data: text_mask is frequency: set"):
         resolve(tiny_run(text_mask=FREQUENCY), MachineConfig(num_workers=0))
 
 

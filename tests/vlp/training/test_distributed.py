@@ -20,6 +20,7 @@ from vlp.encoders.beit import BEiTConfig
 from vlp.encoders.blocks import checkpoint_blocks
 from vlp.encoders.text import TextConfig
 from vlp.encoders.vit import ViTConfig
+from vlp.losses import in_parts
 from vlp.losses.contrastive import CONTRASTIVE_LOSSES
 from vlp.losses.labels import LABEL_LOSSES
 from vlp.masking.cluster import ClusterMask
@@ -37,10 +38,12 @@ SETTINGS = {
 IN_PARTS = "in parts"  # the two workers save memory, the one does not
 DROPPED_PATHS = "dropped paths"  # as well
 HIDDEN_WORDS = "hidden words"  # as well
+IN_TILES = "in tiles"  # the logits, of which a part is two rows
 MASKS = {
     IN_PARTS: ClusterMask(threshold=0.3),
     DROPPED_PATHS: RandomMask(),
     HIDDEN_WORDS: RandomMask(),
+    IN_TILES: NoMask(),
     "none": NoMask(),
     "random": RandomMask(),
     "cluster": ClusterMask(threshold=0.3),
@@ -60,6 +63,7 @@ CASES = [
         if mask != "none" or not OBJECTIVES[objective].rebuilds_patches
     ),
     *product(LOSSES, ["none"]),
+    *((name, IN_TILES) for name in LOSSES if name.startswith("contrastive")),
     *product(sorted(OBJECTIVES), [IN_PARTS, DROPPED_PATHS]),
     *((name, HIDDEN_WORDS) for name in sorted(OBJECTIVES) if OBJECTIVES[name].reads_captions),
 ]
@@ -100,6 +104,7 @@ def part(batch: Batch) -> Batch:
 def run(objective: str, mask: str) -> list[dict[str, Any]]:
     """Loss, gradients, buffers and the visible patches of this worker's images, of each step."""
     model = build(objective, mask)
+    in_parts.MAX_PRODUCTS = 2 * B if mask == IN_TILES and world_size() > 1 else 2**24
     if mask in (IN_PARTS, DROPPED_PATHS, HIDDEN_WORDS) and world_size() > 1:
         model.num_parts = 3
         checkpoint_blocks(model.blocks)
