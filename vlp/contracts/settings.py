@@ -35,6 +35,12 @@ TEXT_MASKS: dict[str, list[dict[str, Any]]] = {
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "contrastive": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
     "lit": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
+    "captioner": {"decoder": TextConfig(width=32, depth=2, num_heads=2)},
+    "siglip2": {
+        "embed_dim": 16,
+        "text_encoder": TextConfig(width=32, depth=2, num_heads=2),
+        "decoder": TextConfig(width=32, depth=1, num_heads=2),
+    },
     "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
 }
 """Small ones, so that the tests take seconds."""

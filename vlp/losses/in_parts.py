@@ -28,14 +28,14 @@ def by_rows_of_product(
 
     Args:
         reduction: (b, K) float32 and the others' b rows, (B, ...), -> (b,).
+        rows, columns: the products are computed in their format, whatever the autocast.
     """
-    columns = columns.float()
 
     def reduce(part: Tensor, *others: Tensor) -> Tensor:
         with without_autocast(part.device):
-            return reduction(part @ columns.T, *others)
+            return reduction((part @ columns.T).float(), *others)
 
-    every = (rows.float(), *others)
+    every = (rows, *others)
     size = max(1, MAX_PRODUCTS // len(columns))
     if len(rows) <= size:
         return reduce(*every)

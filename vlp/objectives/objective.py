@@ -68,6 +68,8 @@ class Objective(nn.Module, ABC):
     """Tokens of a caption at most; 0 where no captions are read."""
     look: Callable[[Tensor], MaskInputs] | None = None
     """How masks see images, (B, 3, H, W); None for the image encoder's own view."""
+    draws: Tensor | None = None
+    """(B, num_draws) numbers in [0, 1) for the pairs that are encoded next; None outside of a step."""
     num_parts: int = 1
     """Parts in which a batch is encoded, one after another, to need less memory; no result depends on it."""
 
@@ -81,6 +83,11 @@ class Objective(nn.Module, ABC):
         """Every block that is trained: of the encoders, and of a decoder."""
         return [block for encoder in self.encoders.values() for block in encoder.blocks]
 
+    @property
+    def num_draws(self) -> int:
+        """Numbers in [0, 1) that `encode` wants drawn for each pair at a step: its `draws`."""
+        return 0
+
     def forward(self, batch: Batch, *, progress: float, generator: Generator | None) -> Step:
         """The loss of one batch.
 
@@ -91,12 +98,15 @@ class Objective(nn.Module, ABC):
         slots = self.choose_visible(batch.images, progress=progress, generator=generator)
         paths = draw_drop_paths(self, len(batch.images), generator)
         batch = self.choose_words(batch, generator)
-        outputs = encode_in_parts(self._encode_part, Part(batch, slots, paths), self.num_parts)
+        size, device = (len(batch.images), self.num_draws), batch.images.device
+        draws = rows_of_global_draw(size, device, generator) if self.num_draws else None
+        outputs = encode_in_parts(self._encode_part, Part(batch, slots, paths, draws), self.num_parts)
         loss, metrics = self.loss(outputs, batch, slots)
         return Step(loss, metrics | {"mask_ratio": self.mask_ratio(slots)})
 
     def _encode_part(self, part: Part) -> Outputs:
         set_drop_paths(self, part.paths)  # again for the second pass of a part
+        self.draws = part.draws
         return self.encode(part.batch, part.slots)
 
     @abstractmethod

@@ -33,6 +33,12 @@ from vlp.training.step import TrainingConfig, forward
 
 SETTINGS = {
     "contrastive": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
+    "captioner": {"decoder": TextConfig(width=32, depth=2, num_heads=2)},
+    "siglip2": {
+        "embed_dim": 16,
+        "text_encoder": TextConfig(width=32, depth=2, num_heads=2),
+        "decoder": TextConfig(width=32, depth=1, num_heads=2),
+    },
     "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
 }
 IN_PARTS = "in parts"  # the two workers save memory, the one does not
@@ -49,7 +55,9 @@ MASKS = {
     "cluster": ClusterMask(threshold=0.3),
     "kmeans": KMeansMask(num_clusters=4),
 }
+MAE_CROSS = "mae-cross"
 LOSSES = {
+    MAE_CROSS: {"decoder": "cross", "predicted_ratio": 0.5},
     **{f"contrastive-{name}": {"loss": loss()} for name, loss in CONTRASTIVE_LOSSES.items()},
     **{
         f"superclass-{name}": {"loss": loss(), "idf": "online" if loss.takes_idf else "none"}
@@ -62,7 +70,8 @@ CASES = [
         for objective, mask in product(sorted(OBJECTIVES), ["none", "random", "cluster", "kmeans"])
         if mask != "none" or not OBJECTIVES[objective].rebuilds_patches
     ),
-    *product(LOSSES, ["none"]),
+    *((name, "none") for name in LOSSES if name != MAE_CROSS),
+    *((MAE_CROSS, mask) for mask in (IN_PARTS, "cluster")),
     *((name, IN_TILES) for name in LOSSES if name.startswith("contrastive")),
     *product(sorted(OBJECTIVES), [IN_PARTS, DROPPED_PATHS]),
     *((name, HIDDEN_WORDS) for name in sorted(OBJECTIVES) if OBJECTIVES[name].reads_captions),
