@@ -35,7 +35,7 @@ ROOMS = {
         {"objectives"},
         {"data", "losses", "targets", "tiny_world"},
         {"encoders", "shards", "tokenizers"},
-        {"masking", "metrics"},
+        {"masking", "metrics", "text_masking"},
         {"core"},
     ],
 }

@@ -19,6 +19,7 @@ from vlp.evaluation.sets import KINDS
 from vlp.masking import STRATEGIES, MaskInputs, visible_slots
 from vlp.masking.strategy import uniform_noise
 from vlp.objectives import OBJECTIVES
+from vlp.text_masking import TEXT_MASKS
 
 
 def test_the_example_of_a_new_mask_hides_every_second_patch_of_each_image():
@@ -123,6 +124,14 @@ def test_a_mask_has_its_section_with_formula_and_picture() -> None:
         assert "$" in text, name
         assert "[2" in text or name == "importance", name
         assert f"images/mask_{name}.png" in text or name == "none"
+
+
+def test_a_text_mask_has_its_section_with_formula_and_paper() -> None:
+    (text,) = re.findall(r"^## Masks of captions\n(.*?)(?=^## )", PAGES["masks"], re.M | re.S)
+    for name in TEXT_MASKS.keys() - {"none"}:
+        (own,) = re.findall(rf"^### {name}\n(.*?)(?=^##|\Z)", text, re.M | re.S)
+        assert "$" in own, name
+        assert f"[{TEXT_MASKS[name].paper}]" in own, name
 
 
 def test_an_objective_has_its_section_with_formula_and_paper() -> None:

@@ -15,6 +15,8 @@ from vlp.evaluation.config import EvaluationConfig
 from vlp.masking import STRATEGIES, MaskStrategy
 from vlp.masking.none import NoMask
 from vlp.objectives import OBJECTIVES, Objective, ObjectiveConfig, Vocabulary
+from vlp.text_masking import TEXT_MASKS, TextMask
+from vlp.text_masking.none import NoTextMask
 from vlp.tokenizers import TOKENIZERS, Tokenizer, TokenizerConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 from vlp.tokenizers.document_frequency import DocumentFrequency
@@ -46,6 +48,8 @@ class RunConfig(StrictConfig):
     """The network that sees the images."""
     mask: Annotated[MaskStrategy, ByName(STRATEGIES)] = NoMask()
     """Which patches of each image are hidden from the encoder."""
+    text_mask: Annotated[TextMask, ByName(TEXT_MASKS)] = NoTextMask()
+    """Which tokens of each caption are hidden from all that reads it."""
     objective: Annotated[ObjectiveConfig, ByName(OBJECTIVES)]
     """What is learned: the model with the loss that it is trained on."""
     optimizer: Annotated[OptimizerConfig, ByName(OPTIMIZERS, default="adamw")] = AdamWConfig()
@@ -67,6 +71,7 @@ class RunConfig(StrictConfig):
         with naming("mask."):
             self.mask.check(self.image_encoder.num_patches)
         self.objective.check(self.image_encoder, self.mask)
+        self._check_text_mask()
         if self.objective.keeps_image_encoder and self.init_from is None:
             raise ValueError(
                 f"objective {self.objective.name} does not train the image encoder; "
@@ -78,6 +83,22 @@ class RunConfig(StrictConfig):
             with naming("tuning trains on whole images: "):
                 self.objective.check(self.image_encoder, NoMask())
 
+    def _check_text_mask(self) -> None:
+        with naming("text_mask."):
+            self.text_mask.check(self.tokenizer.context_length)
+        if self.text_mask.hides_any(self.tokenizer.context_length) and not self.objective.reads_captions:
+            raise ValueError(
+                f"text_mask {self.text_mask.name} hides words, but objective {self.objective.name} reads no "
+                "captions; set text_mask.name=none"
+            )
+
+    @property
+    def why_docfreq(self) -> str | None:
+        """What of the run needs the table of the docfreq stage; None where nothing does."""
+        if self.objective.needs_document_frequency:
+            return "objective.idf is offline"
+        return f"text_mask is {self.text_mask.name}" if self.text_mask.needs_token_counts else None
+
     def may_change(self, key: str) -> bool:
         """Whether a run can go on from a checkpoint with another value of a setting, by its dotted key.
 
@@ -86,7 +107,7 @@ class RunConfig(StrictConfig):
         room, _, name = key.partition(".")
         if room == "optimizer":
             return bool(name) and name not in self.optimizer.FIXED
-        return room in ("mask", "lr_schedule") or key == "training.max_grad_norm"
+        return room in ("mask", "text_mask", "lr_schedule") or key == "training.max_grad_norm"
 
     def check_files(self) -> None:
         """Raise a ValueError that names the setting if a file the model is made of is missing or wrong."""
@@ -102,20 +123,23 @@ class RunConfig(StrictConfig):
             tokenizer: the run's own, built.
             table: counts of the training captions, where the objective needs them.
         """
-        counts = torch.zeros(tokenizer.vocab_size, dtype=torch.int64)
+        none = torch.zeros(tokenizer.vocab_size, dtype=torch.int64)
         return Vocabulary(
             size=tokenizer.vocab_size,
             context_length=self.tokenizer.context_length,
             special_tokens=tokenizer.special_tokens,
-            # A copy: what Ray's workers share cannot be written.
-            document_frequency=counts if table is None else torch.tensor(table.counts),
+            # Copies: what Ray's workers share cannot be written.
+            document_frequency=none if table is None else torch.tensor(table.counts),
             num_documents=0 if table is None else table.num_documents,
+            token_counts=none if table is None else torch.tensor(table.occurrences),
         )
 
     def build(self, vocabulary: Vocabulary) -> Objective:
         """The model with fresh weights, which are a function of the seed."""
         torch.manual_seed(self.seed)
-        return self.objective.build(self.image_encoder.build(), self.mask, vocabulary=vocabulary)
+        objective = self.objective.build(self.image_encoder.build(), self.mask, vocabulary=vocabulary)
+        objective.hide_words(self.text_mask, vocabulary)
+        return objective
 
     def check_length(self) -> None:
         """Raise a ValueError that names the setting unless the length pays for a step, or is still open, and
@@ -200,13 +224,13 @@ def affordable_steps(run: RunConfig) -> int:
         return length.num_steps(batch_size)
     if length.measure == "visible_tokens":
         return length.num_steps(batch_size * visible_tokens(run))
-    return length.num_steps(_flops(run.objective, run.image_encoder, run.mask, run.tokenizer, batch_size))
+    return length.num_steps(flops_of_step(run, batch_size))
 
 
 def visible_tokens(run: RunConfig) -> float:
     """Tokens that the encoders read of one pair, in the mean."""
     patches = run.training.length.visible_patches or slots_per_image(run)
-    return patches + run.objective.encodes_text * run.tokenizer.context_length
+    return patches + run.objective.encodes_text * run.text_mask.tokens_left(run.tokenizer.context_length)
 
 
 def slots_per_image(run: RunConfig) -> int:
@@ -220,22 +244,30 @@ def _flops(
     objective: ObjectiveConfig,
     image_encoder: ImageEncoderConfig,
     mask: MaskStrategy,
+    text_mask: TextMask,
     tokenizer: TokenizerConfig,
     batch_size: int,
 ) -> int:
     vocabulary = _sizes_of(tokenizer)
-    return step_flops(objective, image_encoder, mask, vocabulary=vocabulary, batch_size=batch_size)
+    return step_flops(
+        objective, image_encoder, mask, text_mask=text_mask, vocabulary=vocabulary, batch_size=batch_size
+    )
 
 
 def flops_of_step(run: RunConfig, batch_size: int) -> int:
     """Floating-point operations of a masked step of a run on so many pairs."""
-    return _flops(run.objective, run.image_encoder, run.mask, run.tokenizer, batch_size)
+    return _flops(run.objective, run.image_encoder, run.mask, run.text_mask, run.tokenizer, batch_size)
 
 
 def memory_of_step(run: RunConfig, batch_size: int) -> StepMemory:
     """What a worker holds in a step of a run on so many pairs of its own."""
     return step_memory(
-        run.objective, run.image_encoder, run.mask, vocabulary=_sizes_of(run.tokenizer), batch_size=batch_size
+        run.objective,
+        run.image_encoder,
+        run.mask,
+        text_mask=run.text_mask,
+        vocabulary=_sizes_of(run.tokenizer),
+        batch_size=batch_size,
     )
 
 

@@ -151,7 +151,8 @@ def num_images(evaluation: EvaluationConfig) -> int:
 
 def part_of(run: RunConfig, machine: MachineConfig, stage: str = "train") -> str:
     """The name under which the rate of a run is kept: of all that decides it."""
-    parts = [to_dict(one) for one in (run.image_encoder, run.mask, run.objective, run.tokenizer)]
+    made_of = (run.image_encoder, run.mask, run.text_mask, run.objective, run.tokenizer)
+    parts = [to_dict(one) for one in made_of]
     where = (machine.use_gpu, machine.cpus_per_worker, machine.worker_counts.most, machine.compile)
     decides = (parts, run.training.precision, to_dict(machine.memory), where)
     return f"{stage} {run.name} {fingerprint(*decides)[:8]}"

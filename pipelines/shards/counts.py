@@ -27,14 +27,19 @@ def words_file(folder: Path, tar_sha256: str) -> Path:
 
 
 def tokens_file(folder: Path, tar_sha256: str, tokenizer: str) -> Path:
-    """Where a shard's document frequencies are kept; of a tokenizer by its identity."""
-    return folder / f"{tar_sha256[:16]}-{tokenizer}.npz"
+    """Where a shard's counts of tokens are kept; of a tokenizer by its identity."""
+    return folder / f"{tar_sha256[:16]}-tokens-{tokenizer}.npz"
 
 
 def read_tokens(file: Path) -> DocumentFrequency:
     """The document frequencies of one shard."""
     with np.load(file) as content:
-        return DocumentFrequency(content["counts"], int(content["num_documents"]), str(content["tokenizer"]))
+        return DocumentFrequency(
+            content["counts"],
+            int(content["num_documents"]),
+            str(content["tokenizer"]),
+            content["occurrences"],
+        )
 
 
 class CountShard:

@@ -1,4 +1,4 @@
-"""The captions of shards to the document frequency of every token, and the count of every word.
+"""The captions of shards to the document frequency and the count of every token, and the count of every word.
 
 What a shard contains is counted once, and kept as one file per tokenizer and one of words; the results are
 the sums. So they are exact, an interrupted stage goes on with what is missing, and a shard or tokenizer that
@@ -187,7 +187,10 @@ def _summarize(
         for file, total in totals.items()
     ]
     (output / HEAD_AND_TAIL).write_text("\n".join(sections))
-    contents = [(total.counts.tolist(), total.num_documents, total.tokenizer) for total in totals.values()]
+    contents = [
+        (total.counts.tolist(), total.occurrences.tolist(), total.num_documents, total.tokenizer)
+        for total in totals.values()
+    ]
     first = totals[TABLE]
     return DocfreqManifest(
         digest=fingerprint(*contents),

@@ -1,14 +1,16 @@
-"""Which mask each step of a run has."""
+"""Which masks each step of a run has."""
 
 from pipelines.checkpoints.checkpoint import TrainingState
 from pipelines.tracking.journal import Journal
 from pipelines.training.calibration import Recalibration
 from vlp.core.distributed import is_main
 from vlp.masking.none import NoMask
+from vlp.objectives import Objective
+from vlp.text_masking.none import NoTextMask
 
 
 class MaskChoice:
-    """The run's mask, calibrated again where its settings want that; none in the tuning."""
+    """The run's masks, calibrated again where its settings want that; none in the tuning."""
 
     def __init__(self, recalibration: Recalibration, journal: Journal, *, num_masked_steps: int) -> None:
         self.recalibration, self.journal = recalibration, journal
@@ -24,5 +26,11 @@ class MaskChoice:
             state.mask, metrics = self.recalibration.search(state.objective, state.mask, state.step)
             if is_main():
                 self.journal.metrics(metrics, step=state.step)
-        is_tuning = state.step >= self.num_masked_steps
-        state.objective.mask = NoMask() if is_tuning else state.mask
+        state.objective.mask = state.mask
+        if state.step >= self.num_masked_steps:
+            show_all(state.objective)
+
+
+def show_all(objective: Objective) -> None:
+    """Have a model see whole images and read whole captions in training, too."""
+    objective.mask, objective.text_mask = NoMask(), NoTextMask()

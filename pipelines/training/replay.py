@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from pipelines.checkpoints.checkpoint import read_run
 from pipelines.config.errors import UserError, blaming
 from pipelines.training.bad_steps import STEP, WEIGHTS
+from pipelines.training.masks import show_all
+from pipelines.training.resolved import document_frequency
 from vlp.checkpoint import SETTINGS
 from vlp.core.batch import Batch
 from vlp.core.normalization import normalize
 from vlp.masking import Slots
-from vlp.masking.none import NoMask
 from vlp.objectives import Objective
 from vlp.run import RunConfig
 from vlp.training.cpu import prepare_cpu_training
@@ -118,7 +119,9 @@ def read_bad_step(folder: Path) -> BadStep:
 
 def _model(folder: Path, run: RunConfig, facts: dict[str, Any], device: torch.device) -> Objective:
     weights = torch.load(folder / WEIGHTS, map_location=device, weights_only=True)
-    objective = run.build(run.vocabulary(run.tokenizer.build())).to(device)
+    tokenizer = run.tokenizer.build()
+    table = document_frequency(run, tokenizer) if run.text_mask.needs_token_counts else None
+    objective = run.build(run.vocabulary(tokenizer, table)).to(device)
     if "chooses_masks" in weights:
         assert run.training.ema
         EMA(objective, run.training.ema).objective.load_state_dict(weights["chooses_masks"])
@@ -127,7 +130,7 @@ def _model(folder: Path, run: RunConfig, facts: dict[str, Any], device: torch.de
         prepare_cpu_training(objective, matmul=facts["matmul"])
     objective.num_parts = facts["num_parts"]
     if facts["step"] >= run.num_masked_steps:
-        objective.mask = NoMask()
+        show_all(objective)
     return objective
 
 

@@ -110,7 +110,7 @@ def resolve(config: RunConfig, machine: MachineConfig, *, start: Path | None = N
         tokenizer = config.tokenizer.build()
     with blaming("data: "):
         shards = open_shards(config.data, captioned=config.objective.reads_captions)
-        table = _document_frequency(config, tokenizer)
+        table = document_frequency(config, tokenizer)
     check_num_samples(config, shards)
     with blaming("objective."):
         config.objective.check_files()
@@ -127,12 +127,12 @@ def resolve(config: RunConfig, machine: MachineConfig, *, start: Path | None = N
     return run
 
 
-def _document_frequency(config: RunConfig, tokenizer: Tokenizer) -> DocumentFrequency | None:
+def document_frequency(config: RunConfig, tokenizer: Tokenizer) -> DocumentFrequency | None:
     """The counts of `vlp docfreq`, where a run names some; a ValueError if it needs others."""
     file = config.data.document_frequency
     if file is None:
-        if config.objective.needs_document_frequency:
-            raise ValueError("objective.idf is offline: set data.document_frequency, made with `vlp docfreq`")
+        if why := config.why_docfreq:
+            raise ValueError(f"{why}: set data.document_frequency, made with `vlp docfreq`")
         return None
     table = DocumentFrequency.read(file)
     if table.tokenizer != tokenizer.identity:

@@ -152,13 +152,13 @@ class Plan:
         check_still_named(layers)
         with blaming(f"tokenizer of {run.name}: "):
             used = run.tokenizer.build().identity
-        if not run.objective.needs_document_frequency:
+        if run.why_docfreq is None:
             return run
         for file, tokenizer in self.docfreq(LATER).build().items():
             if tokenizer.identity == used:
                 return replace(run, data=replace(run.data, document_frequency=tables / file))
         raise ConfigError(
-            f"docfreq.tokenizer is not the tokenizer of {run.name}, whose objective.idf is offline; set both "
+            f"docfreq.tokenizer is not the tokenizer of {run.name}, whose {run.why_docfreq}; set both "
             "alike, with one context_length, or add it to docfreq.more_tokenizers"
         )
 

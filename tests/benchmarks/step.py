@@ -18,7 +18,7 @@ from steps.sizes import SIZES, Size
 
 NAME = "step"
 OURS, SUPERCLASS, PEER = "our", "superclass", "open_clip"
-MASKED = ("FLIP 0.5", "cluster RGB 0.5", "FLIP_Attn")
+MASKED = ("FLIP 0.5", "FLIP 0.5, 8 tokens", "cluster RGB 0.5", "FLIP_Attn")
 
 
 def main() -> None:

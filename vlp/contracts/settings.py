@@ -28,9 +28,19 @@ MASKS: dict[str, list[dict[str, Any]]] = {
     **{name: [{}, {"mask_ratio": RISING}] for name in ("block", "grid", "kmeans", "random", "square")},
 }
 """Each is tried for itself, on 64 patches."""
+TEXT_MASKS: dict[str, list[dict[str, Any]]] = {
+    name: [{}, {"num_tokens": 3}] for name in ("truncate", "random", "block", "frequency")
+}
+"""Each is tried for itself, on captions of 16 tokens."""
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "contrastive": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
     "lit": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
+    "captioner": {"decoder": TextConfig(width=32, depth=2, num_heads=2)},
+    "siglip2": {
+        "embed_dim": 16,
+        "text_encoder": TextConfig(width=32, depth=2, num_heads=2),
+        "decoder": TextConfig(width=32, depth=1, num_heads=2),
+    },
     "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
 }
 """Small ones, so that the tests take seconds."""

@@ -37,7 +37,7 @@ class DataConfig(StrictConfig):
     max_unreadable_share: Annotated[float, Within(0, 1, "[)")] = 0.01
     """Share of the samples that may be unreadable and are replaced, before a run stops."""
     document_frequency: Path | None = None
-    """Table that `vlp docfreq` made; needed for SuperClass with offline IDF."""
+    """Table that `vlp docfreq` made; needed for SuperClass with offline IDF and the text mask `frequency`."""
     crop_scale: tuple[float, float] = (0.9, 1.0)
     """Share of an image's area that a random crop keeps; its aspect ratio is between 3/4 and 4/3."""
     interpolation: Interpolation = "bicubic"

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vlp.core.config import AtLeast, StrictConfig, Within
 from vlp.core.distributed import all_gather, rank
-from vlp.core.precision import without_autocast
 from vlp.core.registry import Registry
+from vlp.losses.in_parts import by_rows_of_product
 
 CONTRASTIVE_LOSSES = Registry()
 
@@ -82,17 +82,22 @@ class SigmoidLoss(ContrastiveLoss):
 def infonce_loss(image_embeddings: Tensor, text_embeddings: Tensor, logit_scale: Tensor) -> Tensor:
     """Symmetric InfoNCE over the global batch of matching pairs: (B, E), (B, E), () -> ().
 
-    Every worker scores its own rows against all workers' candidates, so the logits are (B, global B) and
-    the mean over the workers is the loss, and the gradient, of one worker with the whole batch. Computed in
-    float32 whatever the autocast: bf16 would round a logit of 100 to the nearest half.
+    Every worker scores its own rows against all workers' candidates, and the mean over the workers is the
+    loss, and the gradient, of one worker with the whole batch. Of the (B, global B) logits one part exists at
+    a time. Computed in float32 whatever the autocast: bf16 would round a logit of 100 to the nearest half.
     """
     image_embeddings, text_embeddings = image_embeddings.float(), text_embeddings.float()
-    all_images, all_texts = all_gather(image_embeddings), all_gather(text_embeddings)
     targets = _own_pairs(image_embeddings)
-    with without_autocast(image_embeddings.device):
-        image_logits = logit_scale * image_embeddings @ all_texts.T
-        text_logits = logit_scale * text_embeddings @ all_images.T
-    return (F.cross_entropy(image_logits, targets) + F.cross_entropy(text_logits, targets)) / 2
+    losses = [
+        by_rows_of_product(cross_entropies, logit_scale * own, all_gather(others), targets)
+        for own, others in ((image_embeddings, text_embeddings), (text_embeddings, image_embeddings))
+    ]
+    return (losses[0].mean() + losses[1].mean()) / 2
+
+
+def cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:
+    """Of each row to its class: (b, K), (b,) -> (b,)."""
+    return F.cross_entropy(logits, targets, reduction="none")
 
 
 def sigmoid_loss(
@@ -101,13 +106,15 @@ def sigmoid_loss(
     """Binary cross-entropy of every pair, summed over captions: (B, E), (B, E), (), () -> ().
 
     Algorithm 1 of SigLIP. Every worker scores its own images against all workers' captions, in float32
-    whatever the autocast.
+    whatever the autocast; of the logits one part exists at a time.
     """
-    image_embeddings, all_texts = image_embeddings.float(), all_gather(text_embeddings.float())
-    with without_autocast(image_embeddings.device):
-        logits = logit_scale * image_embeddings @ all_texts.T + logit_bias
-    matching = logits.gather(1, _own_pairs(image_embeddings)[:, None])
-    return (F.softplus(logits).sum() - matching.sum()) / len(logits)
+    own, all_texts = image_embeddings.float(), all_gather(text_embeddings.float())
+
+    def of_images(products: Tensor, targets: Tensor) -> Tensor:
+        logits = products + logit_bias
+        return F.softplus(logits).sum(dim=1) - logits.gather(1, targets[:, None])[:, 0]
+
+    return by_rows_of_product(of_images, logit_scale * own, all_texts, _own_pairs(own)).mean()
 
 
 def _own_pairs(rows: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
-"""Reductions over logits too large to copy: part by part in float32, and once more in the backward pass."""
+"""Reductions over logits too large to copy, or to exist: in parts, and once more in the backward pass."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from vlp.core.precision import without_autocast
 
@@ -12,6 +13,37 @@ MAX_NUMBERS = 2**22
 """Numbers of a part: 16 MiB in float32, of which a reduction holds a few copies."""
 CACHED_NUMBERS = 2**18
 """Numbers of a part on a CPU, where all copies of a part should stay in a core's cache."""
+
+MAX_PRODUCTS = 2**24
+"""Numbers of a part of products that are computed for the part: fewer would read the columns too often."""
+
+
+def by_rows_of_product(
+    reduction: Callable[..., Tensor], rows: Tensor, columns: Tensor, *others: Tensor
+) -> Tensor:
+    """Reduce each row of `rows @ columns.T`, of which one part at a time exists: (B, D), (K, D) -> (B,).
+
+    Products that make a single part are kept for the backward pass, those of several computed again in it. So
+    memory grows with B + K, not with B K (Inf-CL, arXiv:2410.17243).
+
+    Args:
+        reduction: (b, K) float32 and the others' b rows, (B, ...), -> (b,).
+        rows, columns: the products are computed in their format, whatever the autocast.
+    """
+
+    def reduce(part: Tensor, *others: Tensor) -> Tensor:
+        with without_autocast(part.device):
+            return reduction((part @ columns.T).float(), *others)
+
+    every = (rows, *others)
+    size = max(1, MAX_PRODUCTS // len(columns))
+    if len(rows) <= size:
+        return reduce(*every)
+    parts = zip(*(x.split(size) for x in every), strict=True)
+    reduced: list[Any] = [
+        checkpoint(reduce, *part, use_reentrant=False, preserve_rng_state=False) for part in parts
+    ]
+    return torch.cat(reduced)
 
 
 def by_rows(reduction: Callable[..., Tensor], logits: Tensor, *others: Tensor) -> Tensor:

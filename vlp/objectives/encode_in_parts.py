@@ -23,11 +23,13 @@ class Part(NamedTuple):
     slots: Slots
     paths: Tensor | None
     """(B, branches) what decides which branches each pair skips; None where it skips none."""
+    draws: Tensor | None = None
+    """(B, draws) numbers in [0, 1) that the objective asked for; None where it asked for none."""
 
     def take(self, rows: slice) -> "Part":
         """Some rows of it."""
-        paths = None if self.paths is None else self.paths[rows]
-        return Part(take_rows(self.batch, rows), take_rows(self.slots, rows), paths)
+        paths, draws = (None if x is None else x[rows] for x in (self.paths, self.draws))
+        return Part(take_rows(self.batch, rows), take_rows(self.slots, rows), paths, draws)
 
 
 def encode_in_parts(encode: Callable[[Part], Outputs], whole: Part, num_parts: int) -> Outputs:

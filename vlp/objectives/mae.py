@@ -1,4 +1,7 @@
-"""Masked autoencoder (arXiv:2111.06377): rebuild the hidden patches from the visible ones."""
+"""Masked autoencoder (arXiv:2111.06377): rebuild the hidden patches from the visible ones.
+
+With a decoder that sees visible patches alone it is CrossMAE (arXiv:2401.14391).
+"""
 
 from dataclasses import dataclass
 from functools import partial
@@ -7,9 +10,10 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from vlp.core.config import AtLeast
+from vlp.core.config import AtLeast, Within
 from vlp.encoders import ImageEncoder
-from vlp.encoders.patches import patchify, sincos_positions, unpatchify
+from vlp.encoders.cross_attention import CrossBlock, attended
+from vlp.encoders.patches import patchify, sincos_positions, take, unpatchify
 from vlp.losses.reconstruction import masked_mean
 from vlp.masking import MaskStrategy, Slots
 from vlp.masking.similarity import patch_moments, standardize_patches
@@ -25,6 +29,8 @@ from vlp.objectives.objective import (
     Vocabulary,
 )
 
+NORM = partial(nn.LayerNorm, eps=1e-6)
+
 
 @OBJECTIVES.register
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +39,11 @@ class MAEConfig(ObjectiveConfig):
 
     name: Literal["mae"] = "mae"
     paper: ClassVar[str] = "2111.06377"
+    decoder: Literal["joint", "cross"] = "joint"
+    """What rebuilds: MAE's `joint` decoder, in which all patches see each other, or CrossMAE's `cross`, in
+    which hidden patches look at visible ones alone."""
+    predicted_ratio: Annotated[float, Within(0, 1, "(]")] = 1.0
+    """Share of the hidden patches that are rebuilt, of the `cross` decoder; CrossMAE takes 0.25 to 1."""
     decoder_width: Annotated[int, AtLeast(1)] = 512
     """Numbers per token of the decoder; a multiple of 4 and of `decoder_heads`."""
     decoder_depth: Annotated[int, AtLeast(0)] = 8
@@ -46,7 +57,10 @@ class MAEConfig(ObjectiveConfig):
 
     reads_captions: ClassVar[bool] = False
     rebuilds_patches: ClassVar[bool] = True
-    architecture: ClassVar[Architecture] = "mae"
+
+    @property
+    def architecture(self) -> Architecture:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "mae" if self.decoder == "joint" else "other"
 
     @property
     def formula(self) -> str:
@@ -61,9 +75,14 @@ class MAEConfig(ObjectiveConfig):
         for divisor in (4, self.decoder_heads):
             if self.decoder_width % divisor:
                 raise ValueError(f"decoder_width {self.decoder_width} is not a multiple of {divisor}")
+        if self.decoder == "joint" and self.predicted_ratio < 1:
+            raise ValueError(
+                f"predicted_ratio is {self.predicted_ratio:g} and decoder joint, which rebuilds all that is "
+                "hidden; set decoder=cross"
+            )
 
     def build(self, image_encoder: ImageEncoder, mask: MaskStrategy, *, vocabulary: Vocabulary) -> "MAE":
-        return MAE(self, image_encoder, mask)
+        return DECODERS[self.decoder](self, image_encoder, mask)
 
 
 class MAE(Objective):
@@ -72,25 +91,18 @@ class MAE(Objective):
     positions: Tensor
 
     def __init__(self, config: MAEConfig, image_encoder: ImageEncoder, mask: MaskStrategy) -> None:
-        from timm.models.vision_transformer import Block
-
         super().__init__()
         config.check(image_encoder.config, mask)
         self.config = config
         self.mask = mask
         self.image_encoder = image_encoder
         width, patch_size = config.decoder_width, image_encoder.config.patch_size
-        norm = partial(nn.LayerNorm, eps=1e-6)
         self.to_decoder = nn.Linear(image_encoder.width, width)
         self.mask_token = nn.Parameter(torch.empty(width))
         table = sincos_positions(image_encoder.config.num_patches, width)
         self.register_buffer("positions", table, persistent=False)
         self.decoder = nn.Sequential(
-            *(
-                Block(width, config.decoder_heads, qkv_bias=True, norm_layer=norm)  # pyright: ignore[reportArgumentType]
-                for _ in range(config.decoder_depth)
-            ),
-            norm(width),
+            *(self.block(width, config.decoder_heads) for _ in range(config.decoder_depth)), NORM(width)
         )
         self.to_pixels = nn.Linear(width, patch_size**2 * 3)
         self._init_weights()
@@ -99,6 +111,12 @@ class MAE(Objective):
     def blocks(self) -> list[nn.Module]:
         *blocks, _ = self.decoder
         return [*super().blocks, *blocks]
+
+    def block(self, width: int, num_heads: int) -> nn.Module:
+        """A block of the decoder."""
+        from timm.models.vision_transformer import Block
+
+        return Block(width, num_heads, qkv_bias=True, norm_layer=NORM)  # pyright: ignore[reportArgumentType]
 
     def encode(self, batch: Batch, slots: Slots) -> Outputs:
         """The error of every patch: (B, N)."""
@@ -154,6 +172,54 @@ class MAE(Objective):
         for name, parameter in self.named_parameters():
             if name.endswith(("class_token", "mask_token")):
                 nn.init.normal_(parameter, std=0.02)
+
+
+class CrossMAE(MAE):
+    """Rebuilds a share of the hidden patches, each from the visible ones alone; of the last block's states,
+    where the paper's decoder may weigh those of all blocks."""
+
+    @property
+    def num_draws(self) -> int:
+        return self.image_encoder.config.num_patches
+
+    def block(self, width: int, num_heads: int) -> nn.Module:
+        return CrossBlock(width, num_heads)
+
+    def encode(self, batch: Batch, slots: Slots) -> Outputs:
+        """The errors of patches that are rebuilt, and which of them are hidden: (B, K), (B, K) bool."""
+        masked = slots.masked(self.image_encoder.config.num_patches)
+        places = self._places(masked)
+        predictions = self.decode_at(places, self.image_encoder(batch.images, slots), slots)
+        targets = take(self.targets(batch.images), places)
+        return patch_errors(predictions, targets), masked.gather(1, places)
+
+    def loss(self, outputs: Outputs, batch: Batch, slots: Slots) -> Step:
+        errors, is_hidden = outputs
+        return Step(masked_mean(errors, is_hidden), {})
+
+    def _places(self, masked: Tensor) -> Tensor:
+        """Hidden patches at random; visible ones, which do not count, where an image hides fewer."""
+        N = masked.shape[1]
+        hidden = N - self.mask.num_visible(N) or N
+        noise = torch.zeros(masked.shape, device=masked.device) if self.draws is None else self.draws
+        chosen = (noise + ~masked).argsort(dim=1, stable=True)
+        return chosen[:, : max(1, round(self.config.predicted_ratio * hidden))]
+
+    def decode(self, states: Tensor, slots: Slots) -> Tensor:
+        places = torch.arange(self.image_encoder.config.num_patches, device=states.device)
+        return self.decode_at(places.expand(len(states), -1), states, slots)
+
+    def decode_at(self, places: Tensor, states: Tensor, slots: Slots) -> Tensor:
+        """Rebuild some patches from the encoder's states: (B, K), (B, 1 + V, D) -> (B, K, P)."""
+        memory, attends = self.to_decoder(states), attended(slots)
+        x = (self.mask_token + self.positions[0, 1:])[places].to(memory.dtype)
+        *blocks, norm = self.decoder
+        for block in blocks:
+            x = block(x, memory, attends)
+        return self.to_pixels(norm(x))
+
+
+DECODERS = {"joint": MAE, "cross": CrossMAE}
 
 
 def patch_errors(predictions: Tensor, targets: Tensor) -> Tensor:

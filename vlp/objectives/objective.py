@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from vlp.core.batch import Batch
 from vlp.core.config import StrictConfig
+from vlp.core.distributed import rows_of_global_draw
 from vlp.core.normalization import Normalization
 from vlp.core.registry import Registry
 from vlp.encoders import ImageEncoder, ImageEncoderConfig
@@ -18,6 +19,8 @@ from vlp.encoders.drop_path import draw_drop_paths, set_drop_paths
 from vlp.masking import MaskInputs, MaskStrategy, Slots, visible_slots
 from vlp.masking.strategy import uniform_noise
 from vlp.objectives.encode_in_parts import Outputs, Part, encode_in_parts
+from vlp.text_masking import TextMask, Words
+from vlp.text_masking.none import NoTextMask
 
 Architecture = Literal["clip", "mae", "other"]
 Pooling = Literal["class_token", "mean"]
@@ -48,6 +51,8 @@ class Vocabulary(NamedTuple):
     """(size,) int64, captions that contain each token; None where it was not counted."""
     num_documents: int = 0
     """Captions counted."""
+    token_counts: Tensor | None = None
+    """(size,) int64, occurrences of each token in the captions; None where they were not counted."""
 
 
 class Objective(nn.Module, ABC):
@@ -55,8 +60,16 @@ class Objective(nn.Module, ABC):
 
     image_encoder: ImageEncoder
     mask: MaskStrategy
+    text_mask: TextMask = NoTextMask()
+    """What is hidden of captions in training; `hide_words` sets it."""
+    token_shares: Tensor | None
+    """(size,) float, what a text mask that asks for it knows of each token."""
+    context_length: int = 0
+    """Tokens of a caption at most; 0 where no captions are read."""
     look: Callable[[Tensor], MaskInputs] | None = None
     """How masks see images, (B, 3, H, W); None for the image encoder's own view."""
+    draws: Tensor | None = None
+    """(B, num_draws) numbers in [0, 1) for the pairs that are encoded next; None outside of a step."""
     num_parts: int = 1
     """Parts in which a batch is encoded, one after another, to need less memory; no result depends on it."""
 
@@ -70,6 +83,11 @@ class Objective(nn.Module, ABC):
         """Every block that is trained: of the encoders, and of a decoder."""
         return [block for encoder in self.encoders.values() for block in encoder.blocks]
 
+    @property
+    def num_draws(self) -> int:
+        """Numbers in [0, 1) that `encode` wants drawn for each pair at a step: its `draws`."""
+        return 0
+
     def forward(self, batch: Batch, *, progress: float, generator: Generator | None) -> Step:
         """The loss of one batch.
 
@@ -79,12 +97,16 @@ class Objective(nn.Module, ABC):
         """
         slots = self.choose_visible(batch.images, progress=progress, generator=generator)
         paths = draw_drop_paths(self, len(batch.images), generator)
-        outputs = encode_in_parts(self._encode_part, Part(batch, slots, paths), self.num_parts)
+        batch = self.choose_words(batch, generator)
+        size, device = (len(batch.images), self.num_draws), batch.images.device
+        draws = rows_of_global_draw(size, device, generator) if self.num_draws else None
+        outputs = encode_in_parts(self._encode_part, Part(batch, slots, paths, draws), self.num_parts)
         loss, metrics = self.loss(outputs, batch, slots)
         return Step(loss, metrics | {"mask_ratio": self.mask_ratio(slots)})
 
     def _encode_part(self, part: Part) -> Outputs:
         set_drop_paths(self, part.paths)  # again for the second pass of a part
+        self.draws = part.draws
         return self.encode(part.batch, part.slots)
 
     @abstractmethod
@@ -140,6 +162,32 @@ class Objective(nn.Module, ABC):
         masked = self.mask(inputs, progress=progress, generator=generator)
         noise = None if self.mask.is_exact else uniform_noise(inputs, generator)
         return visible_slots(masked, self.mask.num_visible(inputs.num_patches), noise)
+
+    def hide_words(self, text_mask: TextMask, vocabulary: Vocabulary) -> None:
+        """Read captions by a text mask from now on.
+
+        Raises:
+            ValueError: the mask needs counts of the tokens, and the vocabulary has none.
+        """
+        shares = None
+        if text_mask.needs_token_counts:
+            if vocabulary.token_counts is None:
+                raise ValueError(f"text mask {text_mask.name} needs the table of the docfreq stage")
+            counts = vocabulary.token_counts.double()
+            shares = (counts / counts.sum().clamp(min=1)).float()
+        self.text_mask, self.context_length = text_mask, vocabulary.context_length
+        self.register_buffer("token_shares", shares, persistent=False)
+
+    def choose_words(self, batch: Batch, generator: Generator | None) -> Batch:
+        """The captions of a batch as they are read in this step, cut by the text mask."""
+        if not self.text_mask.hides_any(self.context_length):
+            return batch
+        B, T = batch.tokens.shape
+        # Of the whole context, so that no draw depends on how long the captions of a worker are.
+        noise = rows_of_global_draw((B, self.context_length), batch.tokens.device, generator)[:, :T]
+        shares = None if self.token_shares is None else self.token_shares[batch.tokens]
+        tokens, lengths = self.text_mask(Words(batch.tokens, batch.lengths, noise, shares))
+        return batch._replace(tokens=tokens, lengths=lengths)
 
     def mask_inputs(self, images: Tensor) -> MaskInputs:
         """What the mask is chosen by: (B, 3, H, W)."""

@@ -1,4 +1,4 @@
-"""How many captions contain each token."""
+"""How many captions contain each token, and how often it occurs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,21 +20,28 @@ class DocumentFrequency:
     num_documents: int
     tokenizer: str
     """Identity of the tokenizer whose ids are counted."""
+    occurrences: np.ndarray
+    """(vocabulary,) int64, how often each token occurs, also twice in one caption."""
 
     def __add__(self, other: "DocumentFrequency") -> "DocumentFrequency":
         if self.tokenizer != other.tokenizer:
             raise ValueError(f"cannot add counts of two tokenizers, {self.tokenizer} and {other.tokenizer}")
         return DocumentFrequency(
-            self.counts + other.counts, self.num_documents + other.num_documents, self.tokenizer
+            self.counts + other.counts,
+            self.num_documents + other.num_documents,
+            self.tokenizer,
+            self.occurrences + other.occurrences,
         )
 
     def write(self, path: Path, tokenizer: Tokenizer) -> None:
-        """Save as Parquet: `token_id`, `token`, `document_frequency`, most frequent first, zeros left out."""
+        """Save as Parquet: `token_id`, `token`, `document_frequency`, `occurrences`; those in most captions
+        first, zeros left out."""
         ids = np.argsort(-self.counts, kind="stable")[: np.count_nonzero(self.counts)]
         columns = {
             "token_id": ids,
             "token": [tokenizer.token_of(int(i)) for i in ids],
             "document_frequency": self.counts[ids],
+            "occurrences": self.occurrences[ids],
         }
         metadata = {
             "tokenizer": self.tokenizer,
@@ -50,15 +57,17 @@ class DocumentFrequency:
             raise ValueError(f"no such file: {path}; make it with `vlp docfreq`")
         table = pq.read_table(path)
         metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-        if "tokenizer" not in metadata:
+        if "tokenizer" not in metadata or "occurrences" not in table.column_names:
             raise ValueError(f"{path} is not a document-frequency table; make one with `vlp docfreq`")
-        counts = np.zeros(int(metadata["vocab_size"]), dtype=np.int64)
-        counts[table["token_id"].to_numpy()] = table["document_frequency"].to_numpy()
-        return cls(counts, int(metadata["num_documents"]), metadata["tokenizer"])
+        counts, occurrences = np.zeros((2, int(metadata["vocab_size"])), dtype=np.int64)
+        ids = table["token_id"].to_numpy()
+        counts[ids] = table["document_frequency"].to_numpy()
+        occurrences[ids] = table["occurrences"].to_numpy()
+        return cls(counts, int(metadata["num_documents"]), metadata["tokenizer"], occurrences)
 
 
 def count_documents(captions: Sequence[str], tokenizer: Tokenizer) -> DocumentFrequency:
-    """Count in how many captions each token occurs; a token that occurs twice in one counts once.
+    """Count in how many captions each token occurs, and how often in all of them.
 
     A caption is counted up to the context length, as training sees it.
     """
@@ -66,4 +75,5 @@ def count_documents(captions: Sequence[str], tokenizer: Tokenizer) -> DocumentFr
     # A token's second occurrence in a caption has the key of its first.
     keys = np.unique(np.arange(len(lengths)).repeat(lengths) * tokenizer.vocab_size + ids)
     counts = np.bincount(keys % tokenizer.vocab_size, minlength=tokenizer.vocab_size)
-    return DocumentFrequency(counts, len(captions), tokenizer.identity)
+    occurrences = np.bincount(ids, minlength=tokenizer.vocab_size)
+    return DocumentFrequency(counts, len(captions), tokenizer.identity, occurrences)

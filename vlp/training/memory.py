@@ -8,6 +8,7 @@ from torch import Tensor
 from vlp.encoders import ImageEncoderConfig
 from vlp.masking import MaskStrategy
 from vlp.objectives import ObjectiveConfig, Vocabulary
+from vlp.text_masking import TextMask
 from vlp.training.example import Example, example_of
 
 COPIES = 4
@@ -28,12 +29,20 @@ def step_memory(
     image_encoder: ImageEncoderConfig,
     mask: MaskStrategy,
     *,
+    text_mask: TextMask,
     vocabulary: Vocabulary,
     batch_size: int,
 ) -> StepMemory:
     """Memory of one step of one worker; what single operations need for a moment comes on top."""
     with torch.device("meta"):
-        example = example_of(objective, image_encoder, mask, vocabulary=vocabulary, batch_size=batch_size)
+        example = example_of(
+            objective,
+            image_encoder,
+            mask,
+            text_mask=text_mask,
+            vocabulary=vocabulary,
+            batch_size=batch_size,
+        )
         weights = sum(weight.nbytes for weight in example.model.parameters())
         return StepMemory(COPIES * weights, kept_bytes(example))
 

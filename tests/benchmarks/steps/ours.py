@@ -29,10 +29,15 @@ from vlp.objectives.contrastive import ContrastiveConfig
 from vlp.objectives.mae import MAEConfig
 from vlp.objectives.simmim import SimMIMConfig
 from vlp.objectives.superclass import SuperClassConfig
+from vlp.text_masking import TextMask
+from vlp.text_masking.none import NoTextMask
+from vlp.text_masking.random import RandomTextMask
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 from vlp.training.cpu import fastest_matmul, prepare_cpu_training
 from vlp.training.optim import AdamWConfig, OptimizerConfig, build_optimizer
 from vlp.training.step import TrainingConfig, forward, update
+
+WHOLE = NoTextMask()
 
 
 class Training:
@@ -55,9 +60,9 @@ class Training:
         self.lr = optimizer.lr
         self.steps_done = 0
 
-    def step(self, data: Iterator[Batch], mask: MaskStrategy) -> None:
-        """One step, with any mask."""
-        self.objective.mask = mask
+    def step(self, data: Iterator[Batch], mask: MaskStrategy, text_mask: TextMask = WHOLE) -> None:
+        """One step, with any masks."""
+        self.objective.mask, self.objective.text_mask = mask, text_mask
         loss, _ = forward(self.objective, next(data), self.config, step=self.steps_done % 100, seed=0)
         update(self.objective, loss, self.optimizer, lr=self.lr, max_norm=self.config.max_grad_norm)
         self.objective.after_update()
@@ -78,6 +83,8 @@ def clip_and_masked(size: Size, device: str) -> Steps:
     steps: dict[str, Callable[[], Any]] = {
         name: partial(training.step, cycle(data), mask) for name, mask in masks.items()
     }
+    both = (masks["FLIP 0.5"], RandomTextMask(num_tokens=8))
+    steps["FLIP 0.5, 8 tokens"] = partial(training.step, cycle(data), *both)
     choose = partial(_choose, training.objective, cycle(data), masks["cluster RGB 0.5"])
     return steps | {"choice": choose}
 
@@ -139,6 +146,7 @@ def _training(objective: ObjectiveConfig, size: Size, device: str) -> Training:
     tokenizer = ClipBPEConfig().build()
     vocabulary = Vocabulary(tokenizer.vocab_size, 77, tokenizer.special_tokens)
     model = objective.build(encoder.build(), NoMask(), vocabulary=vocabulary)
+    model.hide_words(WHOLE, vocabulary)
     return Training(model, AdamWConfig(lr=5e-4), device=device, max_grad_norm=1.0)
 
 

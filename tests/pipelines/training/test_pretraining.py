@@ -111,7 +111,8 @@ def test_a_loaded_model_embeds_as_the_one_that_was_saved(
     offline = {"objective": {"name": "superclass", "idf": "offline"}}
     for changes in ({}, SUPERCLASS, offline):
         run = tiny_run(seed=5, **changes)
-        ones = DocumentFrequency(np.ones(49_408, dtype=np.int64), 0, run.tokenizer.build().identity)
+        one = np.ones(49_408, dtype=np.int64)
+        ones = DocumentFrequency(one, 0, run.tokenizer.build().identity, one)
         objective = random_objective(run, ones)
         with torch.no_grad():  # fresh weights could be made again from the seed alone
             for weight in objective.parameters():
@@ -134,7 +135,7 @@ def make_table(tmp_path: Path) -> Callable[[RunConfig], Path]:
         tokenizer = run.tokenizer.build()
         counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
         counts[320] = 2
-        DocumentFrequency(counts, 3, tokenizer.identity).write(tmp_path / "df.parquet", tokenizer)
+        DocumentFrequency(counts, 3, tokenizer.identity, counts).write(tmp_path / "df.parquet", tokenizer)
         return tmp_path / "df.parquet"
 
     return make

@@ -1,6 +1,7 @@
 """The contrastive loss, against open_clip's numbers and a loop over pairs."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Generator, Tensor
 
 from vlp.encoders.text import TextConfig
 from vlp.encoders.vit import VisionTransformer, ViTConfig
+from vlp.losses import in_parts
 from vlp.losses.contrastive import CONTRASTIVE_LOSSES, SigmoidLoss, infonce_loss, sigmoid_loss
 from vlp.masking.none import NoMask
 from vlp.objectives import Batch, Vocabulary
@@ -145,6 +147,56 @@ def test_a_model_with_the_sigmoid_loss_starts_as_siglip_and_trains_its_bias() ->
     assert model.logit_bias is not None
     assert model.logit_bias.grad is not None
     assert model.logit_bias.grad.abs() > 0
+
+
+def dense_infonce(images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    logits, targets = scale * images @ texts.T, torch.arange(len(images))
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+
+
+def dense_sigmoid(images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    logits = scale * images @ texts.T + bias
+    return -F.logsigmoid((2 * torch.eye(len(images)) - 1) * logits).sum(dim=1).mean()
+
+
+@pytest.mark.parametrize("rows_of_a_part", [1, 7, 64])
+@pytest.mark.parametrize(("name", "dense"), [("infonce", dense_infonce), ("sigmoid", dense_sigmoid)])
+def test_a_loss_in_parts_has_the_value_and_the_gradients_of_the_whole_matrix(
+    name: str, dense: Any, rows_of_a_part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_parts, "MAX_PRODUCTS", rows_of_a_part * 64)
+    generator = Generator().manual_seed(0)
+    leaves = [F.normalize(torch.randn(64, 8, generator=generator), dim=1) for _ in range(2)]
+    leaves = [x.requires_grad_() for x in (*leaves, torch.tensor(14.0), torch.tensor(-3.0))]
+    found, expected = CONTRASTIVE_LOSSES[name]()(*leaves), dense(*leaves)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    both = [torch.autograd.grad(loss, leaves, allow_unused=True) for loss in (found, expected)]
+    for mine, others in zip(*both, strict=True):
+        assert (mine is None) == (others is None)
+        if mine is not None:
+            torch.testing.assert_close(mine, others, atol=1e-6, rtol=1e-6)
+
+
+def test_the_memory_of_a_loss_in_parts_does_not_grow_with_the_square_of_the_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is kept for the backward pass."""
+    monkeypatch.setattr(in_parts, "MAX_PRODUCTS", 2**12)
+
+    def kept(size: int) -> int:
+        sizes: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        images, texts = (torch.randn(size, 8, requires_grad=True) for _ in range(2))
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = infonce_loss(images, texts, torch.tensor(2.0, requires_grad=True))
+        assert loss.isfinite()
+        return sum(sizes.values())
+
+    assert kept(2048) < 2.2 * kept(1024)
 
 
 @pytest.mark.parametrize(

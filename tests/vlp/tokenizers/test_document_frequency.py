@@ -40,6 +40,7 @@ def naive(captions: list[str], tokenizer: Tokenizer) -> Counter[int]:
 def same(a: DocumentFrequency, b: DocumentFrequency) -> bool:
     return (
         np.array_equal(a.counts, b.counts)
+        and np.array_equal(a.occurrences, b.occurrences)
         and a.counts.dtype == b.counts.dtype
         and (a.num_documents, a.tokenizer) == (b.num_documents, b.tokenizer)
     )
@@ -51,6 +52,8 @@ def test_counts_are_those_of_a_counter_of_sets(tokenizer: Tokenizer) -> None:
     assert found.counts.shape == (tokenizer.vocab_size,)
     assert {i: int(found.counts[i]) for i in np.flatnonzero(found.counts)} == expected
     assert found.num_documents == len(CAPTIONS)
+    every = Counter(token for caption in CAPTIONS for token in tokenizer.token_ids([caption])[0][:75])
+    assert {i: int(found.occurrences[i]) for i in np.flatnonzero(found.occurrences)} == every
 
 
 def test_the_counts_of_parts_add_up_to_those_of_the_whole(tokenizer: Tokenizer) -> None:

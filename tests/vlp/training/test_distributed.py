@@ -20,6 +20,7 @@ from vlp.encoders.beit import BEiTConfig
 from vlp.encoders.blocks import checkpoint_blocks
 from vlp.encoders.text import TextConfig
 from vlp.encoders.vit import ViTConfig
+from vlp.losses import in_parts
 from vlp.losses.contrastive import CONTRASTIVE_LOSSES
 from vlp.losses.labels import LABEL_LOSSES
 from vlp.masking.cluster import ClusterMask
@@ -27,23 +28,36 @@ from vlp.masking.kmeans import KMeansMask
 from vlp.masking.none import NoMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import OBJECTIVES, Batch, Objective, Vocabulary
+from vlp.text_masking.random import RandomTextMask
 from vlp.training.step import TrainingConfig, forward
 
 SETTINGS = {
     "contrastive": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
+    "captioner": {"decoder": TextConfig(width=32, depth=2, num_heads=2)},
+    "siglip2": {
+        "embed_dim": 16,
+        "text_encoder": TextConfig(width=32, depth=2, num_heads=2),
+        "decoder": TextConfig(width=32, depth=1, num_heads=2),
+    },
     "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
 }
 IN_PARTS = "in parts"  # the two workers save memory, the one does not
 DROPPED_PATHS = "dropped paths"  # as well
+HIDDEN_WORDS = "hidden words"  # as well
+IN_TILES = "in tiles"  # the logits, of which a part is two rows
 MASKS = {
     IN_PARTS: ClusterMask(threshold=0.3),
     DROPPED_PATHS: RandomMask(),
+    HIDDEN_WORDS: RandomMask(),
+    IN_TILES: NoMask(),
     "none": NoMask(),
     "random": RandomMask(),
     "cluster": ClusterMask(threshold=0.3),
     "kmeans": KMeansMask(num_clusters=4),
 }
+MAE_CROSS = "mae-cross"
 LOSSES = {
+    MAE_CROSS: {"decoder": "cross", "predicted_ratio": 0.5},
     **{f"contrastive-{name}": {"loss": loss()} for name, loss in CONTRASTIVE_LOSSES.items()},
     **{
         f"superclass-{name}": {"loss": loss(), "idf": "online" if loss.takes_idf else "none"}
@@ -56,8 +70,11 @@ CASES = [
         for objective, mask in product(sorted(OBJECTIVES), ["none", "random", "cluster", "kmeans"])
         if mask != "none" or not OBJECTIVES[objective].rebuilds_patches
     ),
-    *product(LOSSES, ["none"]),
+    *((name, "none") for name in LOSSES if name != MAE_CROSS),
+    *((MAE_CROSS, mask) for mask in (IN_PARTS, "cluster")),
+    *((name, IN_TILES) for name in LOSSES if name.startswith("contrastive")),
     *product(sorted(OBJECTIVES), [IN_PARTS, DROPPED_PATHS]),
+    *((name, HIDDEN_WORDS) for name in sorted(OBJECTIVES) if OBJECTIVES[name].reads_captions),
 ]
 NUM_WORKERS, NUM_STEPS, B = 2, 2, 8
 
@@ -70,7 +87,11 @@ def build(objective: str, mask: str) -> Objective:
     encoder = config.build()
     name = objective.partition("-")[0]
     config = OBJECTIVES[name](**SETTINGS.get(name, {}), **LOSSES.get(objective, {}))
-    return config.build(encoder, MASKS[mask], vocabulary=Vocabulary(22, 8, (20, 21))).train()
+    vocabulary = Vocabulary(22, 8, (20, 21))
+    model = config.build(encoder, MASKS[mask], vocabulary=vocabulary)
+    if mask == HIDDEN_WORDS:
+        model.hide_words(RandomTextMask(num_tokens=5), vocabulary)
+    return model.train()
 
 
 def global_batch(step: int) -> Batch:
@@ -92,7 +113,8 @@ def part(batch: Batch) -> Batch:
 def run(objective: str, mask: str) -> list[dict[str, Any]]:
     """Loss, gradients, buffers and the visible patches of this worker's images, of each step."""
     model = build(objective, mask)
-    if mask in (IN_PARTS, DROPPED_PATHS) and world_size() > 1:
+    in_parts.MAX_PRODUCTS = 2 * B if mask == IN_TILES and world_size() > 1 else 2**24
+    if mask in (IN_PARTS, DROPPED_PATHS, HIDDEN_WORDS) and world_size() > 1:
         model.num_parts = 3
         checkpoint_blocks(model.blocks)
     wrapped = nn.parallel.DistributedDataParallel(model) if world_size() > 1 else model
