@@ -11,6 +11,7 @@ from pipelines.estimates.work import STEPS_OF_REPORT, Data, Given, Training, par
 from pipelines.training.step_times import MAX_SECONDS
 from vlp.core.messages import size_text
 from vlp.run import flops_of_step, memory_of_step
+from vlp.training.flops import image_flops
 
 MANUAL_SIZES = "the manual's sizes of images"
 IMAGE_BYTES, OTHER_BYTES, INDEX_BYTES, ORIGINAL_BYTES = 20_000, 3_000, 275, 100_000
@@ -114,14 +115,13 @@ def _add_training(plan: Estimate, training: Training, rates: Rates, machine: Mac
     rate = training_rate(training, rates, machine)
     pairs = training.steps * run.training.batch_size if training.given_seconds is None else 0
     seconds = (training.given_seconds or 0.0) + rate.seconds(pairs, workers=workers)
-    measuring = _evaluation_rate(training, rates, machine).seconds(training.evaluated)
+    measuring = _evaluation_rate(training, rates, machine).seconds(training.evaluated.images)
     if not machine.validation_workers:
         seconds += training.evaluations * measuring
     rounds = -(-training.times // training.at_once)
     cores = workers * machine.cpus_per_worker * training.at_once
     gpus = workers * machine.use_gpu * training.at_once
-    times = f" x {training.times}, {training.at_once} at once" if training.times > 1 else ""
-    plan.spend(f"train {run.name}{times}", seconds * rounds, rate.rests_on, cores=cores, gpus=gpus)
+    plan.spend(f"train {run.name}{_times(training)}", seconds * rounds, rate.rests_on, cores=cores, gpus=gpus)
     if training.given_seconds is None:
         amount = f"{training.steps:,} steps of {run.training.batch_size:,} pairs"
         speed = f"{rate.per_second * workers:.3g} pairs/s"
@@ -129,9 +129,19 @@ def _add_training(plan: Estimate, training: Training, rates: Rates, machine: Mac
     _add_memory(plan, training, machine, workers)
     loading = rate.per_second / rates.of("loader").per_second
     plan.add("  loader", f"{loading:.2g} cores per worker", rates.of("loader").rests_on)
-    if training.evaluated and training.times == 1:
-        rests_on = _evaluation_rate(training, rates, machine).rests_on
-        plan.spend(f"evaluate {run.name}", measuring, rests_on, cores=1, gpus=int(machine.use_gpu))
+    if training.evaluated.images and training.measured_times:
+        on = f"{training.evaluated.images:,} images ({training.evaluated.rests_on})"
+        rests_on = f"{on}, {_evaluation_rate(training, rates, machine).rests_on}"
+        seconds = measuring * training.measured_times
+        plan.spend(f"evaluate {run.name}", seconds, rests_on, cores=1, gpus=int(machine.use_gpu))
+
+
+def _times(training: Training) -> str:
+    """How often a run is trained, where that is more than once."""
+    if training.times == 1:
+        return ""
+    at_once = f", {training.at_once} at once" if training.at_once > 1 else ""
+    return f" x {training.times}{at_once}"
 
 
 def training_rate(training: Training, rates: Rates, machine: MachineConfig) -> Rate:
@@ -147,11 +157,12 @@ def training_rate(training: Training, rates: Rates, machine: MachineConfig) -> R
 
 
 def _evaluation_rate(training: Training, rates: Rates, machine: MachineConfig) -> Rate:
-    """Images per second that a model is measured on; a forward pass is a third of a step."""
+    """Images per second that a model is measured on: as it was measured, or by the FLOPs of whole images."""
     if rate := rates.measured.get(part_of(training.run, machine, "evaluate")):
         return rate
-    rate = training_rate(training, rates, machine)
-    return Rate(3 * rate.per_second, 0.0, f"a third of a training step, {rate.rests_on}")
+    rate, each = training_rate(training, rates, machine), image_flops(training.run.image_encoder)
+    flops = rate.per_second * flops_of_step(training.run, 1)
+    return Rate(flops / each, 0.0, f"{each / 1e9:.3g} GFLOPs per image as fast as the training's")
 
 
 def _add_memory(plan: Estimate, training: Training, machine: MachineConfig, workers: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build, check_still_named, read_yaml, to_dict
-from pipelines.estimates.work import Data, Given, Training, data_of, num_evaluated, num_images
+from pipelines.estimates.work import Data, Given, Training, data_of, evaluated, evaluated_by
 from pipelines.sweeps.checks import planned_evaluation, with_evaluation
 from pipelines.sweeps.room import trials_at_once
 from pipelines.sweeps.settings import SweepConfig
@@ -48,9 +48,11 @@ def read_planned(layers: Layers, machine: MachineConfig, given: Given) -> Planne
 def _pipeline(layers: Layers, machine: MachineConfig, given: Given) -> Planned:
     plan = Plan.read(layers)
     check_before_data(plan, machine)
-    evaluated = num_evaluated(plan.config)
-    runs = [Training(run, evaluated) for run in plan.runs(LATER, LATER)]
-    return Planned(data_of(plan, given), runs, plan.config)
+    measured_on, seeds = evaluated_by(plan.config), plan.config.seeds
+    runs = plan.runs(LATER, LATER)
+    methods = runs[: len(runs) // seeds]
+    trainings = [Training(run, measured_on, times=seeds, measured_times=seeds) for run in methods]
+    return Planned(data_of(plan, given), trainings, plan.config)
 
 
 def _run(layers: Layers, machine: MachineConfig, given: Given) -> Planned:
@@ -59,7 +61,7 @@ def _run(layers: Layers, machine: MachineConfig, given: Given) -> Planned:
     check_on_machine(run, machine)
     check_length(run)
     parts = PipelineConfig(name="measured", docfreq={"tokenizer": to_dict(run.tokenizer)}, runs=[])
-    return Planned(None, [Training(run, num_images(run.evaluation))], parts)
+    return Planned(None, [Training(run, evaluated(run.evaluation))], parts)
 
 
 def _sweep(layers: Layers, machine: MachineConfig, given: Given) -> Planned:
@@ -71,7 +73,8 @@ def _sweep(layers: Layers, machine: MachineConfig, given: Given) -> Planned:
     base = build(RunConfig, with_evaluation(runs[config.run], planned_evaluation(plan.config), config))
     check_length(base)
     times = config.total_settings * config.seeds
-    training = Training(base, num_evaluated(plan.config), times, _at_once(machine, times))
+    at_once = _at_once(machine, times)
+    training = Training(base, evaluated_by(plan.config), times, at_once, measured_times=0)
     return Planned(data_of(plan, given), [training], plan.config)
 
 

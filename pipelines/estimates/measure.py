@@ -19,7 +19,7 @@ from pipelines.config.machine import MachineConfig
 from pipelines.corpus.corpus import URL_LIST, ServeConfig, make_corpus, serve_corpus, with_sets
 from pipelines.estimates.files import Planned
 from pipelines.estimates.rates import Rate, Rates, measured_here
-from pipelines.estimates.work import STEPS_OF_REPORT, num_evaluated, num_images, part_of
+from pipelines.estimates.work import STEPS_OF_REPORT, evaluated, evaluated_by, part_of
 from pipelines.evaluation.evaluate import EvaluateConfig, evaluate, measure_model
 from pipelines.ingest.download import download
 from pipelines.shards.docfreq import docfreq
@@ -132,7 +132,7 @@ def _served(config: PipelineConfig, bench: Bench) -> Iterator[tuple[Plan, TinyWo
     )
     start = time.monotonic()
     make_corpus(corpus, serve, bench.folder / "corpus")
-    rate = bench.rate(LARGE + num_evaluated(small), time.monotonic() - start)
+    rate = bench.rate(LARGE + evaluated_by(small).images, time.monotonic() - start)
     with serve_corpus(corpus, serve, bench.folder / "corpus"):
         yield Plan(small), corpus, rate
 
@@ -240,7 +240,7 @@ def _evaluation(
     start = time.monotonic()
     measure_model(objective, trained, evaluation)
     work = time.monotonic() - start
-    rate = bench.rate(num_images(evaluation), work, start=seconds - work)
+    rate = bench.rate(evaluated(evaluation).images, work, start=seconds - work)
     return {part_of(run, bench.machine, "evaluate"): rate}
 
 

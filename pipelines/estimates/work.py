@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -63,15 +64,25 @@ class Data:
         return -(-self.urls // self.download.number_sample_per_shard)
 
 
+class Evaluated(NamedTuple):
+    """What a model is measured on."""
+
+    images: int
+    """Of all sets."""
+    rests_on: str
+    """Where the number comes from."""
+
+
 @dataclass(frozen=True)
 class Training:
     """A run, with how often it is trained and what it is measured on."""
 
     run: RunConfig
-    evaluated: int
-    """Images of all evaluation sets."""
+    evaluated: Evaluated
     times: int = 1
     at_once: int = 1
+    measured_times: int = 1
+    """How many of the finished models are measured."""
 
     @property
     def given_seconds(self) -> float | None:
@@ -105,7 +116,7 @@ def data_of(plan: Plan, given: Given) -> Data:
         failing = _failing(plan.config.serve.failures)
         is_made = isinstance(corpus, TinyWorldConfig)
         captions = corpus.captions_per_image if is_made else 1
-        made = corpus.num_train + num_evaluated(plan.config) if is_made else 0
+        made = corpus.num_train + evaluated_by(plan.config).images if is_made else 0
         return Data(corpus.num_train, 1 - failing, "corpus, serve.failures", download, captions, made)
     success = MANUAL_SUCCESS if given.success is None else given.success
     share = LISTED if given.success is None else "--success"
@@ -134,19 +145,23 @@ def _failing(rates: FailureRates) -> float:
     return sum(getattr(rates, one.name) for one in fields(rates) if one.name not in others)
 
 
-def num_evaluated(config: PipelineConfig) -> int:
-    """Images of all sets that the runs of a pipeline are measured on."""
-    evaluation = config.evaluation or EvaluationConfig()
-    if evaluation.sets or not isinstance(config.corpus, TinyWorldConfig):
-        return num_images(evaluation)
-    corpus = config.corpus
-    return corpus.num_heldout + len(CLASSES) * (corpus.num_labelled_per_class + corpus.num_test_per_class)
+def evaluated_by(config: PipelineConfig) -> Evaluated:
+    """What the runs of a pipeline are measured on."""
+    evaluation, corpus = config.evaluation or EvaluationConfig(), config.corpus
+    if evaluation.sets or not isinstance(corpus, TinyWorldConfig):
+        return evaluated(evaluation)
+    per_class = corpus.num_labelled_per_class + corpus.num_test_per_class
+    return Evaluated(corpus.num_heldout + len(CLASSES) * per_class, "corpus")
 
 
-def num_images(evaluation: EvaluationConfig) -> int:
-    """Images of all sets that are there."""
+def evaluated(evaluation: EvaluationConfig) -> Evaluated:
+    """All sets that are there; of what a suite has besides, the number that it is judged by."""
     files = [file for data in evaluation.sets for file in data.files if file.suffix == ".parquet"]
-    return sum(pq.read_metadata(file).num_rows for file in files if file.is_file())
+    there = sum(pq.read_metadata(file).num_rows for file in files if file.is_file())
+    if evaluation.suite is None or not (missing := evaluation.missing):
+        return Evaluated(there, "evaluation")
+    judged = sum(evaluation.suite.sets[name].size for name in missing)
+    return Evaluated(there + judged, "evaluation; of sets that are not here without those to learn from")
 
 
 def part_of(run: RunConfig, machine: MachineConfig, stage: str = "train") -> str:

@@ -1,5 +1,7 @@
 """What a training step computes, counted without computing it."""
 
+from functools import lru_cache
+
 import torch
 
 from vlp.encoders import ImageEncoderConfig
@@ -37,4 +39,15 @@ def step_flops(
         for view in mask.views:
             getattr(model.mask_inputs(batch.images), view)
         model.loss(model.encode(batch, slots), batch, slots).loss.backward()
+    return counter.get_total_flops()
+
+
+@lru_cache(maxsize=8)  # methods that are compared have one encoder
+def image_flops(image_encoder: ImageEncoderConfig) -> int:
+    """Floating-point operations of the matrix products by which a whole image becomes states."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    size = image_encoder.image_size
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        image_encoder.build().eval()(torch.zeros(1, 3, size, size))
     return counter.get_total_flops()
