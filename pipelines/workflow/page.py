@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from pipelines.workflow.report import Comparison, report_markdown
+from pipelines.reports.comparison import Comparison
+from pipelines.reports.summary import remarks, summary_tables
+from pipelines.reports.tables import section, to_markdown
 from pipelines.workflow.stages import Stages
 
 PAGE = "README.md"
@@ -13,13 +15,20 @@ MADE = {
     "pretrain": "a trained method: `checkpoints/`, its settings, `masks.png`",
     "evaluate": "its metrics: `manifest.json`",
     "step_times": "seconds per step of the methods, measured in turn",
-    "report": "the table as JSON, Markdown and a picture",
+    "report": "`report.html`, all tables and pictures in one page; the same as Markdown, the numbers as JSON",
 }
 PICTURES = {
     "report.png": ("report", "The methods side by side"),
     "masks.png": ("report", "What each method hides from the encoder"),
     "rank_frequency.png": ("docfreq", "How often tokens occur in captions"),
 }
+
+
+def summary_markdown(comparison: Comparison) -> str:
+    """The table, with what guessing gives, the differences from the baseline, and what all of it means."""
+    first, *others = (table.plain() for table in summary_tables(comparison))
+    about = "\n\n".join(remarks(comparison))
+    return "\n".join([to_markdown(first), *(section(table, level=3) for table in others), f"{about}\n"])
 
 
 def write_page(folder: Path, comparison: Comparison, stages: Stages, *, browse: str) -> None:
@@ -39,7 +48,7 @@ def write_page(folder: Path, comparison: Comparison, stages: Stages, *, browse: 
         "[`pipeline.yaml`](pipeline.yaml) and [`requirements.txt`](requirements.txt) say what it was run by."
     )
     sections = [
-        f"# {comparison.name}\n\n{report_markdown(comparison)}",
+        f"# {comparison.name}\n\n{summary_markdown(comparison)}",
         *pictures,
         "## Everything that was made\n\n" + "\n".join(listed) + "\n",
         f"{files}\n\nBrowse settings, curves, checkpoints and lineage in MLflow: `{browse}`\n",
