@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @click.command("report")
 @click.argument("runs", nargs=-1, metavar="[RUNS]... [machine.KEY=VALUE]...")
 @click.option("-o", "--output", type=LOCAL, default="report", show_default=True, help="Folder of the pages.")
-@click.option("--title", help="Of the page; else the folder's name.")
+@click.option("--title", help="Of the page; else what it is of.")
 @click.option("--baseline", help="Method that the others' differences are from.")
 @click.option("--experiment", help="Of MLflow: all of its runs, or where RUNS are looked for.")
 @click.option("--where", help="Add MLflow's runs that a filter finds, in its search language.")
@@ -44,7 +44,7 @@ def report(
     make_report(
         places,
         output,
-        title=title or output.name,
+        title=title or ", ".join([Path(place).name for place in places] or [experiment or "report"]),
         baseline=baseline,
         experiment=experiment,
         where=where,

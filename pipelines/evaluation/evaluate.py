@@ -70,11 +70,11 @@ class EvaluationManifest(Manifest):
     """Means over the sets of a suite's groups, by `group/protocol`."""
     model: MeasuredModel
     """What was measured."""
-    chance: dict[str, float]
+    chance: dict[str, float] = field(default_factory=dict)
     """What guessing gives, by `set/metric`; of the metrics for which it is known."""
-    main_metrics: dict[str, dict[str, str]]
+    main_metrics: dict[str, dict[str, str]] = field(default_factory=dict)
     """Group of the suite -> set -> the number that counts of it."""
-    classes: dict[str, list[str]]
+    classes: dict[str, list[str]] = field(default_factory=dict)
     """Set -> names of its classes."""
 
     @classmethod

@@ -85,7 +85,18 @@ def write_page(folder: Path, comparison: Comparison, sections: Sequence[Section]
 
 def to_markdown_page(name: str, sections: Sequence[Section]) -> str:
     """The page, with addresses of pictures in the folder beside it."""
-    return "\n".join([f"# {name}\n", *map(_markdown_section, sections)])
+    return _numbered("\n".join([f"# {name}\n", *map(_markdown_section, sections)]))
+
+
+def _numbered(text: str) -> str:
+    """The same with its long addresses at the end, each once, so that tables can be read as they stand."""
+    places: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        return f"][{places.setdefault(found[1], len(places) + 1)}]"
+
+    shorter = re.sub(r"\]\((\w+://[^)\s]+|\.\./[^)\s]+)\)", number, text)
+    return shorter + "".join(f"\n[{place}]: {address}" for address, place in places.items()) + "\n"
 
 
 def _markdown_section(part: Section) -> str:

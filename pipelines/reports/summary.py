@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pipelines.reports.comparison import Comparison, Row, headings, relative_time
-from pipelines.reports.tables import Cell, Heading, Line, Table, texts
+from pipelines.reports.tables import Cell, Heading, Line, Table, section, texts, to_markdown
 from vlp.metrics.group_means import GroupMean
 from vlp.metrics.intervals import Difference, Interval
 
@@ -37,6 +37,13 @@ def remarks(comparison: Comparison) -> list[str]:
     if comparison.seeds > 1:
         lines.append(f"numbers are means over {comparison.seeds} seeds; report.json has their spread")
     return [*lines, _about_time(comparison.rows)]
+
+
+def summary_markdown(comparison: Comparison) -> str:
+    """The table, with what guessing gives, the differences from the baseline, and what all of it means."""
+    first, *others = (table.plain() for table in summary_tables(comparison))
+    about = "\n\n".join(remarks(comparison))
+    return "\n".join([to_markdown(first), *(section(table, level=3) for table in others), f"{about}\n"])
 
 
 def number_cell(row: Row, key: str) -> Cell:

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from pipelines.reports.comparison import Comparison
-from pipelines.reports.summary import remarks, summary_tables
-from pipelines.reports.tables import section, to_markdown
+from pipelines.reports.summary import summary_markdown
 from pipelines.workflow.stages import Stages
 
 PAGE = "README.md"
@@ -22,13 +21,6 @@ PICTURES = {
     "masks.png": ("report", "What each method hides from the encoder"),
     "rank_frequency.png": ("docfreq", "How often tokens occur in captions"),
 }
-
-
-def summary_markdown(comparison: Comparison) -> str:
-    """The table, with what guessing gives, the differences from the baseline, and what all of it means."""
-    first, *others = (table.plain() for table in summary_tables(comparison))
-    about = "\n\n".join(remarks(comparison))
-    return "\n".join([to_markdown(first), *(section(table, level=3) for table in others), f"{about}\n"])
 
 
 def write_page(folder: Path, comparison: Comparison, stages: Stages, *, browse: str) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from vlp.pictures.figure import draw
 from vlp.pictures.masks import COLORS
 
-PER_ROW = 3
+PER_ROW = 4
 
 
 class Reached(NamedTuple):
@@ -46,7 +46,7 @@ def pareto_charts(
         cost: what the cost is.
     """
     columns, rows = min(PER_ROW, len(charts)), ceil(len(charts) / PER_ROW)
-    figure = Figure(figsize=(0.4 + 3.9 * columns, 0.4 + 3.1 * rows), dpi=130, layout="constrained")
+    figure = Figure(figsize=(0.4 + 3.0 * columns, 0.3 + 2.6 * rows), dpi=120, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis, (heading, points) in zip(axes, charts.items(), strict=False):
         _draw(axis, points, methods)
