@@ -19,7 +19,7 @@ ROOMS = {
         {"estimates"},
         {"sweeps"},
         {"workflow"},
-        {"training"},
+        {"reports", "training"},
         {"doctor", "evaluation", "shards", "ingest"},
         {"checkpoints", "corpus", "tracking", "compute"},
         {"config"},

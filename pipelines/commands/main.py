@@ -18,6 +18,7 @@ from pipelines.commands.plan import plan
 from pipelines.commands.pretrain import pretrain
 from pipelines.commands.print_config import print_config
 from pipelines.commands.replay import replay
+from pipelines.commands.report import report
 from pipelines.commands.run import run
 from pipelines.commands.runs import runs
 from pipelines.commands.settings import settings
@@ -42,6 +43,7 @@ for command in (
     fit_codes,
     pretrain,
     evaluate,
+    report,
     export,
     sweep,
     print_config,

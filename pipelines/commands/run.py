@@ -16,13 +16,17 @@ def run(settings: tuple[str, ...]) -> None:
 
     plan = Plan.read(layers)
     plan.check()
+    from pipelines.reports.summary import remarks, summary_tables
+    from pipelines.reports.tables import print_table
     from pipelines.tracking.session import tracked
     from pipelines.workflow.page import PAGE
     from pipelines.workflow.pipeline import pipeline_journal, run_pipeline
-    from pipelines.workflow.report import print_table
 
     config = plan.config
     with tracked(machine, experiment=config.name):
         comparison = run_pipeline(config, machine=machine, journal=pipeline_journal(config, machine))
-        print_table(comparison)
+        for table in summary_tables(comparison):
+            print_table(table)
+        for remark in remarks(comparison):
+            click.echo(remark)
         click.echo(f"results: {machine.in_storage(machine.work_folder / config.name) / PAGE}")

@@ -1,7 +1,7 @@
 """A checkpoint and evaluation sets to metrics, as a Ray task."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -15,9 +15,10 @@ from pipelines.config.errors import ConfigError, UserError, blaming
 from pipelines.config.identity import file_digest, fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import absolute_paths, to_dict
+from pipelines.evaluation.measured_model import MeasuredModel
 from pipelines.tracking.journal import Journal
 from vlp.core.config import StrictConfig
-from vlp.evaluation.config import EvaluationConfig
+from vlp.evaluation.config import EvaluationConfig, Measurement
 from vlp.evaluation.embedder import Embedder
 from vlp.evaluation.measure import measure
 from vlp.evaluation.outcome_table import read_outcomes, write_outcomes
@@ -25,13 +26,17 @@ from vlp.evaluation.sets import EvaluationSet
 from vlp.metrics import intervals
 from vlp.metrics.group_means import GroupMean, group_means
 from vlp.metrics.intervals import Interval, named_intervals
+from vlp.metrics.outcomes import OUTCOMES as OUTCOME_KINDS
 from vlp.metrics.outcomes import NoOutcomesError, Outcomes, named_metrics
 from vlp.objectives import Objective, ObjectiveConfig
+from vlp.pictures.examples import example_sheet
 from vlp.pictures.reconstructions import reconstructions
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST, Manifest
 
 PICTURES = 6
+EXAMPLES = 5
+"""Items that a picture shows of those that went best, and of those that went worst."""
 OUTCOMES = "outcomes.parquet"
 
 
@@ -63,12 +68,21 @@ class EvaluationManifest(Manifest):
     """Of every metric, that hold 95 % of what other images would have given."""
     groups: dict[str, GroupMean] = field(default_factory=dict)
     """Means over the sets of a suite's groups, by `group/protocol`."""
+    model: MeasuredModel
+    """What was measured."""
+    chance: dict[str, float] = field(default_factory=dict)
+    """What guessing gives, by `set/metric`; of the metrics for which it is known."""
+    main_metrics: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Group of the suite -> set -> the number that counts of it."""
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    """Set -> names of its classes."""
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
         found = {name: Interval(*ends) for name, ends in content["intervals"].items()}
         groups = {name: GroupMean(*parts) for name, parts in content["groups"].items()}
-        return cls(**content | {"intervals": found, "groups": groups})
+        model = MeasuredModel(**content["model"] | {"papers": tuple(content["model"]["papers"])})
+        return cls(**content | {"intervals": found, "groups": groups, "model": model})
 
     @property
     def logged(self) -> dict[str, float]:
@@ -105,25 +119,44 @@ def evaluate(
         print(f"[evaluate] not in {suite.folder}, so not measured: {', '.join(missing)}", flush=True)
     for reason in config.evaluation.refusals(read_run(checkpoint).objective):
         print(f"[evaluate] not measured: {reason}", flush=True)
-    outcomes, step, rebuilt = _as_task(checkpoint, config.evaluation, use_gpu=machine.use_gpu)
+    found = _as_task(checkpoint, config.evaluation, use_gpu=machine.use_gpu)
     output.mkdir(parents=True, exist_ok=True)
-    write_outcomes(outcomes, output / OUTCOMES)
-    metrics, ends = named_metrics(outcomes), named_intervals(outcomes)
-    groups = group_means(metrics, ends, groups=suite.groups if suite else {})
-    digest = fingerprint([metrics, ends, groups])
-    manifest = EvaluationManifest(digest=digest, step=step, metrics=metrics, intervals=ends, groups=groups)
-    journal.metrics(manifest.logged, step=step)
+    write_outcomes(found.outcomes, output / OUTCOMES)
+    manifest = _manifest(found, read_run(checkpoint), config.evaluation)
+    journal.metrics(manifest.logged, step=found.step)
     for data in config.evaluation.sets:
         digest = _journal_set(data, journal)
-        own = {f"val/{key}": value for key, value in metrics.items() if key.startswith(f"{data.name}/")}
-        journal.model_metrics(own, step=step, dataset={"name": data.key, "digest": digest})
+        metrics = manifest.metrics.items()
+        own = {f"val/{key}": value for key, value in metrics if key.startswith(f"{data.name}/")}
+        journal.model_metrics(own, step=found.step, dataset={"name": data.key, "digest": digest})
     manifest.write(output)
     for name in (MANIFEST, OUTCOMES):
         journal.artifact(output / name, folder="evaluation")
-    if rebuilt is not None:
-        rebuilt.save(output / "reconstructions.png")
-        journal.artifact(output / "reconstructions.png", folder="pictures")
+    (output / "pictures").mkdir(exist_ok=True)
+    for name, picture in found.pictures.items():
+        picture.save(output / "pictures" / f"{name}.png")
+        journal.artifact(output / "pictures" / f"{name}.png", folder="pictures")
     return manifest
+
+
+def _manifest(found: "Measured", run: RunConfig, evaluation: EvaluationConfig) -> EvaluationManifest:
+    """All numbers about the outcomes, and what is to be known of them."""
+    metrics, ends = found.metrics, named_intervals(found.outcomes)
+    main_metrics = evaluation.suite.groups if evaluation.suite else {}
+    groups = group_means(metrics, ends, groups=main_metrics)
+    return EvaluationManifest(
+        digest=fingerprint([metrics, ends, groups]),
+        step=found.step,
+        metrics=metrics,
+        intervals=ends,
+        groups=groups,
+        model=MeasuredModel.of(run),
+        chance=evaluation.chance(),
+        main_metrics=main_metrics,
+        classes={
+            data.name: list(data.names["classes"]) for data in evaluation.sets if "classes" in data.names
+        },
+    )
 
 
 def _journal_set(data: EvaluationSet, journal: Journal) -> str:
@@ -141,12 +174,13 @@ def _journal_set(data: EvaluationSet, journal: Journal) -> str:
 
 
 def evaluation_identity(evaluation: EvaluationConfig) -> dict[str, Any]:
-    """What decides the result of an evaluation: its files' content, its protocols, and what intervals are."""
+    """What decides the result of an evaluation: its files' content, its protocols, and what is kept of it."""
     return {
         "files": {data.key: file_digest(data.files) for data in evaluation.sets},
         "protocols": {name: to_dict(protocol) for name, protocol in evaluation.given_protocols.items()},
         "groups": evaluation.suite.groups if evaluation.suite else {},
         "intervals": [intervals.CONFIDENCE, intervals.NUM_DRAWS, intervals.EXACT_BELOW],
+        "kept": [one.name for cls in (EvaluationManifest, *OUTCOME_KINDS.values()) for one in fields(cls)],
     }
 
 
@@ -179,8 +213,8 @@ class Measured(NamedTuple):
     """Of single items, by `set/` and the first part of the names of metrics."""
     step: int
     """The checkpoint's."""
-    rebuilt: Image.Image | None
-    """What the model rebuilds of some hidden patches, if that is its objective."""
+    pictures: Mapping[str, Image.Image]
+    """By name: `reconstructions` of hidden patches, if that is the objective; what went best and worst."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -198,11 +232,27 @@ def measure_checkpoint(checkpoint: Path, evaluation: EvaluationConfig) -> Measur
     objective, run = load_model(checkpoint, device)
     step = steps_done(checkpoint)
     try:
-        outcomes = measure(_embedder(objective, run), evaluation.measurements(run.objective))
+        measurements = evaluation.measurements(run.objective)
+        outcomes = measure(_embedder(objective, run), measurements)
     except NoOutcomesError as error:
         raise UserError(f"{checkpoint} cannot be measured: {error}") from error
     progress = min(1.0, max(0, step - 1) / max(1, run.num_masked_steps))
-    return Measured(outcomes, step, draw_reconstructions(objective, run, evaluation, progress=progress))
+    rebuilt = draw_reconstructions(objective, run, evaluation, progress=progress)
+    pictures = {} if rebuilt is None else {"reconstructions": rebuilt}
+    return Measured(outcomes, step, pictures | _examples(measurements, outcomes))
+
+
+def _examples(
+    measurements: Sequence[Measurement], outcomes: Mapping[str, Outcomes]
+) -> dict[str, Image.Image]:
+    """Pictures of what went best and worst, by protocol and set."""
+    found = {}
+    for data, protocol in measurements:
+        start = f"{data.name}/"
+        own = {key.removeprefix(start): one for key, one in outcomes.items() if key.startswith(start)}
+        for name, examples in protocol.examples(data, own, count=EXAMPLES).items():
+            found[f"{name}-of-{data.name}"] = example_sheet(examples)
+    return found
 
 
 def measure_model(objective: Objective, run: RunConfig, evaluation: EvaluationConfig) -> dict[str, float]:

@@ -14,6 +14,8 @@ class TrackedRun:
     id: str
     name: str
     status: str
+    experiment_id: str
+    """Of the experiment that has it."""
     seconds: float | None
     """How long was worked on it; None while it runs."""
     params: Mapping[str, str] = field(default_factory=dict)
@@ -24,6 +26,11 @@ class TrackedRun:
     """Use, name, digest and place of its inputs."""
     models: Mapping[int, str] = field(default_factory=dict)
     """Ids of its models by step."""
+
+    @property
+    def parent(self) -> str:
+        """Id of the run that it is nested in; empty for none."""
+        return self.tags.get("mlflow.parentRunId", "")
 
 
 def table(runs: Sequence[TrackedRun], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:

@@ -9,7 +9,7 @@ from pipelines.config.errors import ConfigError, UserError, is_terminated
 from pipelines.config.machine import MachineConfig
 from pipelines.config.secrets import without_secrets
 from pipelines.tracking.database import artifacts_path, database_path, experiments, is_whole
-from pipelines.tracking.view import HOST, PORT, runs_page
+from pipelines.tracking.view import HOST, PORT, run_page, runs_page
 
 
 def ui(tracking_uri: str, *, host: str, port: int) -> int:
@@ -59,6 +59,12 @@ def _check_port(host: str, port: int) -> None:
         raise UserError(
             f"--port: cannot listen on {host}:{port} ({error.strerror}); choose another --port or --host"
         ) from error
+
+
+def page_of_run(machine: MachineConfig, experiment_id: str, run_id: str) -> str:
+    """The address of a run's page: of the server, or of what `vlp ui` opens."""
+    server = machine.tracking_uri or f"http://{HOST}:{PORT}"
+    return without_secrets(f"{server.rstrip('/')}/{run_page(experiment_id, run_id)}")
 
 
 def browse(machine: MachineConfig, experiment_id: str = "") -> str:

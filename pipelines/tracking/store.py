@@ -274,6 +274,21 @@ class Store:
         sign = -1 if is_less_better(metric) else 1
         return max(values, key=lambda step: (sign * values[step], step))
 
+    def download(self, run_id: str, name: str, folder: Path) -> None:
+        """Copy a folder of a run's artifacts into another one, with its name; nothing where there is none.
+
+        Raises:
+            UserError: the server does not answer.
+        """
+        try:
+            if self.client.list_artifacts(run_id, name):
+                download_artifacts(f"runs:/{run_id}/{name}", dst_path=str(folder), tracking_uri=self.uri)
+        except (MlflowException, OSError) as error:
+            raise UserError(
+                f"{self.uri} does not give {name} of the run {run_id}: {one_line(error)[:300]}; look at the "
+                "artifacts' folder of its server"
+            ) from error
+
     def key(self, metric: str) -> str:
         """The name that MLflow has for a metric."""
         return tracked_key(metric)
@@ -545,6 +560,7 @@ def _tracked(run: entities.Run) -> TrackedRun:
         id=info.run_id,
         name=str(info.run_name),
         status=str(info.status),
+        experiment_id=str(info.experiment_id),
         seconds=(info.end_time - info.start_time) / 1000 if info.end_time else None,
         params=run.data.params,
         metrics=run.data.metrics,

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from pipelines.workflow.report import Comparison, report_markdown
+from pipelines.reports.comparison import Comparison
+from pipelines.reports.summary import summary_markdown
 from pipelines.workflow.stages import Stages
 
 PAGE = "README.md"
@@ -13,7 +14,7 @@ MADE = {
     "pretrain": "a trained method: `checkpoints/`, its settings, `masks.png`",
     "evaluate": "its metrics: `manifest.json`",
     "step_times": "seconds per step of the methods, measured in turn",
-    "report": "the table as JSON, Markdown and a picture",
+    "report": "`report.html`, all tables and pictures in one page; the same as Markdown, the numbers as JSON",
 }
 PICTURES = {
     "report.png": ("report", "The methods side by side"),
@@ -39,7 +40,7 @@ def write_page(folder: Path, comparison: Comparison, stages: Stages, *, browse: 
         "[`pipeline.yaml`](pipeline.yaml) and [`requirements.txt`](requirements.txt) say what it was run by."
     )
     sections = [
-        f"# {comparison.name}\n\n{report_markdown(comparison)}",
+        f"# {comparison.name}\n\n{summary_markdown(comparison)}",
         *pictures,
         "## Everything that was made\n\n" + "\n".join(listed) + "\n",
         f"{files}\n\nBrowse settings, curves, checkpoints and lineage in MLflow: `{browse}`\n",

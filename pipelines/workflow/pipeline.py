@@ -21,11 +21,13 @@ from pipelines.evaluation.evaluate import (
     EvaluationManifest,
     evaluate,
     evaluation_identity,
-    outcomes_of,
 )
 from pipelines.ingest.download import download
 from pipelines.ingest.remote_list import list_on_this_machine
 from pipelines.ingest.settings import DownloadConfig
+from pipelines.reports.comparison import Comparison, compare
+from pipelines.reports.folders import INDEX, Entry, Index, entry_of
+from pipelines.reports.record import track_comparison
 from pipelines.shards.docfreq import DocfreqManifest, docfreq
 from pipelines.tracking.environment import environment_lock, environment_tags
 from pipelines.tracking.journal import Journal, ending
@@ -38,7 +40,7 @@ from pipelines.training.resolved import ResolvedRun, resolve
 from pipelines.training.step_times import StepTimesConfig, StepTimesManifest, step_times
 from pipelines.workflow.page import PAGE, write_page
 from pipelines.workflow.plan import PipelineConfig, Plan, check_before_data
-from pipelines.workflow.report import Comparison, ReportManifest, compare, track_comparison, write_report
+from pipelines.workflow.report import ReportManifest, write_report
 from pipelines.workflow.stages import Done, Stages
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
@@ -78,14 +80,17 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
             done.manifest.steps * seconds.get(run.name, 0)
             for run, done in zip(finished, methods, strict=True)
         ]
-        comparison = _compare(config, finished, measured, evaluation, training_seconds=times)
+        index = Index(config.baseline, _entries(folder, trained, measured, training_seconds=times))
+        index.write(folder)
+        found = [one for _, one in index.measured(folder)]
+        comparison = compare(config.name, found, baseline=config.baseline)
         masks = {run.name: run.mask for run in finished}
         made = stages.run(
             "report",
-            lambda output, *, journal: write_report(comparison, preview_masks(runs[0], masks), output),
+            lambda output, *, journal: write_report(comparison, found, preview_masks(runs[0], masks), output),
             ReportManifest,
             settings=config,
-            identity=[comparison, masks],
+            identity=[comparison.rows, [done.digest for done in measured], masks],
             within=journal,
         )
         track_comparison(
@@ -96,7 +101,7 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
         )
         write_page(folder, comparison, stages, browse=browse(machine))
         if there:
-            for name in (PAGE, *ABOUT):
+            for name in (PAGE, INDEX, *ABOUT):
                 put(folder / name, there)
     return comparison
 
@@ -206,36 +211,30 @@ def _evaluate(
     )
 
 
-def _compare(
-    config: PipelineConfig,
-    runs: list[RunConfig],
+def _entries(
+    folder: Path,
+    trained: list[Done[RunManifest]],
     measured: list[Done[EvaluationManifest]],
-    evaluation: EvaluationConfig,
     *,
     training_seconds: list[float],
-) -> Comparison:
-    """Methods side by side.
+) -> list[Entry]:
+    """What was measured of every run, in the pipeline's folder.
 
     Args:
-        runs: of the methods, by their first seed.
-        measured: all methods by the first seed, then all by the next.
+        trained: all methods by the first seed, then all by the next.
+        measured: in the same order.
         training_seconds: of each method.
     """
-    outcomes = [outcomes_of(one.folder) for one in measured]
-    rows = compare(
-        {run.name: outcomes[place :: len(runs)] for place, run in enumerate(runs)},
-        runs=runs,
-        baseline=config.baseline,
-        groups=evaluation.suite.groups if evaluation.suite else {},
-        training_seconds=training_seconds,
-    )
-    return Comparison(
-        name=config.name,
-        rows=rows,
-        chance=evaluation.chance(),
-        baseline=config.baseline,
-        seeds=config.seeds,
-    )
+    return [
+        entry_of(
+            folder,
+            evaluation=one.folder,
+            run=run.folder,
+            journal=run.journal.folder,
+            seconds=training_seconds[place % len(training_seconds)],
+        )
+        for place, (run, one) in enumerate(zip(trained, measured, strict=True))
+    ]
 
 
 def _step_times(

@@ -1,5 +1,6 @@
 """Parquet files of encoded images, each with what is known about it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,16 @@ class ImageTable:
         with pq.ParquetFile(self.file) as file:
             batches = file.iter_batches(batch_size=count, columns=["image"])
             return next((batch["image"].to_pylist() for batch in batches), [])
+
+    def images_at(self, places: Sequence[int]) -> list[bytes]:
+        """The images at some places, in the order in which they are named."""
+        found, start = {}, 0
+        with pq.ParquetFile(self.file) as file:
+            for batch in file.iter_batches(batch_size=1024, columns=["image"]):
+                own = [place for place in set(places) if start <= place < start + len(batch)]
+                found |= {place: batch["image"][place - start].as_py() for place in own}
+                start += len(batch)
+        return [found[place] for place in places]
 
     def labels(self) -> list[Any]:
         """What is known about every image."""

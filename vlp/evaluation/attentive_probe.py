@@ -26,6 +26,8 @@ class AttentiveProbe(FrozenFeatures):
     """
 
     name = "attentive_probe"
+    title = "Attentive probe"
+    averaged = "attentive_probe/acc1"
     headings: ClassVar = {"attentive_probe/acc1": "attentive"}
 
     epochs: Annotated[int, AtLeast(1)]

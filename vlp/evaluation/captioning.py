@@ -32,6 +32,7 @@ class Captioning(Evaluation[ImagesToCaption]):
     """
 
     name = "captioning"
+    title = "Captioning"
     reads = ImagesToCaption
     headings: ClassVar = {"captioning/cider": "CIDEr", "captioning/bleu4": "BLEU-4"}
 

@@ -1,6 +1,6 @@
 """Choosing the right caption of an image among similar ones, as SugarCrepe (arXiv:2306.14610)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from math import comb
@@ -25,6 +25,7 @@ class ChoiceOfCaptions(Evaluation[ImagesWithChoices]):
     """
 
     name = "choice"
+    title = "Choice of captions"
     reads = ImagesWithChoices
     needs_text = True
     headings: ClassVar = {
@@ -34,6 +35,24 @@ class ChoiceOfCaptions(Evaluation[ImagesWithChoices]):
         "choice/image_score": "image score",
         "choice/group_score": "group score",
     }
+
+    @classmethod
+    def details(cls, metrics: Collection[str]) -> Mapping[str, str]:
+        """The parts, then the means of those that end alike, and of all."""
+        found = {metric: metric.split("/") for metric in metrics if metric.startswith(f"{cls.name}/")}
+        parts = {
+            metric: p[1] for metric, p in found.items() if len(p) == 3 and p[2] == "acc1" and "_" in p[1]
+        }
+        means = {
+            metric: f"mean {p[1]}" for metric, p in found.items() if len(p) == 3 and p[2] == "mean_part_acc1"
+        }
+        whole = {"choice/mean_part_acc1": "mean of parts"}
+        return {
+            **{metric: part.replace("_", " ") for metric, part in parts.items()},
+            **means,
+            **{metric: heading for metric, heading in whole.items() if metric in metrics},
+            **cls.columns(metrics),
+        }
 
     @property
     def metrics(self) -> frozenset[str]:

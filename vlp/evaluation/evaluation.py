@@ -8,6 +8,7 @@ from typing import ClassVar, Generic, TypeVar
 from vlp.core.config import StrictConfig
 from vlp.core.registry import Registry
 from vlp.evaluation.embedder import Embedder
+from vlp.evaluation.examples import Examples
 from vlp.evaluation.sets import EvaluationSet
 from vlp.metrics.outcomes import Outcomes
 from vlp.objectives import ObjectiveConfig
@@ -28,6 +29,10 @@ class Evaluation(ABC, StrictConfig, Generic[Set]):
     """Whether it compares images with texts."""
     headings: ClassVar[Mapping[str, str]] = {}
     """Metrics that a table of results shows, in the order of its columns, each with its heading."""
+    title: ClassVar[str] = ""
+    """Of the table of this protocol alone; its name where there is none."""
+    averaged: ClassVar[str] = ""
+    """The metric of which that table has a mean over sets."""
 
     @property
     def main_metric(self) -> str | None:
@@ -59,7 +64,21 @@ class Evaluation(ABC, StrictConfig, Generic[Set]):
         """What guessing gives on a set, by the names of metrics; of those where it is known."""
         return {}
 
+    def examples(self, data: Set, outcomes: Mapping[str, Outcomes], *, count: int) -> Mapping[str, Examples]:
+        """Some items of a set that went best, and that went worst; none of protocols without pictures.
+
+        Args:
+            outcomes: what `measure` gave.
+            count: of each kind, at most.
+        """
+        return {}
+
     @classmethod
     def columns(cls, metrics: Collection[str]) -> Mapping[str, str]:
         """The columns of a table that some metrics of a set fill: `headings`, of those that are there."""
         return {metric: heading for metric, heading in cls.headings.items() if metric in metrics}
+
+    @classmethod
+    def details(cls, metrics: Collection[str]) -> Mapping[str, str]:
+        """The columns of the table of this protocol alone, in the papers' order: `columns`, or more."""
+        return cls.columns(metrics)

@@ -19,6 +19,7 @@ class FewShot(FrozenFeatures):
     """Accuracy on the test images of a classifier that learned from a few images of each class."""
 
     name = "few_shot"
+    title = "Few-shot classification"
 
     shots: tuple[Annotated[int, AtLeast(1)], ...] = (10,)
     """Training images per class; a classifier for each of these numbers."""

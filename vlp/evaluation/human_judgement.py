@@ -23,6 +23,7 @@ class HumanJudgement(Evaluation[JudgedCaptions]):
     """
 
     name = "human_judgement"
+    title = "Agreement with people"
     reads = JudgedCaptions
     needs_text = True
     headings: ClassVar = {"human_judgement/tau_c": "tau-c", "human_judgement/tau_b": "tau-b"}

@@ -19,6 +19,8 @@ class KNN(FrozenFeatures):
     """Accuracy on the test images, for whose class the nearest training images vote."""
 
     name = "knn"
+    title = "Nearest neighbours"
+    averaged = "knn/acc1"
     headings: ClassVar = {"knn/acc1": "kNN"}
 
     k: Annotated[int, AtLeast(1)] = 20

@@ -19,6 +19,8 @@ class LinearProbe(FrozenFeatures):
     """Accuracies on the test images of a linear classifier that learned from all training images."""
 
     name = "linear_probe"
+    title = "Linear probe"
+    averaged = "linear_probe/acc1"
     headings: ClassVar = {"linear_probe/acc1": "linear"}
 
     penalties: tuple[Annotated[float, Above(0)], ...] = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)

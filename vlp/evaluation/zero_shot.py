@@ -24,6 +24,8 @@ class ZeroShot(Evaluation[LabelledImages]):
     """
 
     name = "zero_shot"
+    title = "Zero-shot classification"
+    averaged = "zero_shot/acc1"
     reads = LabelledImages
     needs_text = True
     headings: ClassVar = {"zero_shot/acc1": "zero-shot", "zero_shot/ood/aupr": "OOD AUPR"}

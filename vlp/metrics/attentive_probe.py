@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlp.metrics.fitting import Recipe, fit
-from vlp.metrics.linear_probe import class_ranks
 from vlp.metrics.outcomes import ClassRanks
+from vlp.metrics.ranks import class_outcomes
 
 HEAD_WIDTH = 64
 
@@ -58,7 +58,7 @@ def fit_attentive(
 
 @torch.no_grad()
 def attentive_outcomes(head: AttentiveHead, states: Iterable[Tensor], labels: Tensor) -> ClassRanks:
-    """The rank of each image's class.
+    """The rank of each image's class, and what it was taken for.
 
     Args:
         states: (B, N, D) of some images at a time.
@@ -66,4 +66,4 @@ def attentive_outcomes(head: AttentiveHead, states: Iterable[Tensor], labels: Te
     """
     device = head.classifier.weight.device
     logits = torch.cat([head(part.to(device)).cpu() for part in states])
-    return ClassRanks(class_ranks(logits, labels), labels, head.classifier.out_features)
+    return class_outcomes(logits, labels)

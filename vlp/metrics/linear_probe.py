@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vlp.metrics.few_shot import draw_shots
 from vlp.metrics.outcomes import ClassRanks, NoOutcomesError
+from vlp.metrics.ranks import class_outcomes
 
 HELD_OUT = 0.2
 MAX_ITERATIONS = 1000
@@ -123,13 +124,7 @@ def linear_probe_outcomes(
     train, test = (train - mean) / std, (test - mean) / std
     chosen, start = _validated(train, train_labels, penalties=penalties, num_classes=num_classes)
     model = fit_logistic(train, train_labels, num_classes=num_classes, penalty=chosen, start=start)
-    return ClassRanks(class_ranks(model(test), test_labels), test_labels, num_classes)
-
-
-def class_ranks(logits: Tensor, labels: Tensor) -> Tensor:
-    """Place, from 1, of the right class; classes that score no less come before it: (B, K), (B,) -> (B,)."""
-    right = logits.gather(1, labels[:, None])
-    return (~(logits < right)).sum(dim=1).clamp(min=1)
+    return class_outcomes(model(test), test_labels)
 
 
 def _validated(
@@ -147,7 +142,7 @@ def _validated(
             start=model,
             tolerance=1e-4,  # which penalty does best is told long before the classifiers are exact
         )
-        accuracy = (class_ranks(model(features[held]), labels[held]) == 1).double().mean().item()
+        accuracy = class_outcomes(model(features[held]), labels[held]).metrics()["acc1"]
         if accuracy > best:
             best, chosen = accuracy, (penalty, model)
     if chosen is None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vlp.core.registry import Registry
+from vlp.metrics.confusion import Confusion, confusion
 from vlp.metrics.statistics import (
     AveragePrecision,
     Bleu,
@@ -51,6 +52,10 @@ class Outcomes(ABC):
         once = torch.ones(1, len(self), dtype=torch.float64)
         return {key: statistic(once).item() for key, statistic in self.statistics().items()}
 
+    def confusion(self) -> Confusion | None:
+        """Which classes are taken for which; None where items have none, or it is not known."""
+        return None
+
     def columns(self) -> dict[str, Tensor]:
         """What is known of every item, by the names of fields: (..., Q) each."""
         values = ((one.name, getattr(self, one.name)) for one in fields(self))
@@ -68,6 +73,8 @@ class MatchRanks(Outcomes):
     name = "match_ranks"
     ranks: Tensor
     """(Q,) int64, the place of each query's best match, from 1."""
+    firsts: Tensor | None = field(default=None, kw_only=True)
+    """(Q,) int64, the candidate that came first; None where it is not known."""
 
     def statistics(self) -> dict[str, Statistic]:
         """Recall@1/5/10 in [0, 1] and median rank, from 1."""
@@ -87,6 +94,8 @@ class ClassRanks(Outcomes):
     """(Q,) int64 in 0..num_classes-1, the right class."""
     num_classes: int
     """K."""
+    guesses: Tensor | None = field(default=None, kw_only=True)
+    """(Q,) int64, the class that each image was taken for; None where it is not known."""
 
     def statistics(self) -> dict[str, Statistic]:
         """Accuracies in [0, 1]; `acc5` only where there are more than five classes.
@@ -97,6 +106,9 @@ class ClassRanks(Outcomes):
         if self.num_classes > 5:
             numbers["acc5"] = Mean(self.ranks <= 5)
         return numbers | {"mean_per_class_recall": ClassMean(self.ranks <= 1, self.labels)}
+
+    def confusion(self) -> Confusion | None:
+        return None if self.guesses is None else confusion(self.labels, self.guesses)
 
 
 @OUTCOMES.register

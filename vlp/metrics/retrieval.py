@@ -1,9 +1,10 @@
-"""Image-text retrieval: the rank of the best match."""
+"""Image-text retrieval: the rank of the best match, and what came first."""
 
 import torch
 from torch import Tensor
 
 from vlp.metrics.outcomes import MatchRanks
+from vlp.metrics.ranks import Ranked, ranked
 
 MAX_SIMILARITIES = 1 << 23
 """Of queries and candidates at once: some 100 MB, whatever the size of a set."""
@@ -16,12 +17,10 @@ def match_ranks(
     candidate_group: Tensor,
     *,
     max_similarities: int = MAX_SIMILARITIES,
-) -> Tensor:
-    """Rank, from 1, of each query's best match among all candidates.
+) -> Ranked:
+    """Rank, from 1, of each query's best match among all candidates, and the candidate that comes first.
 
-    A candidate matches a query of its group. The rank counts the other groups' candidates that are *not less*
-    similar than the best match, so ties and NaN count against the model: one that maps all to one point
-    gets the worst ranks, where sorting would give it arbitrary ones.
+    A candidate matches a query of its group. Ties and NaN count against the model, as `ranked` says.
 
     Args:
         queries: (Q, E), unit length.
@@ -29,17 +28,12 @@ def match_ranks(
         query_group: (Q,) int64; a query without any match gets rank M + 1.
         candidate_group: (M,) int64.
         max_similarities: held in memory at once, but those of one query at least.
-
-    Returns:
-        (Q,) int64.
     """
-    ranks, chunk_size = [], max(1, max_similarities // len(candidates))
+    parts, chunk_size = [], max(1, max_similarities // len(candidates))
     for rows, groups in zip(queries.split(chunk_size), query_group.split(chunk_size), strict=True):
         similarity = rows.float() @ candidates.float().T  # (chunk, M)
-        is_match = groups[:, None] == candidate_group
-        best = similarity.masked_fill(~is_match, -torch.inf).amax(dim=1, keepdim=True)
-        ranks.append(1 + (~(similarity < best) & ~is_match).sum(dim=1))
-    return torch.cat(ranks)
+        parts.append(ranked(similarity, groups[:, None] == candidate_group))
+    return Ranked(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def retrieval_outcomes(
@@ -70,6 +64,6 @@ def retrieval_outcomes(
         for (queries, group), (candidates, others) in (both, both[::-1])
     )
     return {
-        "image_to_text": MatchRanks(of_images),
-        "text_to_image": MatchRanks(of_texts, images=image_of_text),
+        "image_to_text": MatchRanks(of_images.ranks, firsts=of_images.firsts),
+        "text_to_image": MatchRanks(of_texts.ranks, firsts=of_texts.firsts, images=image_of_text),
     }

@@ -53,14 +53,15 @@ def zero_shot_outcomes(
         max_similarities: held in memory at once, but those of one image at least.
     """
     classes = torch.arange(len(class_embeddings)) if among is None else torch.tensor(among)
-    ranks = match_ranks(
+    found = match_ranks(
         image_embeddings,
         class_embeddings[classes],
         labels,
         classes.to(labels.device),
         max_similarities=max_similarities,
     )
-    return ClassRanks(ranks, labels, len(classes))
+    guesses = classes.to(labels.device)[found.firsts]
+    return ClassRanks(found.ranks, labels, len(classes), guesses=guesses)
 
 
 def out_of_distribution_outcomes(

@@ -7,10 +7,11 @@ import pytest
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
-from pipelines.checkpoints.checkpoint import find_checkpoint
+from pipelines.checkpoints.checkpoint import find_checkpoint, read_run
 from pipelines.commands.main import main
 from pipelines.config.machine import MachineConfig
 from pipelines.evaluation.evaluate import EvaluationManifest
+from pipelines.evaluation.measured_model import MeasuredModel
 from pipelines.tracking.journal import Journal
 from tests.pipelines.runs import pretrain
 from vlp.checkpoint import MODEL, load_tensors
@@ -42,6 +43,7 @@ def test_the_weights_are_the_checkpoints_and_the_card_has_what_was_measured(
         step=4,
         metrics={"dev/knn/acc1": 0.25},
         intervals={"dev/knn/acc1": Interval(0.2, 0.3)},
+        model=MeasuredModel.of(read_run(checkpoint)),
     ).write(checkpoint.parent / "evaluation")
     assert export(run, tmp_path / "out", "safetensors").output == f"[export] -> {tmp_path / 'out'}\n"
     weights, trained = (

@@ -16,8 +16,10 @@ from pipelines.commands.main import main
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import CheckpointSettings, MachineConfig
 from pipelines.evaluation.evaluate import evaluation_identity, measure_checkpoint
+from pipelines.reports.comparison import Comparison, Row
+from pipelines.reports.summary import summary_tables
+from pipelines.reports.tables import print_table
 from pipelines.tracking.journal import Journal
-from pipelines.workflow.report import Comparison, Row, print_table
 from tests.pipelines.runs import pretrain
 from vlp.encoders import ImageEncoder
 from vlp.evaluation import EVALUATIONS, Evaluation
@@ -206,7 +208,8 @@ def test_its_settings_decide_the_identity_of_an_evaluation(own_protocol: None, s
 
 def test_the_final_table_has_its_column(own_protocol: None, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [Row("mae", "mae", "random", {"pets/even/acc1": 0.125, "pets/even/other": 0.5}, 1.0)]
-    print_table(Comparison(name="x", rows=rows, chance={}))
+    (table,) = summary_tables(Comparison(name="x", rows=rows, chance={}))
+    print_table(table)
     words = capsys.readouterr().out.split()
     assert "even" in words
     assert "12.5%" in words
@@ -237,8 +240,7 @@ def test_an_objective_with_a_rebuild_of_its_own_has_a_picture_of_it(
     )
     checkpoint = train(run, tmp_path / "run")
     evaluation = EvaluationConfig(retrieval={"scenes": Path(sets["retrieval"]["scenes"])})
-    picture = measure_checkpoint(checkpoint, evaluation).rebuilt
-    assert picture is not None
+    picture = measure_checkpoint(checkpoint, evaluation).pictures["reconstructions"]
     assert picture.size > (4 * 128, 6 * 128)
 
 

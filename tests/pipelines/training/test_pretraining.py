@@ -173,7 +173,7 @@ def test_a_finished_run_is_evaluated_by_its_last_checkpoint(
     checkpoint = find_checkpoint(tmp_path / "run")
     assert checkpoint == tmp_path / "run" / manifest.checkpoint
     measured = measure_checkpoint(checkpoint, evaluation)
-    assert measured.rebuilt is None
+    assert set(measured.pictures) == {"image_to_text-of-scenes", "text_to_image-of-scenes"}
     assert measured.step == 3
     records = Journal(tmp_path / "journal-run").read()
     written = [
@@ -195,7 +195,7 @@ def test_the_evaluation_of_a_model_that_rebuilds_patches_has_a_picture_of_them(
     config = EvaluateConfig(checkpoint=tmp_path / "run", evaluation=evaluation)
     manifest = evaluate(config, tmp_path / "out", machine=IN_THIS_PROCESS, journal=journal)
     assert kinds(manifest.metrics) == FROZEN
-    assert Image.open(tmp_path / "out" / "reconstructions.png").size > (4 * 128, 6 * 128)
+    assert Image.open(tmp_path / "out" / "pictures" / "reconstructions.png").size > (4 * 128, 6 * 128)
     artifacts = [
         (r.fields["folder"], Path(r.fields["path"]).name) for r in journal.read() if r.kind == "artifact"
     ]

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from vlp.metrics.linear_probe import (
     Logistic,
-    class_ranks,
     fit_logistic,
     linear_probe_outcomes,
     logistic_loss,
     split_held_out,
 )
+from vlp.metrics.ranks import class_outcomes
 
 Split = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -78,4 +78,7 @@ def test_every_class_gives_a_fifth_and_one_of_two() -> None:
 
 def test_classes_that_score_alike_or_are_no_number_come_first() -> None:
     logits = torch.tensor([[1.0, 2.0, 0.0], [1.0, 1.0, 1.0], [float("nan")] * 3])
-    assert class_ranks(logits, torch.tensor([0, 0, 0])).tolist() == [2, 3, 3]
+    found = class_outcomes(logits, torch.tensor([0, 0, 0]))
+    assert found.ranks.tolist() == [2, 3, 3]
+    assert found.guesses is not None
+    assert 0 not in found.guesses

@@ -9,16 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.workflow.report import (
-    Comparison,
-    ReportManifest,
-    Row,
-    compare,
-    print_table,
-    relative_time,
-    report_markdown,
-    write_report,
-)
+from pipelines.config.errors import ConfigError, UserError
+from pipelines.evaluation.measured_model import MeasuredModel
+from pipelines.reports.comparison import Comparison, Row, compare, relative_time
+from pipelines.reports.measured import Measured
+from pipelines.reports.summary import summary_markdown, summary_tables
+from pipelines.reports.tables import print_table
+from pipelines.workflow.report import ReportManifest, write_report
 from vlp.metrics.group_means import GroupMean
 from vlp.metrics.intervals import Difference, Interval
 from vlp.metrics.outcomes import MatchRanks
@@ -37,12 +34,28 @@ ROWS = [
 ]
 
 
+def printed(comparison: Comparison) -> None:
+    for table in summary_tables(comparison):
+        print_table(table)
+
+
+def sure(comparison: Comparison) -> Comparison:
+    """With an interval of every number that has none."""
+    return replace(
+        comparison,
+        rows=[
+            replace(row, intervals={key: Interval(x, x) for key, x in row.metrics.items()} | row.intervals)
+            for row in comparison.rows
+        ],
+    )
+
+
 def test_every_set_has_its_columns(tmp_path: Path) -> None:
     chance = {"cifar10/knn/acc1": 0.1, "coco/text_to_image/recall@1": 0.005}
     comparison = Comparison(name="x", rows=ROWS, chance=chance)
-    manifest = write_report(comparison, Image.new("RGB", (8, 8)), tmp_path)
+    manifest = write_report(sure(comparison), [], Image.new("RGB", (8, 8)), tmp_path)
     assert ReportManifest.read(tmp_path) == manifest
-    assert (tmp_path / "report.md").read_text().splitlines() == [
+    assert summary_markdown(comparison).splitlines() == [
         "| method | objective | mask | cifar10 zero-shot | cifar10 kNN | pets kNN | coco T->I R@1 | time |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         "| superclass | superclass | none | - | 30.0% | 40.0% | - | 1.00x |",
@@ -66,20 +79,20 @@ def test_numbers_carry_their_intervals_and_differences_say_what_stands_out(
     superclass, clip = ROWS
     rows = [replace(superclass, differences=GAINS), replace(clip, intervals={"cifar10/knn/acc1": SURE})]
     comparison = Comparison(name="x", rows=rows, chance={}, baseline="clip")
-    write_report(comparison, Image.new("RGB", (8, 8)), tmp_path)
-    lines = (tmp_path / "report.md").read_text().splitlines()
+    write_report(sure(comparison), [], Image.new("RGB", (8, 8)), tmp_path)
+    lines = summary_markdown(comparison).splitlines()
     assert "| clip | contrastive | none | 12.5% | 25.0% ±2.0 | 75.0% | 50.0% | 1.50x |" in lines
     assert lines[5:10] == [
-        "Differences from clip:",
+        "### Differences from clip",
         "",
         "| method | cifar10 zero-shot | cifar10 kNN | pets kNN | coco T->I R@1 |",
         "| --- | --- | --- | --- | --- |",
         "| superclass | - | +5.0 ±3.5* | -35.0 ±45.0 | - |",
     ]
-    print_table(comparison)
+    printed(comparison)
     assert {"±2.0", "±3.5*", "±45.0"} <= set(capsys.readouterr().out.split())
     superclass_row, clip_row = json.loads((tmp_path / "report.json").read_text())
-    assert clip_row["intervals"] == {"cifar10/knn/acc1": [0.24, 0.27]}
+    assert clip_row["intervals"]["cifar10/knn/acc1"] == [0.24, 0.27]
     assert superclass_row["differences"]["cifar10/knn/acc1"] == [0.05, 0.02, 0.085]
 
 
@@ -89,7 +102,7 @@ def test_untrained_networks_take_no_time_and_are_no_measure_of_it() -> None:
 
 
 def test_the_terminal_shows_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(Comparison(name="x", rows=ROWS, chance={}))
+    printed(Comparison(name="x", rows=ROWS, chance={}))
     words = capsys.readouterr().out.split()
     assert words.count("cifar10") == 2
     assert {"superclass", "clip", "pets", "kNN", "T->I", "12.5%", "1.50x"} <= set(words)
@@ -97,18 +110,17 @@ def test_the_terminal_shows_all_of_it(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_set_that_is_the_only_one_is_not_named(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [Row("mae", "mae", "random", {"pets/knn/acc1": 0.5}, 1.0)]
-    print_table(Comparison(name="x", rows=rows, chance={}))
+    printed(Comparison(name="x", rows=rows, chance={}))
     words = capsys.readouterr().out.split()
     assert "kNN" in words
     assert "pets" not in words
 
 
-def test_means_of_groups_say_what_they_are_over(tmp_path: Path) -> None:
+def test_means_of_groups_say_what_they_are_over() -> None:
     mean = GroupMean(0.5, 0.375, 0.6, ["cifar10", "pets"], ["sun397"])
     rows = [replace(ROWS[0], groups={"natural/knn": mean}), ROWS[1]]
-    write_report(Comparison(name="x", rows=rows, chance={}), Image.new("RGB", (8, 8)), tmp_path)
-    lines = (tmp_path / "report.md").read_text().splitlines()
-    start = lines.index("Means of groups of sets:")
+    lines = summary_markdown(Comparison(name="x", rows=rows, chance={})).splitlines()
+    start = lines.index("### Means of groups of sets")
     assert lines[start + 2 : start + 5] == [
         "| group | protocol | method | mean | over | lacks |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -119,18 +131,20 @@ def test_means_of_groups_say_what_they_are_over(tmp_path: Path) -> None:
 def test_methods_of_several_seeds_are_compared_by_their_means(tiny_run: Callable[..., RunConfig]) -> None:
     """Retrieval of 40 images by three seeds, in which one method finds all and one finds half."""
     half = [MatchRanks(1 + 9 * (torch.arange(40) % 2 == shift).long()) for shift in (0, 1, 0)]
-    methods = {
-        "clip": [{"dev/text_to_image": one} for one in half],
-        "flip": [{"dev/text_to_image": MatchRanks(torch.ones(40, dtype=torch.int64))}] * 3,
-    }
-    runs = [tiny_run(name=name) for name in methods]
-    clip, flip = compare(
-        methods,
-        runs=runs,
-        baseline="clip",
-        groups={"all": {"dev": "recall@1"}},
-        training_seconds=[2.0, 1.0],
-    )
+    methods = {"clip": half, "flip": [MatchRanks(torch.ones(40, dtype=torch.int64))] * 3}
+    measured = [
+        Measured(
+            model=MeasuredModel.of(run := tiny_run(name=f"{name}-seed{seed}" if seed else name, seed=seed)),
+            method=MeasuredModel.of(run).method,
+            outcomes={"dev/text_to_image": outcomes},
+            groups={"all": {"dev": "recall@1"}},
+            seconds=1.0,
+        )
+        for name, by_seed in methods.items()
+        for seed, outcomes in enumerate(by_seed)
+    ]
+    comparison = compare("x", measured, baseline="clip")
+    clip, flip = comparison.rows
     key = "dev/text_to_image/recall@1"
     assert (clip.metrics[key], flip.metrics[key]) == (0.5, 1.0)
     assert (clip.spreads[key], flip.spreads[key]) == (0.0, 0.0)
@@ -138,7 +152,25 @@ def test_methods_of_several_seeds_are_compared_by_their_means(tiny_run: Callable
     assert flip.differences[key].stands_out
     assert flip.differences[key].value == 0.5
     assert flip.groups["all/text_to_image"].low == pytest.approx(flip.intervals[key].low)
-    lines = report_markdown(Comparison(name="x", rows=[clip, flip], chance={}, baseline="clip", seeds=3))
+    assert flip.seeds == (0, 1, 2)
+    lines = summary_markdown(comparison)
     assert "over other images and other seeds" in lines
     assert "paired by image and seed" in lines
     assert "means over 3 seeds" in lines
+
+
+def test_a_baseline_that_is_not_there_and_sets_that_differ_are_refused(
+    tiny_run: Callable[..., RunConfig],
+) -> None:
+    one, other = (
+        Measured(
+            model=MeasuredModel.of(tiny_run(name=name)),
+            method=name,
+            outcomes={"dev/text_to_image": MatchRanks(torch.ones(size, dtype=torch.int64))},
+        )
+        for name, size in (("clip", 40), ("flip", 41))
+    )
+    with pytest.raises(ConfigError, match="no method is called clipp; did you mean clip"):
+        compare("x", [one, other], baseline="clipp")
+    with pytest.raises(UserError, match="flip and clip were measured on different sets of one name"):
+        compare("x", [one, other], baseline="clip")
