@@ -127,11 +127,10 @@ def test_a_mask_has_its_section_with_formula_and_picture() -> None:
 
 
 def test_a_text_mask_has_its_section_with_formula_and_paper() -> None:
-    (text,) = re.findall(r"^## Masks of captions\n(.*?)(?=^## )", PAGES["masks"], re.M | re.S)
     for name in TEXT_MASKS.keys() - {"none"}:
-        (own,) = re.findall(rf"^### {name}\n(.*?)(?=^##|\Z)", text, re.M | re.S)
-        assert "$" in own, name
-        assert f"[{TEXT_MASKS[name].paper}]" in own, name
+        text = section("masks", f"text_mask: {name}")
+        assert "$" in text, name
+        assert f"[{TEXT_MASKS[name].paper}]" in text, name
 
 
 def test_an_objective_has_its_section_with_formula_and_paper() -> None:

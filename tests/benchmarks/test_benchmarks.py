@@ -12,6 +12,7 @@ from tests.paths import REPOSITORY
 
 SMALL = {
     "checkpointing": "--size demo --runs 1",
+    "contrastive_loss": "--batch-size 64 --largest 128 --width 8",
     "document_frequencies": "--captions 1000 --runs 1",
     "download": "--images 40 --rounds 1",
     "download_restart": "--urls 2000 --shard-size 50",

@@ -8,6 +8,8 @@ from vlp.masking.random import RandomMask
 from vlp.masking.schedule import Schedule
 
 RISING = Schedule(start=0.3, end=0.8)
+MASK_RATIO = ("block", "gaussian", "grid", "kmeans", "multi_block", "random", "square")
+"""Masks whose only setting of note is a mask ratio."""
 MASKS: dict[str, list[dict[str, Any]]] = {
     "attention": [{}, {"mask_ratio": RISING}, {"cell_size": 2}],
     "cluster": [
@@ -25,7 +27,7 @@ MASKS: dict[str, list[dict[str, Any]]] = {
         {"score": "attention", "score_share": 0.5},
         {"mask_ratio": RISING},
     ],
-    **{name: [{}, {"mask_ratio": RISING}] for name in ("block", "grid", "kmeans", "random", "square")},
+    **{name: [{}, {"mask_ratio": RISING}] for name in MASK_RATIO},
 }
 """Each is tried for itself, on 64 patches."""
 TEXT_MASKS: dict[str, list[dict[str, Any]]] = {

@@ -42,7 +42,15 @@ class OptimizerConfig(ABC, StrictConfig):
 
     @abstractmethod
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """An optimizer of groups of parameters, each with its own `weight_decay` and `lr_scale`."""
+        """An optimizer of groups of parameters, each with its own `kind`, `weight_decay` and `lr_scale`."""
+
+    def kind(self, parameter: nn.Parameter, *, is_hidden: bool) -> str:
+        """What of a parameter the optimizer tells apart; those of one kind may share a group.
+
+        Args:
+            is_hidden: whether it is the matrix of a linear layer within a block.
+        """
+        return "vector" if is_vector(parameter) else "matrix"
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """Whether weight decay is applied to a parameter."""
@@ -81,23 +89,87 @@ class LARSConfig(OptimizerConfig):
         from timm.optim.lars import Lars
 
         for group in groups:
-            group["always_adapt"] = not all(is_vector(parameter) for parameter in group["params"])
+            group["always_adapt"] = group["kind"] == "matrix"
         momentum: Any = self.momentum  # timm says int
         return Lars(groups, lr=self.lr, momentum=momentum, trust_coeff=self.trust_coefficient)
+
+
+@OPTIMIZERS.register
+@dataclass(frozen=True, kw_only=True)
+class MuonConfig(OptimizerConfig):
+    """Steps that are equally long in all directions, for the matrices of blocks; AdamW for all other weights.
+
+    The momentum of each matrix is made orthogonal by five steps of Newton and Schulz in bf16 (Jordan, Muon,
+    2024; arXiv:2502.16982).
+    """
+
+    name: Literal["muon"] = "muon"
+    lr: Annotated[float, Above(0)] = 0.02
+    """Peak learning rate of the matrices, after warmup."""
+    weight_decay: Annotated[float, AtLeast(0)] = 0.01
+    momentum: Annotated[float, Within(0, 1, "[)")] = 0.95
+    """Share of the old average of the gradient that stays at each step; Nesterov's, one step ahead."""
+    scale: Literal["original", "match_rms_adamw"] = "original"
+    """How long a step of a matrix is: max(1, rows / columns)^0.5, or 0.2 max(rows, columns)^0.5, as long as
+    AdamW's, for rates and weight decay that were found for it."""
+    adamw_lr: Annotated[float, Above(0)] = 5e-4
+    """Peak learning rate of all other weights; both go by the one schedule."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """AdamW's, of all other weights."""
+    eps: float = 1e-6
+    """AdamW's, of all other weights."""
+
+    def kind(self, parameter: nn.Parameter, *, is_hidden: bool) -> str:
+        return "hidden" if is_hidden else super().kind(parameter, is_hidden=is_hidden)
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        hidden = [group for group in groups if group["kind"] == "hidden"]
+        others = [group for group in groups if group["kind"] != "hidden"]
+        for group in others:
+            group["lr_scale"] *= self.adamw_lr / self.lr
+        steps: Any = {"lr": self.lr, "momentum": self.momentum, "adjust_lr_fn": self.scale}
+        adamw = torch.optim.AdamW(others, lr=self.adamw_lr, betas=self.betas, eps=self.eps, fused=True)
+        return SeveralOptimizers([torch.optim.Muon(hidden, **steps), adamw] if hidden else [adamw])
+
+
+class SeveralOptimizers(torch.optim.Optimizer):
+    """Optimizers that share the parameters of a model among them, as one: its groups and state are theirs."""
+
+    def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
+        self.parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self._share()
+
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for part in self.parts:
+            part.step()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)  # which makes new groups
+        self._share()
+
+    def _share(self) -> None:
+        groups = iter(self.param_groups)
+        for part in self.parts:
+            part.param_groups = [next(groups) for _ in part.param_groups]
+            part.state = self.state
 
 
 def build_optimizer(model: Objective, config: OptimizerConfig) -> torch.optim.Optimizer:
     """The optimizer of all trained parameters; its groups have their share of the rate as `lr_scale`."""
     scales = dict(learning_rate_scales(model.encoders, config.layer_decay))
-    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = defaultdict(list)
+    layers = (layer for block in model.blocks for layer in block.modules())
+    hidden = {id(layer.weight) for layer in layers if isinstance(layer, nn.Linear)}
+    groups: dict[tuple[float, float, str], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decay = config.weight_decay if config.decays(name, parameter) else 0.0
-            groups[decay, scales.get(name, 1.0), is_vector(parameter)].append(parameter)
+            kind = config.kind(parameter, is_hidden=id(parameter) in hidden)
+            groups[decay, scales.get(name, 1.0), kind].append(parameter)
     return config.build(
         [
-            {"params": parameters, "weight_decay": decay, "lr_scale": scale}
-            for (decay, scale, _), parameters in groups.items()
+            {"params": parameters, "weight_decay": decay, "lr_scale": scale, "kind": kind}
+            for (decay, scale, kind), parameters in groups.items()
         ]
     )
 

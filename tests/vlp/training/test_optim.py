@@ -1,5 +1,6 @@
 """The optimizers: their formulas, what decays, and which layers learn slowly."""
 
+import copy
 from typing import Any, ClassVar
 
 import pytest
@@ -13,7 +14,7 @@ from vlp.masking.none import NoMask
 from vlp.objectives import Vocabulary
 from vlp.objectives.contrastive import ContrastiveConfig
 from vlp.objectives.superclass import SuperClassConfig
-from vlp.training.optim import AdamWConfig, LARSConfig, build_optimizer, learning_rate_scales
+from vlp.training.optim import AdamWConfig, LARSConfig, MuonConfig, build_optimizer, learning_rate_scales
 
 
 def test_weights_and_positions_decay_but_no_bias_norm_class_token_or_logit_scale() -> None:
@@ -36,6 +37,7 @@ class Matrix(torch.nn.Linear):
     """A model of nothing but one linear layer."""
 
     encoders: ClassVar = {}
+    blocks: ClassVar = ()
 
     def __init__(self) -> None:
         super().__init__(2, 2)
@@ -133,3 +135,101 @@ def test_what_a_recipe_names_decays_against_the_rule() -> None:
     assert not config.decays("class_token", vector)
     assert not config.decays("layers.0.attn.relative_position_bias_table", table)
     assert config.decays("layers.0.attn.qkv.weight", table)
+
+
+def small_model() -> Any:
+    torch.manual_seed(0)
+    encoder = VisionTransformer(ViTConfig(image_size=16, patch_size=8, width=16, depth=2, num_heads=2))
+    config = ContrastiveConfig(embed_dim=8, text_encoder=TextConfig(width=16, depth=1, num_heads=2))
+    return config.build(encoder, NoMask(), vocabulary=Vocabulary(11, 6))
+
+
+def with_gradients(model: Any, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def test_muon_takes_the_matrices_of_blocks_and_adamw_all_other_weights() -> None:
+    model = small_model()
+    optimizer = build_optimizer(model, MuonConfig(lr=0.02, adamw_lr=1e-3))
+    groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    hidden = {name for name, p in model.named_parameters() if groups.pop(id(p))["kind"] == "hidden"}
+    assert not groups
+    layers = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    blocks = ("image_encoder.blocks.0", "image_encoder.blocks.1", "text_encoder.blocks.0")
+    assert hidden == {f"{block}.{layer}.weight" for block in blocks for layer in layers}
+
+
+def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
+    """Jordan's five steps, in float64, written for wide matrices; a tall one is turned."""
+    if matrix.shape[0] > matrix.shape[1]:
+        return orthogonalized(matrix.T).T
+    x = matrix.double() / matrix.double().norm()
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return x
+
+
+@pytest.mark.parametrize("scale", ["original", "match_rms_adamw"])
+def test_muon_takes_the_steps_of_its_formula(scale: Any) -> None:
+    model = small_model()
+    config = MuonConfig(lr=0.02, weight_decay=0.1, scale=scale, adamw_lr=1e-3)
+    optimizer = build_optimizer(model, config)
+    matrices = {name: p for name, p in model.named_parameters() if "blocks" in name and p.ndim == 2}
+    expected = {name: p.detach().double().clone() for name, p in matrices.items()}
+    averages = {name: torch.zeros_like(p) for name, p in expected.items()}
+    for step in range(3):
+        with_gradients(model, step)
+        for name, p in matrices.items():
+            assert p.grad is not None
+            averages[name] = 0.95 * averages[name] + 0.05 * p.grad.double()
+            ahead = 0.95 * averages[name] + 0.05 * p.grad.double()
+            rows, columns = p.shape
+            length = max(1, rows / columns) ** 0.5 if scale == "original" else 0.2 * max(rows, columns) ** 0.5
+            expected[name] = expected[name] * (1 - 0.02 * 0.1) - 0.02 * length * orthogonalized(ahead)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.02 * group["lr_scale"]
+        optimizer.step()
+    for name, p in matrices.items():
+        # bf16 has three digits, and the steps are not contractions
+        torch.testing.assert_close(p.detach().double(), expected[name], atol=6e-3, rtol=0)
+
+
+def take_steps(model: Any, optimizers: list[torch.optim.Optimizer], steps: range) -> None:
+    for step in steps:
+        with_gradients(model, step)
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+def test_muon_and_adamw_are_those_of_pytorch_and_go_on_to_the_bit() -> None:
+    """Each on its own parameters; through a checkpoint after the second step."""
+    models, config = [small_model() for _ in range(3)], MuonConfig(lr=0.02, adamw_lr=1e-3)
+    together, resumed, apart = models
+    optimizers = [build_optimizer(model, config) for model in (together, resumed)]
+    groups: dict[str, list[Any]] = {"hidden": [], "matrix": [], "vector": []}
+    names = {id(p): name for name, p in together.named_parameters()}
+    theirs = dict(apart.named_parameters())
+    for group in optimizers[0].param_groups:
+        groups[group["kind"]] += [theirs[names[id(p)]] for p in group["params"]]
+    others = [
+        {"params": groups["matrix"], "weight_decay": 0.01},
+        {"params": groups["vector"], "weight_decay": 0},
+    ]
+    parts = [
+        torch.optim.Muon(groups["hidden"], lr=0.02, weight_decay=0.01, momentum=0.95),
+        torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.98), eps=1e-6, fused=True),
+    ]
+    for group in optimizers[0].param_groups:
+        group["lr"] = 0.02 * group["lr_scale"]
+    take_steps(together, [optimizers[0]], range(2))
+    resumed.load_state_dict(together.state_dict())
+    optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+    take_steps(together, [optimizers[0]], range(2, 4))
+    take_steps(resumed, [optimizers[1]], range(2, 4))
+    take_steps(apart, parts, range(4))
+    for mine, again, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-7, rtol=1e-6)
+        assert torch.equal(mine, again)
