@@ -11,6 +11,7 @@ from pipelines.checkpoints.store import (
     read_saved,
 )
 from pipelines.config.errors import UserError
+from pipelines.config.machine import MachineConfig
 from vlp.shards.manifest import MANIFEST
 from vlp.shards.published import put, take
 from vlp.shards.storage.address import open_folder
@@ -92,6 +93,17 @@ def ensure(checkpoint: Path, mirror: Folder) -> None:
             return
         if damage := _take(mirror / checkpoint.name, checkpoint):
             raise UserError(f"{mirror / checkpoint.name} is broken: {damage}; run the same command again")
+
+
+def ensure_here(checkpoint: Path, machine: MachineConfig) -> None:
+    """Bring a checkpoint that lies in the work folder of another node, if the machine's settings have it
+    published.
+
+    Raises:
+        UserError: it is broken there.
+    """
+    if there := machine.published(checkpoint):
+        ensure(checkpoint, there.parent)
 
 
 class _BrokenError(Exception):

@@ -2,12 +2,10 @@
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Condition, Thread
 
 from pipelines.checkpoints.mirror import missing, upload
 from pipelines.checkpoints.store import CheckpointPlace, list_saved
-from vlp.shards.published import put
 from vlp.shards.storage.folder import Folder
 
 FINISH_SECONDS = 600.0
@@ -90,8 +88,8 @@ class Mirroring:
         for saved in missing(checkpoints, self._mirror, retention):
             with self._holding(saved.name) as is_there:
                 if is_there:
-                    if self._place.record:
-                        _put_longer(*self._place.record)
+                    if self._place.copy_record:
+                        self._place.copy_record()
                     upload(checkpoints / saved.name, self._mirror)
         if here := list_saved(checkpoints):
             retention.apply(self._mirror, step=here[-1].step)
@@ -109,10 +107,3 @@ class Mirroring:
 
     def _say(self, line: str) -> None:
         print(f"[{self._place.label}] mirror: {line}", flush=True)
-
-
-def _put_longer(journal: Path, there: Folder) -> None:
-    """Copy a journal, unless there is a longer one: on another node than the driver's it is a part."""
-    size = there.size(journal.name) if journal.name in there.names() else 0
-    if journal.is_file() and journal.stat().st_size > size:
-        put(journal, there)

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,9 +166,9 @@ class CheckpointPlace:
     """Begins every line that is said of them, such as `pretrain flip`."""
     mirror: Folder | None = None
     """Where they are copied to."""
-    record: tuple[Path, Folder] | None = None
-    """The run's journal, and the folder that it is copied to before each checkpoint: who goes on from one
-    knows all that was measured before."""
+    copy_record: Callable[[], None] | None = None
+    """Copies the run's journal before each checkpoint: who goes on from one knows all that was measured
+    before."""
 
 
 def ranked(saved: Sequence[Saved], metric: str | None) -> list[Saved]:

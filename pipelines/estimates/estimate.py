@@ -2,18 +2,19 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from pipelines.config.machine import MachineConfig
-from pipelines.estimates.rates import Rate, Rates
+from pipelines.estimates.rates import STORED, Amount, Rate, Rates
 from pipelines.estimates.work import STEPS_OF_REPORT, Data, Given, Training, part_of
 from pipelines.training.step_times import MAX_SECONDS
 from vlp.core.messages import size_text
-from vlp.run import flops_of_step, memory_of_step
+from vlp.run import flops_of_step, memory_of_step, visible_tokens
 from vlp.training.flops import image_flops
+from vlp.training.memory import COPIES
 
-MANUAL_SIZES = "the manual's sizes of images"
+MANUAL_SIZES = "by the manual's sizes of images"
 IMAGE_BYTES, OTHER_BYTES, INDEX_BYTES, ORIGINAL_BYTES = 20_000, 3_000, 275, 100_000
 """Of an image of 256 pixels, of what is stored beside it, of its row in an index, and of the original."""
 FILES_PER_SHARD, LISTED_BYTES = 4, 500
@@ -79,9 +80,9 @@ def _add_data(plan: Estimate, data: Data, rates: Rates, machine: MachineConfig, 
     plan.add("images", f"{images:,} of {data.urls:,} URLs", data.rests_on)
     per_shard = f"{FILES_PER_SHARD} per {config.number_sample_per_shard:,} URLs"
     plan.add("files", f"{FILES_PER_SHARD * data.shards:,}", f"{per_shard} (download.number_sample_per_shard)")
-    image_bytes = IMAGE_BYTES * (config.image_size / 256) ** 2
-    disk = images * (image_bytes + OTHER_BYTES) + data.urls * INDEX_BYTES
-    plan.add("disk", size_text(disk), f"{image_bytes / 1000:.1f} kB per image, of {MANUAL_SIZES}")
+    each = _bytes_per_image(data, rates)
+    disk = images * each.value + data.urls * INDEX_BYTES
+    plan.add("disk", size_text(disk), f"{each.value / 1000:.1f} kB per image in shards, {each.rests_on}")
     listed = (
         f"{size_text(config.max_grouping_bytes)} of memory, {size_text(data.urls * LISTED_BYTES)} in TMPDIR"
     )
@@ -110,6 +111,14 @@ def _add_data(plan: Estimate, data: Data, rates: Rates, machine: MachineConfig, 
     plan.add("vlp data verify", duration(verified), "0.1 ms per image, as the manual says; not in the sum")
 
 
+def _bytes_per_image(data: Data, rates: Rates) -> Amount:
+    """What an image takes in shards: as it was counted of generated ones, or by the manual's sizes."""
+    if data.generated is not None and (counted := rates.amounts.get(STORED)):
+        return counted
+    image_bytes = IMAGE_BYTES * (data.download.image_size / 256) ** 2
+    return Amount(image_bytes + OTHER_BYTES, MANUAL_SIZES)
+
+
 def _add_training(plan: Estimate, training: Training, rates: Rates, machine: MachineConfig) -> None:
     run, workers = training.run, max(1, machine.worker_counts.most)
     rate = training_rate(training, rates, machine)
@@ -126,6 +135,7 @@ def _add_training(plan: Estimate, training: Training, rates: Rates, machine: Mac
         amount = f"{training.steps:,} steps of {run.training.batch_size:,} pairs"
         speed = f"{rate.per_second * workers:.3g} pairs/s"
         plan.add(f"  {run.name}", f"{amount} at {speed}", "training.length, on all workers")
+        _add_tokens(plan, training, rates, machine)
     _add_memory(plan, training, machine, workers)
     loading = rate.per_second / rates.of("loader").per_second
     plan.add("  loader", f"{loading:.2g} cores per worker", rates.of("loader").rests_on)
@@ -175,6 +185,37 @@ def _add_memory(plan: Estimate, training: Training, machine: MachineConfig, work
         rests_on += "; less, by machine.memory.checkpoint_activations"
     parts = f"{size_text(weights)} weights and optimizer, {size_text(activations)} activations"
     plan.add("  memory per worker", f"{size_text(weights + activations)}: {parts}", rests_on)
+    _add_checkpoints(plan, training, machine, weights // COPIES)
+
+
+def _add_tokens(plan: Estimate, training: Training, rates: Rates, machine: MachineConfig) -> None:
+    """What the encoders read in one training, without what pads images that show fewer patches."""
+    run, steps = training.run, training.steps
+    length, seen = run.training.length, rates.amounts.get(part_of(run, machine, "visible"))
+    rests_on = "counted" if run.mask.is_exact else "at most, by the least that the mask hides"
+    if seen is not None and length.visible_patches is None:
+        length, rests_on = replace(length, visible_patches=seen.value), seen.rests_on
+        run = replace(run, training=replace(run.training, length=length))
+    tokens = steps * run.training.batch_size * visible_tokens(run)
+    plan.add("  visible tokens", f"{tokens:.3g}, {visible_tokens(run):.1f} of a pair", rests_on)
+
+
+def _add_checkpoints(plan: Estimate, training: Training, machine: MachineConfig, weights: int) -> None:
+    """What stays on disk of all trainings: checkpoints, and the weights that are tracked.
+
+    Args:
+        weights: bytes of a model's.
+    """
+    settings = machine.checkpoints
+    made = -(-training.steps // settings.every_steps)
+    kept = settings.keep + settings.keep_best
+    if settings.keep_every_steps:
+        kept += training.steps // settings.keep_every_steps
+    kept = min(made, kept)
+    tracked = {"all": kept, "none": 0}.get(settings.track, 1)
+    size = training.times * weights * (kept * (COPIES - 1) + tracked)
+    what = f"{kept} checkpoints, and the weights of {tracked} for MLflow"
+    plan.add("  disk", f"{size_text(size)}: {what}", "machine.checkpoints")
 
 
 def _add_report(plan: Estimate, trainings: Sequence[Training], rates: Rates, machine: MachineConfig) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from pipelines.compute.cluster import connect, connect_for_training
 from pipelines.config.machine import MachineConfig
 from pipelines.corpus.corpus import URL_LIST, ServeConfig, make_corpus, serve_corpus, with_sets
 from pipelines.estimates.files import Planned
-from pipelines.estimates.rates import Rate, Rates, measured_here
+from pipelines.estimates.rates import STORED, Amount, Rate, Rates, measured_here
 from pipelines.estimates.work import STEPS_OF_REPORT, evaluated, evaluated_by, part_of
 from pipelines.evaluation.evaluate import EvaluateConfig, evaluate, measure_model
 from pipelines.ingest.download import download
@@ -32,6 +32,7 @@ from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import rank_batches
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig, flops_of_step
+from vlp.shards.published import files_below
 from vlp.shards.storage.address import open_folder
 from vlp.tiny_world import TinyWorldConfig
 from vlp.training.length import LengthConfig
@@ -65,9 +66,13 @@ class Bench:
     """Empty at first; all that is made goes there."""
     rests_on: str
 
+    def recorded(self, name: str) -> Journal:
+        """The record of a part."""
+        return Journal(self.folder / "journals" / name)
+
     def journal(self, name: str) -> Journal:
-        """A record that nobody reads."""
-        journal = Journal(self.folder / "journals" / name)
+        """The record of a part, begun; it is tracked nowhere."""
+        journal = self.recorded(name)
         journal.begin(name=name, tags={})
         return journal
 
@@ -110,7 +115,7 @@ def measure(planned: Planned, rates: Rates, machine: MachineConfig, folder: Path
     per_second = [found[part_of(run, machine)].per_second * flops_of_step(run, 1) for run in runs]
     starts = [found[part_of(run, machine)].start_seconds for run in runs]
     found["flops"] = Rate(median(per_second), median(starts), bench.rests_on)
-    return rates.with_measured(found)
+    return rates.with_measured(found, _amounts(shards, runs, bench))
 
 
 @contextmanager
@@ -216,11 +221,7 @@ def _training(run: RunConfig, output: Path, bench: Bench) -> dict[str, Rate]:
     start = time.monotonic()
     pretrain(resolve(run, machine), output, machine=machine, journal=journal)
     seconds = time.monotonic() - start
-    times = [
-        record.fields["metrics"]["worker/batch_time"]
-        for record in journal.read()
-        if record.kind == "metrics" and "worker/batch_time" in record.fields["metrics"]
-    ]
+    times = [metrics["worker/batch_time"] for metrics in _metrics(journal)]
     workers, each = max(1, machine.worker_counts.most), mean(times[WARM_UP_STEPS:])
     rate = bench.rate(run.training.batch_size / workers, each, start=seconds - len(times) * each)
     return {part_of(run, bench.machine): rate}
@@ -252,6 +253,23 @@ def _report(trained: Mapping[str, Path], bench: Bench) -> Rate:
     done = step_times(config, output, machine=bench.machine, journal=bench.journal("step_times"))
     seconds = time.monotonic() - start - STEPS_OF_REPORT * sum(done.seconds.values())
     return Rate(1, max(0.0, seconds), bench.rests_on)
+
+
+def _amounts(shards: Path, runs: Sequence[RunConfig], bench: Bench) -> dict[str, Amount]:
+    """Bytes of an image in shards, and the patches that masks of unequal ones have shown in the mean."""
+    stored = sum(file.stat().st_size for file in files_below(shards)) / LARGE
+    found = {STORED: Amount(stored, bench.rests_on)}
+    for run in (run for run in runs if run.objective.drops_patches and not run.mask.is_exact):
+        hidden = [metrics["view/mask_ratio"] for metrics in _metrics(bench.recorded(f"pretrain-{run.name}"))]
+        visible = run.image_encoder.num_patches * (1 - mean(hidden))
+        found[part_of(run, bench.machine, "visible")] = Amount(visible, bench.rests_on)
+    return found
+
+
+def _metrics(journal: Journal) -> list[dict[str, float]]:
+    """What was recorded of each step."""
+    found = [record.fields["metrics"] for record in journal.read() if record.kind == "metrics"]
+    return [metrics for metrics in found if "worker/batch_time" in metrics]
 
 
 def _age_of_process() -> float:

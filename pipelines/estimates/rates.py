@@ -13,6 +13,7 @@ from pipelines.config.machine import MachineConfig
 from vlp.shards.storage.local import LocalFolder
 
 FOLDER = "rates"
+STORED = "bytes of a generated image in shards"
 DOCUMENTED = "manual's rate of an AMD EPYC"
 NOT_MEASURED_ON_GPUS = "40 % of the peak of an A100 in bfloat16, which is assumed and not measured"
 
@@ -31,6 +32,15 @@ class Rate:
     def seconds(self, amount: float, *, workers: int = 1) -> float:
         """Time of an amount of work, shared by workers."""
         return self.start_seconds + amount / (self.per_second * max(1, workers))
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much there is of something in the mean, such as the bytes of an image."""
+
+    value: float
+    rests_on: str
+    """Where the number comes from."""
 
 
 RAY_SECONDS, RUN_SECONDS = 7.0, 10.0
@@ -57,6 +67,8 @@ class Rates:
     """Name of its processor."""
     measured: Mapping[str, Rate] = field(default_factory=dict)
     """Part of the work -> its rate."""
+    amounts: Mapping[str, Amount] = field(default_factory=dict)
+    """What was counted beside them."""
 
     @classmethod
     def read(cls, machine: MachineConfig) -> "Rates":
@@ -72,19 +84,22 @@ class Rates:
         try:
             with blaming():
                 rows = LocalFolder(file.parent).read_json(file.name)
-            return cls(hardware, {name: Rate(**row) for name, row in rows.items()})
-        except (TypeError, AttributeError) as error:
+            measured = {name: Rate(**row) for name, row in rows["rates"].items()}
+            return cls(hardware, measured, {name: Amount(**row) for name, row in rows["amounts"].items()})
+        except (TypeError, AttributeError, KeyError) as error:
             raise ConfigError(f"{file} holds no rates; delete it, and measure again") from error
 
-    def with_measured(self, rates: Mapping[str, Rate]) -> "Rates":
-        """The same, with further rates or newer ones."""
-        return Rates(self.hardware, {**self.measured, **rates})
+    def with_measured(self, rates: Mapping[str, Rate], amounts: Mapping[str, Amount] = {}) -> "Rates":
+        """The same, with further rates and amounts, or newer ones."""
+        return Rates(self.hardware, {**self.measured, **rates}, {**self.amounts, **amounts})
 
     def write(self, machine: MachineConfig) -> Path:
         """Keep them for later plans; returns the file."""
         file = _file(machine, self.hardware)
         file.parent.mkdir(parents=True, exist_ok=True)
-        LocalFolder(file.parent).write_json(file.name, {k: asdict(v) for k, v in self.measured.items()})
+        kinds = {"rates": self.measured, "amounts": self.amounts}
+        rows = {kind: {name: asdict(one) for name, one in found.items()} for kind, found in kinds.items()}
+        LocalFolder(file.parent).write_json(file.name, rows)
         return file
 
     def of(self, part: str) -> Rate:

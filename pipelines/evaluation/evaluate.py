@@ -10,6 +10,7 @@ from PIL import Image
 from pyarrow.parquet import ParquetFile
 
 from pipelines.checkpoints.checkpoint import find_checkpoint, load_model, read_run, steps_done
+from pipelines.checkpoints.mirror import ensure_here
 from pipelines.compute.cluster import connect
 from pipelines.config.errors import ConfigError, UserError, blaming
 from pipelines.config.identity import file_digest, fingerprint
@@ -33,6 +34,7 @@ from vlp.pictures.examples import example_sheet
 from vlp.pictures.reconstructions import reconstructions
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST, Manifest
+from vlp.shards.published import take
 
 PICTURES = 6
 EXAMPLES = 5
@@ -119,7 +121,7 @@ def evaluate(
         print(f"[evaluate] not in {suite.folder}, so not measured: {', '.join(missing)}", flush=True)
     for reason in config.evaluation.refusals(read_run(checkpoint).objective):
         print(f"[evaluate] not measured: {reason}", flush=True)
-    found = _as_task(checkpoint, config.evaluation, use_gpu=machine.use_gpu)
+    found = _as_task(checkpoint, config.evaluation, machine)
     output.mkdir(parents=True, exist_ok=True)
     write_outcomes(found.outcomes, output / OUTCOMES)
     manifest = _manifest(found, read_run(checkpoint), config.evaluation)
@@ -286,13 +288,28 @@ def _embedder(objective: Objective, run: RunConfig) -> Embedder:
     )
 
 
-def _as_task(checkpoint: Path, evaluation: EvaluationConfig, *, use_gpu: bool) -> Measured:
+def _as_task(checkpoint: Path, evaluation: EvaluationConfig, machine: MachineConfig) -> Measured:
     """`measure_checkpoint` where the cluster has room for it."""
     import ray
     from ray.exceptions import RayTaskError
 
-    task: Any = ray.remote(num_cpus=1, num_gpus=int(use_gpu))(measure_checkpoint)
+    task: Any = ray.remote(num_cpus=1, num_gpus=int(machine.use_gpu))(_measure_there)
     try:
-        return ray.get(task.remote(checkpoint.absolute(), absolute_paths(evaluation)))
+        return ray.get(task.remote(checkpoint.absolute(), absolute_paths(evaluation), machine.absolute()))
     except RayTaskError as error:
         raise (error.cause if isinstance(error.cause, UserError) else error) from None
+
+
+def _measure_there(checkpoint: Path, evaluation: EvaluationConfig, machine: MachineConfig) -> Measured:
+    """On a node that may have a disk of its own: what it lacks is in the storage."""
+    ensure_here(checkpoint, machine)
+    bring_sets(evaluation, machine)
+    return measure_checkpoint(checkpoint, evaluation)
+
+
+def bring_sets(evaluation: EvaluationConfig, machine: MachineConfig) -> None:
+    """Bring what is not on this node of the sets, where it lies in the work folder of another one."""
+    for file in (file for data in evaluation.sets for file in data.files):
+        there = machine.published(file)
+        if there and not file.exists() and file.name in there.parent.names():
+            take(there.parent, file)

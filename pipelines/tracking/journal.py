@@ -21,6 +21,8 @@ from typing import Any, Literal, NamedTuple
 from pipelines.config.errors import is_terminated
 from pipelines.config.secrets import without_secrets
 from vlp.core.messages import one_line
+from vlp.shards.published import put
+from vlp.shards.storage.folder import Folder
 from vlp.shards.storage.whole import writing
 
 FILE_NAME = "journal.jsonl"
@@ -189,6 +191,13 @@ class Journal:
             last = record.time
         return (milliseconds + last - begun) / 1000
 
+    def copy_to(self, there: Folder) -> None:
+        """Copy the journal to another place, unless a longer one is there."""
+        file = self.folder / FILE_NAME
+        size = there.size(FILE_NAME) if FILE_NAME in there.names() else 0
+        if file.is_file() and file.stat().st_size > size:
+            put(file, there)
+
     def locate(self, path: str) -> Path:
         """The absolute path of a `parent` or artifact, which records hold relative to the folder."""
         return Path(os.path.normpath(self.folder.absolute() / path))
@@ -199,7 +208,10 @@ class Journal:
 
     def _append(self, kind: str, **fields: Any) -> None:
         record = {"kind": kind, "time": time.time_ns() // 1_000_000, **fields}
-        line = json.dumps(record, default=str).encode() + b"\n"
+        self.write_line(json.dumps(record, default=str).encode() + b"\n")
+
+    def write_line(self, line: bytes) -> None:
+        """A record as this class writes it, perhaps in another process."""
         file = os.open(self.folder / FILE_NAME, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             size = os.fstat(file).st_size

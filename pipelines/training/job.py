@@ -1,12 +1,13 @@
 """One training run, as it is sent to the workers."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipelines.checkpoints.store import CheckpointPlace, Retention
 from pipelines.config.machine import MachineConfig
-from pipelines.tracking.journal import FILE_NAME, Journal
+from pipelines.tracking.journal import Journal
 from pipelines.training.resolved import ResolvedRun
 from vlp.core.matmul import Matmul
 from vlp.run import RunConfig, validation_metric
@@ -46,6 +47,9 @@ class TrainJob:
     """What its workers multiply by on a CPU."""
     part: Part = WHOLE
     """How much of the run is trained for now."""
+    keeper: Any = None
+    """Ray actor on the driver's node that writes what workers of other nodes record; None where all nodes see
+    one folder."""
 
     @property
     def config(self) -> RunConfig:
@@ -71,9 +75,8 @@ class TrainJob:
     def checkpoints(self) -> CheckpointPlace:
         """Where its checkpoints lie; what the machine asks for stays, and what is tracked at the end."""
         mirror = self.there / CHECKPOINTS if self.there else None
-        file = self.journal.folder / FILE_NAME
-        record = (file, self.journal_there) if self.journal_there else None
-        return CheckpointPlace(self.output / CHECKPOINTS, self._retention, self.label, mirror, record)
+        copy = partial(self.journal.copy_to, self.journal_there) if self.journal_there else None
+        return CheckpointPlace(self.output / CHECKPOINTS, self._retention, self.label, mirror, copy)
 
     @property
     def _retention(self) -> Retention:

@@ -15,6 +15,7 @@ from pipelines.checkpoints.writer import CheckpointWriter
 from pipelines.training.bad_steps import BadSteps
 from pipelines.training.calibration import Recalibration
 from pipelines.training.job import TrainJob
+from pipelines.training.keeping import delivered, on_this_node, stop_file_of
 from pipelines.training.machine_load import MachineLoad
 from pipelines.training.masks import MaskChoice
 from pipelines.training.pictures import Pictures
@@ -37,10 +38,11 @@ from vlp.training.step import build_scaler
 def train_worker(loop_config: dict[str, Any]) -> None:
     """The function that Ray Train runs on every worker."""
     logging.disable(logging.INFO)  # Ray Train repeats every report, on every worker
-    job = loop_config["job"]
+    job = on_this_node(loop_config["job"])
     try:
         with CheckpointWriter(job.checkpoints, job.config) as writer:
             _train(job, writer)
+        delivered(job)
     except (UnreadableDataError, BadStepError):
         logging.disable(logging.ERROR)  # Ray Train would print a traceback of what is said in one line
         raise
@@ -61,7 +63,7 @@ def _train(job: TrainJob, writer: CheckpointWriter) -> None:
     every = job.machine.log_every_steps
     validation = open_validation(job)
     log = StepLog(config, job.journal, label=job.label, every=every, quarantine=batches.quarantine)
-    stopping = Stopping(job.stop_file)
+    stopping = Stopping(stop_file_of(job))
     hooks = [log, Collecting(validation, every=every), Saving(job, writer, validation), Pictures(job)]
     hooks.append(MachineLoad(job.journal, every=every))
 

@@ -54,7 +54,7 @@ class Pictures(Hook):
             for name, picture in self._pictures(state, objective, batch):
                 file = self.folder / f"{name}_{state.step:07d}.png"
                 try:
-                    self.folder.mkdir(exist_ok=True)
+                    self.folder.mkdir(parents=True, exist_ok=True)
                     picture.save(file)
                 except OSError as error:  # no reason to stop a training
                     print(f"[{self.job.label}] no picture in {self.folder}: {error.strerror}", flush=True)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from pipelines.checkpoints.checkpoint import find_checkpoint, load_model
+from pipelines.checkpoints.mirror import ensure_here
 from pipelines.compute.cluster import connect
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
@@ -59,8 +60,9 @@ def step_times(
     import ray
 
     connect(machine, min_cpus=machine.cpus_per_worker, min_gpus=int(machine.use_gpu))
+    machine = machine.absolute()
     one_worker: Any = ray.remote(num_cpus=machine.cpus_per_worker, num_gpus=int(machine.use_gpu))
-    runs = {name: folder.absolute() for name, folder in config.runs.items()}
+    runs = {name: find_checkpoint(folder).absolute() for name, folder in config.runs.items()}
     seconds: dict[str, float] = ray.get(
         one_worker(_in_turn).remote(runs, replace(machine, cache=machine.shard_cache))
     )
@@ -92,8 +94,10 @@ def _in_turn(runs: Mapping[str, Path], machine: MachineConfig) -> dict[str, floa
 
 
 def _load(folder: Path, machine: MachineConfig, device: torch.device) -> _Timed:
+    """The model of a checkpoint, on a node that may have a disk of its own."""
     cpu = torch.device("cpu")
-    objective, run = load_model(find_checkpoint(folder), cpu)
+    ensure_here(folder, machine)
+    objective, run = load_model(folder, cpu)
     prepare_objective(objective, machine, device, matmul=machine.matmul or fastest_matmul())
     shards = open_shards(run.data, captioned=run.objective.reads_captions, cache=machine.cache)
     pairs = TrainingPairs(shards, run.data, image_size=run.image_encoder.image_size, seed=run.seed)

@@ -1,12 +1,19 @@
 """A training that is asked to end before its last step."""
 
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 
 from vlp.core.distributed import is_main, world_size
+
+
+class StopFile(Protocol):
+    """A file, on this node or another."""
+
+    def exists(self) -> bool:
+        """Whether it is there."""
+        ...
 
 
 class Stopping:
@@ -16,7 +23,7 @@ class Stopping:
     GPU.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: StopFile) -> None:
         self._file = file
         self._group: Any = dist.new_group(backend="gloo") if world_size() > 1 else None
         self._is_asked = torch.zeros(1, dtype=torch.uint8)

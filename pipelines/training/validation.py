@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.checkpoints.checkpoint import TrainingState
 from pipelines.checkpoints.store import list_saved, record_metrics
-from pipelines.evaluation.evaluate import measure_checkpoint, measure_model
+from pipelines.evaluation.evaluate import bring_sets, measure_checkpoint, measure_model
 from pipelines.training.job import TrainJob
 from vlp.core.distributed import is_main
 from vlp.evaluation.config import EvaluationConfig
@@ -40,6 +40,7 @@ def open_validation(job: TrainJob) -> Validation:
     """How a run is measured while it trains; rank 0 alone does it."""
     if job.config.evaluation.every_steps is None or not is_main():
         return Validation()
+    bring_sets(job.config.evaluation, job.machine)
     return BesideTraining(job) if job.machine.validation_workers else OnTrainingWorker(job)
 
 

@@ -11,6 +11,7 @@ from pipelines.checkpoints.mirror import restore
 from pipelines.checkpoints.store import list_saved
 from pipelines.compute.termination import ending_softly
 from pipelines.training.job import CHECKPOINTS, TrainJob
+from pipelines.training.keeping import kept_here
 
 
 class StoppedError(Exception):
@@ -41,7 +42,7 @@ def run_workers(job: TrainJob, callbacks: Sequence[Any] = ()) -> Path:
     listeners: list[Any] = [AnnounceFailures(job), StartWatch(job), *callbacks]
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config={"job": job},
+        train_loop_config={"job": kept_here(job)},
         scaling_config=ScalingConfig(
             num_workers=(counts.least, counts.most) if counts.is_elastic else counts.least,
             use_gpu=machine.use_gpu,

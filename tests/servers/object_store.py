@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,15 @@ class ObjectStore:
     """A running server."""
 
     address: str
+    pid: int
+
+    def fall_silent(self) -> None:
+        """Take connections and answer nothing, as behind a network that is cut."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def speak_again(self) -> None:
+        """Answer all that was asked meanwhile."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def bucket(self, name: str | None = None) -> Folder:
         """A folder in a bucket of its own; its address names the server, so that any process finds it."""
@@ -50,11 +60,11 @@ def serving(environment: Mapping[str, str], port: int | None = None) -> Iterator
     if program is None:
         pytest.skip("needs moto_server beside python, or its path in MOTO_SERVER")
     port = port or free_port()
-    store = ObjectStore(f"http://127.0.0.1:{port}")
     arguments = [program, "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(
         arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as server:
+        store = ObjectStore(f"http://127.0.0.1:{port}", server.pid)
         try:
             _wait(server, store)
             yield store
