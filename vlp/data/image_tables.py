@@ -1,6 +1,6 @@
 """Parquet files of encoded images, each with what is known about it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,15 +45,18 @@ class ImageTable:
             batches = file.iter_batches(batch_size=count, columns=["image"])
             return next((batch["image"].to_pylist() for batch in batches), [])
 
-    def images_at(self, places: Sequence[int]) -> list[bytes]:
-        """The images at some places, in the order in which they are named."""
-        found, start = {}, 0
+    def images_at(self, rows: Sequence[int]) -> Iterator[bytes]:
+        """Some images, read a few at a time.
+
+        Args:
+            rows: their places, ascending.
+        """
+        start, wanted = 0, set(rows)
         with pq.ParquetFile(self.file) as file:
             for batch in file.iter_batches(batch_size=1024, columns=["image"]):
-                own = [place for place in set(places) if start <= place < start + len(batch)]
-                found |= {place: batch["image"][place - start].as_py() for place in own}
-                start += len(batch)
-        return [found[place] for place in places]
+                own = range(start, start + len(batch))
+                yield from (batch["image"][row - start].as_py() for row in own if row in wanted)
+                start = own.stop
 
     def labels(self) -> list[Any]:
         """What is known about every image."""

@@ -5,22 +5,19 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
-import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
 
 from vlp.core.config import Above, AtLeast
 from vlp.core.registry import ByName
 from vlp.evaluation.captioner import Captioner, DecoderSize
 from vlp.evaluation.embedder import Embedder
 from vlp.evaluation.evaluation import EVALUATIONS, Evaluation
+from vlp.evaluation.hiding import Hiding, check_hidden_by
 from vlp.evaluation.sets import ImagesToCaption
 from vlp.masking import STRATEGIES, MaskStrategy
 from vlp.metrics.captions import caption_outcomes
 from vlp.metrics.fitting import Recipe
 from vlp.metrics.outcomes import CaptionScores
-from vlp.objectives import Objective
-
-CALIBRATION_IMAGES = 2000
 
 
 @EVALUATIONS.register
@@ -60,15 +57,7 @@ class Captioning(Evaluation[ImagesToCaption]):
         super().__post_init__()
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
-        for mask in self.hidden_by:
-            if views := sorted(mask.views):
-                raise ValueError(
-                    f"hidden_by must look at pixels alone, and {mask.name} reads {', '.join(views)}; "
-                    "take it out, or choose another feature"
-                )
-        names = [mask.name for mask in self.hidden_by]
-        if len(set(names)) < len(names):
-            raise ValueError(f"hidden_by must have different names, got {', '.join(names)}")
+        check_hidden_by(self.hidden_by)
 
     @property
     def metrics(self) -> frozenset[str]:
@@ -84,7 +73,7 @@ class Captioning(Evaluation[ImagesToCaption]):
 
         found = {self.name: outcomes(model.features(data.test))}
         for mask in self.hidden_by:
-            hide = Hiding.calibrated(mask, model, data)
+            hide = Hiding.calibrated(mask, model, data.train)
             found[f"{self.name}/{mask.name}"] = outcomes(model.features_of_changed(data.test, hide))
         return found
 
@@ -111,30 +100,3 @@ class Captioning(Evaluation[ImagesToCaption]):
             device=model.device,
         )
         return captioner
-
-
-class Hiding:
-    """Greys what a mask hides of images; other patches in every batch, and the same in every measurement."""
-
-    def __init__(self, mask: MaskStrategy, objective: Objective) -> None:
-        self.mask, self.objective = mask, objective
-        device = next(objective.parameters()).device
-        self.generator = Generator(device).manual_seed(0)
-
-    @classmethod
-    def calibrated(cls, mask: MaskStrategy, model: Embedder, data: ImagesToCaption) -> "Hiding":
-        """By a mask that is calibrated on training images, where it needs that."""
-        if not mask.is_calibrated:
-            images = data.train.first_images(CALIBRATION_IMAGES)
-            parts = (images[start : start + 100] for start in range(0, len(images), 100))
-            inputs = [model.objective.mask_inputs(model.load(part)) for part in parts]
-            mask = mask.calibrated(inputs, seed=0).mask
-        return cls(mask, model.objective)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalized, twice."""
-        hidden = self.mask(self.objective.mask_inputs(images), generator=self.generator)
-        config = self.objective.image_encoder.config
-        side = config.image_size // config.patch_size
-        squares = hidden.unflatten(1, (1, side, side)).float()
-        return images.masked_fill(F.interpolate(squares, images.shape[2:]) > 0.5, 0)

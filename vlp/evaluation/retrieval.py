@@ -76,7 +76,11 @@ class Retrieval(Evaluation[CaptionedImages]):
         def texts(places: Sequence[int]) -> list[str]:
             return [every_text[place] for place in places]
 
-        images = data.images.images_at
+        def images(places: Sequence[int]) -> list[bytes]:
+            rows = sorted(set(places))
+            found = dict(zip(rows, data.images.images_at(rows), strict=True))
+            return [found[place] for place in places]
+
         ways: dict[str, tuple[Content, Content, list[int]]] = {
             "image_to_text": (images, texts, text_of),
             "text_to_image": (texts, images, image_of),

@@ -17,6 +17,7 @@ from vlp.metrics.statistics import (
     KendallTau,
     Mean,
     Median,
+    Ratio,
     Statistic,
     TrialSpread,
 )
@@ -231,6 +232,42 @@ class Judgements(Outcomes):
             "tau_b": KendallTau(self.scores, self.judgements, "b"),
             "tau_c": KendallTau(self.scores, self.judgements, "c"),
         }
+
+
+@OUTCOMES.register
+@dataclass(frozen=True)
+class Hidden(Outcomes):
+    """How much of images a mask hides, and how far that is from what is left."""
+
+    name = "hidden"
+    shares: Tensor
+    """(Q,) float in [0, 1], of the patches that are hidden."""
+    distances: Tensor
+    """(Q,) float, mean distance of a hidden pixel to the nearest visible one, in sides of the image."""
+
+    def statistics(self) -> dict[str, Statistic]:
+        """The share in [0, 1]; AvgDist in sides of the image, of which papers give pixels."""
+        return {"share": Mean(self.shares), "avg_dist": Mean(self.distances)}
+
+
+@OUTCOMES.register
+@dataclass(frozen=True)
+class WhatIsLeft(Outcomes):
+    """How similar captions are to their whole images, and to what a mask leaves of these."""
+
+    name = "what_is_left"
+    before: Tensor
+    """(Q,) float in [-1, 1], cosine similarity of each caption and its image."""
+    after: Tensor
+    """(Q,) float in [-1, 1], with what is left of the image."""
+    of_others: Tensor
+    """(Q,) float in [-1, 1], the mean of a caption's similarities with the other images, whole."""
+
+    def statistics(self) -> dict[str, Statistic]:
+        """Means of the similarities; and of the lead that a caption's image has over the others, the part
+        that is left: 1 where hiding takes nothing of what the caption names, 0 where it takes all."""
+        lead = self.before - self.of_others, self.after - self.of_others
+        return {"before": Mean(self.before), "after": Mean(self.after), "left": Ratio(lead[1], lead[0])}
 
 
 def named_metrics(outcomes: Mapping[str, Outcomes]) -> dict[str, float]:

@@ -54,6 +54,19 @@ class Mean(Statistic):
 
 
 @dataclass(frozen=True)
+class Ratio(Statistic):
+    """The sum of one value per item in that of another."""
+
+    values: Tensor
+    """(Q,)"""
+    wholes: Tensor
+    """(Q,)"""
+
+    def __call__(self, counts: Tensor) -> Tensor:
+        return counts @ self.values.double() / (counts @ self.wholes.double())
+
+
+@dataclass(frozen=True)
 class Median(Statistic):
     """The median of a value per item, the mean of the two in the middle of an even number."""
 

@@ -5,7 +5,7 @@ from statistics import mean
 import pytest
 
 from pipelines.reports.papers import PaperTable, paper_rows, paper_tables
-from vlp.evaluation import EVALUATIONS
+from vlp.evaluation.config import EvaluationConfig
 
 CLUSTER_MASKING = "2405.08815"
 ROWS = {
@@ -73,7 +73,7 @@ def test_means_of_parts_are_computed_anew(method: str, objects: float, attribute
 
 def test_every_column_is_a_metric_of_a_protocol() -> None:
     known = {"time", "fine_tune/acc1"}
-    protocols = [cls() for name, cls in EVALUATIONS.items() if name != "attentive_probe"]
+    protocols = EvaluationConfig().given_protocols.values()
     metrics = {metric for protocol in protocols for metric in protocol.metrics}
     for table in paper_tables():
         for column in table.columns:

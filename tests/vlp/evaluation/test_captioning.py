@@ -11,9 +11,10 @@ from torch import Tensor
 from vlp.core.plain import from_plain
 from vlp.encoders.vit import ViTConfig
 from vlp.evaluation.captioner import Captioner, DecoderSize, beam_search
-from vlp.evaluation.captioning import Captioning, Hiding
+from vlp.evaluation.captioning import Captioning
 from vlp.evaluation.config import EvaluationConfig
 from vlp.evaluation.embedder import Embedder
+from vlp.evaluation.hiding import Hiding
 from vlp.evaluation.sets import ImagesToCaption
 from vlp.masking.attention import AttentionMask
 from vlp.masking.cluster import ClusterMask
