@@ -29,6 +29,7 @@ ROOMS = {
         {"export"},
         {"contracts", "model"},
         {"checkpoint"},
+        {"imports"},
         {"run"},
         {"pictures", "training"},
         {"weights", "evaluation"},

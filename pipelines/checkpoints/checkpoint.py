@@ -3,7 +3,8 @@
 import errno
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch.amp.grad_scaler import GradScaler
 
 import vlp.checkpoint
@@ -19,8 +22,9 @@ from pipelines.checkpoints.store import aside, find_damage, read_saved, write_ma
 from pipelines.config.errors import ConfigError, UserError, blaming
 from pipelines.config.plugins import import_plugins
 from pipelines.config.settings import to_dict
-from vlp.checkpoint import MODEL, SETTINGS, load_tensors
+from vlp.checkpoint import MODEL, SETTINGS, load_weights
 from vlp.core.matmul import Matmul
+from vlp.imports import library_of
 from vlp.masking import MaskStrategy
 from vlp.objectives import Objective
 from vlp.run import RunConfig
@@ -87,26 +91,29 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint folder whole or not at all.
 
-    `model.pt` and the settings are the model; `training.pt` is what only going on needs; `manifest.json`
-    tells whether they are still what was written.
+    `model.safetensors` and the settings are the model; `training.pt` is what only going on needs;
+    `manifest.json` tells whether they are still what was written.
 
     Args:
         metrics: what was measured of the model, by which checkpoints are compared.
     """
     with writing_folder(folder) as written:
-        _save_tensors(contents.model, written / MODEL)
-        _save_tensors(contents.training, written / TRAINING)
+        with _telling_full_disks(written / MODEL):
+            save_file({name: x.contiguous() for name, x in contents.model.items()}, written / MODEL)
+        with _telling_full_disks(written / TRAINING):
+            torch.save(contents.training, written / TRAINING)
         write_settings(written, contents.config)
         write_manifest(written, step=contents.training["step"], metrics=metrics)
     shutil.rmtree(aside(folder), ignore_errors=True)
 
 
-def _save_tensors(tensors: Mapping[str, Any], file: Path) -> None:
-    """Save as torch does, which says of a full disk that a position is unexpected."""
+@contextmanager
+def _telling_full_disks(file: Path) -> Iterator[None]:
+    """Of a full disk torch says that a position is unexpected, and safetensors has an error of its own."""
     try:
-        torch.save(tensors, file)
-    except RuntimeError as error:
-        if "inline_container" not in str(error):
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        if not isinstance(error, SafetensorError) and "inline_container" not in str(error):
             raise
         raise OSError(errno.ENOSPC, "no space left, or the disk fails", str(file)) from error
 
@@ -114,8 +121,8 @@ def _save_tensors(tensors: Mapping[str, Any], file: Path) -> None:
 def restore_training(folder: Path, state: TrainingState) -> None:
     """Go on where a checkpoint was saved."""
     device = next(state.objective.parameters()).device
-    training = load_tensors(folder / TRAINING, device)
-    state.model.load_state_dict(load_tensors(folder / MODEL, device))
+    training = torch.load(folder / TRAINING, map_location=device, weights_only=True)
+    state.model.load_state_dict(load_weights(folder / MODEL, device))
     if state.ema:
         state.objective.load_state_dict(training["weights"])
     state.optimizer.load_state_dict(training["optimizer"])
@@ -140,8 +147,8 @@ def _options(group: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_trained(folder: Path) -> dict[str, torch.Tensor]:
     """The weights that a training goes on with; where they are averaged, not the averages."""
-    training = load_tensors(folder / TRAINING, torch.device("cpu"))
-    return training.get("weights") or load_tensors(folder / MODEL, torch.device("cpu"))
+    training = _read_training(folder)
+    return training.get("weights") or load_weights(folder / MODEL, torch.device("cpu"))
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[Objective, RunConfig]:
@@ -177,7 +184,12 @@ def find_checkpoint(folder: Path) -> Path:
 
 
 def steps_done(folder: Path) -> int:
-    """After how many steps a checkpoint was written; all of its run where nothing tells, as in a copy."""
+    """After how many steps a checkpoint was written; all of its run where nothing tells, as in a copy.
+
+    Another library's model has none that are known: 0.
+    """
+    if library_of(folder):
+        return 0
     if saved := read_saved(open_folder(folder)):
         return saved.step
     if (folder / TRAINING).is_file():
@@ -201,9 +213,10 @@ def check_checkpoint(folder: Path) -> RunConfig:
     Raises:
         ConfigError: the folder holds no checkpoint, or the file of its tokenizer or of its codes is missing.
     """
-    for name in (MODEL, SETTINGS):
-        if not (folder / name).is_file():
-            raise ConfigError(f"checkpoint: {folder} is not a checkpoint: it has no {name}")
+    if library_of(folder) is None:
+        for name in (MODEL, SETTINGS):
+            if not (folder / name).is_file():
+                raise ConfigError(f"checkpoint: {folder} is not a checkpoint: it has no {name}")
     run = read_run(folder)
     try:
         run.check_files()
@@ -231,7 +244,7 @@ def read_run(folder: Path) -> RunConfig:
         ConfigError: there are no settings, they are wrong, or a plug-in cannot be imported.
     """
     with blaming():
-        settings = vlp.checkpoint.read_settings(folder)
+        settings = {} if library_of(folder) else vlp.checkpoint.read_settings(folder)
     import_plugins(settings.get("plugins", []), source=str(folder / SETTINGS))
     with blaming():
         return vlp.checkpoint.read_run(folder)

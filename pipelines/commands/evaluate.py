@@ -24,13 +24,14 @@ def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
     from pipelines.evaluation.evaluate import EvaluateConfig, check_evaluation, check_measured, evaluate
     from pipelines.tracking.held import held
     from pipelines.tracking.session import standalone
+    from vlp.imports import library_of
 
     config = build(EvaluateConfig, layers)
     check_evaluation(config.evaluation)
     config = replace(config, checkpoint=held(config.checkpoint, machine))
     checkpoint = find_checkpoint(config.checkpoint)
     check_measured(config.evaluation, read_run(checkpoint).objective)
-    output = output or checkpoint.parent / "evaluation"
+    output = output or (checkpoint if library_of(checkpoint) else checkpoint.parent) / "evaluation"
     manifest = standalone(
         "evaluate", partial(evaluate, config, machine=machine), output, settings=config, machine=machine
     )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from pipelines.commands.completion import complete_settings
+
 if TYPE_CHECKING:
     from pipelines.config.machine import MachineConfig
     from pipelines.config.settings import Layers
@@ -64,7 +66,8 @@ def settings_command(name: str) -> Callable[[Callable[..., Any]], click.Command]
 
     def wrap(function: Callable[..., Any]) -> click.Command:
         function.__doc__ = f"{function.__doc__}{SETTINGS_HELP}"
-        return click.command(name)(click.argument("settings", nargs=-1)(function))
+        given = click.argument("settings", nargs=-1, shell_complete=complete_settings)
+        return click.command(name)(given(function))
 
     return wrap
 

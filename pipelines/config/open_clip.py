@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.config.errors import UserError, nearest
+from pipelines.config.errors import UserError, blaming
+from vlp.imports.open_clip import clip_model, settings_of_model
 
 MAIN = ("open_clip_train.main", "training.main")
 PER_NODE = ("--nproc_per_node", "--nproc-per-node")
@@ -109,7 +110,7 @@ REMEDIES: Mapping[str, str] = {
     "torchscript": "`vlp export --format onnx` makes a model for other runtimes",
     "trace": "leave it out",
     "train_data_upsampling_factors": "`data.mix: [{shards: other, share: 0.2}]`",
-    "use_bn_sync": "no encoder has batch norms; leave it out",
+    "use_bn_sync": "batch norms always have the statistics of the whole batch; leave it out",
     "use_bnb_linear": "there are no 8-bit layers; leave it out",
     "val_data": "`evaluation.retrieval.NAME=FILE`",
     "val_frequency": "`evaluation.every_steps`",
@@ -119,13 +120,6 @@ REMEDIES: Mapping[str, str] = {
     "zeroshot_frequency": "`evaluation.every_steps`",
 }
 """Flag without a setting of its own -> what to do in its place."""
-
-KNOWN = {
-    "": {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"},
-    "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "patch_dropout"},
-    "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers"},
-}
-"""Parts of a model of open_clip -> what ours can be told of it."""
 
 
 @dataclass(frozen=True)
@@ -213,49 +207,19 @@ def _run(given: Namespace, *, num_workers: int) -> dict[str, Any]:
 
 
 def _model(given: Namespace) -> dict[str, Any]:
-    vision, text, embed_dim, is_quick = _sizes(given.model)
-    activation = {"activation": "quick_gelu"} if is_quick or given.force_quick_gelu else {}
+    with blaming("--"):
+        model = clip_model(given.model)
+        model |= {"quick_gelu": True} if given.force_quick_gelu else {}
+        towers = settings_of_model(model, name=given.model)
     dropped = given.force_patch_dropout
-    mask_ratio = vision.get("patch_dropout", 0.0) if dropped is None else dropped
-    return {
-        "image_encoder": {
-            "image_size": given.force_image_size or vision["image_size"],
-            "patch_size": vision["patch_size"],
-            "width": vision["width"],
-            "depth": vision["layers"],
-            "num_heads": vision["width"] // vision.get("head_width", 64),
-        }
-        | activation,
-        "tokenizer": {
-            "name": "clip_bpe",
-            "context_length": given.force_context_length or text["context_length"],
-        },
+    mask_ratio = model["vision_cfg"].get("patch_dropout", 0.0) if dropped is None else dropped
+    forced = {
+        "image_encoder": {"image_size": given.force_image_size} if given.force_image_size else {},
+        "tokenizer": {"context_length": given.force_context_length} if given.force_context_length else {},
         "mask": {"name": "random", "mask_ratio": mask_ratio} if mask_ratio else {"name": "none"},
-        "objective": {
-            "name": "contrastive",
-            "embed_dim": embed_dim,
-            "loss": {"name": "sigmoid" if given.siglip else "infonce"},
-            "text_encoder": {"width": text["width"], "depth": text["layers"], "num_heads": text["heads"]}
-            | activation,
-        },
+        "objective": {"loss": {"name": "sigmoid" if given.siglip else "infonce"}},
     }
-
-
-def _sizes(name: str) -> tuple[dict[str, Any], dict[str, Any], int, bool]:
-    """Of both towers, the shared space, and whether their activation is OpenAI's."""
-    import open_clip
-
-    model = open_clip.get_model_config(name)
-    if model is None:
-        raise UserError(f"--model {name} is no model of open_clip{nearest(name, open_clip.list_models())}")
-    for part, known in KNOWN.items():
-        others = sorted({key for key in (model[part] if part else model) if key not in known})
-        if others or not isinstance(model["vision_cfg"].get("layers", 0), int):
-            what = ", ".join(others) or "a ResNet as its image tower"
-            raise UserError(
-                f"--model {name} has {what}, which has no counterpart; ViT-B-32, -B-16 and -L-14 have"
-            )
-    return model["vision_cfg"], model["text_cfg"], model["embed_dim"], model.get("quick_gelu", False)
+    return {key: towers.get(key, {}) | forced[key] for key in (*towers, "mask")}
 
 
 def _schedule(given: Namespace, epoch: int) -> dict[str, Any]:

@@ -12,15 +12,16 @@ import pydantic
 import yaml
 from yaml.composer import ComposerError
 
-from pipelines.config.errors import ConfigError, nearest
+from pipelines.config.errors import ConfigError, blaming, nearest
 from pipelines.config.explain import explain
 from pipelines.config.plugins import KEY, as_keys, import_plugins
 from pipelines.config.schema import configs_of, hint_below
+from vlp.core.config import annotations_of
 from vlp.core.messages import one_line
 from vlp.shards.storage.folder import Folder
 
 Schema = TypeVar("Schema")
-NAME = "name"
+NAME, MODEL = "name", "model"
 
 
 class Layer(NamedTuple):
@@ -187,7 +188,7 @@ def build(schema: type[Schema], layers: Layers, *, prefix: str = "") -> Schema:
     for given, source in layers.layers:
         if isinstance(given, Mapping):
             import_plugins(given.get(KEY, ()), source=source)
-    values = layers.merged(schema)
+    values = with_model(layers.merged(schema), schema, source=layers.blamed([[MODEL]]))
     if KEY in values:
         values[KEY] = list(values[KEY])
     try:
@@ -196,6 +197,31 @@ def build(schema: type[Schema], layers: Layers, *, prefix: str = "") -> Schema:
         problem, keys = explain(error, schema, values, prefix=prefix, others=layers.others)
         source = layers.blamed(keys)
         raise ConfigError(f"{source}: {problem}" if source else problem) from error
+
+
+def with_model(values: dict[str, Any], schema: Any, *, source: str | None) -> dict[str, Any]:
+    """A run's settings, with the sizes of both towers for `model: ViT-B-32`, a name of open_clip's.
+
+    They come below all others, as far as the run has such settings: SuperClass has no text tower.
+
+    Raises:
+        ConfigError: there is no such model, or one that ours cannot be.
+    """
+    has_towers = dataclasses.is_dataclass(schema) and "image_encoder" in annotations_of(schema)
+    if MODEL not in values or not has_towers:
+        return values
+    from vlp.imports.open_clip import clip_model, settings_of_model
+
+    given, name = {key: value for key, value in values.items() if key != MODEL}, str(values[MODEL])
+    with blaming(f"{source}: "):
+        sizes = settings_of_model(clip_model(name), name=name)
+    objective = hint_below(schema, "objective")
+    (chosen, *others) = configs_of(objective, given.get("objective")) or [None]
+    known = annotations_of(chosen) if chosen and not others else {}
+    sizes["objective"] = {
+        key: value for key, value in sizes["objective"].items() if key in known and key != NAME
+    }
+    return merged(sizes, given, hint=schema)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -50,6 +50,13 @@ def check_on_machine(config: RunConfig, machine: MachineConfig) -> None:
             f"the {batch_size} pairs of training.batch_size: fewer than parts; "
             f"set machine.memory.batch_parts to {share} at most"
         )
+    saves_memory = parts > 1 or machine.memory.checkpoint_activations
+    if saves_memory and config.image_encoder.mixes_images:
+        raise ConfigError(
+            f"machine.memory.{'batch_parts' if parts > 1 else 'checkpoint_activations'}: image_encoder "
+            f"{config.image_encoder.label} has batch norms, whose statistics are of the whole batch, and "
+            "encoding it in parts or twice changes them; leave it out, or choose an image_encoder without"
+        )
     if machine.checkpoints.keep_best and validation_metric(config) is None:
         raise ConfigError(
             f"machine.checkpoints.keep_best is {machine.checkpoints.keep_best} and nothing is measured while "

@@ -54,5 +54,6 @@ def check_same_run(run: ResolvedRun, output: Path | Folder) -> None:
         more = f"; and {len(changes) - MAX_NAMED} more" if len(changes) > MAX_NAMED else ""
         raise ConfigError(
             f"{output} holds a run with other settings or data: {'; '.join(changes[:MAX_NAMED])}{more}; "
-            "set them as they were to go on with it, or choose another output folder"
+            "set them as they were to go on with it, choose another output folder, or train on from it as a "
+            f"new run by `vlp pretrain ... --from {output}`"
         )

@@ -1,5 +1,6 @@
 """The weights of another model that a run starts from."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ from pipelines.checkpoints.store import find_damage, read_saved
 from pipelines.config.errors import ConfigError, blaming
 from pipelines.config.identity import file_sha256
 from vlp.checkpoint import MODEL, find_checkpoint
+from vlp.imports import library_of
 from vlp.objectives import Objective
 from vlp.shards.manifest import MANIFEST
 from vlp.shards.storage.local import LocalFolder
@@ -28,8 +30,11 @@ class InitialWeights(NamedTuple):
             ConfigError: they are those of another model.
         """
         source = self.source
+        assert source.format is not None
         try:
-            weights = our_names(read_weights(self.file), format=source.format)
+            weights = our_names(
+                read_weights(self.file), format=source.format, encoder=objective.image_encoder
+            )
             initialize(objective, weights, part=source.part)
         except ValueError as error:
             raise ConfigError(
@@ -44,6 +49,7 @@ def find_weights(source: InitFrom) -> InitialWeights:
     Raises:
         ConfigError: it is missing, or the checkpoint that it belongs to is broken.
     """
+    source = replace(source, format=source.format or _format(source))
     if source.format != "vlp":
         with blaming("init_from.path: "):
             file = weights_file(source.path)
@@ -57,3 +63,22 @@ def find_weights(source: InitFrom) -> InitialWeights:
     saved = read_saved(LocalFolder(folder))
     assert saved is not None
     return InitialWeights(source, folder / MODEL, saved.files[MODEL]["sha256"])
+
+
+def _format(source: InitFrom) -> str:
+    """Whose folder it is, by its files.
+
+    Raises:
+        ConfigError: it is a file, which does not tell.
+    """
+    if source.path.is_file():
+        raise ConfigError(
+            f"init_from.path: {source.path} is a file, which does not say whose names its weights have; set "
+            "init_from.format to vlp, timm, open_clip or huggingface"
+        )
+    library = library_of(source.path)
+    if library and library.name == "timm" and source.part == "model":
+        raise ConfigError(
+            f"init_from.part must be image_encoder where {source.path} is a folder of timm, got model"
+        )
+    return library.name if library else "vlp"

@@ -22,7 +22,7 @@ from pipelines.training.matmul import chosen_matmul
 from pipelines.training.pace import at_known_pace
 from pipelines.training.resolved import ResolvedRun
 from pipelines.training.workers import run_workers
-from vlp.checkpoint import MODEL, SETTINGS
+from vlp.checkpoint import MODEL, SETTINGS, load_weights
 from vlp.run import validation_metric
 from vlp.shards.index_schema import INDEX_SCHEMA
 from vlp.shards.manifest import MANIFEST
@@ -85,7 +85,7 @@ def _take_over(job: TrainJob) -> Path | None:
 def weights_digest(checkpoint: Path) -> str:
     """SHA-256 of every weight and buffer."""
     digest = hashlib.sha256()
-    weights = torch.load(checkpoint / MODEL, map_location="cpu", weights_only=True)
+    weights = load_weights(checkpoint / MODEL, torch.device("cpu"))
     for name, tensor in sorted(weights.items()):
         digest.update(name.encode())
         digest.update(tensor.contiguous().numpy().tobytes())
@@ -117,12 +117,18 @@ def _method_tags(job: TrainJob) -> dict[str, str]:
         "method": config.name,
         "objective": config.objective.name,
         "mask": config.mask.name,
-        "encoder": config.image_encoder.name,
+        "encoder": config.image_encoder.label,
         "dataset": config.data.shards.name,
         "tokenizer": config.tokenizer.name,
         "identity": job.run.identity,
+        **({"parent": _name_of(job.run.start)} if job.run.start else {}),
         "mlflow.runType": "evaluation",  # MLflow unfolds a run in whose nested ones models are measured
     }
+
+
+def _name_of(checkpoint: Path) -> str:
+    """Run and step of a checkpoint, by its folders: RUN/checkpoints/step_0000100."""
+    return f"{checkpoint.parent.parent.name}/{checkpoint.name}"
 
 
 def _journal_inputs(job: TrainJob) -> None:

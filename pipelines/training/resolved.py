@@ -154,7 +154,7 @@ def _result_settings(
     if table := config.data.document_frequency:
         settings["data"]["document_frequency"] = file_sha256(table)
     if weights:
-        settings["init_from"]["path"] = weights.sha256
+        settings["init_from"] |= {"path": weights.sha256, "format": weights.source.format}
     for key, file in config.objective.files.items():
         settings["objective"] = merged(settings["objective"], nested(key, file_sha256(file)))
     del settings["evaluation"]  # measures the result, does not change it

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from tests.plugin_package import write_package
 from tests.servers.ports import free_port
@@ -71,7 +72,7 @@ def done(home: Path, *arguments: str) -> str:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(find_folder(run) / MODEL, weights_only=True)
+    return load_file(find_folder(run) / MODEL)
 
 
 def find_folder(run: Path) -> Path:

@@ -30,6 +30,17 @@ MASKS: dict[str, list[dict[str, Any]]] = {
     **{name: [{}, {"mask_ratio": RISING}] for name in MASK_RATIO},
 }
 """Each is tried for itself, on 64 patches."""
+TIMM_VITS = ("test_vit", "test_vit2", "test_vit3")
+IMAGE_ENCODERS: dict[str, list[dict[str, Any]]] = {
+    "vit": [{"patch_size": 16, "width": 48, "depth": 2, "num_heads": 4}],
+    "beit": [{"patch_size": 16, "width": 48, "depth": 2, "num_heads": 4}],
+    "swin": [{"width": 16, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4}],
+    "timm": [
+        {"model": model}
+        for model in (*TIMM_VITS, "test_resnet", "test_convnext", "vit_tiny_patch16_dinov3_qkvb")
+    ],
+}
+"""Each is tried for itself, on images of 64 pixels."""
 TEXT_MASKS: dict[str, list[dict[str, Any]]] = {
     name: [{}, {"num_tokens": 3}] for name in ("truncate", "random", "block", "frequency")
 }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vlp.core.config import AtLeast, Within
 from vlp.encoders.drop_path import replace_drop_paths
-from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig, TimmModel
+from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig, Names, TimmModel
 from vlp.encoders.patches import patchify, take
 from vlp.masking import MaskInputs, Slots
 
@@ -23,6 +23,8 @@ class BEiTConfig(ImageEncoderConfig):
     """Defaults are ViT-B/16 in SimMIM."""
 
     name: Literal["beit"] = "beit"
+    patch_size: Annotated[int, AtLeast(1)] = 16  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Side of a patch, in pixels."""
     width: Annotated[int, AtLeast(1)] = 768
     """D, numbers per token."""
     depth: Annotated[int, AtLeast(1)] = 12
@@ -68,6 +70,10 @@ class BEiTConfig(ImageEncoderConfig):
 class BEiT(ImageEncoder):
     """A class token, LayerScale, no key bias, and one table of relative positions for all blocks."""
 
+    timm_names: ClassVar[Names] = (
+        ("cls_token", "class_token"),
+        ("rel_pos_bias.", "relative_positions."),
+    )
     shared_by_blocks: ClassVar[Collection[str]] = ("relative_positions.relative_position_bias_table",)
 
     def __init__(self, config: BEiTConfig) -> None:

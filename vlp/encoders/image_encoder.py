@@ -1,8 +1,9 @@
 """What an image encoder is: images and a choice of patches to vectors."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -12,6 +13,10 @@ from vlp.core.registry import Registry
 from vlp.masking import MaskInputs, Slots
 from vlp.masking.strategy import View
 
+Weights = Mapping[str, Tensor]
+Names = Sequence[tuple[str, str]]
+"""Theirs and ours: how a name begins, of which the first that fits counts, or, from a dot on, a part."""
+
 IMAGE_ENCODERS = Registry()
 
 
@@ -20,6 +25,10 @@ class TimmModel(NamedTuple):
 
     architecture: str
     arguments: dict[str, Any]
+    poolings: Mapping[str, dict[str, Any]] = MappingProxyType(
+        {"class_token": {"global_pool": "token"}, "mean": {"global_pool": "avg"}}
+    )
+    """What makes it give the class token, or the mean of the patches; of these, those that it can give."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +39,6 @@ class ImageEncoderConfig(ABC, StrictConfig):
     """Which encoder it is."""
     image_size: Annotated[int, AtLeast(1)] = 224
     """Side of the square input, in pixels."""
-    patch_size: Annotated[int, AtLeast(1)] = 16
-    """Side of a patch, in pixels."""
-
-    can_drop_patches: ClassVar[bool] = True
-    """Whether hidden patches may be left out of the input; if not, a mask token has to take their places."""
-    views: ClassVar[frozenset[View]] = frozenset({"tokens"})
-    """What it shows to masks beside the pixels."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,9 +48,39 @@ class ImageEncoderConfig(ABC, StrictConfig):
             )
 
     @property
+    def label(self) -> str:
+        """What messages and tables call it."""
+        return self.name
+
+    @property
     def num_patches(self) -> int:
         """N."""
         return (self.image_size // self.patch_size) ** 2
+
+    @property
+    @abstractmethod
+    def patch_size(self) -> int:
+        """Side of a patch, in pixels; a setting of its own where it can be chosen."""
+
+    @property
+    def can_drop_patches(self) -> bool:
+        """Whether hidden patches may be left out of the input."""
+        return True
+
+    @property
+    def takes_mask_token(self) -> bool:
+        """Whether a mask token may take the places of hidden patches."""
+        return True
+
+    @property
+    def mixes_images(self) -> bool:
+        """Whether an image's states depend on the others of its batch in training, as by batch norms."""
+        return False
+
+    @property
+    def views(self) -> frozenset[View]:
+        """What it shows to masks beside the pixels."""
+        return frozenset({"tokens"})
 
     @property
     @abstractmethod
@@ -80,6 +112,8 @@ class ImageEncoder(nn.Module, ABC):
     """Its blocks; the first is next to the input."""
     shared_by_blocks: ClassVar[Collection[str]] = ()
     """Names of parameters that all blocks use, and that so belong to none of them."""
+    timm_names: ClassVar[Names] = ()
+    """What timm's model and this one call the same weights, where they differ."""
 
     @abstractmethod
     def encode_replaced(self, images: Tensor, masked: Tensor, mask_token: Tensor) -> Tensor:
@@ -98,9 +132,18 @@ class ImageEncoder(nn.Module, ABC):
     def forward(self, images: Tensor, slots: Slots | None = None) -> Tensor:
         """(B, 3, H, W) -> (B, 1 + V, D): the class token, then the visible patches.
 
-        An encoder that cannot drop patches takes no slots, and its first state is the mean of the others.
+        An encoder that cannot drop patches takes slots for all of them, or none. The first state of one
+        without a class token stands for the image as a whole, too, such as the mean of the others.
         """
 
     @abstractmethod
     def mask_inputs(self, images: Tensor) -> MaskInputs:
         """The view of (B, 3, H, W) images that masking strategies work on."""
+
+    def changing_buffers(self) -> list[Tensor]:
+        """Buffers that training changes, in place, and that are saved with the weights."""
+        return []
+
+    def resized(self, weights: Weights) -> dict[str, Tensor]:
+        """Weights of the same encoder for another image size, by its own names, as this one's are."""
+        return dict(weights)

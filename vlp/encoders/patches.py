@@ -37,6 +37,22 @@ def sincos_positions(num_patches: int, width: int) -> Tensor:
     return F.pad(table, (0, 0, 1, 0)).float()[None]
 
 
+def resized_positions(positions: Tensor, *, like: Tensor, num_patches: int) -> Tensor:
+    """Positions of a square grid, for another one; those before the patches stay: (1, R + N, D) twice.
+
+    Those of no square grid are given back as they are.
+    """
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    num_before, side = like.shape[1] - num_patches, isqrt(num_patches)
+    is_square = (
+        positions.ndim == 3 and isqrt(positions.shape[1] - num_before) ** 2 + num_before == positions.shape[1]
+    )
+    if positions.shape == like.shape or not is_square:
+        return positions
+    return resample_abs_pos_embed(positions, [side, side], num_prefix_tokens=num_before)
+
+
 def take(tokens: Tensor, indices: Tensor) -> Tensor:
     """Pick tokens by position in each image: (B, N, D), (B, V) -> (B, V, D)."""
     return tokens.gather(1, indices[:, :, None].expand(-1, -1, tokens.shape[2]))

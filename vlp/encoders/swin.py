@@ -1,7 +1,7 @@
 """The Swin transformer (arXiv:2103.14030), on timm's modules."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ class SwinConfig(ImageEncoderConfig):
     name: Literal["swin"] = "swin"
     image_size: Annotated[int, AtLeast(1)] = 192
     """Side of the square input, in pixels."""
-    patch_size: Annotated[int, AtLeast(1)] = 4
+    patch_size: Annotated[int, AtLeast(1)] = 4  # pyright: ignore[reportIncompatibleVariableOverride]
     """Side of a patch, in pixels."""
     width: Annotated[int, AtLeast(1)] = 128
     """Width of the first stage; each later stage doubles it."""
@@ -34,8 +34,6 @@ class SwinConfig(ImageEncoderConfig):
     drop_path: Annotated[float, Within(0, 1, "[)")] = 0.0
     """Share of samples that skip the last block in training; earlier blocks are skipped less often."""
 
-    can_drop_patches: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.image_size % self.stride:
@@ -47,6 +45,10 @@ class SwinConfig(ImageEncoderConfig):
         for stage, num_heads in enumerate(self.num_heads):
             if self.width * 2**stage % num_heads:
                 raise ValueError(f"width {self.width * 2**stage} is not a multiple of num_heads {num_heads}")
+
+    @property
+    def can_drop_patches(self) -> bool:
+        return False
 
     @property
     def stride(self) -> int:

@@ -12,8 +12,15 @@ from torch import Tensor, nn
 from vlp.core.config import AtLeast
 from vlp.core.precision import without_autocast
 from vlp.encoders.blocks import Activation, activation_layer
-from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig, TimmModel
-from vlp.encoders.patches import patchify, sincos_positions, take
+from vlp.encoders.image_encoder import (
+    IMAGE_ENCODERS,
+    ImageEncoder,
+    ImageEncoderConfig,
+    Names,
+    TimmModel,
+    Weights,
+)
+from vlp.encoders.patches import patchify, resized_positions, sincos_positions, take
 from vlp.masking import MaskInputs, Slots
 from vlp.masking.strategy import View
 
@@ -24,6 +31,8 @@ class ViTConfig(ImageEncoderConfig):
     """Defaults are CLIP's ViT-B/16; MAE's has `positions: sincos`, `pre_norm: false`, `norm_eps: 1e-6`."""
 
     name: Literal["vit"] = "vit"
+    patch_size: Annotated[int, AtLeast(1)] = 16  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Side of a patch, in pixels."""
     width: Annotated[int, AtLeast(1)] = 768
     """D, numbers per token."""
     depth: Annotated[int, AtLeast(1)] = 12
@@ -39,14 +48,16 @@ class ViTConfig(ImageEncoderConfig):
     activation: Activation = "gelu"
     """Between the two layers of each block's MLP."""
 
-    views: ClassVar[frozenset[View]] = frozenset({"tokens", "attention"})
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
         if self.positions == "sincos" and self.width % 4:
             raise ValueError(f"width {self.width} is not a multiple of 4, as positions sincos needs")
+
+    @property
+    def views(self) -> frozenset[View]:
+        return frozenset({"tokens", "attention"})
 
     @property
     def stride(self) -> int:
@@ -77,6 +88,7 @@ class ViTConfig(ImageEncoderConfig):
 class VisionTransformer(ImageEncoder):
     """ViT with a class token; hidden patches never enter the blocks, padding slots are invisible to all."""
 
+    timm_names: ClassVar[Names] = (("cls_token", "class_token"), ("pos_embed", "positions"))
     positions: Tensor
 
     def __init__(self, config: ViTConfig) -> None:
@@ -121,6 +133,13 @@ class VisionTransformer(ImageEncoder):
             tokens=lambda: self._evaluate(images, self.embed),
             attention=lambda: self._evaluate(images, self._class_attention),
         )
+
+    def resized(self, weights: Weights) -> dict[str, Tensor]:
+        if "positions" not in weights:
+            return dict(weights)
+        like, num_patches = self.positions, self.config.num_patches
+        positions = resized_positions(weights["positions"], like=like, num_patches=num_patches)
+        return dict(weights) | {"positions": positions}
 
     def encode_replaced(self, images: Tensor, masked: Tensor, mask_token: Tensor) -> Tensor:
         embedded = self.patch_embed(images)

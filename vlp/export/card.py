@@ -25,7 +25,7 @@ def model_card(run: RunConfig, *, usage: str, results: str) -> str:
         ["objective", f"{run.objective.name}: {run.objective.formula}"],
         ["mask", f"{run.mask.name} {run.mask.formula}".strip()],
         ["papers", ", ".join(f"[{one}](https://arxiv.org/abs/{one})" for one in papers) or "-"],
-        ["image encoder", f"{run.image_encoder.name}, {run.image_encoder.image_size} pixels"],
+        ["image encoder", f"{run.image_encoder.label}, {run.image_encoder.image_size} pixels"],
         ["tokenizer", run.tokenizer.name],
         ["made by", f"vlp {vlp.__version__}"],
     ]

@@ -26,9 +26,9 @@ def clip_parts(run: RunConfig) -> ClipParts:
     if run.objective.architecture != "clip":
         raise ValueError(f"objective {run.objective.name} is not CLIP's")
     objective = cast(ContrastiveConfig, run.objective)
-    architecture, image = run.image_encoder.as_timm()
+    architecture, image, _ = run.image_encoder.as_timm()
     text = objective.text_encoder
-    if architecture != CLIP_VIT or not image["pre_norm"]:
+    if architecture != CLIP_VIT or not image.get("pre_norm"):
         raise ValueError("image_encoder is not CLIP's ViT, with pre_norm true and norm_eps 1e-5")
     if image["act_layer"] != text.activation:
         raise ValueError(

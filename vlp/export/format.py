@@ -11,6 +11,7 @@ from vlp.export.card import write_card
 from vlp.model import Model
 from vlp.objectives import Objective
 from vlp.run import RunConfig
+from vlp.weights.names import their_names
 
 FORMATS = Registry()
 
@@ -32,10 +33,10 @@ class ExportFormat(ABC):
         """Write weights, configuration, preprocessing and tokenizer, as far as the format has them."""
 
 
-def weights_of(objective: Objective) -> dict[str, Tensor]:
-    """All weights, and the positions that are fixed here, which other libraries keep among theirs."""
+def weights_for(format: str, objective: Objective) -> dict[str, Tensor]:
+    """All weights by another library's names, with the positions that are fixed here, which it keeps, too."""
     fixed = {name: x for name, x in objective.named_buffers() if name.endswith("positions")}
-    return objective.state_dict() | fixed
+    return their_names(objective.state_dict() | fixed, format=format, encoder=objective.image_encoder)
 
 
 def format_of(name: str) -> ExportFormat:

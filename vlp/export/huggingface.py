@@ -8,12 +8,11 @@ from safetensors.torch import save_file
 
 from vlp.core.normalization import MEAN_STD
 from vlp.export.clip import clip_parts
-from vlp.export.format import FORMATS, ExportFormat, weights_of
+from vlp.export.format import FORMATS, ExportFormat, weights_for
 from vlp.model import Model
 from vlp.objectives.mae import MAEConfig
 from vlp.run import RunConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig, read_merges, read_pieces
-from vlp.weights.names import their_names
 
 MAE_VIT = "vit_base_patch16_224"
 
@@ -38,7 +37,7 @@ class HuggingFace(ExportFormat):
     def write(self, model: Model, folder: Path) -> None:
         configs: dict[str, Callable[[Model], Any]] = {"clip": _clip, "mae": _mae}
         configs[model.config.objective.architecture](model).save_pretrained(folder)
-        theirs = their_names(weights_of(model.objective), format="huggingface")
+        theirs = weights_for("huggingface", model.objective)
         save_file(theirs, folder / "model.safetensors", metadata={"format": "pt"})
         _processor(model).save_pretrained(folder)
         if model.config.objective.encodes_text:
@@ -80,8 +79,8 @@ def _clip(model: Model) -> Any:
 
 
 def _mae_sizes(run: RunConfig) -> dict[str, Any]:
-    architecture, image = run.image_encoder.as_timm()
-    if architecture != MAE_VIT or image["pre_norm"] or image["act_layer"] != "gelu":
+    architecture, image, _ = run.image_encoder.as_timm()
+    if architecture != MAE_VIT or image.get("pre_norm") or image.get("act_layer") != "gelu":
         raise ValueError("image_encoder is not MAE's ViT, with pre_norm false, norm_eps 1e-6 and gelu")
     return image
 

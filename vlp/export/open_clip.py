@@ -8,10 +8,9 @@ from safetensors.torch import save_file
 
 from vlp.core.normalization import MEAN_STD
 from vlp.export.clip import clip_parts
-from vlp.export.format import FORMATS, ExportFormat, weights_of
+from vlp.export.format import FORMATS, ExportFormat, weights_for
 from vlp.model import Model
 from vlp.run import RunConfig
-from vlp.weights.names import their_names
 
 
 @FORMATS.register
@@ -29,7 +28,7 @@ class OpenClip(ExportFormat):
         clip_parts(run)
 
     def write(self, model: Model, folder: Path) -> None:
-        theirs = their_names(weights_of(model.objective), format="open_clip")
+        theirs = weights_for("open_clip", model.objective)
         save_file(theirs, folder / "open_clip_model.safetensors")
         settings = {"model_cfg": _model(model), "preprocess_cfg": _preprocessing(model)}
         (folder / "open_clip_config.json").write_text(json.dumps(settings, indent=1))

@@ -257,13 +257,17 @@ class ObjectiveConfig(ABC, StrictConfig):
             )
         if self.drops_patches and not hides_nothing and not image_encoder.can_drop_patches:
             raise ValueError(
-                f"objective {self.name} leaves hidden patches out, but image_encoder {image_encoder.name} "
-                "needs all of them; choose another image_encoder, such as vit"
+                f"objective {self.name} leaves hidden patches out, but image_encoder {image_encoder.label} "
+                "needs all of them; choose mask none, or another image_encoder, such as vit"
             )
-
+        if not self.drops_patches and not image_encoder.takes_mask_token:
+            raise ValueError(
+                f"objective {self.name} puts a mask token in the place of hidden patches, but image_encoder "
+                f"{image_encoder.label} takes none; choose another image_encoder, such as vit"
+            )
         if unseen := sorted(mask.views - image_encoder.views):
             raise ValueError(
-                f"mask {mask.name} reads {', '.join(unseen)}, which image_encoder {image_encoder.name} does "
+                f"mask {mask.name} reads {', '.join(unseen)}, which image_encoder {image_encoder.label} does "
                 "not offer; choose another mask or image_encoder, such as vit"
             )
 

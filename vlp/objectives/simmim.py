@@ -117,7 +117,7 @@ class SimMIM(Objective):
         return Step(masked_mean(errors, weights), {})
 
     def changing_buffers(self) -> list[Tensor]:
-        return []  # codes stay what they are
+        return self.image_encoder.changing_buffers()  # codes stay what they are
 
     def features(self, images: Tensor) -> Tensor:
         """Mean of the patches' states; the class token is not trained to hold anything."""

@@ -107,7 +107,8 @@ class SuperClass(Objective):
         return Step(self.config.loss(self.classifier(features), labels, self.idf()), {})
 
     def changing_buffers(self) -> list[Tensor]:
-        return [self.document_frequency, self.num_documents] if self.config.idf == "online" else []
+        counts = [self.document_frequency, self.num_documents] if self.config.idf == "online" else []
+        return [*counts, *self.image_encoder.changing_buffers()]
 
     def features(self, images: Tensor) -> Tensor:
         return self._pool(self.image_encoder(images), None)

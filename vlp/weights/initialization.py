@@ -8,7 +8,6 @@ projections and the logit scale start as open_clip's.
 """
 
 from dataclasses import dataclass
-from math import isqrt
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vlp.core.config import StrictConfig
+from vlp.encoders.image_encoder import Weights
 from vlp.objectives import Objective
-from vlp.weights.names import IMAGE_ENCODER, POSITIONS, Weights
+from vlp.weights.names import IMAGE_ENCODER, POSITIONS
 
 MAX_NAMED = 3
 FILES_OF_WEIGHTS = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
@@ -30,11 +30,11 @@ class InitFrom(StrictConfig):
     """Weights to start from, and nothing else: the optimizer and the step are new."""
 
     path: Path
-    """Folder of a checkpoint or finished run for `vlp`; else a .safetensors file, one that torch saved, or
-    the folder of a model, as these libraries write it."""
-    format: Literal["vlp", "timm", "open_clip", "huggingface"] = "vlp"
-    """Whose names the weights have: ours, or those of timm's ViT, of open_clip, or of transformers' CLIP and
-    ViTMAE."""
+    """Folder of a checkpoint or a finished run, or of a model of timm, open_clip or transformers; or a file
+    of weights, .safetensors or one that torch saved, of which `format` has to be told."""
+    format: Literal["vlp", "timm", "open_clip", "huggingface"] | None = None
+    """Whose names the weights have: ours, timm's, open_clip's, or those of transformers' CLIP and ViTMAE;
+    None for what the folder's files say."""
     part: Literal["image_encoder", "model"] = "image_encoder"
     """What starts from them; `model` is everything that is trained, so the objective has to be the same."""
 
@@ -98,11 +98,15 @@ def initialize(objective: Objective, weights: Weights, *, part: str) -> None:
         ValueError: weights are missing, left over, or of another shape.
     """
     prefix = IMAGE_ENCODER if part == "image_encoder" else ""
+    encoder = objective.image_encoder
+    changing = {id(buffer) for buffer in encoder.changing_buffers()}
+    buffers = {name: x for name, x in objective.named_buffers() if name.startswith(prefix)}
+    fixed = {name: x for name, x in buffers.items() if id(x) not in changing}
     trained = {name: x for name, x in objective.named_parameters() if name.startswith(prefix)}
-    fixed = {name: x for name, x in objective.named_buffers() if name.startswith(prefix)}
+    trained |= {name: x for name, x in buffers.items() if id(x) in changing}
     given = {name: x for name, x in weights.items() if name.startswith(prefix)}
-    if POSITIONS in given and POSITIONS in trained:
-        given[POSITIONS] = _resize(given[POSITIONS], trained[POSITIONS])
+    own = {name.removeprefix(IMAGE_ENCODER): x for name, x in given.items() if name.startswith(IMAGE_ENCODER)}
+    given |= {IMAGE_ENCODER + name: x for name, x in encoder.resized(own).items()}
     shapes = [
         f"{name} is {tuple(given[name].shape)} and the model's {tuple(trained[name].shape)}"
         for name in trained.keys() & given.keys()
@@ -119,17 +123,6 @@ def initialize(objective: Objective, weights: Weights, *, part: str) -> None:
         raise ValueError("; ".join(told))
     for name, parameter in trained.items():
         parameter.copy_(given[name])
-
-
-def _resize(positions: Tensor, like: Tensor) -> Tensor:
-    """Positions of a class token and a square grid, for another grid: (1, 1 + N, D) -> (1, 1 + M, D)."""
-    from timm.layers.pos_embed import resample_abs_pos_embed
-
-    side = isqrt(like.shape[1] - 1)
-    is_resizable = positions.ndim == 3 and isqrt(positions.shape[1] - 1) ** 2 + 1 == positions.shape[1]
-    if positions.shape == like.shape or not is_resizable:
-        return positions
-    return resample_abs_pos_embed(positions, [side, side], num_prefix_tokens=1)
 
 
 def _is_same(given: Tensor, fixed: Tensor) -> bool:

@@ -1,23 +1,17 @@
 """What timm, open_clip and transformers call weights, and what we do: one table for both directions."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-Weights = Mapping[str, Tensor]
-Names = Sequence[tuple[str, str]]
-"""Theirs and ours: how a name begins, of which the first that fits counts, or, from a dot on, a part."""
+from vlp.encoders.image_encoder import ImageEncoder, Names, Weights
 
 IMAGE_ENCODER, POSITIONS = "image_encoder.", "image_encoder.positions"
 CLASS_TOKEN = "image_encoder.class_token"
-TIMM: Names = (
-    ("cls_token", CLASS_TOKEN),
-    ("pos_embed", POSITIONS),
-    ("rel_pos_bias.", "image_encoder.relative_positions."),
-    ("", IMAGE_ENCODER),
-)
+CLASSIFIER = re.compile(r"(head|fc|head_dist|head\.fc)\.(weight|bias)")
+"""timm's, which is not part of an encoder."""
 OPEN_CLIP: Names = (
     ("visual.class_embedding", CLASS_TOKEN),
     ("visual.positional_embedding", POSITIONS),
@@ -81,39 +75,45 @@ HF_MAE: Names = (
 PROJECTIONS = ("image_projection.weight", "text_projection.weight")
 
 
-def our_names(weights: Weights, *, format: str) -> dict[str, Tensor]:
-    """Weights of another library by the names, and in the shapes, that our models have."""
+def our_names(weights: Weights, *, format: str, encoder: ImageEncoder) -> dict[str, Tensor]:
+    """Weights of another library by the names, and in the shapes, that our models have.
+
+    Args:
+        encoder: whose weights they are to be, or are among.
+    """
     converters: dict[str, Callable[[Weights], dict[str, Tensor]]] = {
         "vlp": dict,
-        "timm": _from_timm,
+        "timm": lambda weights: _renamed(_without_classifier(weights), _timm(encoder)),
         "open_clip": _from_open_clip,
         "huggingface": _from_hugging_face,
     }
     return converters[format](weights)
 
 
-def their_names(weights: Weights, *, format: str) -> dict[str, Tensor]:
+def their_names(weights: Weights, *, format: str, encoder: ImageEncoder) -> dict[str, Tensor]:
     """Weights of ours by the names, and in the shapes, that another library has: the inverse of `our_names`.
 
     Those of an encoder with positions that are fixed have to have these, too.
     """
     converters: dict[str, Callable[[Weights], dict[str, Tensor]]] = {
-        "timm": _to_timm,
+        "timm": lambda weights: _renamed(_of_encoder(weights), _turned(_timm(encoder))),
         "open_clip": _to_open_clip,
         "huggingface": _to_hugging_face,
     }
     return {name: x.contiguous() for name, x in converters[format](weights).items()}
 
 
-def _from_timm(weights: Weights) -> dict[str, Tensor]:
-    """A ViT; its classifier, if it has one, is not part of an encoder."""
-    return _renamed({name: x for name, x in weights.items() if not name.startswith("head.")}, TIMM)
+def _timm(encoder: ImageEncoder) -> Names:
+    """The names of an encoder, of which those that differ come first."""
+    return [(theirs, IMAGE_ENCODER + ours) for theirs, ours in (*encoder.timm_names, ("", ""))]
 
 
-def _to_timm(weights: Weights) -> dict[str, Tensor]:
-    """The image encoder alone."""
-    encoder = {name: x for name, x in weights.items() if name.startswith(IMAGE_ENCODER)}
-    return _renamed(encoder, _turned(TIMM))
+def _without_classifier(weights: Weights) -> dict[str, Tensor]:
+    return {name: x for name, x in weights.items() if not CLASSIFIER.fullmatch(name)}
+
+
+def _of_encoder(weights: Weights) -> dict[str, Tensor]:
+    return {name: x for name, x in weights.items() if name.startswith(IMAGE_ENCODER)}
 
 
 def _from_open_clip(weights: Weights) -> dict[str, Tensor]:

@@ -170,6 +170,6 @@ def test_the_settings_are_among_the_checksums(tiny_run: MakeRun, tmp_path: Path)
     )
     saved = read_saved(LocalFolder(checkpoint))
     assert saved is not None
-    assert {"config.json", "config.yaml", "model.pt", "training.pt"} == set(saved.files)
+    assert {"config.json", "config.yaml", "model.safetensors", "training.pt"} == set(saved.files)
     (checkpoint / SETTINGS).write_text((checkpoint / SETTINGS).read_text().replace("tiny", "tony"))
     assert find_damage(checkpoint) == "its config.json has other content than was written"

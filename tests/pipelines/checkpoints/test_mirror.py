@@ -194,7 +194,9 @@ def test_the_newest_checkpoint_in_a_store_may_have_other_content(
     shutil.rmtree(tmp_path / "run")
     assert train(run, tmp_path / "run", mirror=mirror) == digest
     said = capsys.readouterr().out
-    assert "is broken: its model.pt has other content than was written; taking step_0000004\n" in said
+    assert (
+        "is broken: its model.safetensors has other content than was written; taking step_0000004\n" in said
+    )
     assert newest.read(MODEL) == (tmp_path / "run/checkpoints/step_0000006" / MODEL).read_bytes()
 
 

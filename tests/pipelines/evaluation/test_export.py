@@ -14,7 +14,7 @@ from pipelines.evaluation.evaluate import EvaluationManifest
 from pipelines.evaluation.measured_model import MeasuredModel
 from pipelines.tracking.journal import Journal
 from tests.pipelines.runs import pretrain
-from vlp.checkpoint import MODEL, load_tensors
+from vlp.checkpoint import MODEL, load_weights
 from vlp.metrics.intervals import Interval
 from vlp.run import RunConfig
 
@@ -48,7 +48,7 @@ def test_the_weights_are_the_checkpoints_and_the_card_has_what_was_measured(
     assert export(run, tmp_path / "out", "safetensors").output == f"[export] -> {tmp_path / 'out'}\n"
     weights, trained = (
         load_file(tmp_path / "out" / "model.safetensors"),
-        load_tensors(checkpoint / MODEL, torch.device("cpu")),
+        load_weights(checkpoint / MODEL, torch.device("cpu")),
     )
     assert weights.keys() == trained.keys()
     assert all(torch.equal(weights[name], x) for name, x in trained.items())
@@ -58,7 +58,7 @@ def test_the_weights_are_the_checkpoints_and_the_card_has_what_was_measured(
 def test_what_cannot_be_exported_is_told_in_one_line(run: Path, tmp_path: Path) -> None:
     cases = [
         (run, "keras", "--format: format is 'keras'; valid: huggingface, "),
-        (tmp_path, "timm", "no model.pt"),
+        (tmp_path, "timm", "no model.safetensors"),
     ]
     for given, format, said in cases:
         refused(export(given, tmp_path / "out", format), said)

@@ -44,9 +44,9 @@ def track_models(folder: Path) -> None:
     for step, metrics in {2: (0.1, 9.0, 3.0), 4: (0.3, 5.0, 2.0), 6: (0.2, 7.0, 2.5)}.items():
         weights = folder / f"step_{step}"
         weights.mkdir()
-        (weights / "model.pt").write_bytes(b"weights")
+        (weights / "model.safetensors").write_bytes(b"weights")
         journal.metrics(dict(zip(METRICS, metrics, strict=True)), step=step)
-        journal.model(weights, files=["model.pt"], step=step, texts=False)
+        journal.model(weights, files=["model.safetensors"], step=step, texts=False)
     journal.end("FINISHED")
 
 

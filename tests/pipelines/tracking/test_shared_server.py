@@ -111,4 +111,4 @@ def test_a_run_is_delivered_once_to_a_server_that_goes_and_comes(
         f"s3://mlflow/artifacts?endpoint_override={store.address}"
     )
     kept = filesystem.get_file_info(pyarrow.fs.FileSelector(root, recursive=True))
-    assert sum(file.base_name == "model.pt" for file in kept) == 2
+    assert sum(file.base_name == "model.safetensors" for file in kept) == 2

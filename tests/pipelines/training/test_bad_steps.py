@@ -13,6 +13,7 @@ import torch
 import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
+from safetensors.torch import load_file
 
 from pipelines.checkpoints.checkpoint import MODEL, TRAINING
 from pipelines.commands.main import main
@@ -124,7 +125,7 @@ def test_a_saved_step_shows_where_its_pairs_came_from(
 def states(output: Path, step: int) -> list[Any]:
     folder = output / "checkpoints" / f"step_{step:07d}"
     training = torch.load(folder / TRAINING, weights_only=True)
-    tensors = [torch.load(folder / MODEL, weights_only=True), training["weights"]]
+    tensors = [load_file(folder / MODEL), training["weights"]]
     return tensors + list(training["optimizer"]["state"].values())
 
 

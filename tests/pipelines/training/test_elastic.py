@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pipelines.checkpoints.checkpoint import write_settings
 from pipelines.config.machine import MachineConfig
@@ -139,7 +140,7 @@ def row(state: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 def weights(folder: Path) -> torch.Tensor:
     """Those of the last checkpoint."""
-    return row(torch.load(folder / f"run/checkpoints/step_{STEPS:07d}" / MODEL, weights_only=True))
+    return row(load_file(folder / f"run/checkpoints/step_{STEPS:07d}" / MODEL))
 
 
 @pytest.mark.slow

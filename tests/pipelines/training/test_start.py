@@ -18,7 +18,7 @@ from pipelines.training.job import WHOLE, Part
 from pipelines.training.pretrain import pretrain
 from pipelines.training.resolved import resolve
 from tests.pipelines.runs import random_objective
-from vlp.checkpoint import MODEL, load_tensors
+from vlp.checkpoint import MODEL, load_weights
 from vlp.run import RunConfig
 from vlp.training.optim import build_optimizer
 
@@ -76,8 +76,8 @@ def test_weights_and_optimizer_are_copied_and_settings_are_the_runs_own(
     state = TrainingState(objective, build_optimizer(objective, run.optimizer), None, run.mask)
     begin_from(start, state)
     assert (state.step, state.mask) == (3, run.mask)
-    same_tensors(objective.state_dict(), load_tensors(start / MODEL, CPU))
-    donor = load_tensors(start / TRAINING, CPU)["optimizer"]
+    same_tensors(objective.state_dict(), load_weights(start / MODEL, CPU))
+    donor = torch.load(start / TRAINING, weights_only=True)["optimizer"]
     own = state.optimizer.state_dict()
     for number, moments in donor["state"].items():
         same_tensors(own["state"][number], moments)
@@ -115,7 +115,7 @@ def test_a_folder_whose_run_began_from_another_checkpoint_is_refused(
         train(tiny_run(seed=seed), tmp_path / f"donor{seed}")
     run = tiny_run(training=EIGHT)
     train(run, tmp_path / "run", start=checkpoint(tmp_path / "donor0", 3))
-    with pytest.raises(ConfigError, match=r"start\.model\.pt was"):
+    with pytest.raises(ConfigError, match=r"start\.model\.safetensors was"):
         train(run, tmp_path / "run", start=checkpoint(tmp_path / "donor1", 3))
 
 

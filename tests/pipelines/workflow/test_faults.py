@@ -118,8 +118,10 @@ def test_killed_in_every_stage_it_ends_with_the_same_shards_weights_and_metrics(
     assert not list(driver.storage.glob("tiny/download-*/manifest.json"))
 
     driver = Driver(stormy)
-    driver.until(driver.found("tiny/pretrain/*/checkpoints/step_0000010/model.pt")).kill_a_training_worker()
-    driver.until(driver.found("tiny/pretrain/*/checkpoints/step_0000040/model.pt")).kill()
+    driver.until(
+        driver.found("tiny/pretrain/*/checkpoints/step_0000010/model.safetensors")
+    ).kill_a_training_worker()
+    driver.until(driver.found("tiny/pretrain/*/checkpoints/step_0000040/model.safetensors")).kill()
 
     driver = Driver(stormy)
     driver.until(driver.found("tiny/evaluate/*")).kill()

@@ -243,7 +243,11 @@ def test_what_was_exported_is_read_again(
     export(model, tmp_path, format=format)
     fresh = model.config.build(model.config.vocabulary(model.tokenizer)).eval()
     part = "image_encoder" if format == "timm" else "model"
-    initialize(fresh, our_names(read_weights(weights_file(tmp_path)), format=format), part=part)
+    initialize(
+        fresh,
+        our_names(read_weights(weights_file(tmp_path)), format=format, encoder=fresh.image_encoder),
+        part=part,
+    )
     with torch.inference_mode():
         assert torch.equal(fresh.features(images), model.features(images))
 
