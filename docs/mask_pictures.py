@@ -21,7 +21,7 @@ SIZE = 224
 def main() -> None:
     """Write `images/mask_NAME.png` for every registered mask that hides something."""
     scenes = islice(draw_split(TinyWorldConfig(), "heldout"), 4)
-    photos = tuple(Photo("", render(scene, rng, image_size=SIZE)) for scene, rng in scenes)
+    photos = tuple(Photo("", render(scene, rng, image_size=SIZE).picture) for scene, rng in scenes)
     models = Models(MachineConfig())
     studies = [Study(run, photos, models) for run in registered_runs([])]
     for name in dict.fromkeys(study.mask.name for study in studies):

@@ -53,12 +53,16 @@ class Hiding:
         """Which patches: (B, 3, H, W) normalized -> (B, N) bool."""
         return self.mask(self.objective.mask_inputs(images), generator=self.generator)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalized, twice."""
+    def hidden_pixels(self, images: Tensor) -> Tensor:
+        """Which pixels: (B, 3, H, W) normalized -> (B, 1, H, W) bool."""
         config = self.objective.image_encoder.config
         side = config.image_size // config.patch_size
         squares = self.hidden(images).unflatten(1, (1, side, side)).float()
-        return images.masked_fill(F.interpolate(squares, images.shape[2:]) > 0.5, 0)
+        return F.interpolate(squares, images.shape[2:]) > 0.5
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalized, twice."""
+        return images.masked_fill(self.hidden_pixels(images), 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -252,6 +252,29 @@ class Hidden(Outcomes):
 
 @OUTCOMES.register
 @dataclass(frozen=True)
+class ObjectsLeft(Outcomes):
+    """How much of what captions name a mask leaves, and of the rest of images."""
+
+    name = "objects_left"
+    objects: Tensor
+    """(Q,) float, pixels of objects that are left."""
+    all_objects: Tensor
+    """(Q,) float, pixels of objects."""
+    background: Tensor
+    """(Q,) float, other pixels that are left."""
+    all_background: Tensor
+    """(Q,) float, other pixels."""
+
+    def statistics(self) -> dict[str, Statistic]:
+        """Shares in [0, 1] that are left of the pixels of all images."""
+        return {
+            "objects": Ratio(self.objects, self.all_objects),
+            "background": Ratio(self.background, self.all_background),
+        }
+
+
+@OUTCOMES.register
+@dataclass(frozen=True)
 class WhatIsLeft(Outcomes):
     """How similar captions are to their whole images, and to what a mask leaves of these."""
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from vlp.core.config import StrictConfig, Within
 from vlp.shards.storage.whole import writing, writing_folder
@@ -105,12 +106,16 @@ def _write_training(config: TinyWorldConfig, folder: Path) -> None:
 
 
 def _retrieval(config: TinyWorldConfig) -> pa.Table:
-    images, captions = [], []
+    """With where the objects are that captions name, which are all of them."""
+    images, captions, objects = [], [], []
     for scene, rng in draw_split(config, "heldout"):
-        images.append(_jpeg(scene, rng, config))
+        rendered = render(scene, rng, image_size=config.image_size)
+        images.append(_as_jpeg(rendered.picture))
+        objects.append(_as_png(rendered.objects))
         captions.append(draw_captions(scene, rng, count=config.captions_per_image))
     texts = pa.array(captions, pa.list_(pa.string()))
-    return pa.table({"image": pa.array(images, pa.binary()), "captions": texts})
+    pictures, places = (pa.array(column, pa.binary()) for column in (images, objects))
+    return pa.table({"image": pictures, "captions": texts, "objects": places})
 
 
 def _write_classification(config: TinyWorldConfig, folder: Path) -> None:
@@ -143,8 +148,18 @@ def _generator(config: TinyWorldConfig, split: str, index: int) -> Random:
 
 
 def _jpeg(scene: Scene, rng: Random, config: TinyWorldConfig) -> bytes:
+    return _as_jpeg(render(scene, rng, image_size=config.image_size).picture)
+
+
+def _as_jpeg(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    render(scene, rng, image_size=config.image_size).save(buffer, "JPEG", quality=92, subsampling=0)
+    picture.save(buffer, "JPEG", quality=92, subsampling=0)
+    return buffer.getvalue()
+
+
+def _as_png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 

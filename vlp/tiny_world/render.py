@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from functools import lru_cache
 from random import Random
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
@@ -21,17 +22,27 @@ MIN_CONTRAST = 115.0
 """Least distance in RGB between the background and an object, of 442."""
 
 
-def render(scene: Scene, rng: Random, *, image_size: int) -> Image.Image:
-    """Picture of a scene, RGB, image_size pixels a side; places, angles and background hues vary with rng."""
+class Rendered(NamedTuple):
+    """A scene in pixels, of as many a side as was asked for."""
+
+    picture: Image.Image
+    """RGB."""
+    objects: Image.Image
+    """8-bit grey, white where an object is."""
+
+
+def render(scene: Scene, rng: Random, *, image_size: int) -> Rendered:
+    """Picture of a scene; places, angles and background hues vary with rng."""
     width = image_size * SUPERSAMPLING
     canvas = _background(scene, rng, image_size).resize((width, width), Image.Resampling.NEAREST)
+    objects = Image.new("L", canvas.size)
     for index, group in enumerate(scene.groups):
         for x, y, radius in _places(scene, index, rng):
             angle = math.radians(rng.uniform(-12, 12))
             turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
             outline = (_outlines()[group.shape] @ turn * radius + (x, y)) * width
-            _paint(canvas, outline, group)
-    return canvas.reduce(SUPERSAMPLING)
+            objects.paste(255, mask=_paint(canvas, outline, group))
+    return Rendered(canvas.reduce(SUPERSAMPLING), objects.reduce(SUPERSAMPLING))
 
 
 def _places(scene: Scene, index: int, rng: Random) -> Iterator[tuple[float, float, float]]:
@@ -51,7 +62,8 @@ def _places(scene: Scene, index: int, rng: Random) -> Iterator[tuple[float, floa
         yield float(x), float(y), float(radius)
 
 
-def _paint(canvas: Image.Image, outline: np.ndarray, group: Group) -> None:
+def _paint(canvas: Image.Image, outline: np.ndarray, group: Group) -> Image.Image:
+    """Paint an object; where it is, in white."""
     mask = Image.new("L", canvas.size)
     ImageDraw.Draw(mask).polygon(list(outline.ravel()), fill=255)
     canvas.paste(COLORS[group.color], mask=mask)
@@ -59,6 +71,7 @@ def _paint(canvas: Image.Image, outline: np.ndarray, group: Group) -> None:
         canvas.paste(
             _shade(group.color), mask=ImageChops.multiply(mask, _pattern(group.texture, canvas.width))
         )
+    return mask
 
 
 def _shade(color: str) -> tuple[int, ...]:

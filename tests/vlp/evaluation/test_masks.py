@@ -1,5 +1,8 @@
 """What masks hide of the images of a set, and what they leave of what captions name."""
 
+from pathlib import Path
+
+import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -11,6 +14,7 @@ from vlp.evaluation.config import EvaluationConfig
 from vlp.evaluation.embedder import Embedder
 from vlp.evaluation.hiding import Hiding
 from vlp.evaluation.mask_distance import MaskDistance
+from vlp.evaluation.objects_left import NamedObjects
 from vlp.evaluation.sets import CaptionedImages
 from vlp.evaluation.what_is_left import MaskedSimilarity
 from vlp.masking.cluster import ClusterMask
@@ -99,3 +103,25 @@ def test_masks_are_judged_where_they_are_named(data: CaptionedImages) -> None:
     for protocol in (MaskDistance, MaskedSimilarity):
         with pytest.raises(ValueError, match="attention reads attention; take it out"):
             from_plain(protocol, {"hidden_by": [{"name": "attention"}]})
+
+
+def test_a_mask_that_hides_what_is_alike_leaves_more_of_objects_than_of_the_background(
+    data: CaptionedImages, model: Embedder
+) -> None:
+    """The sample corpus says where objects are; a random mask leaves as much of them as of all else."""
+    cluster = ClusterMask(target_mask_ratio=0.5, min_mask_ratio=0.0)
+    protocol = NamedObjects(hidden_by=(RandomMask(mask_ratio=0.5), cluster, NoMask()))
+    found = {key: one.metrics() for key, one in protocol.measure(model, data).items()}
+    assert found["objects_left/none"] == {"objects": 1.0, "background": 1.0}
+    random, alike = found["objects_left/random"], found["objects_left/cluster"]
+    assert random["objects"] == pytest.approx(random["background"], abs=0.1)
+    assert alike["objects"] > alike["background"] + 0.1
+
+
+def test_a_set_that_does_not_say_where_objects_are_is_refused(data: CaptionedImages, tmp_path: Path) -> None:
+    file = tmp_path / "plain.parquet"
+    pq.write_table(pq.read_table(data.path, columns=["image", "captions"]), file)
+    given = {"objects_left": {"hidden_by": [{"name": "random"}]}}
+    config = from_plain(EvaluationConfig, {"retrieval": {"x": str(file)}, "protocols": given})
+    (line,) = [line for line in config.refusals(MAEConfig()) if "text encoder" not in line]
+    assert "lacks the columns image and objects; it has image, captions" in line

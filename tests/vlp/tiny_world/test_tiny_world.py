@@ -134,7 +134,7 @@ def test_as_many_objects_are_drawn_as_captions_count() -> None:
     for scene, rng in draw_split(replace(SMALL, num_heldout=60), "heldout"):
         plain = replace(scene, groups=tuple(replace(group, texture="plain") for group in scene.groups))
         plain = replace(plain, background="plain")
-        masks = masks_of_colors(render(plain, rng, image_size=64))
+        masks = masks_of_colors(render(plain, rng, image_size=64).picture)
         for group in plain.groups:
             count = count_blobs(masks[group.color])
             assert count == group.count, (group, count)
