@@ -215,12 +215,11 @@ def with_model(values: dict[str, Any], schema: Any, *, source: str | None) -> di
     given, name = {key: value for key, value in values.items() if key != MODEL}, str(values[MODEL])
     with blaming(f"{source}: "):
         sizes = settings_of_model(clip_model(name), name=name)
-    objective = hint_below(schema, "objective")
-    (chosen, *others) = configs_of(objective, given.get("objective")) or [None]
-    known = annotations_of(chosen) if chosen and not others else {}
-    sizes["objective"] = {
-        key: value for key, value in sizes["objective"].items() if key in known and key != NAME
-    }
+    objective = given.get("objective", {})
+    chosen = configs_of(hint_below(schema, "objective"), objective)
+    known = annotations_of(chosen[0]) if len(chosen) == 1 else {}
+    own = {key: value for key, value in sizes["objective"].items() if key in known}
+    sizes["objective"] = own | {NAME: objective[NAME]} if own else {}
     return merged(sizes, given, hint=schema)
 
 

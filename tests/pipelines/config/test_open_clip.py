@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -13,7 +14,7 @@ from pipelines.commands.main import main
 from pipelines.config.errors import UserError
 from pipelines.config.machine import read_settings
 from pipelines.config.open_clip import REMEDIES, SETTINGS, translate
-from pipelines.config.settings import build
+from pipelines.config.settings import Layers, build, to_dict
 from vlp.masking.random import RandomMask
 from vlp.run import RunConfig
 
@@ -69,6 +70,38 @@ def test_a_model_has_as_many_weights_as_there(name: str, tmp_path: Path) -> None
     model = run.build(run.vocabulary(run.tokenizer.build()))
     theirs = open_clip.create_model(name)
     assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in theirs.parameters())
+
+
+def named(model: str, **settings: Any) -> RunConfig:
+    """A run whose file says `model:`."""
+    layers = Layers().add({"name": "mine", "model": model} | settings, "run.yaml")
+    return build(RunConfig, layers)
+
+
+def test_the_name_of_a_model_fills_the_sizes_of_both_towers_below_a_runs_own(tmp_path: Path) -> None:
+    clip = {"objective": {"name": "contrastive"}}
+    expected = run_of("--model ViT-L-14-quickgelu --train-num-samples 1000000", tmp_path)
+    run = named("ViT-L-14-quickgelu", **clip)
+    assert (run.image_encoder, run.objective) == (expected.image_encoder, expected.objective)
+    smaller = clip["objective"] | {"embed_dim": 8}
+    own = named("ViT-B-32", image_encoder={"image_size": 288}, objective=smaller)
+    assert (own.image_encoder.image_size, own.image_encoder.patch_size) == (288, 32)
+    assert to_dict(own.objective)["embed_dim"] == 8
+    assert named("ViT-B-32", objective={"name": "superclass"}).image_encoder.patch_size == 32
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("ViT-B-33", "run.yaml: model ViT-B-33 is no model of open_clip; did you mean ViT-B-32?"),
+        ("RN50", "run.yaml: model RN50 has a ResNet as its image tower, which has no counterpart"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused_in_one_line(model: str, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        named(model, objective={"name": "contrastive"})
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

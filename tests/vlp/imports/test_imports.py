@@ -114,7 +114,9 @@ def test_mae_of_transformers(images: Tensor, tmp_path: Path) -> None:
         decoder_num_attention_heads=2,
     )
     oracle = disturb(transformers.ViTMAEForPreTraining(config))
-    oracle.vit.embeddings.initialize_weights()  # positions, which a new model of transformers lacks
+    embeddings = oracle.vit.embeddings
+    embeddings.patch_embeddings.projection._is_hf_initialized = False
+    embeddings.initialize_weights()  # positions, which a new model of transformers lacks
     oracle.decoder.initialize_weights(16)
     oracle.save_pretrained(tmp_path)
     config_file = tmp_path / "config.json"
