@@ -1,14 +1,10 @@
 """`vlp report`: what was measured as one page."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from pipelines.commands.group import LOCAL, read
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command("report")
