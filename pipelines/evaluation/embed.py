@@ -82,7 +82,9 @@ def _missing(checkpoint: Path, evaluation: EvaluationConfig, store: FeatureStore
     """A row for every part of a large table that a protocol reads and the store lacks."""
     measured = evaluation.measurements(read_run(checkpoint).objective)
     tables = dict.fromkeys(table for data, protocol in measured for table in protocol.embeds(data))
-    return [_row(table, part) for table in tables for part in _of_large(table) if store.missing([part])]
+    pairs = [(table, part) for table in tables for part in _of_large(table)]
+    lacking = set(store.missing(part for _, part in pairs))
+    return [_row(table, part) for table, part in pairs if part in lacking]
 
 
 def _of_large(table: ImageTable) -> list[Part]:
