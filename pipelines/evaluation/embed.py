@@ -15,7 +15,6 @@ from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.plugins import with_digests
 from pipelines.config.settings import to_dict
-from vlp.checkpoint import MODEL
 from vlp.data.image_files import ImageFile
 from vlp.data.image_tables import ImageTable, Part
 from vlp.evaluation.config import EvaluationConfig
@@ -28,6 +27,9 @@ from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.digests import Digests
 from vlp.shards.storage.folder import Folder
 from vlp.shards.storage.local import LocalFolder
+
+WEIGHTS = (".safetensors", ".bin")
+"""Ends of the names of files of weights, of ours and of other libraries."""
 
 
 def feature_folder(machine: MachineConfig) -> Folder:
@@ -45,7 +47,8 @@ def open_store(checkpoint: Path, folder: Folder) -> FeatureStore:
     identify, run = Digests(folder / "digests").of, read_run(checkpoint)
     settings = with_digests(to_dict(run))
     decides = [settings.get(key) for key in ("plugins", "image_encoder", "objective", "tokenizer")]
-    weights = identify(LocalFolder(checkpoint), MODEL)
+    here = LocalFolder(checkpoint)
+    weights = [identify(here, name) for name in sorted(here.names()) if name.endswith(WEIGHTS)]
     model = fingerprint(vlp.__version__, decides, run.data.normalization, weights)
     return FeatureStore(folder / model[:16], model=model, identify=identify)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
+from safetensors.torch import load_file, save_file
 
 from pipelines.checkpoints.checkpoint import find_checkpoint
 from pipelines.config.machine import MachineConfig
@@ -59,8 +59,8 @@ def test_a_second_evaluation_asks_no_encoder(
     assert measure_checkpoint(checkpoint, evaluation, kept).metrics == first.metrics
     with pytest.raises(AssertionError, match="an encoder is asked"):
         measure_checkpoint(checkpoint, evaluation)
-    other = torch.load(checkpoint / MODEL)
-    torch.save({name: x + 1 if x.is_floating_point() else x for name, x in other.items()}, checkpoint / MODEL)
+    others = {name: x + 1 for name, x in load_file(checkpoint / MODEL).items()}
+    save_file(others, checkpoint / MODEL)
     assert open_store(checkpoint, kept).folder.names() == set()
 
 
