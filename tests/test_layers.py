@@ -36,7 +36,7 @@ ROOMS = {
         {"objectives"},
         {"data", "losses", "targets", "tiny_world"},
         {"encoders", "shards", "tokenizers"},
-        {"masking", "metrics", "text_masking"},
+        {"layouts", "masking", "metrics", "text_masking"},
         {"core"},
     ],
 }

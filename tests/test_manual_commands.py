@@ -21,6 +21,7 @@ from pipelines.config.catalog import find
 from pipelines.config.machine import MachineConfig
 from pipelines.config.open_clip import translate
 from pipelines.config.settings import Layers, build, check_still_named
+from pipelines.evaluation.convert_set import ConvertSetConfig
 from pipelines.evaluation.evaluate import EvaluateConfig
 from pipelines.evaluation.export import ExportConfig
 from pipelines.ingest.settings import DownloadConfig
@@ -102,6 +103,7 @@ CONFIGS: Mapping[str, Any] = {
     "docfreq": DocfreqConfig,
     "fit-codes": FitCodesConfig,
     "evaluate": EvaluateConfig,
+    "convert-set": ConvertSetConfig,
     "export": ExportConfig,
     "sweep": SweepConfig,
 }

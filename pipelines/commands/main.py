@@ -3,6 +3,7 @@
 import click
 
 from pipelines.commands.conf import conf
+from pipelines.commands.convert_set import convert_set
 from pipelines.commands.data import data
 from pipelines.commands.docfreq import docfreq
 from pipelines.commands.doctor import doctor
@@ -44,6 +45,7 @@ for command in (
     pretrain,
     evaluate,
     report,
+    convert_set,
     export,
     sweep,
     print_config,

@@ -7,6 +7,7 @@ from pipelines.config.catalog import Entry, entries, summary
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build, check_still_named
+from pipelines.evaluation.convert_set import ConvertSetConfig
 from pipelines.evaluation.evaluate import EvaluateConfig
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.codes import FitCodesConfig
@@ -26,6 +27,7 @@ COMMANDS: Mapping[str, Any] = {
     "docfreq": DocfreqConfig,
     "fit-codes": FitCodesConfig,
     "evaluate": EvaluateConfig,
+    "convert-set": ConvertSetConfig,
 }
 """What a setting is under in `vlp settings` -> its class; those of a run are under their own keys."""
 

@@ -36,8 +36,14 @@ class Workers(ABC):
         """Make the one object whose methods the workers of the next `map` may call, given as an argument."""
 
     @abstractmethod
-    def map(self, worker: type, arguments: tuple[Any, ...], rows: Sequence[Row]) -> Generator[Row]:
-        """What workers, built with these arguments, make of each row, as it comes."""
+    def map(
+        self, worker: type, arguments: tuple[Any, ...], rows: Sequence[Row], *, num_gpus: int = 0
+    ) -> Generator[Row]:
+        """What workers, built with these arguments, make of each row, as it comes.
+
+        Args:
+            num_gpus: that each has for itself; then there are no more of them than the GPUs allow.
+        """
 
 
 def open_workers(machine: MachineConfig) -> Workers:
@@ -46,7 +52,7 @@ def open_workers(machine: MachineConfig) -> Workers:
 
 
 class RayActors(Workers):
-    """Actors of Ray Data, each on one CPU."""
+    """Actors of Ray Data, each on one CPU, and on GPUs where the work is for them."""
 
     def __init__(self, machine: MachineConfig) -> None:
         connect(machine, min_cpus=1)
@@ -59,15 +65,21 @@ class RayActors(Workers):
         actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(kind)
         return partial(_call_actor, actor.remote(**settings))
 
-    def map(self, worker: type, arguments: tuple[Any, ...], rows: Sequence[Row]) -> Generator[Row]:
+    def map(
+        self, worker: type, arguments: tuple[Any, ...], rows: Sequence[Row], *, num_gpus: int = 0
+    ) -> Generator[Row]:
         """One block of Ray Data per row."""
         import ray.data
 
+        size = self.size
+        if num_gpus:
+            size = min(size, int(ray.cluster_resources().get("GPU", 0)) // num_gpus)
         results = ray.data.from_items(list(rows), override_num_blocks=len(rows)).map(
             worker,
             fn_constructor_args=arguments,
-            compute=ray.data.ActorPoolStrategy(size=min(self.size, len(rows))),
+            compute=ray.data.ActorPoolStrategy(size=max(1, min(size, len(rows)))),
             num_cpus=1,
+            num_gpus=num_gpus,
         )
         found = iter(results.iter_rows())
         with without_native_lines():  # that an actor cannot start again without its arguments, which are kept
@@ -94,7 +106,9 @@ class LocalProcesses(Workers):
         self._shared = Shared(kind(**settings))
         return self._shared
 
-    def map(self, worker: type, arguments: tuple[Any, ...], rows: Sequence[Row]) -> Generator[Row]:
+    def map(
+        self, worker: type, arguments: tuple[Any, ...], rows: Sequence[Row], *, num_gpus: int = 0
+    ) -> Generator[Row]:
         """One row per process at a time, each looked after by a thread; a worker's exception is raised."""
         recipe = pack(worker, arguments)
         crew = [_Place(recipe, self._shared) for _ in range(min(self.size, len(rows)))]

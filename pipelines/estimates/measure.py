@@ -234,7 +234,10 @@ def _evaluation(
     name = f"evaluate-{run.name}"
     config = EvaluateConfig(checkpoint=checkpoint, evaluation=evaluation)
     start = time.monotonic()
-    evaluate(config, bench.folder / name, machine=bench.machine, journal=bench.journal(name))
+    machine = replace(
+        bench.machine, storage=open_folder(bench.folder), work=None
+    )  # where no features are yet
+    evaluate(config, bench.folder / name, machine=machine, journal=bench.journal(name))
     seconds = time.monotonic() - start
     device = torch.device("cuda" if bench.machine.use_gpu else "cpu")
     objective, trained = load_model(find_checkpoint(checkpoint), device)

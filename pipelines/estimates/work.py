@@ -156,8 +156,7 @@ def evaluated_by(config: PipelineConfig) -> Evaluated:
 
 def evaluated(evaluation: EvaluationConfig) -> Evaluated:
     """All sets that are there; of what a suite has besides, the number that it is judged by."""
-    files = [file for data in evaluation.sets for file in data.files if file.suffix == ".parquet"]
-    there = sum(pq.read_metadata(file).num_rows for file in files if file.is_file())
+    there = sum(table.num_rows for data in evaluation.sets for table in data.tables)
     if evaluation.suite is None or not (missing := evaluation.missing):
         return Evaluated(there, "evaluation")
     judged = sum(evaluation.suite.sets[name].size for name in missing)

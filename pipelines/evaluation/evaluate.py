@@ -7,20 +7,19 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from PIL import Image
-from pyarrow.parquet import ParquetFile
 
 from pipelines.checkpoints.checkpoint import find_checkpoint, load_model, read_run, steps_done
 from pipelines.checkpoints.mirror import ensure_here
 from pipelines.compute.cluster import connect
 from pipelines.config.errors import ConfigError, UserError, blaming
-from pipelines.config.identity import file_digest, fingerprint
+from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import absolute_paths, to_dict
+from pipelines.evaluation.embed import digests, embed, feature_folder, make_embedder, open_store
 from pipelines.evaluation.measured_model import MeasuredModel
 from pipelines.tracking.journal import Journal
 from vlp.core.config import StrictConfig
 from vlp.evaluation.config import EvaluationConfig, Measurement
-from vlp.evaluation.embedder import Embedder
 from vlp.evaluation.measure import measure
 from vlp.evaluation.outcome_table import read_outcomes, write_outcomes
 from vlp.evaluation.sets import EvaluationSet
@@ -35,6 +34,8 @@ from vlp.pictures.reconstructions import reconstructions
 from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST, Manifest
 from vlp.shards.published import take
+from vlp.shards.storage.digests import Digests
+from vlp.shards.storage.folder import Folder
 
 PICTURES = 6
 EXAMPLES = 5
@@ -121,13 +122,14 @@ def evaluate(
         print(f"[evaluate] not in {suite.folder}, so not measured: {', '.join(missing)}", flush=True)
     for reason in config.evaluation.refusals(read_run(checkpoint).objective):
         print(f"[evaluate] not measured: {reason}", flush=True)
+    embed(checkpoint, config.evaluation, machine=machine)
     found = _as_task(checkpoint, config.evaluation, machine)
     output.mkdir(parents=True, exist_ok=True)
     write_outcomes(found.outcomes, output / OUTCOMES)
     manifest = _manifest(found, read_run(checkpoint), config.evaluation)
     journal.metrics(manifest.logged, step=found.step)
     for data in config.evaluation.sets:
-        digest = _journal_set(data, journal)
+        digest = _journal_set(data, journal, digests(machine))
         metrics = manifest.metrics.items()
         own = {f"val/{key}": value for key, value in metrics if key.startswith(f"{data.name}/")}
         journal.model_metrics(own, step=found.step, dataset={"name": data.key, "digest": digest})
@@ -161,24 +163,24 @@ def _manifest(found: "Measured", run: RunConfig, evaluation: EvaluationConfig) -
     )
 
 
-def _journal_set(data: EvaluationSet, journal: Journal) -> str:
+def _journal_set(data: EvaluationSet, journal: Journal, known: Digests) -> str:
     """Record a set as an input; its digest."""
-    digest, tables = file_digest(data.files), [ParquetFile(table.file) for table in data.tables]
+    digest = data.digest(known.of)
     journal.dataset(
         name=data.key,
         digest=digest,
-        source=str(data.files[0].absolute()),
+        source=str(data.folder.absolute()),
         context="evaluation",
-        profile={"num_rows": sum(table.metadata.num_rows for table in tables), "sha256": digest},
-        columns={field.name: str(field.type) for field in tables[0].schema_arrow},
+        profile={"num_rows": sum(table.num_rows for table in data.tables), "sha256": digest},
+        columns=dict(data.tables[0].files[0].columns),
     )
     return digest
 
 
-def evaluation_identity(evaluation: EvaluationConfig) -> dict[str, Any]:
+def evaluation_identity(evaluation: EvaluationConfig, known: Digests) -> dict[str, Any]:
     """What decides the result of an evaluation: its files' content, its protocols, and what is kept of it."""
     return {
-        "files": {data.key: file_digest(data.files) for data in evaluation.sets},
+        "files": {data.key: data.digest(known.of) for data in evaluation.sets},
         "protocols": {name: to_dict(protocol) for name, protocol in evaluation.given_protocols.items()},
         "groups": evaluation.suite.groups if evaluation.suite else {},
         "intervals": [intervals.CONFIDENCE, intervals.NUM_DRAWS, intervals.EXACT_BELOW],
@@ -224,8 +226,13 @@ class Measured(NamedTuple):
         return named_metrics(self.outcomes)
 
 
-def measure_checkpoint(checkpoint: Path, evaluation: EvaluationConfig) -> Measured:
+def measure_checkpoint(
+    checkpoint: Path, evaluation: EvaluationConfig, features: Folder | None = None
+) -> Measured:
     """What a Ray task does: load a checkpoint, measure it and look at it.
+
+    Args:
+        features: where what models gave of images and texts is kept; None keeps nothing.
 
     Raises:
         UserError: its features are not finite, or a set has too few images for a protocol.
@@ -235,7 +242,8 @@ def measure_checkpoint(checkpoint: Path, evaluation: EvaluationConfig) -> Measur
     step = steps_done(checkpoint)
     try:
         measurements = evaluation.measurements(run.objective)
-        outcomes = measure(_embedder(objective, run), measurements)
+        store = None if features is None else open_store(checkpoint, features)
+        outcomes = measure(make_embedder(objective, run, store), measurements)
     except NoOutcomesError as error:
         raise UserError(f"{checkpoint} cannot be measured: {error}") from error
     progress = min(1.0, max(0, step - 1) / max(1, run.num_masked_steps))
@@ -259,7 +267,7 @@ def _examples(
 
 def measure_model(objective: Objective, run: RunConfig, evaluation: EvaluationConfig) -> dict[str, float]:
     """Every metric that the objective allows and sets are given for, by `set/metric`."""
-    return named_metrics(measure(_embedder(objective, run), evaluation.measurements(run.objective)))
+    return named_metrics(measure(make_embedder(objective, run), evaluation.measurements(run.objective)))
 
 
 def draw_reconstructions(
@@ -268,7 +276,7 @@ def draw_reconstructions(
     """What the objective rebuilds of the first images of the first set; None if it rebuilds no pictures."""
     if not evaluation.sets:
         return None
-    images = _embedder(objective, run).load(evaluation.sets[0].tables[0].first_images(PICTURES))
+    images = make_embedder(objective, run).load(evaluation.sets[0].tables[0].first_images(PICTURES))
     return reconstructions(
         objective.eval(),
         images,
@@ -276,15 +284,6 @@ def draw_reconstructions(
         progress=progress,
         generator=torch.Generator(images.device).manual_seed(run.seed),
         image_scale=max(1, 128 // run.image_encoder.image_size),
-    )
-
-
-def _embedder(objective: Objective, run: RunConfig) -> Embedder:
-    return Embedder(
-        objective,
-        run.tokenizer.build(),
-        image_size=run.image_encoder.image_size,
-        normalization=run.data.normalization,
     )
 
 
@@ -304,12 +303,12 @@ def _measure_there(checkpoint: Path, evaluation: EvaluationConfig, machine: Mach
     """On a node that may have a disk of its own: what it lacks is in the storage."""
     ensure_here(checkpoint, machine)
     bring_sets(evaluation, machine)
-    return measure_checkpoint(checkpoint, evaluation)
+    return measure_checkpoint(checkpoint, evaluation, feature_folder(machine))
 
 
 def bring_sets(evaluation: EvaluationConfig, machine: MachineConfig) -> None:
     """Bring what is not on this node of the sets, where it lies in the work folder of another one."""
-    for file in (file for data in evaluation.sets for file in data.files):
-        there = machine.published(file)
-        if there and not file.exists() and file.name in there.parent.names():
+    for file in (place.local_path for data in evaluation.sets for place in data.places):
+        there = file and machine.published(file)
+        if file and there and not file.exists() and file.name in there.parent.names():
             take(there.parent, file)

@@ -16,6 +16,7 @@ from pipelines.config.machine import MachineConfig, machine_params
 from pipelines.config.plugins import with_digests
 from pipelines.config.settings import flat_params, to_dict
 from pipelines.corpus.corpus import URL_LIST, CorpusManifest, make_corpus, serve_corpus, with_sets
+from pipelines.evaluation.embed import digests
 from pipelines.evaluation.evaluate import (
     EvaluateConfig,
     EvaluationManifest,
@@ -206,7 +207,7 @@ def _evaluate(
         partial(evaluate, config, machine=machine),
         EvaluationManifest,
         settings=config,
-        identity=[trained.digest, evaluation_identity(evaluation)],
+        identity=[trained.digest, evaluation_identity(evaluation, digests(machine))],
         within=trained.journal,
     )
 

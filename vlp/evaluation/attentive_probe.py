@@ -48,9 +48,12 @@ class AttentiveProbe(FrozenFeatures):
     def chance(self, data: LabelledImages) -> Mapping[str, float]:
         return {f"attentive_probe/{metric}": value for metric, value in chance_of(len(data.classes)).items()}
 
+    def embeds(self, data: LabelledImages) -> tuple[()]:
+        return ()
+
     def measure(self, model: Embedder, data: LabelledImages) -> Mapping[str, ClassRanks]:
         train_labels, labels = (torch.tensor(table.labels()) for table in (data.train, data.test))
-        drawn = draw_shots(train_labels, self.shots, seed=0)
+        drawn = draw_shots(train_labels, self.shots, seed=0).sort().values  # as they are read
         head = fit_attentive(
             torch.cat(list(model.patch_states(data.train, drawn))),
             train_labels[drawn],

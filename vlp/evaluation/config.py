@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from vlp.core.config import AtLeast, StrictConfig, naming
@@ -12,6 +11,7 @@ from vlp.evaluation.evaluation import EVALUATIONS, Evaluation
 from vlp.evaluation.sets import KINDS, EvaluationSet
 from vlp.evaluation.suite import Suite
 from vlp.objectives import ObjectiveConfig
+from vlp.shards.storage.address import AnyFolder
 
 Protocols = Annotated[Mapping[str, Evaluation[Any] | None], EachByName(EVALUATIONS)]
 
@@ -27,16 +27,17 @@ class Measurement(NamedTuple):
 class EvaluationConfig(StrictConfig):
     """What a model is measured on, and how; what is not given is not measured."""
 
-    retrieval: Mapping[str, Path] = field(default_factory=dict)
-    """Set's name, the first part of its metrics -> Parquet file with columns `image` and `captions`."""
-    classification: Mapping[str, Path] = field(default_factory=dict)
+    retrieval: Mapping[str, AnyFolder] = field(default_factory=dict)
+    """Set's name, the first part of its metrics -> Parquet file with columns `image` and `captions`, a folder
+    of such files, or of shards; wherever a set is a file, it may be any of these, in an object store too."""
+    classification: Mapping[str, AnyFolder] = field(default_factory=dict)
     """Set's name -> folder of train.parquet and test.parquet (`image`, `label`), and meta.json (`classes`,
     `templates`)."""
-    choice: Mapping[str, Path] = field(default_factory=dict)
+    choice: Mapping[str, AnyFolder] = field(default_factory=dict)
     """Set's name -> folder of images.parquet (`image`, `filename`) and choices.json, in SugarCrepe's form."""
-    captioning: Mapping[str, Path] = field(default_factory=dict)
+    captioning: Mapping[str, AnyFolder] = field(default_factory=dict)
     """Set's name -> folder of train.parquet and test.parquet (`image`, `captions`)."""
-    judgement: Mapping[str, Path] = field(default_factory=dict)
+    judgement: Mapping[str, AnyFolder] = field(default_factory=dict)
     """Set's name -> folder of images.parquet (`image`, `filename`) and judgements.json (`filename`,
     `caption`, `judgements`)."""
     suite: Suite | None = None
@@ -63,7 +64,7 @@ class EvaluationConfig(StrictConfig):
             kind(name, place) for key, kind in KINDS.items() for name, place in getattr(self, key).items()
         ]
         names, places = {data.name for data in given}, self.suite.places if self.suite else {}
-        return given + [data for name, data in places.items() if name not in names and data.path.exists()]
+        return given + [data for name, data in places.items() if name not in names and data.is_there]
 
     @property
     def missing(self) -> list[str]:

@@ -1,12 +1,13 @@
 """What a protocol of evaluation is: how a trained model is measured on a set."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
 from vlp.core.config import StrictConfig
 from vlp.core.registry import Registry
+from vlp.data.image_tables import ImageTable
 from vlp.evaluation.embedder import Embedder
 from vlp.evaluation.examples import Examples
 from vlp.evaluation.sets import EvaluationSet
@@ -51,6 +52,10 @@ class Evaluation(ABC, StrictConfig, Generic[Set]):
 
     def check_set(self, data: Set) -> None:
         """Raise a ValueError, of one line, unless models can be measured so on a set."""
+
+    def embeds(self, data: Set) -> Sequence[ImageTable]:
+        """Images of a set of which it reads the model's features; many of these are encoded by workers."""
+        return data.tables
 
     @abstractmethod
     def measure(self, model: Embedder, data: Set) -> Mapping[str, Outcomes]:

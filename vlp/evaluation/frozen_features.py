@@ -15,7 +15,7 @@ class LabelledFeatures(NamedTuple):
     """Features of images to learn from and of images to be classified, with their classes."""
 
     train_features: Tensor
-    """(train, D)"""
+    """(train, D), perhaps more than memory holds: to be read some rows at a time."""
     train_labels: Tensor
     """(train,) int64"""
     test_features: Tensor
@@ -32,11 +32,14 @@ class FrozenFeatures(Evaluation[LabelledImages]):
 
     def check_set(self, data: LabelledImages) -> None:
         if not data.has_train:
-            raise ValueError(f"{self.name} learns from images, and {data.name} has none: {data.train.file}")
+            raise ValueError(f"{self.name} learns from images, and {data.name} has none: {data.train.place}")
 
     def labelled_features(self, model: Embedder, data: LabelledImages) -> LabelledFeatures:
         """All that a classifier is learned from and tried on: images of a class."""
         train, (features, labels) = (
             (model.features(table), torch.tensor(table.labels())) for table in (data.train, data.test)
         )
-        return LabelledFeatures(*train, features[labels >= 0], labels[labels >= 0])
+        is_of_class = labels >= 0
+        if not is_of_class.all():
+            features, labels = features[is_of_class], labels[is_of_class]
+        return LabelledFeatures(*train, features, labels)

@@ -29,6 +29,9 @@ class MaskDistance(OfMasks):
     title = "What masks hide"
     numbers: ClassVar = {"share": "hidden", "avg_dist": "AvgDist"}
 
+    def embeds(self, data: CaptionedImages) -> tuple[()]:
+        return ()
+
     def measure(self, model: Embedder, data: CaptionedImages) -> Mapping[str, Hidden]:
         return {f"{self.name}/{mask.name}": _hidden(mask, model, data) for mask in self.hidden_by}
 

@@ -31,6 +31,9 @@ class NamedObjects(OfMasks):
     def check_set(self, data: CaptionedImages) -> None:
         _objects(data).check()
 
+    def embeds(self, data: CaptionedImages) -> tuple[()]:
+        return ()
+
     def measure(self, model: Embedder, data: CaptionedImages) -> Mapping[str, ObjectsLeft]:
         return {f"{self.name}/{mask.name}": _left(mask, model, data) for mask in self.hidden_by}
 

@@ -1,6 +1,6 @@
 """What models are measured on: named sets of images, each of one kind."""
 
-import json
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
+from vlp.data.image_files import Identify
 from vlp.data.image_tables import ImageTable
 from vlp.metrics.choice import Choice
 from vlp.metrics.zero_shot import check_templates
+from vlp.shards.storage.address import open_folder
+from vlp.shards.storage.folder import Folder
 
 
 @dataclass(frozen=True)
@@ -19,9 +22,17 @@ class EvaluationSet(ABC):
 
     kind: ClassVar[str]
     """The key of such sets under `evaluation`."""
+    about: ClassVar[str | None] = None
+    """Name of a file of its folder that says more of it, in JSON."""
     name: str
     """The first part of the names of its metrics."""
-    path: Path
+    path: Path | Folder
+    """Where it lies; a URI such as s3://bucket/sets/cifar10, opened, for an object store."""
+
+    @property
+    def folder(self) -> Folder:
+        """The place as a folder, of this machine or another."""
+        return open_folder(self.path)
 
     @property
     def key(self) -> str:
@@ -34,9 +45,22 @@ class EvaluationSet(ABC):
         """Its images; those of the first are the ones to look at."""
 
     @property
-    def files(self) -> list[Path]:
-        """Every file that it is made of."""
-        return [table.file for table in self.tables]
+    def places(self) -> list[Folder]:
+        """What it is made of: files, or folders of them."""
+        tables = [open_folder(table.place) for table in self.tables]
+        return [*tables, *([] if self.about is None else [self.folder / self.about])]
+
+    @property
+    def is_there(self) -> bool:
+        """Whether something lies where it has to be."""
+        return any(table.files for table in self.tables)
+
+    def digest(self, identify: Identify) -> str:
+        """What tells its content: the same for the same files, wherever they lie."""
+        parts = [file.identity(identify) for table in self.tables for file in table.files]
+        if self.about is not None:
+            parts.append(identify(self.folder, self.about))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
     def size(self) -> int:
@@ -49,31 +73,50 @@ class EvaluationSet(ABC):
         return {}
 
     @classmethod
-    def lying_in(cls, folder: Path, name: str) -> Self:
+    def lying_in(cls, folder: Folder, name: str) -> Self:
         """The set of a name in a folder of sets."""
         return cls(name, folder / name)
+
+    def table(self, name: str, column: str) -> ImageTable:
+        """Images of the set's folder: NAME.parquet, or the folder NAME of such files, or of shards."""
+        return ImageTable(self.folder / _place(self.folder, name), column)
 
     def check(self) -> None:
         """Raise a ValueError that names the file unless all of it is there."""
         for table in self.tables:
             table.check()
+        if self.about is not None and self.about not in self.folder.names():
+            raise ValueError(f"no such file: {self._about_place}")
+
+    @property
+    def _about_place(self) -> str:
+        return str(self.folder / (self.about or ""))
+
+    @cached_property
+    def _about(self) -> Any:
+        """What the file says; a ValueError that names it where it is not JSON."""
+        try:
+            return self.folder.read_json(self.about or "")
+        except ValueError as error:
+            raise ValueError(f"{self._about_place} is not JSON: {error}") from error
 
 
 @dataclass(frozen=True)
 class CaptionedImages(EvaluationSet):
-    """Images with their captions: a Parquet file with the columns `image` and `captions`."""
+    """Images with their captions: a Parquet file with the columns `image` and `captions`, a folder of such
+    files, or of shards."""
 
     kind = "retrieval"
 
     @classmethod
-    def lying_in(cls, folder: Path, name: str) -> Self:
-        return cls(name, folder / f"{name}.parquet")
+    def lying_in(cls, folder: Folder, name: str) -> Self:
+        return cls(name, folder / _place(folder, name))
 
     @property
     def tables(self) -> tuple[ImageTable, ...]:
         return (self.images,)
 
-    @property
+    @cached_property
     def images(self) -> ImageTable:
         """Images, each with a list of captions."""
         return ImageTable(self.path, "captions")
@@ -92,22 +135,22 @@ class ImagesToCaption(EvaluationSet):
     def tables(self) -> tuple[ImageTable, ...]:
         return (self.test, self.train)
 
-    @property
+    @cached_property
     def train(self) -> ImageTable:
         """Images to learn from, each with a list of captions."""
-        return ImageTable(self.path / "train.parquet", "captions")
+        return self.table("train", "captions")
 
-    @property
+    @cached_property
     def test(self) -> ImageTable:
         """Images to be captioned, each with a list of captions."""
-        return ImageTable(self.path / "test.parquet", "captions")
+        return self.table("test", "captions")
 
     def check(self) -> None:
         super().check()
         for table in self.tables:
             captions = table.labels()
             if not captions or not all(captions):
-                raise ValueError(f"{table.file} needs an image or more, each with a caption or more")
+                raise ValueError(f"{table.place} needs an image or more, each with a caption or more")
 
 
 @dataclass(frozen=True)
@@ -115,35 +158,18 @@ class NamedImages(EvaluationSet):
     """Images that a file says something about by their names: a folder of images.parquet, with the columns
     `image` and `filename`, and of that file."""
 
-    about: ClassVar[str]
-    """Name of the file, in JSON."""
-
     @property
     def tables(self) -> tuple[ImageTable, ...]:
         return (self.images,)
 
-    @property
+    @cached_property
     def images(self) -> ImageTable:
         """The images, each with its name."""
-        return ImageTable(self.path / "images.parquet", "filename")
-
-    @property
-    def about_file(self) -> Path:
-        """What is said about them."""
-        return self.path / self.about
-
-    @property
-    def files(self) -> list[Path]:
-        return [self.images.file, self.about_file]
+        return self.table("images", "filename")
 
     def places(self) -> dict[str, int]:
         """The place of each image, by its name."""
         return {name: place for place, name in enumerate(self.images.labels())}
-
-    def check(self) -> None:
-        super().check()
-        if not self.about_file.is_file():
-            raise ValueError(f"no such file: {self.about_file}")
 
 
 @dataclass(frozen=True)
@@ -172,14 +198,14 @@ class ImagesWithChoices(NamedImages):
         places = self.places()
         captions: dict[str, int] = {}
         choices = []
-        for part, items in read_json(self.about_file).items():
+        for part, items in self._about.items():
             for number, item in items.items():
                 try:
                     names, texts = _names_and_captions(item)
                     images = [places[name] for name in names]
                 except (KeyError, TypeError) as error:
                     raise ValueError(
-                        f"{self.about_file}: {part}.{number} lacks {error}, in itself or among the images"
+                        f"{self._about_place}: {part}.{number} lacks {error}, in itself or among the images"
                     ) from error
                 alike = [item["caption2"]] if "caption2" in item else []
                 of_choice, of_alike = (
@@ -188,14 +214,14 @@ class ImagesWithChoices(NamedImages):
                 choices.append(Choice(images, of_choice, part, of_alike))
         if len({(len(choice.images), len(choice.paraphrases)) for choice in choices}) != 1:
             raise ValueError(
-                f"{self.about_file} needs one choice or more, all of as many images and right captions"
+                f"{self._about_place} needs one choice or more, all of as many images and right captions"
             )
         return list(captions), choices
 
     def check(self) -> None:
         super().check()
-        if not isinstance(read_json(self.about_file), dict):
-            raise ValueError(f"{self.about_file} does not name the parts of the set")
+        if not isinstance(self._about, dict):
+            raise ValueError(f"{self._about_place} does not name the parts of the set")
         self.choices  # noqa: B018  # raises where a choice is broken
 
 
@@ -241,20 +267,20 @@ class JudgedCaptions(NamedImages):
         """
         places = self.places()
         pairs = []
-        for number, item in enumerate(read_json(self.about_file)):
+        for number, item in enumerate(self._about):
             try:
                 judgements = [float(one) for one in item["judgements"]]
                 pairs.append(JudgedPair(places[item["filename"]], item["caption"], judgements))
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(
-                    f"{self.about_file}: pair {number} lacks {error}, in itself or among the images"
+                    f"{self._about_place}: pair {number} lacks {error}, in itself or among the images"
                 ) from error
         return pairs
 
     def check(self) -> None:
         super().check()
         if not self.size:
-            raise ValueError(f"{self.about_file} has no judgement")
+            raise ValueError(f"{self._about_place} has no judgement")
 
 
 @dataclass(frozen=True)
@@ -268,6 +294,7 @@ class LabelledImages(EvaluationSet):
     """
 
     kind = "classification"
+    about = "meta.json"
 
     @property
     def tables(self) -> tuple[ImageTable, ...]:
@@ -276,36 +303,32 @@ class LabelledImages(EvaluationSet):
     @property
     def has_train(self) -> bool:
         """Whether there are images to learn from; taken for granted of a set that is still to be made."""
-        return self.train.file.is_file() or not self.test.file.is_file()
+        return bool(self.train.files) or not self.test.files
 
-    @property
+    @cached_property
     def train(self) -> ImageTable:
         """Images to learn from, each with the index of its class."""
-        return ImageTable(self.path / "train.parquet", "label")
+        return self.table("train", "label")
 
-    @property
+    @cached_property
     def test(self) -> ImageTable:
         """Images to be classified, each with the index of its class."""
-        return ImageTable(self.path / "test.parquet", "label")
+        return self.table("test", "label")
 
     @property
     def classes(self) -> list[str]:
         """Names of the K classes, in the order of their indices."""
-        return self._meta["classes"]
+        return self._about["classes"]
 
     @property
     def among(self) -> list[int] | None:
         """Indices of the classes that a test image may be of; None for all."""
-        return self._meta.get("among")
+        return self._about.get("among")
 
     @property
     def templates(self) -> list[str]:
         """Prompts, with `{}` where the name of a class goes."""
-        return self._meta.get("templates", ["a photo of a {}."])
-
-    @property
-    def files(self) -> list[Path]:
-        return [*(table.file for table in reversed(self.tables)), self._meta_file]
+        return self._about.get("templates", ["a photo of a {}."])
 
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
@@ -313,30 +336,20 @@ class LabelledImages(EvaluationSet):
 
     def check(self) -> None:
         super().check()
-        if not self._meta_file.is_file():
-            raise ValueError(f"no such file: {self._meta_file}")
-        if not isinstance(self._meta, dict) or not self._meta.get("classes"):
-            raise ValueError(f"{self._meta_file} does not name the classes of the set under `classes`")
+        if not isinstance(self._about, dict) or not self._about.get("classes"):
+            raise ValueError(f"{self._about_place} does not name the classes of the set under `classes`")
         check_templates(self.templates)
         every = set(range(len(self.classes)))
         among = every if self.among is None else set(self.among)
         if not among or not among <= every:
-            raise ValueError(f"{self._meta_file}: `among` must be indices of the {len(every)} classes")
+            raise ValueError(f"{self._about_place}: `among` must be indices of the {len(every)} classes")
         for table in self.tables:
             allowed = every if table == self.train else among | {-1}
             if others := set(table.labels()) - allowed:
                 raise ValueError(
-                    f"{table.file} has the label {min(others)}, of no class that an image may be of; "
-                    f"{self._meta_file} has {len(every)} classes"
+                    f"{table.place} has the label {min(others)}, of no class that an image may be of; "
+                    f"{self._about_place} has {len(every)} classes"
                 )
-
-    @property
-    def _meta_file(self) -> Path:
-        return self.path / "meta.json"
-
-    @cached_property
-    def _meta(self) -> Any:
-        return read_json(self._meta_file)
 
 
 def chance_of(num_classes: int) -> Mapping[str, float]:
@@ -345,12 +358,11 @@ def chance_of(num_classes: int) -> Mapping[str, float]:
     return ranks | {"mean_per_class_recall": 1 / num_classes}
 
 
-def read_json(file: Path) -> Any:
-    """What a file holds; a ValueError that names it where it is not JSON."""
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
+def _place(folder: Folder, name: str) -> str:
+    """What images of a name are called in a folder: NAME.parquet, a file or a folder, before NAME."""
+    folders = folder.folders()
+    is_short = name in folders and f"{name}.parquet" not in folders | folder.names()
+    return name if is_short else f"{name}.parquet"
 
 
 KINDS: Mapping[str, type[EvaluationSet]] = {

@@ -3,11 +3,11 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 from vlp.core.config import AtLeast, StrictConfig, Within, naming
 from vlp.evaluation.sets import KINDS, EvaluationSet
+from vlp.shards.storage.address import AnyFolder, open_folder
 
 CHANCE_TOLERANCE = 1e-4  # files round what guessing gives
 
@@ -68,9 +68,9 @@ class Suite(StrictConfig):
 
     name: str
     """By which messages speak of it."""
-    folder: Path = Path()
-    """Where the sets lie, each by its name: a folder, or NAME.parquet for retrieval. A set that is also named
-    under its kind of `evaluation` is taken from there."""
+    folder: AnyFolder = open_folder(".")
+    """Where the sets lie, each by its name: a folder, or NAME.parquet for retrieval, also in an object store.
+    A set that is also named under its kind of `evaluation` is taken from there."""
     sets: Mapping[str, SuiteSet]
     """Set's name, the first part of its metrics -> what it has to be."""
 

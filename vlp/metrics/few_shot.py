@@ -1,5 +1,7 @@
 """Few-shot classification of frozen features by least squares, as in CapPa (arXiv:2306.07915)."""
 
+from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -7,6 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from vlp.metrics.outcomes import Answers
+from vlp.metrics.rows import LabelledRows, Standardization
 
 BIAS = 100.0
 """The constant feature: so large that its weight, the bias, is hardly regularized."""
@@ -16,46 +19,46 @@ SEEDS = (0, 1, 2)
 class LeastSquares(NamedTuple):
     """A linear classifier of standardized features and a constant one."""
 
-    mean: Tensor
-    """(D,)"""
-    std: Tensor
-    """(D,)"""
+    standardize: Standardization
     weights: Tensor
     """(D + 1, K), the last row for the constant feature."""
 
     def __call__(self, features: Tensor) -> Tensor:
         """Scores of the classes: (B, D) -> (B, K)."""
-        return _standardize(features, self.mean, self.std) @ self.weights
+        return _with_constant(self.standardize(features)) @ self.weights
 
 
-def fit_least_squares(
-    features: Tensor, labels: Tensor, *, num_classes: int, l2: float = 1024.0
-) -> LeastSquares:
+def fit_least_squares(data: LabelledRows, *, num_classes: int, l2: float = 1024.0) -> LeastSquares:
     """Ridge regression to 1 for an image's class and -1 for all others, in closed form and float64.
 
     Args:
-        features: (B, D), of any scale: they are standardized here.
-        labels: (B,) int64 in 0..K-1.
+        data: features (B, D) of any scale, which are standardized here, with labels in 0..K-1.
         num_classes: K.
         l2: weight of the squared weights in the sum of squared errors.
     """
-    features = features.double()
-    mean, std = features.mean(dim=0), features.std(dim=0, correction=0) + 1e-5
-    targets = 2.0 * F.one_hot(labels, num_classes).double() - 1
-    return LeastSquares(mean, std, ridge(_standardize(features, mean, std), targets, l2=l2))
+    standardize = data.standardization()
+    pairs = (
+        (_with_constant(standardize(x)), 2.0 * F.one_hot(labels, num_classes).double() - 1)
+        for x, labels in data
+    )
+    return LeastSquares(standardize, ridge(pairs, l2=l2))
 
 
-def _standardize(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """With the constant feature at the end: (B, D), (D,), (D,) -> (B, D + 1) float64."""
-    return F.pad((features.double() - mean) / std, (0, 1), value=BIAS)
+def _with_constant(features: Tensor) -> Tensor:
+    """With the constant feature at the end: (B, D) -> (B, D + 1)."""
+    return F.pad(features, (0, 1), value=BIAS)
 
 
-def ridge(x: Tensor, y: Tensor, *, l2: float) -> Tensor:
-    """`argmin |x w - y|^2 + l2 |w|^2`, by the smaller of its two linear systems: (B, D), (B, K) -> (D, K)."""
-    B, D = x.shape
-    if B >= D:
-        return torch.linalg.solve(x.T @ x + l2 * torch.eye(D, dtype=x.dtype, device=x.device), x.T @ y)
-    return x.T @ torch.linalg.solve(x @ x.T + l2 * torch.eye(B, dtype=x.dtype, device=x.device), y)
+def ridge(pairs: Iterable[tuple[Tensor, Tensor]], *, l2: float) -> Tensor:
+    """`argmin |x w - y|^2 + l2 |w|^2` by its normal equations: (D, K).
+
+    Args:
+        pairs: x (b, D) and y (b, K) of some rows at a time.
+    """
+    gram, moments = torch.zeros(()), torch.zeros(())
+    for x, y in pairs:
+        gram, moments = gram + x.T @ x, moments + x.T @ y
+    return torch.linalg.solve(gram + l2 * torch.eye(len(gram), dtype=gram.dtype), moments)
 
 
 def draw_shots(labels: Tensor, shots: int, *, seed: int) -> Tensor:
@@ -93,8 +96,12 @@ def few_shot_outcomes(
     """
     right = []
     for seed in SEEDS:
-        chosen = draw_shots(train_labels, shots, seed=seed)
-        model = fit_least_squares(train_features[chosen], train_labels[chosen], num_classes=num_classes)
-        scores = model(test_features)
-        right.append((scores.argmax(dim=1) == test_labels) & scores.isfinite().all(dim=1))
+        drawn = LabelledRows(train_features, train_labels, draw_shots(train_labels, shots, seed=seed))
+        model = fit_least_squares(drawn, num_classes=num_classes)
+        right.append(LabelledRows(test_features, test_labels).map(partial(_is_right, model)))
     return Answers(torch.stack(right))
+
+
+def _is_right(model: LeastSquares, features: Tensor, labels: Tensor) -> Tensor:
+    scores = model(features)
+    return (scores.argmax(dim=1) == labels) & scores.isfinite().all(dim=1)

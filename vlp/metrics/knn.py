@@ -8,7 +8,8 @@ from torch import Tensor
 
 from vlp.metrics.outcomes import Answers
 
-CHUNK_SIZE = 256  # test images compared at once: 1.3 GB of similarities to ImageNet's training set
+TRAIN_ROWS, TEST_ROWS = 16384, 1024
+"""Images that are compared with each other at once: 64 MB of similarities, and sets of any size."""
 
 
 def knn_votes(nearest: Tensor, labels: Tensor, *, temperature: float, num_classes: int) -> Tensor:
@@ -41,7 +42,8 @@ def knn_outcomes(
     Features that are not finite give none.
 
     Args:
-        train_features: (train, D), of any length: they are normalised here.
+        train_features: (train, D), of any length: they are normalised here; each is read once, so they may
+            lie on a disk.
         train_labels: (train,) int64 in 0..num_classes-1.
         test_features: (test, D).
         test_labels: (test,) int64.
@@ -49,12 +51,30 @@ def knn_outcomes(
         temperature: of the votes; lower lets nearer neighbours count for more.
         num_classes: K.
     """
-    train, most = F.normalize(train_features.float(), dim=1), min(max(k), len(train_features))
-    right: dict[int, list[Tensor]] = {number: [] for number in k}
-    for features, labels in zip(test_features.split(CHUNK_SIZE), test_labels.split(CHUNK_SIZE), strict=True):
-        nearest, indices = (F.normalize(features.float(), dim=1) @ train.T).topk(most, dim=1)
-        for number, found in right.items():
-            voters = nearest[:, :number], train_labels[indices[:, :number]]
+    cosines, neighbours = _nearest(train_features, test_features, min(max(k), len(train_features)))
+    right = {}
+    for number in k:
+        found = []
+        for rows in torch.arange(len(test_labels)).split(TEST_ROWS):
+            voters = cosines[rows, :number], train_labels[neighbours[rows, :number]]
             votes = knn_votes(*voters, temperature=temperature, num_classes=num_classes)
-            found.append((votes.argmax(dim=1) == labels) & votes.isfinite().all(dim=1))
-    return {number: Answers(torch.cat(found)[None]) for number, found in right.items()}
+            found.append((votes.argmax(dim=1) == test_labels[rows]) & votes.isfinite().all(dim=1))
+        right[number] = Answers(torch.cat(found)[None])
+    return right
+
+
+def _nearest(train: Tensor, test: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Cosines of each test image's nearest training images, nearest first, and their places: (test, k)."""
+    cosines = torch.full((len(test), k), -torch.inf)
+    places = torch.zeros(len(test), k, dtype=torch.int64)
+    for first in range(0, len(train), TRAIN_ROWS):
+        others = F.normalize(train[first : first + TRAIN_ROWS].float(), dim=1)
+        for start in range(0, len(test), TEST_ROWS):
+            rows = slice(start, start + TEST_ROWS)
+            found = F.normalize(test[rows].float(), dim=1) @ others.T
+            near, near_places = found.topk(min(k, len(others)), dim=1)
+            both = torch.cat([cosines[rows], near], dim=1)
+            both_places = torch.cat([places[rows], near_places + first], dim=1)
+            cosines[rows], kept = both.topk(k, dim=1)
+            places[rows] = both_places.gather(1, kept)
+    return cosines, places

@@ -28,11 +28,9 @@ def class_embeddings(
         templates: prompts with `{}` where the class name goes, such as `a photo of a {}.`
     """
     check_templates(templates)
-    means = []
-    for name in classes:
-        prompts = encode_text([template.replace("{}", name) for template in templates])
-        means.append(F.normalize(prompts.float(), dim=1).mean(dim=0))
-    return F.normalize(torch.stack(means), dim=1)
+    prompts = encode_text([template.replace("{}", name) for name in classes for template in templates])
+    of_classes = F.normalize(prompts.float(), dim=1).unflatten(0, (len(classes), len(templates)))
+    return F.normalize(of_classes.mean(dim=1), dim=1)
 
 
 def zero_shot_outcomes(

@@ -106,7 +106,7 @@ def model() -> Embedder:
 
 
 def test_what_is_hidden_is_grey_and_all_else_as_it_was(data: ImagesToCaption, model: Embedder) -> None:
-    images = model.load(data.test.images())
+    images = model.load(list(data.test.images()))
     changed = Hiding(RandomMask(mask_ratio=0.75), model.objective)(images)
     is_grey = (changed == 0).all(dim=1).unflatten(1, (4, 8)).unflatten(3, (4, 8)).all(dim=4).all(dim=2)
     assert is_grey.flatten(1).sum(dim=1).tolist() == [12] * len(images)
@@ -148,7 +148,7 @@ def test_wrong_settings_are_refused_in_one_line(settings: dict[str, object], mes
 
 
 def test_a_set_with_an_image_without_captions_is_refused(data: ImagesToCaption, tmp_path: Path) -> None:
-    table = pq.read_table(data.train.file)
+    table = pq.read_table(str(data.train.place))
     for split in ("train", "test"):
         pq.write_table(table, tmp_path / f"{split}.parquet")
     empty = table.set_column(1, "captions", [[[], *table["captions"].to_pylist()[1:]]])

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vlp.evaluation.sets import CaptionedImages, LabelledImages
+from vlp.shards.storage.digests import sha256
 from vlp.tiny_world import TinyWorldConfig
 
 CORPUS = TinyWorldConfig(
@@ -27,8 +28,15 @@ def test_whole_sets_pass_and_name_their_files(folder: Path) -> None:
     for data in (pairs, labelled):
         data.check()
     assert (pairs.key, labelled.key) == ("retrieval.a", "classification.b")
-    assert pairs.files == [folder / "retrieval.parquet"]
-    assert sorted(labelled.files) == sorted((folder / "classification").iterdir())
+    assert [str(file) for file in pairs.images.files] == [str(folder / "retrieval.parquet")]
+    assert pairs.digest(sha256) != labelled.digest(sha256)
+    before = labelled.digest(sha256)
+    for file in (folder / "classification").iterdir():
+        whole = file.read_bytes()
+        file.write_bytes(whole + b" ")
+        assert labelled.digest(sha256) != before
+        file.write_bytes(whole)
+    assert labelled.digest(sha256) == before
 
 
 @pytest.mark.parametrize("missing", ["test.parquet", "meta.json"])

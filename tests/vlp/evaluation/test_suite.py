@@ -57,7 +57,7 @@ def test_a_set_that_is_named_elsewhere_has_to_be_the_same(folder: Path, tmp_path
     shutil.copytree(moved, folder / "shapes")
     config = evaluation(folder, {"classification": {"shapes": str(moved)}})
     config.check()
-    assert [data.path for data in config.sets] == [moved, folder / "scenes.parquet"]
+    assert [data.folder.local_path for data in config.sets] == [moved, folder / "scenes.parquet"]
     config = evaluation(folder, {"retrieval": {"shapes": str(folder / "scenes.parquet")}})
     with pytest.raises(
         ValueError, match=r"^suite.sets.shapes: its kind is classification, and .* retrieval$"

@@ -10,6 +10,7 @@ from sklearn.linear_model import Ridge
 from torch import Generator, Tensor
 
 from vlp.metrics.few_shot import draw_shots, few_shot_outcomes, fit_least_squares, ridge
+from vlp.metrics.rows import LabelledRows
 
 
 def waves(*shape: int) -> Tensor:
@@ -19,7 +20,7 @@ def waves(*shape: int) -> Tensor:
 def test_weights_with_more_images_than_features_are_those_of_big_vision() -> None:
     labels = torch.arange(20) % 4
     features = waves(20, 6) + F.one_hot(labels, 4)[:, [0, 1, 2, 3, 0, 1]]
-    model = fit_least_squares(features, labels, num_classes=4)
+    model = fit_least_squares(LabelledRows(features, labels), num_classes=4)
     golden = [0.01020624, -0.0051136, -0.00097916, -0.00411349]
     assert model.weights.shape == (7, 4)
     assert model.weights[0].tolist() == pytest.approx(golden, abs=1e-8)
@@ -28,19 +29,19 @@ def test_weights_with_more_images_than_features_are_those_of_big_vision() -> Non
 
 
 def test_weights_with_fewer_images_than_features_are_those_of_big_vision() -> None:
-    model = fit_least_squares(waves(5, 9), torch.arange(5) % 4, num_classes=4)
+    model = fit_least_squares(LabelledRows(waves(5, 9), torch.arange(5) % 4), num_classes=4)
     golden = [0.00454263, -0.00110852, -0.00243645, -0.00099767]
     assert model.weights[0].tolist() == pytest.approx(golden, abs=1e-8)
 
 
 @pytest.mark.parametrize(("images", "features"), [(30, 8), (8, 30), (12, 12), (1, 5)])
-def test_both_linear_systems_have_the_solution_of_scikit_learn(images: int, features: int) -> None:
+def test_ridge_in_parts_has_the_solution_of_scikit_learn(images: int, features: int) -> None:
     generator = Generator().manual_seed(0)
     x = torch.randn(images, features, generator=generator, dtype=torch.float64)
     y = torch.randn(images, 3, generator=generator, dtype=torch.float64)
     expected = Ridge(alpha=7.0, fit_intercept=False, solver="svd").fit(x.numpy(), y.numpy()).coef_.T
-    primal = torch.linalg.solve(x.T @ x + 7 * torch.eye(features, dtype=torch.float64), x.T @ y)
-    for found in (ridge(x, y, l2=7.0), primal):
+    for rows in (images, 5):
+        found = ridge(zip(x.split(rows), y.split(rows), strict=True), l2=7.0)
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-10)
 
 

@@ -15,6 +15,7 @@ from vlp.metrics.linear_probe import (
     split_held_out,
 )
 from vlp.metrics.ranks import class_outcomes
+from vlp.metrics.rows import LabelledRows
 
 Split = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -31,30 +32,31 @@ def digits() -> Split:
 @pytest.mark.parametrize("penalty", [0.1, 1e-3, 1e-5])
 def test_loss_and_accuracy_are_those_of_scikit_learn(digits: Split, penalty: float) -> None:
     train, train_labels, test, test_labels = digits
-    ours = fit_logistic(train, train_labels, num_classes=10, penalty=penalty)
+    data = LabelledRows(3 * train + 7, train_labels)  # of another scale: they are standardized
+    ours = fit_logistic(data, num_classes=10, penalty=penalty)
+    train, test = (ours.standardize(3 * part + 7) for part in (train, test))
     oracle = LogisticRegression(C=1 / (len(train) * penalty), max_iter=5000, tol=1e-8)
     oracle.fit(train.numpy(), train_labels.numpy())
-    theirs = Logistic(torch.from_numpy(oracle.coef_), torch.from_numpy(oracle.intercept_))
-    losses = [logistic_loss(model, train, train_labels, penalty=penalty) for model in (ours, theirs)]
-    assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-4)
-    accuracy = (ours(test).argmax(dim=1) == test_labels).double().mean().item()
+    theirs = Logistic(ours.standardize, torch.from_numpy(oracle.coef_), torch.from_numpy(oracle.intercept_))
+    losses = [logistic_loss(model, data, penalty=penalty) for model in (ours, theirs)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    accuracy = (ours(3 * digits[2] + 7).argmax(dim=1) == test_labels).double().mean().item()
     expected = float(np.mean(oracle.predict(test.numpy()) == test_labels.numpy()))
     assert accuracy == pytest.approx(expected, abs=0.0013)  # one image of 797
 
 
 def test_where_it_starts_decides_nothing(digits: Split) -> None:
-    train, labels = digits[:2]
-    strong = fit_logistic(train, labels, num_classes=10, penalty=1.0)
+    data = LabelledRows(*digits[:2])
+    strong = fit_logistic(data, num_classes=10, penalty=1.0)
     losses = [
         logistic_loss(
-            fit_logistic(train, labels, num_classes=10, penalty=1e-3, start=start),
-            train,
-            labels,
+            fit_logistic(data, num_classes=10, penalty=1e-3, start=start),
+            data,
             penalty=1e-3,
         )
         for start in (None, strong)
     ]
-    assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-5)
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
 def test_the_penalty_that_does_best_on_held_out_images_is_taken(digits: Split) -> None:

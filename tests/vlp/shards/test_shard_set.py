@@ -114,7 +114,7 @@ def test_labelled_images_are_read_with_the_column_beside_them(tmp_path: Path) ->
     pq.write_table(table, tmp_path / "images.parquet")
     for column, expected in (("label", [3, 1]), ("captions", [["x"], ["y", "z"]])):
         read = ImageTable(tmp_path / "images.parquet", column)
-        assert (read.images(), read.labels()) == ([b"a", b"b"], expected)
+        assert (list(read.images()), read.labels()) == ([b"a", b"b"], expected)
         assert [read.first_images(count) for count in (1, 5)] == [[b"a"], [b"a", b"b"]]
 
 

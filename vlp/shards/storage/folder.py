@@ -80,6 +80,11 @@ class Folder(ABC):
         """Bytes of a file."""
 
     @abstractmethod
+    def stamp(self, name: str) -> tuple[int, float]:
+        """What changes with a file, and is known without reading it: its bytes, and when it was changed, in
+        seconds."""
+
+    @abstractmethod
     def read(self, name: str) -> bytes:
         """A whole small file."""
 

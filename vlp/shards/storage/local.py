@@ -57,6 +57,10 @@ class LocalFolder(Folder):
     def size(self, name: str) -> int:
         return (self.path / name).stat().st_size
 
+    def stamp(self, name: str) -> tuple[int, float]:
+        found = (self.path / name).stat()
+        return found.st_size, found.st_mtime_ns / 1e9
+
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
 

@@ -99,6 +99,14 @@ class RemoteFolder(Folder):
         with self.open(name) as file:
             return file.size()
 
+    def stamp(self, name: str) -> tuple[int, float]:
+        with self._told():
+            filesystem, path = _resolve(self.uri)
+            found = filesystem.get_file_info(f"{path}/{name}")
+        if not found.is_file:
+            raise FileNotFoundError(f"{self / name}")
+        return found.size or 0, (found.mtime_ns or 0) / 1e9
+
     def read(self, name: str) -> bytes:
         with self._told(), self.open(name) as file:
             return file.read()
