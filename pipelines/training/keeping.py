@@ -103,8 +103,8 @@ def kept_here(job: TrainJob) -> TrainJob:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    keeper: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Keeper)
-    return replace(job, keeper=keeper.remote(job.journal))
+    keeper: Any = ray.remote(num_cpus=0)(Keeper)
+    return replace(job, keeper=keeper.options(scheduling_strategy=here).remote(job.journal))
 
 
 def on_this_node(job: TrainJob) -> TrainJob:

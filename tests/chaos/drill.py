@@ -23,7 +23,7 @@ from tests.servers.processes import kill_tree
 DOWN_SECONDS = 10.0
 """What a supervisor takes to start a server again."""
 PATIENCE = 600.0
-STEPS_BETWEEN = 10
+STEPS_BETWEEN = 5
 """Of calm training, before the next part is killed."""
 
 
@@ -148,6 +148,7 @@ def losses(it: Place, calm: Run) -> list[str]:
 def unreadable_models(it: Place) -> list[str]:
     """The model that MLflow shows has to be there with its weights."""
     experiment = it.client.get_experiment_by_name("chaos")
+    assert experiment is not None
     models = it.client.search_logged_models([experiment.experiment_id])
     if [model.tags["step"] for model in models] != [str(STEPS)]:
         return [f"MLflow: models of the steps {[model.tags['step'] for model in models]}"]

@@ -25,16 +25,16 @@ from tests.servers.ray_nodes import RayNodes
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
 
-STEPS, CHECKPOINT_EVERY = 600, 20
+STEPS, CHECKPOINT_EVERY = 500, 25
 RUN = "cluster_rgb"
 PIPELINE: dict[str, Any] = {
     "name": "chaos",
-    "corpus": {"name": "tiny_world", "num_train": 240, "num_heldout": 24, "image_size": 64},
+    "corpus": {"name": "tiny_world", "num_train": 120, "num_heldout": 16, "image_size": 32},
     "serve": {"port": free_port()},
-    "download": {"image_size": 64, "number_sample_per_shard": 40},
+    "download": {"image_size": 32, "number_sample_per_shard": 40},
     "common": {
-        "image_encoder": {"image_size": 64, "patch_size": 8, "width": 96, "depth": 4, "num_heads": 4},
-        "training": {"length": {"steps": STEPS}, "batch_size": 48, "precision": "fp32"},
+        "image_encoder": {"image_size": 32, "patch_size": 8, "width": 32, "depth": 2, "num_heads": 2},
+        "training": {"length": {"steps": STEPS}, "batch_size": 16, "precision": "fp32"},
         "optimizer": {"lr": 1e-3},
         "lr_schedule": {"warmup_steps": 10},
     },
@@ -42,7 +42,7 @@ PIPELINE: dict[str, Any] = {
         {
             "base": str(REPOSITORY / "conf/run/cluster_rgb.yaml"),
             "mask": {"anchor_ratio": 0.1},
-            "objective": {"embed_dim": 32, "text_encoder": {"width": 64, "depth": 2, "num_heads": 2}},
+            "objective": {"embed_dim": 32, "text_encoder": {"width": 32, "depth": 1, "num_heads": 2}},
         }
     ],
     "machine": {
@@ -148,6 +148,7 @@ class Place:
         """The steps that MLflow shows; none while it does not answer."""
         try:
             experiment = self.client.get_experiment_by_name("chaos")
+            assert experiment is not None
             runs = self.client.search_runs([experiment.experiment_id], f"tags.mlflow.runName = '{RUN}'")
             history = self.client.get_metric_history(runs[0].info.run_id, "train/loss")
         except Exception:  # whatever it is, it does not answer now

@@ -13,7 +13,7 @@ import psutil
 from tests.servers.ports import free_port
 from tests.servers.processes import kill_tree
 
-STARTING_SECONDS = 120
+STARTING_SECONDS = 240
 RAY = str(Path(sys.executable).parent / "ray")
 
 

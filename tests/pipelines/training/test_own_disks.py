@@ -22,7 +22,7 @@ from vlp.run import RunConfig
 from vlp.shards.published import put
 from vlp.shards.storage.folder import Folder
 
-STEPS, EVERY = 400, 20
+STEPS, EVERY = 200, 20
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
@@ -64,14 +64,21 @@ class Training:
         """Wait for a step."""
 
         def is_there() -> bool:
-            assert self.process.poll() is None, self.log.read_text()
+            assert self.process.poll() in (None, 0), self.log.read_text()
             return max(self.steps(), default=0) >= step
 
         wait_until(is_there, seconds=400)
 
+    def __enter__(self) -> "Training":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        kill_tree(self.process)
+
     def finish(self) -> str:
         """Wait for a good end; the digest of the weights."""
-        assert self.process.wait(timeout=500) == 0, self.log.read_text()
+        self.until(STEPS)
+        assert self.process.wait() == 0, self.log.read_text()
         (model,) = self.work.glob(f"run/checkpoints/step_{STEPS:07d}/model.pt")
         return hashlib.sha256(model.read_bytes()).hexdigest()
 
@@ -94,21 +101,22 @@ def test_nothing_of_a_training_is_lost_with_the_nodes_that_it_was_on(
     data = {"shards": in_store(shards, object_store.bucket())}
     run = tiny_run(data=data, training={"length": {"steps": STEPS}, "batch_size": 8})
     (tmp_path / "calm").mkdir()
-    calm = Training(run, tmp_path / "calm", f"machine.storage={tmp_path / 'calm' / 'work'}")
-    expected = calm.finish()
+    alone = (f"machine.storage={tmp_path / 'calm' / 'work'}", f"machine.cache.folder={tmp_path / 'cache'}")
+    with Training(run, tmp_path / "calm", *alone) as calm:
+        expected = calm.finish()
 
     nodes = RayNodes(tmp_path, short)
     try:
         nodes.start_head()
         first, second = (nodes.add_node(within=own_disk) for _ in range(2))
         settings = [f"machine.storage={object_store.bucket()}", f"machine.work={tmp_path / 'work'}"]
-        training = Training(run, tmp_path, *settings, f"machine.ray_address={nodes.address}")
-        for node in (first, second):
-            reached = max(training.steps(), default=0)
-            training.until(reached + 2 * EVERY)
-            kill_tree(node)
-            nodes.add_node(within=own_disk)
-        assert training.finish() == expected
+        with Training(run, tmp_path, *settings, f"machine.ray_address={nodes.address}") as training:
+            for node in (first, second):
+                reached = max(training.steps(), default=0)
+                training.until(reached + 2 * EVERY)
+                kill_tree(node)
+                nodes.add_node(within=own_disk)
+            assert training.finish() == expected
     finally:
         nodes.stop()
     assert set(training.steps()) == set(range(1, STEPS + 1))

@@ -11,6 +11,8 @@ from pipelines.commands.main import main
 from pipelines.config.machine import read_settings
 from pipelines.workflow.plan import LATER, Plan
 from tests.paths import REPOSITORY
+from vlp.encoders.vit import ViTConfig
+from vlp.objectives.contrastive import ContrastiveConfig
 
 FILES = ("conf/pipeline/cc12m.yaml", "conf/evaluation/papers.yaml", "conf/machine/cluster.yaml")
 PLACES = ("download.url_list=/mnt/shared/cc12m.tsv", "evaluation.suite.folder=/mnt/shared/sets")
@@ -49,7 +51,10 @@ def test_every_method_is_trained_as_the_paper_has_it(folder: Path) -> None:
     by_name = {run.name: run for run in runs[: len(VISIBLE)]}
     assert {name: run.mask.num_visible(196) for name, run in by_name.items()} == VISIBLE
     for run in runs:
-        batch, tower, text = run.training.batch_size, run.image_encoder, run.objective.text_encoder
+        batch, tower, objective = run.training.batch_size, run.image_encoder, run.objective
+        assert isinstance(tower, ViTConfig)
+        assert isinstance(objective, ContrastiveConfig)
+        text = objective.text_encoder
         assert run.num_steps * batch == pytest.approx(EPOCHS * PAIRS, rel=1e-3)
         per_gpu = batch // machine.worker_counts.most
         assert per_gpu == (PER_GPU if run.name.startswith("clip") else 2 * PER_GPU)
@@ -58,7 +63,9 @@ def test_every_method_is_trained_as_the_paper_has_it(folder: Path) -> None:
         assert (text.width, text.depth, text.num_heads, run.tokenizer.context_length) == (512, 12, 8, 77)
     assert plan.config.seeds == len(runs) / len(VISIBLE) == len({run.seed for run in runs})
     assert plan.config.baseline == "clip"
+    assert plan.config.evaluation is not None
     suite = plan.config.evaluation.suite
+    assert suite is not None
     assert suite.groups.keys() == {"zero_shot_classification", "retrieval"}
     assert len(suite.groups["zero_shot_classification"]) == 12
 
@@ -69,7 +76,8 @@ def test_its_plan_names_each_method_with_its_seeds_memory_and_evaluation(folder:
     hours = {}
     for name in VISIBLE:
         (line,) = (line for line in lines if line.startswith(f"train {name} x 3 "))
-        hours[name] = float(re.search(r"([\d.]+) hours on 8 GPUs", line)[1])
+        (said_hours,) = re.findall(r"([\d.]+) hours on 8 GPUs", line)
+        hours[name] = float(said_hours)
         assert sum(line.startswith(f"evaluate {name} ") for line in lines) == 1
     assert hours["flip"] == hours["cluster_rgb_05"] < hours["cluster_rgb_03"] < hours["clip"]
     memory = [float(line.split()[3]) for line in lines if line.startswith("  memory per worker")]

@@ -1,0 +1,59 @@
+"""What workers send to the driver's node is written there, in order; what fails is said at their end."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from pipelines.tracking.journal import Journal
+from pipelines.training.keeping import FileThere, Keeper, SentJournal
+from tests.waiting import wait_until
+from vlp.shards.storage.local import LocalFolder
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+COUNT = 50
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """The driver's, begun."""
+    journal = Journal(tmp_path / "journal")
+    journal.begin(name="run", tags={})
+    return journal
+
+
+@pytest.fixture
+def keeper(journal: Journal) -> Any:
+    return ray.remote(num_cpus=0)(Keeper).remote(journal)
+
+
+def test_records_and_their_files_come_in_order(journal: Journal, keeper: Any, tmp_path: Path) -> None:
+    sent, picture = SentJournal(journal.folder, keeper), tmp_path / "masks.png"
+    for step in range(COUNT):
+        sent.metrics({"train/loss": step / 7}, step=step)
+    picture.write_bytes(b"a picture")
+    sent.image("view/masks", picture, step=COUNT)
+    there = LocalFolder(tmp_path / "store")
+    sent.copy_to(there)
+
+    records = list(journal.read())
+    assert [one.fields["step"] for one in records if one.kind == "metrics"] == list(range(COUNT))
+    assert [one.fields["metrics"]["train/loss"] for one in records[1:-1]] == [n / 7 for n in range(COUNT)]
+    assert journal.locate(records[-1].fields["path"]).read_bytes() == b"a picture"
+    assert there.read("journal.jsonl") == (journal.folder / "journal.jsonl").read_bytes()
+
+
+def test_what_could_not_be_written_is_raised_at_the_end(journal: Journal, keeper: Any) -> None:
+    shutil.rmtree(journal.folder)
+    SentJournal(journal.folder, keeper).metrics({"train/loss": 1.0}, step=1)
+    with pytest.raises(ray.exceptions.RayTaskError, match="No such file or directory"):
+        ray.get(keeper.check.remote())
+
+
+def test_a_file_of_the_driver_is_seen_soon(keeper: Any, tmp_path: Path) -> None:
+    file = FileThere(tmp_path / "stop", keeper, [])
+    assert not file.exists()
+    (tmp_path / "stop").touch()
+    wait_until(file.exists)
