@@ -11,10 +11,16 @@ import pytest
 
 from pipelines.config.errors import ConfigError, UserError
 from pipelines.config.machine import CheckpointSettings, MachineConfig
+from pipelines.config.settings import Layers, build, read_yaml
+from pipelines.sweeps.checks import check_sweep
+from pipelines.sweeps.settings import SweepConfig
 from pipelines.tracking.journal import Journal
 from pipelines.training.resolved import resolve
+from pipelines.workflow.plan import LATER, Plan
+from tests.paths import REPOSITORY
 from tests.pipelines.runs import pretrain
 from vlp.run import RunConfig, flops_of_step, visible_tokens
+from vlp.text_masking import TEXT_MASKS
 from vlp.tokenizers.document_frequency import DocumentFrequency
 
 MakeRun = Callable[..., RunConfig]
@@ -84,3 +90,13 @@ def test_a_step_costs_what_is_read(tiny_run: MakeRun) -> None:
     ]  # three passes through 12 D^2 weights and two products of attention
     saved = flops_of_step(whole, 1) - flops_of_step(masked, 1)
     assert saved == pytest.approx(costs[0] - costs[1], rel=0.1)
+
+
+def test_the_sweep_over_patches_and_words_is_one_that_can_be_tried() -> None:
+    files = (REPOSITORY / "conf/pipeline/text_masks.yaml", REPOSITORY / "conf/sweep/text_tokens.yaml")
+    plan = Plan.read(Layers().add(read_yaml(files[0]), str(files[0])))
+    runs = {run.name: run for run in plan.runs(LATER, LATER)}
+    assert {run.text_mask.name for run in runs.values()} == TEXT_MASKS.keys()
+    assert runs["frequency"].data.document_frequency == LATER / "document_frequency.parquet"
+    sweep = build(SweepConfig, Layers().add(read_yaml(files[1]), str(files[1])))
+    check_sweep(sweep, plan.config, runs, MachineConfig())
