@@ -53,7 +53,7 @@ class TorchVision(Layout):
         problem = ""
         for choice in choices:
             try:
-                return kind(root, **choice)
+                return kind(root, **choice)  # pyright: ignore[reportCallIssue]
             except (ValueError, RuntimeError, OSError) as error:
                 problem = problem or str(error).splitlines()[0]
         raise ValueError(f"folder: {root} does not hold {self.dataset}: {problem}")
