@@ -308,7 +308,7 @@ def _measure_there(checkpoint: Path, evaluation: EvaluationConfig, machine: Mach
 
 def bring_sets(evaluation: EvaluationConfig, machine: MachineConfig) -> None:
     """Bring what is not on this node of the sets, where it lies in the work folder of another one."""
-    for file in (place.local_path for data in evaluation.sets for place in data.places):
+    for file in (place.local_path for data in evaluation.sets for place in data.sources):
         there = file and machine.published(file)
         if file and there and not file.exists() and file.name in there.parent.names():
             take(there.parent, file)

@@ -45,7 +45,7 @@ class EvaluationSet(ABC):
         """Its images; those of the first are the ones to look at."""
 
     @property
-    def places(self) -> list[Folder]:
+    def sources(self) -> list[Folder]:
         """What it is made of: files, or folders of them."""
         tables = [open_folder(table.place) for table in self.tables]
         return [*tables, *([] if self.about is None else [self.folder / self.about])]

@@ -40,7 +40,7 @@ class TorchVision(Layout):
     def _open(self, split: str) -> Any:
         from torchvision import datasets
 
-        kind = getattr(datasets, self.dataset, None)
+        kind: Any = getattr(datasets, self.dataset, None)
         takes = inspect.signature(kind).parameters if inspect.isclass(kind) else {}
         if "root" not in takes or not {"train", "split"} & set(takes):
             raise ValueError(
@@ -53,7 +53,7 @@ class TorchVision(Layout):
         problem = ""
         for choice in choices:
             try:
-                return kind(root, **choice)  # pyright: ignore[reportOptionalCall]
+                return kind(root, **choice)  # pyright: ignore[reportCallIssue]
             except (ValueError, RuntimeError, OSError) as error:
                 problem = problem or str(error).splitlines()[0]
         raise ValueError(f"folder: {root} does not hold {self.dataset}: {problem}")
