@@ -214,8 +214,8 @@ def _add_checkpoints(plan: Estimate, training: Training, machine: MachineConfig,
     kept = min(made, kept)
     tracked = {"all": kept, "none": 0}.get(settings.track, 1)
     size = training.times * weights * (kept * (COPIES - 1) + tracked)
-    what = f"{kept} checkpoints, and the weights of {tracked} for MLflow"
-    plan.add("  disk", f"{size_text(size)}: {what}", "machine.checkpoints")
+    what = f"{kept} of each training, and the weights of {tracked} for MLflow"
+    plan.add("  checkpoints", f"{size_text(size)}: {what}", "machine.checkpoints")
 
 
 def _add_report(plan: Estimate, trainings: Sequence[Training], rates: Rates, machine: MachineConfig) -> None:

@@ -79,7 +79,7 @@ def found_on_disk(storage: Path) -> dict[str, float]:
         hidden = mean(metrics["view/mask_ratio"] for metrics in logged if "view/mask_ratio" in metrics)
         found[f"{name} visible tokens"] = STEPS * BATCH * (PATCHES * (1 - hidden) + CONTEXT)
         weights = max(file.stat().st_size for file in trained.rglob("model.pt"))
-        found[f"{name} disk"] = size(trained / "checkpoints") + weights
+        found[f"{name} checkpoints"] = size(trained / "checkpoints") + weights
     return found
 
 

@@ -8,7 +8,8 @@ import pytest
 import ray
 
 from pipelines.tracking.journal import Journal
-from pipelines.training.keeping import FileThere, Keeper, SentJournal
+from pipelines.tracking.sent import Keeper, SentJournal
+from pipelines.training.keeping import FileThere
 from tests.waiting import wait_until
 from vlp.shards.storage.local import LocalFolder
 
@@ -26,7 +27,9 @@ def journal(tmp_path: Path) -> Journal:
 
 @pytest.fixture
 def keeper(journal: Journal) -> Any:
-    return ray.remote(num_cpus=0)(Keeper).remote(journal)
+    keeper: Any = ray.remote(num_cpus=0)(Keeper).remote(journal)
+    ray.get(keeper.check.remote())  # its process has started
+    return keeper
 
 
 def test_records_and_their_files_come_in_order(journal: Journal, keeper: Any, tmp_path: Path) -> None:
