@@ -239,9 +239,8 @@ def test_the_paths_that_are_dropped_depend_on_the_step_alone(
     config: ImageEncoderConfig, batch: Batch
 ) -> None:
     dropping = replace(config, drop_path=0.5)  # pyright: ignore[reportCallIssue]
-    losses = []
+    model, losses = whole_model(CONTRASTIVE, dropping, RandomMask()), []
     for seed in range(3):
-        model = whole_model(CONTRASTIVE, dropping, RandomMask())
         torch.manual_seed(seed)
         losses.append(forward(model, batch, TrainingConfig(), step=1, seed=0).loss.item())
     assert len(set(losses)) == 1

@@ -202,19 +202,19 @@ def _is_channels_last(trunk: Any) -> bool:
 class BatchNorm(nn.BatchNorm2d):
     """Normalizes by the statistics of the global batch, however many workers share it."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) twice."""
         if not self.training or world_size() == 1:
-            return super().forward(x)
-        wide = x.float()
+            return super().forward(input)
+        wide = input.float()
         variance, mean = torch.var_mean(wide, dim=(0, 2, 3), correction=0)
         means, variances = all_gather(torch.stack([mean, variance])[None]).unbind(dim=1)
         mean = means.mean(dim=0)
         variance = (variances + (means - mean).square()).mean(dim=0)
-        self._remember(mean, variance, count=x.numel() // x.shape[1] * world_size())
+        self._remember(mean, variance, count=input.numel() // input.shape[1] * world_size())
         scale = self.weight * (variance + self.eps).rsqrt()
         normed = (wide - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
-        return normed.to(x.dtype)
+        return normed.to(input.dtype)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, *, count: int) -> None:

@@ -23,7 +23,7 @@ class BEiTConfig(ImageEncoderConfig):
     """Defaults are ViT-B/16 in SimMIM."""
 
     name: Literal["beit"] = "beit"
-    patch_size: Annotated[int, AtLeast(1)] = 16  # pyright: ignore[reportIncompatibleVariableOverride]
+    patch_size: Annotated[int, AtLeast(1)] = 16  # pyright: ignore[reportIncompatibleMethodOverride]
     """Side of a patch, in pixels."""
     width: Annotated[int, AtLeast(1)] = 768
     """D, numbers per token."""

@@ -21,7 +21,7 @@ class SwinConfig(ImageEncoderConfig):
     name: Literal["swin"] = "swin"
     image_size: Annotated[int, AtLeast(1)] = 192
     """Side of the square input, in pixels."""
-    patch_size: Annotated[int, AtLeast(1)] = 4  # pyright: ignore[reportIncompatibleVariableOverride]
+    patch_size: Annotated[int, AtLeast(1)] = 4  # pyright: ignore[reportIncompatibleMethodOverride]
     """Side of a patch, in pixels."""
     width: Annotated[int, AtLeast(1)] = 128
     """Width of the first stage; each later stage doubles it."""

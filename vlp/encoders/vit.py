@@ -31,7 +31,7 @@ class ViTConfig(ImageEncoderConfig):
     """Defaults are CLIP's ViT-B/16; MAE's has `positions: sincos`, `pre_norm: false`, `norm_eps: 1e-6`."""
 
     name: Literal["vit"] = "vit"
-    patch_size: Annotated[int, AtLeast(1)] = 16  # pyright: ignore[reportIncompatibleVariableOverride]
+    patch_size: Annotated[int, AtLeast(1)] = 16  # pyright: ignore[reportIncompatibleMethodOverride]
     """Side of a patch, in pixels."""
     width: Annotated[int, AtLeast(1)] = 768
     """D, numbers per token."""
