@@ -151,5 +151,6 @@ def _about_time(rows: Sequence[Row]) -> str:
     """What the last column is."""
     first = next((row.method for row in rows if row.training_seconds), "")
     if not first:
-        return "time: no method was trained"
+        is_timed = any(row.training_seconds is not None for row in rows)
+        return "time: no method was trained" if is_timed else "time: known of pipelines, which time the steps"
     return f"time: steps x seconds per step, in those of {first}; steps measured in turn on one worker"
