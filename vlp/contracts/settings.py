@@ -57,10 +57,14 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
 }
 """Small ones, so that the tests take seconds."""
+HIDING = {"hidden_by": (RandomMask(), ClusterMask(threshold=0.3))}
 EVALUATIONS: dict[str, dict[str, Any]] = {
+    "mask_distance": HIDING,
+    "objects_left": HIDING,
+    "what_is_left": HIDING,
     "attentive_probe": {"epochs": 2},
     "captioning": {
-        "hidden_by": (RandomMask(), ClusterMask(threshold=0.3)),
+        **HIDING,
         "epochs": 2,
         "width": 16,
         "depth": 1,

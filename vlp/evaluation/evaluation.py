@@ -28,6 +28,8 @@ class Evaluation(ABC, StrictConfig, Generic[Set]):
     """The sets that it measures on."""
     needs_text: ClassVar[bool] = False
     """Whether it compares images with texts."""
+    reads_weights: ClassVar[bool] = True
+    """Whether what a model has learned changes its numbers."""
     headings: ClassVar[Mapping[str, str]] = {}
     """Metrics that a table of results shows, in the order of its columns, each with its heading."""
     title: ClassVar[str] = ""

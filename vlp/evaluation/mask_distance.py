@@ -27,6 +27,7 @@ class MaskDistance(OfMasks):
 
     name = "mask_distance"
     title = "What masks hide"
+    reads_weights = False
     numbers: ClassVar = {"share": "hidden", "avg_dist": "AvgDist"}
 
     def embeds(self, data: CaptionedImages) -> tuple[()]:

@@ -26,6 +26,7 @@ class NamedObjects(OfMasks):
 
     name = "objects_left"
     title = "What masks leave of objects"
+    reads_weights = False
     numbers: ClassVar = {"objects": "objects", "background": "background"}
 
     def check_set(self, data: CaptionedImages) -> None:

@@ -21,6 +21,7 @@ from pipelines.corpus.parquet import ParquetCorpusConfig
 from tests.servers.ports import free_port
 from vlp.evaluation.config import EvaluationConfig
 from vlp.evaluation.knn import KNN
+from vlp.shards.storage.local import LocalFolder
 from vlp.tiny_world import TinyWorldConfig
 
 
@@ -61,7 +62,7 @@ def test_its_sets_are_measured_on_unless_others_are_given(corpus: Corpus, tmp_pa
     for data in found.sets:
         data.check()
     assert (found.protocols, found.every_steps) == (settings.protocols, 7)
-    given = EvaluationConfig(retrieval={"mine": tmp_path / "mine.parquet"})
+    given = EvaluationConfig(retrieval={"mine": LocalFolder(tmp_path / "mine.parquet")})
     assert with_sets(given, corpus, tmp_path) == given
 
 

@@ -40,8 +40,8 @@ def checkpoint(tiny_run: Callable[..., RunConfig], machine: MachineConfig, tmp_p
 @pytest.fixture
 def evaluation(tiny_world: Path) -> EvaluationConfig:
     return EvaluationConfig(
-        retrieval={"scenes": tiny_world / "retrieval.parquet"},
-        classification={"shapes": tiny_world / "classification"},
+        retrieval={"scenes": LocalFolder(tiny_world / "retrieval.parquet")},
+        classification={"shapes": LocalFolder(tiny_world / "classification")},
     )
 
 

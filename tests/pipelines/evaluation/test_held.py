@@ -83,7 +83,7 @@ def test_a_model_that_mlflow_holds_is_measured_as_the_original(
     store = Store(machine.mlflow_uri, "tests")
     assert store.register(store.run(run_id), "tiny", metric=None, alias="champion") == 1
 
-    evaluation = EvaluationConfig(retrieval={"scenes": tiny_world / "retrieval.parquet"})
+    evaluation = EvaluationConfig(retrieval={"scenes": LocalFolder(tiny_world / "retrieval.parquet")})
     expected = measure_checkpoint(find_checkpoint(machine.work_folder / "run"), evaluation).metrics
     addresses = [f"runs:/{run_id}", f"runs:/{run_id}/3", f"models:/{last.model_id}", "models:/tiny/1"]
     for address in [*addresses, "models:/tiny@champion"]:

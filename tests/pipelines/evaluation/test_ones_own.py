@@ -30,6 +30,9 @@ from vlp.masking import MaskStrategy, Slots
 from vlp.metrics.outcomes import Answers
 from vlp.objectives import OBJECTIVES, Batch, Objective, ObjectiveConfig, Step, Vocabulary
 from vlp.run import RunConfig, validation_metric
+from vlp.shards.storage.address import open_folder
+from vlp.shards.storage.digests import Digests
+from vlp.shards.storage.local import LocalFolder
 
 MakeRun = Callable[..., RunConfig]
 IN_THIS_PROCESS = MachineConfig(
@@ -185,13 +188,16 @@ def test_a_misspelt_protocol_is_answered_with_the_nearest(
         tiny_run(evaluation=sets | {"protocols": {"xxxxxxxx": {}}})
 
 
-def test_its_settings_decide_the_identity_of_an_evaluation(own_protocol: None, sets: dict[str, Any]) -> None:
-    paths = {kind: {name: Path(path) for name, path in one.items()} for kind, one in sets.items()}
+def test_its_settings_decide_the_identity_of_an_evaluation(
+    own_protocol: None, sets: dict[str, Any], tmp_path: Path
+) -> None:
+    paths = {kind: {name: open_folder(path) for name, path in one.items()} for kind, one in sets.items()}
     former, same, other, none = (
         evaluation_identity(
             EvaluationConfig(
                 retrieval=paths["retrieval"], classification=paths["classification"], protocols=protocols
-            )
+            ),
+            Digests(LocalFolder(tmp_path / "digests")),
         )
         for protocols in (
             {"even": EvenClasses()},
@@ -239,7 +245,7 @@ def test_an_objective_with_a_rebuild_of_its_own_has_a_picture_of_it(
         objective={"name": "bags"}, training={"length": {"steps": 1}}, lr_schedule={"warmup_steps": 0}
     )
     checkpoint = train(run, tmp_path / "run")
-    evaluation = EvaluationConfig(retrieval={"scenes": Path(sets["retrieval"]["scenes"])})
+    evaluation = EvaluationConfig(retrieval={"scenes": open_folder(sets["retrieval"]["scenes"])})
     picture = measure_checkpoint(checkpoint, evaluation).pictures["reconstructions"]
     assert picture.size > (4 * 128, 6 * 128)
 

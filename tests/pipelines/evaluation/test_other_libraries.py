@@ -16,6 +16,7 @@ from vlp.evaluation.config import EvaluationConfig
 from vlp.export import export
 from vlp.model import Model
 from vlp.run import RunConfig
+from vlp.shards.storage.local import LocalFolder
 
 MakeRun = Callable[..., RunConfig]
 CPU = torch.device("cpu")
@@ -36,8 +37,8 @@ def test_a_model_is_measured_alike_in_every_folder(
     export(Model(*load_model(checkpoint, CPU)), tmp_path / "theirs", format=format)
     folder = find_checkpoint(tmp_path / "theirs")
     sets = EvaluationConfig(
-        retrieval={"dev": tiny_world / "retrieval.parquet"},
-        classification={"shapes": tiny_world / "classification"},
+        retrieval={"dev": LocalFolder(tiny_world / "retrieval.parquet")},
+        classification={"shapes": LocalFolder(tiny_world / "classification")},
     )
     expected = measure_checkpoint(checkpoint, sets).metrics
     assert measure_checkpoint(folder, sets).metrics == pytest.approx(expected, abs=1e-6)

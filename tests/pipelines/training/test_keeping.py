@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray.exceptions import RayTaskError
 
 from pipelines.tracking.journal import Journal
 from pipelines.tracking.sent import Keeper, SentJournal
@@ -51,7 +52,7 @@ def test_records_and_their_files_come_in_order(journal: Journal, keeper: Any, tm
 def test_what_could_not_be_written_is_raised_at_the_end(journal: Journal, keeper: Any) -> None:
     shutil.rmtree(journal.folder)
     SentJournal(journal.folder, keeper).metrics({"train/loss": 1.0}, step=1)
-    with pytest.raises(ray.exceptions.RayTaskError, match="No such file or directory"):
+    with pytest.raises(RayTaskError, match="No such file or directory"):
         ray.get(keeper.check.remote())
 
 

@@ -15,6 +15,7 @@ from tests.pipelines.runs import pretrain
 from vlp.evaluation.config import EvaluationConfig
 from vlp.objectives import Objective
 from vlp.run import RunConfig
+from vlp.shards.storage.local import LocalFolder
 
 MakeRun = Callable[..., RunConfig]
 MACHINE = MachineConfig(num_workers=0)
@@ -35,8 +36,8 @@ def test_a_superclass_encoder_gets_texts(tiny_run: MakeRun, tiny_world: Path, tm
     encoder = first.image_encoder.state_dict()
     assert all(torch.equal(encoder[name], value) for name, value in lit.image_encoder.state_dict().items())
     sets = EvaluationConfig(
-        retrieval={"scenes": tiny_world / "retrieval.parquet"},
-        classification={"shapes": tiny_world / "classification"},
+        retrieval={"scenes": LocalFolder(tiny_world / "retrieval.parquet")},
+        classification={"shapes": LocalFolder(tiny_world / "classification")},
     )
     found = measure_checkpoint(find_checkpoint(tmp_path / "lit"), sets).metrics
     assert {"scenes/text_to_image/recall@1", "shapes/zero_shot/acc1"} <= set(found)

@@ -43,6 +43,7 @@ from vlp.evaluation.few_shot import FewShot
 from vlp.metrics.outcomes import named_metrics
 from vlp.objectives.contrastive import Contrastive
 from vlp.run import RunConfig, validation_metric
+from vlp.shards.storage.local import LocalFolder
 from vlp.tokenizers.document_frequency import DocumentFrequency
 from vlp.training.optim import build_optimizer
 
@@ -67,8 +68,8 @@ def losses(output: Path) -> list[float]:
 @pytest.fixture(scope="module")
 def evaluation(tiny_world: Path) -> EvaluationConfig:
     return EvaluationConfig(
-        retrieval={"scenes": tiny_world / "retrieval.parquet"},
-        classification={"shapes": tiny_world / "classification"},
+        retrieval={"scenes": LocalFolder(tiny_world / "retrieval.parquet")},
+        classification={"shapes": LocalFolder(tiny_world / "classification")},
     )
 
 
@@ -325,12 +326,12 @@ def test_what_cannot_work_is_found_before_training(
 def test_evaluation_sets_that_cannot_be_read_are_named(tiny_world: Path, tmp_path: Path) -> None:
     labelled = tiny_world / "classification" / "train.parquet"
     with pytest.raises(UserError, match="lacks the columns image and captions"):
-        check_evaluation(EvaluationConfig(retrieval={"x": labelled}))
+        check_evaluation(EvaluationConfig(retrieval={"x": LocalFolder(labelled)}))
     (tmp_path / "text.parquet").write_text("x")
     with pytest.raises(UserError, match="is not a Parquet file"):
-        check_evaluation(EvaluationConfig(retrieval={"x": tmp_path / "text.parquet"}))
+        check_evaluation(EvaluationConfig(retrieval={"x": LocalFolder(tmp_path / "text.parquet")}))
     with pytest.raises(UserError, match="no such file"):
-        check_evaluation(EvaluationConfig(classification={"x": tmp_path}))
+        check_evaluation(EvaluationConfig(classification={"x": LocalFolder(tmp_path)}))
 
 
 def test_a_folder_without_a_model_is_no_checkpoint(shards: Path, tmp_path: Path) -> None:

@@ -113,7 +113,8 @@ def test_a_validation_that_fails_is_said_and_stops_nothing(
 ) -> None:
     train(replace(run, evaluation=EvaluationConfig()), tmp_path / "run", num_workers=0)
     job = job_of(run, tmp_path / "run")
-    job.config.evaluation.retrieval["scenes"].write_bytes(b"no Parquet")
+    scenes = job.config.evaluation.retrieval["scenes"]
+    scenes.parent.write(scenes.name, b"no Parquet")
     BesideTraining(job).finish()
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "step_0000004" in line and "Parquet" in line]

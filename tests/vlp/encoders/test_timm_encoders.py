@@ -28,7 +28,7 @@ def pair(name: str) -> tuple[ImageEncoder, Any]:
     with torch.no_grad():
         for weight in encoder.parameters():
             weight.add_(0.02 * torch.randn(weight.shape))
-    size = {"img_size": 64} if "vit" in name or "deit" in name else {}
+    size: dict[str, Any] = {"img_size": 64} if "vit" in name or "deit" in name else {}
     theirs = timm.create_model(name, pretrained=False, num_classes=0, **size).eval()
     theirs.load_state_dict({key.removeprefix("trunk."): x for key, x in encoder.state_dict().items()})
     return encoder, theirs

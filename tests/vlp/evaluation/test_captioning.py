@@ -24,6 +24,8 @@ from vlp.metrics.fitting import Recipe
 from vlp.objectives import Vocabulary
 from vlp.objectives.mae import MAEConfig
 from vlp.objectives.superclass import SuperClassConfig
+from vlp.shards.storage.address import open_folder
+from vlp.shards.storage.local import LocalFolder
 from vlp.tiny_world import TinyWorldConfig, write_corpus
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 
@@ -122,7 +124,7 @@ def test_captions_of_hidden_images_are_measured_for_any_objective(
     found = protocol.measure(model, data)
     assert list(found) == ["captioning", "captioning/random", "captioning/cluster"]
     assert all(len(one) == len(one.captions) == 8 for one in found.values())
-    config = EvaluationConfig(captioning={"x": data.path})
+    config = EvaluationConfig(captioning={"x": open_folder(data.path)})
     config.check()
     assert [one.protocol.name for one in config.measurements(MAEConfig())] == ["captioning"]
 
@@ -154,4 +156,4 @@ def test_a_set_with_an_image_without_captions_is_refused(data: ImagesToCaption, 
     empty = table.set_column(1, "captions", [[[], *table["captions"].to_pylist()[1:]]])
     pq.write_table(empty, tmp_path / "test.parquet")
     with pytest.raises(ValueError, match=r"^captioning\.x: .*test\.parquet needs an image or more"):
-        EvaluationConfig(captioning={"x": tmp_path}).check()
+        EvaluationConfig(captioning={"x": LocalFolder(tmp_path)}).check()

@@ -9,6 +9,7 @@ from vlp.evaluation.config import EvaluationConfig
 from vlp.evaluation.retrieval import Retrieval
 from vlp.evaluation.sets import CaptionedImages
 from vlp.metrics.retrieval import retrieval_outcomes
+from vlp.shards.storage.local import LocalFolder
 from vlp.tiny_world import TinyWorldConfig, write_corpus
 
 
@@ -41,7 +42,8 @@ def test_chance_of_retrieval_is_the_mean_of_arbitrary_embeddings(corpus: Path) -
 
 def test_every_set_has_the_chance_of_its_size(corpus: Path) -> None:
     config = EvaluationConfig(
-        retrieval={"a": corpus / "retrieval.parquet"}, classification={"b": corpus / "classification"}
+        retrieval={"a": LocalFolder(corpus / "retrieval.parquet")},
+        classification={"b": LocalFolder(corpus / "classification")},
     )
     chance = config.chance()
     assert chance["a/text_to_image/recall@1"] == pytest.approx(1 / 24)

@@ -19,6 +19,7 @@ from vlp.evaluation.sets import JudgedCaptions
 from vlp.metrics.intervals import named_intervals
 from vlp.metrics.outcomes import Judgements
 from vlp.metrics.statistics import KendallTau
+from vlp.shards.storage.local import LocalFolder
 
 
 @pytest.mark.parametrize("variant", ["b", "c"])
@@ -84,5 +85,5 @@ def test_every_judgement_is_an_item(folder: Path) -> None:
 def test_a_broken_set_is_refused_in_one_line(folder: Path, content: object, message: str) -> None:
     (folder / "judgements.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=rf"^judgement\.x: .*judgements\.json:? {message}") as refused:
-        EvaluationConfig(judgement={"x": folder}).check()
+        EvaluationConfig(judgement={"x": LocalFolder(folder)}).check()
     assert "\n" not in str(refused.value)

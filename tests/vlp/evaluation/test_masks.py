@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -57,7 +58,7 @@ def test_avg_dist_is_that_of_an_exact_distance_transform(data: CaptionedImages, 
     expected = []
     for one in hidden.view(-1, 4, 4):
         pixels = one.repeat_interleave(8, 0).repeat_interleave(8, 1).numpy()
-        expected.append(distance_transform_edt(pixels)[pixels].mean() / SIZE)
+        expected.append(np.asarray(distance_transform_edt(pixels))[pixels].mean() / SIZE)
     own = found["mask_distance/random"]
     assert torch.allclose(own.distances, torch.tensor(expected).float(), atol=1e-5)
     assert own.metrics()["share"] == 0.75

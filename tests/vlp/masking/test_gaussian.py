@@ -1,5 +1,7 @@
 """GLIP's mask against its definition, with the density of SciPy."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +12,17 @@ from vlp.masking import MaskInputs
 from vlp.masking.gaussian import GaussianMask
 
 
+def density(variance: float, points: np.ndarray) -> np.ndarray:
+    """Of a normal distribution around the middle, at some points."""
+    covariance: Any = variance * np.eye(2)  # typed as a number
+    return multivariate_normal([0, 0], covariance).pdf(points).flatten()
+
+
 @pytest.mark.parametrize("variance", [0.2, 1.0])
 def test_the_density_is_that_of_scipy(variance: float) -> None:
     line = np.linspace(-1, 1, 14)
     points = np.stack(np.meshgrid(line, line), axis=-1)
-    expected = multivariate_normal([0, 0], variance * np.eye(2)).pdf(points).flatten()
+    expected = density(variance, points)
     found = GaussianMask(variance=variance).density(196, torch.device("cpu"))
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
 
@@ -26,10 +34,7 @@ def test_patches_are_shown_as_often_as_by_the_definition() -> None:
     assert (~masked).sum(dim=1).eq(shown).all()
     rng = np.random.default_rng(0)
     line = np.linspace(-1, 1, 7)
-    density = (
-        multivariate_normal([0, 0], 0.2 * np.eye(2)).pdf(np.stack(np.meshgrid(line, line), -1)).flatten()
-    )
-    scores = rng.random((count, N)) + density
+    scores = rng.random((count, N)) + density(0.2, np.stack(np.meshgrid(line, line), -1))
     expected = np.zeros(N)
     for row in scores:
         expected[np.argsort(-row)[:shown]] += 1 / count

@@ -20,7 +20,7 @@ def release_size(scale: float, aspect: float) -> tuple[int, int]:
 @pytest.mark.parametrize("scale", [0.15, 0.17, 0.2, 0.85, 1.0])
 @pytest.mark.parametrize("aspect", [0.75, 1.0, 1.5])
 def test_sizes_are_those_of_the_release(scale: float, aspect: float) -> None:
-    found = block_size(*torch.tensor([scale, aspect], dtype=torch.float64), SIDE)
+    found = block_size(torch.tensor(scale).double(), torch.tensor(aspect).double(), SIDE)
     assert tuple(found.tolist()) == release_size(scale, aspect)
 
 

@@ -119,7 +119,8 @@ def test_logits_in_parts_change_no_gradient(
     for numbers in (2**24, 3 * K):
         monkeypatch.setattr(in_parts, "MAX_PRODUCTS", numbers)
         loss = errors_of(decoder, batch, memory, parallel=False).mean()
-        found.append(torch.autograd.grad(loss, [decoder.token_embed.weight, decoder.blocks[0].qkv.weight]))  # pyright: ignore[reportArgumentType]
+        weights = [decoder.get_parameter(name) for name in ("token_embed.weight", "blocks.0.qkv.weight")]
+        found.append(torch.autograd.grad(loss, weights))
     for whole, parts in zip(*found, strict=True):
         torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-5)
 
