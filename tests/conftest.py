@@ -10,6 +10,7 @@ os.environ |= {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "RAY_AUTH_MODE": "disabled",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    "RAY_worker_niceness": "0",  # 15 otherwise: its workers would wait for the tests of another process
     # Of the object store of these tests, which asks for any; Ray's processes inherit them.
     "AWS_ACCESS_KEY_ID": "tests",
     "AWS_SECRET_ACCESS_KEY": "tests",
