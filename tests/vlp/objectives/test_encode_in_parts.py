@@ -8,10 +8,10 @@ import torch
 from torch import Generator, Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from vlp.contracts import settings
 from vlp.encoders.beit import BEiTConfig
 from vlp.encoders.blocks import checkpoint_blocks, compile_blocks
 from vlp.encoders.drop_path import DropPath
-from vlp.encoders.text import TextConfig
 from vlp.encoders.vit import ViTConfig
 from vlp.losses.labels import TwoWayLoss
 from vlp.masking import MaskStrategy
@@ -19,9 +19,7 @@ from vlp.masking.cluster import ClusterMask
 from vlp.masking.random import RandomMask
 from vlp.objectives import OBJECTIVES, Batch, Objective, Vocabulary
 
-SETTINGS = {
-    "contrastive": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
-    "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
+SETTINGS = settings.OBJECTIVES | {
     "superclass": {"loss": TwoWayLoss(), "idf": "none"},  # it compares the images with each other
 }
 MASKS = {"random": RandomMask(), "cluster": ClusterMask(threshold=0.3)}
