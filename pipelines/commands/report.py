@@ -24,7 +24,8 @@ def report(
 ) -> None:
     """Lay out what was measured as the papers' tables, with their numbers below, on one page.
 
-    RUNS are folders of results, of pipelines, sweeps, runs or evaluations, or runs of MLflow, by id or name.
+    RUNS are folders of results, of pipelines, sweeps, runs or evaluations, or runs of MLflow, by id or name;
+    machine.* settings say where MLflow is, and `vlp settings machine` lists them.
 
     Example: vlp report results/demo -o demo_report
     """

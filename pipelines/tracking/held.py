@@ -10,6 +10,8 @@ from pipelines.config.machine import MachineConfig
 from pipelines.tracking.delivery import load_store
 from vlp.checkpoint import MODEL
 from vlp.shards import published
+from vlp.shards.manifest import MANIFEST
+from vlp.shards.storage.folder import Folder
 from vlp.shards.storage.whole import writing_folder
 
 ADDRESS = re.compile(r"(runs|models):/+(?=[^/])")
@@ -27,7 +29,7 @@ def held(checkpoint: Path, machine: MachineConfig) -> Path:
     if not ADDRESS.match(str(checkpoint)):
         there = machine.published(checkpoint)
         if there and not checkpoint.exists():
-            published.fetch(there, checkpoint)
+            _bring(there, checkpoint)
         return checkpoint
     load_store()
     from pipelines.tracking.store import fetch
@@ -43,3 +45,12 @@ def held(checkpoint: Path, machine: MachineConfig) -> Path:
             file.rename(folder / file.name)
         shutil.rmtree(folder / "all")
     return place
+
+
+def _bring(there: Folder, checkpoint: Path) -> None:
+    """A run's folder, by the list of what was published of it; or one of its checkpoints, by its manifest."""
+    if published.fetch(there, checkpoint) or MANIFEST not in there.names():
+        return
+    with writing_folder(checkpoint) as folder:
+        for name in there.names():
+            published.take(there, folder / name)

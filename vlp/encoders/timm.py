@@ -45,10 +45,6 @@ class TimmConfig(ImageEncoderConfig):
     drop_path: Annotated[float, Within(0, 1, "[)")] = 0.0
     """Share of samples that skip the last block in training; earlier blocks are skipped less often."""
 
-    def __post_init__(self) -> None:
-        _ = self.facts  # raises where timm has no such model, or one that gives no states of square images
-        super().__post_init__()
-
     @property
     def all_arguments(self) -> dict[str, Any]:
         """With the share of paths to drop among them."""

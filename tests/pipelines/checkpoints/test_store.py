@@ -156,7 +156,7 @@ def test_broken_weights_are_not_evaluated(finished: tuple[RunConfig, Path, str])
     _, folder, _ = finished
     checkpoint = folder / "checkpoints" / "step_0000006"
     flip_a_bit(checkpoint / MODEL)
-    with pytest.raises(UserError, match=r"step_0000006 is broken: its model\.pt has other content"):
+    with pytest.raises(UserError, match=r"step_0000006 is broken: its model\.safetensors has other content"):
         load_model(checkpoint, torch.device("cpu"))
     (checkpoint / MANIFEST).unlink()
     load_model(checkpoint, torch.device("cpu"))

@@ -15,6 +15,7 @@ from pipelines.config.settings import to_dict
 from tests.paths import REPOSITORY
 from tests.servers.object_store import ObjectStore
 from tests.servers.ray_head import Head, ray_head
+from vlp.checkpoint import MODEL
 from vlp.run import RunConfig
 from vlp.shards.storage.folder import Folder
 
@@ -120,7 +121,7 @@ def test_a_job_leaves_what_it_makes_in_the_store(
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"published: {storage / 'trained'}" in done.stdout
     manifest = (storage / "trained").read_json("manifest.json")
-    assert "model.pt" in (storage / "trained" / manifest["checkpoint"]).names()
+    assert MODEL in (storage / "trained" / manifest["checkpoint"]).names()
     records = storage / "journals" / "vlp"
     assert any("journal.jsonl" in (records / name).names() for name in records.folders())
 
