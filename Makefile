@@ -2,7 +2,6 @@
 # make test   lint, type check, tests                        make lock   renew requirements.lock
 # make test-all   with the tests that take minutes: pipelines and sweeps that are killed again and again
 # make docker-test   check docker/, build the image and run it
-# make chaos  kill every part of a cluster in turn during a pipeline: what was lost, and how long it took
 # make docs   the manual, in docs/_build/index.html         make audit  known flaws of the pinned packages
 # make bench  measure against the peers' tools; tables in tests/benchmarks/results (bench-gpu: only what runs on a GPU)
 PYTHON ?= python3
@@ -11,7 +10,7 @@ BIN := $(VENV)/bin
 UV := uv==0.13.8
 BENCHMARKS := $(filter-out %/harness.py %/image_server.py %/test_benchmarks.py,$(wildcard tests/benchmarks/*.py))
 
-.PHONY: demo test test-all lint chaos docs audit bench bench-gpu docker-test ui lock clean
+.PHONY: demo test test-all lint docs audit bench bench-gpu docker-test ui lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/vlp run conf/pipeline/demo.yaml conf/machine/laptop.yaml
@@ -26,9 +25,6 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-
-chaos: $(VENV)/ready
-	$(BIN)/python -m tests.chaos.drill
 
 docs: $(VENV)/ready
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
