@@ -61,7 +61,7 @@ def paper_tables() -> tuple[PaperTable, ...]:
 
 
 def paper_rows() -> list[PaperRow]:
-    """What is no ablation."""
+    """What is not an ablation."""
     return [row for table in paper_tables() if not table.axis for row in rows_of(table)]
 
 

@@ -102,7 +102,7 @@ def _facts(model: str, image_size: int, arguments: str) -> Facts:
         arguments: as JSON, which can be looked up.
 
     Raises:
-        ValueError: timm has no such model, or one that is no image encoder here; says why.
+        ValueError: timm has no such model, or one that is not an image encoder here; says why.
     """
     import timm
 

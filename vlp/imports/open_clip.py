@@ -49,7 +49,7 @@ def clip_model(name: str) -> dict[str, Any]:
     if model is None:
         close = get_close_matches(name, open_clip.list_models(), n=1)
         raise ValueError(
-            f"model {name} is no model of open_clip; did you mean {close[0] if close else 'ViT-B-32'}?"
+            f"model {name} is not a model of open_clip; did you mean {close[0] if close else 'ViT-B-32'}?"
         )
     return model
 

@@ -12,7 +12,7 @@ from vlp.core.registry import Registry
 
 TEXT_MASKS = Registry()
 FRAME = 2
-"""Tokens of a caption that are no words: its start and its end."""
+"""Tokens of a caption that are not words: its start and its end."""
 
 
 class Words(NamedTuple):

@@ -93,7 +93,7 @@ def test_the_name_of_a_model_fills_the_sizes_of_both_towers_below_a_runs_own(tmp
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("ViT-B-33", "run.yaml: model ViT-B-33 is no model of open_clip; did you mean ViT-B-32?"),
+        ("ViT-B-33", "run.yaml: model ViT-B-33 is not a model of open_clip; did you mean ViT-B-32?"),
         ("RN50", "run.yaml: model RN50 has a ResNet as its image tower, which has no counterpart"),
     ],
 )
@@ -109,7 +109,7 @@ def test_a_name_that_cannot_be_is_refused_in_one_line(model: str, said: str) -> 
     [
         ("--model RN50 --train-num-samples 1", "--model RN50 has a ResNet as its image tower"),
         ("--model ViT-B-16-SigLIP --train-num-samples 1", "--model ViT-B-16-SigLIP has custom_text"),
-        ("--model ViT-B-23 --train-num-samples 1", "is no model of open_clip; did you mean"),
+        ("--model ViT-B-23 --train-num-samples 1", "is not a model of open_clip; did you mean"),
         ("--model ViT-B-32", "--train-num-samples is missing"),
         (
             "--modell ViT-B-32",
