@@ -16,17 +16,11 @@ import yaml
 
 from pipelines.commands.group import read
 from pipelines.commands.main import main
-from pipelines.commands.schemas import all_settings, parse_any
+from pipelines.commands.schemas import all_settings, config_of, parse_any
 from pipelines.config.catalog import find
 from pipelines.config.machine import MachineConfig
 from pipelines.config.open_clip import translate
 from pipelines.config.settings import Layers, build, check_still_named
-from pipelines.evaluation.convert_set import ConvertSetConfig
-from pipelines.evaluation.evaluate import EvaluateConfig
-from pipelines.evaluation.export import ExportConfig
-from pipelines.ingest.settings import DownloadConfig
-from pipelines.shards.codes import FitCodesConfig
-from pipelines.shards.docfreq import DocfreqConfig
 from pipelines.sweeps.settings import SweepConfig
 from pipelines.workflow.plan import LATER, Plan
 from tests.manual import blocks, command_lines, section
@@ -98,15 +92,6 @@ def check_run(layers: Layers, _: MachineConfig) -> None:
     check_still_named(layers)
 
 
-CONFIGS: Mapping[str, Any] = {
-    "download": DownloadConfig,
-    "docfreq": DocfreqConfig,
-    "fit-codes": FitCodesConfig,
-    "evaluate": EvaluateConfig,
-    "convert-set": ConvertSetConfig,
-    "export": ExportConfig,
-    "sweep": SweepConfig,
-}
 CHECKS: Mapping[str, Callable[[Layers, MachineConfig], object]] = {
     "run": check_plan,
     "pretrain": check_run,
@@ -129,9 +114,14 @@ def check(words: list[str]) -> None:
             translate(context.params["arguments"])
         elif name == "settings":
             assert find(context.params["key"], all_settings())
-        elif "settings" in context.params and name in {*CONFIGS, *CHECKS}:
+        elif "settings" in context.params:
             layers, machine = read(context.params["settings"])
-            CHECKS[name](layers, machine) if name in CHECKS else build(CONFIGS[name], layers)
+            if name in CHECKS:
+                CHECKS[name](layers, machine)
+            elif config := config_of(name):
+                build(config, layers)
+            else:
+                assert not layers.merged()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

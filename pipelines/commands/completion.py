@@ -10,16 +10,6 @@ from click.shell_completion import CompletionItem
 if TYPE_CHECKING:
     from pipelines.config.settings import Layers
 
-CONFIGS = {
-    "run": "PipelineConfig",
-    "sweep": "SweepConfig",
-    "download": "DownloadConfig",
-    "docfreq": "DocfreqConfig",
-    "fit-codes": "FitCodesConfig",
-    "evaluate": "EvaluateConfig",
-}
-"""Commands whose settings are not those of a training run."""
-
 
 def complete_settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """What may follow: `mask.<TAB>` gives the mask's settings, `mask.name=<TAB>` the masks.
@@ -59,32 +49,28 @@ def _layers(words: Sequence[str]) -> "Layers":
         return Layers()
 
 
-def _config(command: str | None) -> Any:
-    from pipelines.commands import schemas
-
-    return getattr(schemas, CONFIGS.get(command or "", "RunConfig"))
-
-
 def _keys(command: str | None, words: Sequence[str]) -> Iterator[str]:
     """Settings of the command, and of the machine."""
+    from pipelines.commands.schemas import config_of
     from pipelines.config.machine import MachineConfig
     from pipelines.config.schema import dotted_keys
 
     values = _layers(words).merged()
-    yield from sorted(set(dotted_keys(_config(command), values)))
+    if config := config_of(command or ""):
+        yield from sorted(set(dotted_keys(config, values)))
     yield from (f"machine.{key}" for key in dotted_keys(MachineConfig, values.get("machine")))
 
 
 def _values(command: str | None, words: Sequence[str], key: str, begun: str) -> Iterator[str]:
     """Choices of a setting: components by name, words that it allows, true and false."""
+    from pipelines.commands.schemas import config_of
     from pipelines.config.machine import MachineConfig
 
-    values = _layers(words).merged()
-    first, *rest = key.split(".")
-    if first == "machine":
-        found = _choices(MachineConfig, rest, values.get("machine"))
+    values, parts = _layers(words).merged(), key.split(".")
+    if parts[0] == "machine":
+        found = _choices(MachineConfig, parts[1:], values.get("machine"))
     else:
-        found = _choices(_config(command), [first, *rest], values)
+        found = _choices(config_of(command or ""), parts, values)
     yield from (one for one in found if one.startswith(begun))
 
 

@@ -9,6 +9,7 @@ from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build, check_still_named
 from pipelines.evaluation.convert_set import ConvertSetConfig
 from pipelines.evaluation.evaluate import EvaluateConfig
+from pipelines.evaluation.export import ExportConfig
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.codes import FitCodesConfig
 from pipelines.shards.docfreq import DocfreqConfig
@@ -28,8 +29,11 @@ COMMANDS: Mapping[str, Any] = {
     "fit-codes": FitCodesConfig,
     "evaluate": EvaluateConfig,
     "convert-set": ConvertSetConfig,
+    "export": ExportConfig,
 }
 """What a setting is under in `vlp settings` -> its class; those of a run are under their own keys."""
+OF_RUNS = ("pretrain", "plan", "print-config")
+"""Commands whose settings are those of a training run, or of what has some."""
 
 
 class Parsed(NamedTuple):
@@ -38,6 +42,13 @@ class Parsed(NamedTuple):
     config: Any
     runs: list[RunConfig]
     """The training runs that they are, or are about."""
+
+
+def config_of(command: str) -> Any:
+    """The class of what a command can be told beside the machine's settings; None where that is nothing."""
+    if command in OF_RUNS:
+        return RunConfig
+    return COMMANDS.get("pipeline" if command == "run" else command)
 
 
 def parse_any(layers: Layers, machine: MachineConfig) -> Parsed:

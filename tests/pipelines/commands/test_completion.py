@@ -24,6 +24,10 @@ def offered(words: str, monkeypatch: pytest.MonkeyPatch, *, shell: Shell) -> lis
         ("vlp pretrain conf/run/flip.yaml machine.checkpoints.keep_b", {"machine.checkpoints.keep_best="}),
         ("vlp evaluate evaluation.ret", {"evaluation.retrieval="}),
         ("vlp sweep num_tr", {"num_trials="}),
+        ("vlp convert-set lay", {"layout.name="}),
+        ("vlp export check", {"checkpoint="}),
+        ("vlp run see", {"seeds="}),
+        ("vlp doctor machine.num_w", {"machine.num_workers="}),
     ],
 )
 def test_settings_are_those_of_the_command_and_of_what_the_file_chooses(
@@ -33,6 +37,14 @@ def test_settings_are_those_of_the_command_and_of_what_the_file_chooses(
     assert expected <= set(found)
     assert all(one.startswith(words.split(" ")[-1]) for one in found)
     assert "mask.anchor_ratio=" not in found or "cluster" in words
+
+
+def test_a_command_that_takes_nothing_but_the_machine_is_offered_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = offered("vlp doctor ", monkeypatch, shell=BashComplete)
+    assert found
+    assert {one for one in found if one.endswith("=") and not one.startswith("machine.")} == set()
 
 
 @pytest.mark.parametrize(
