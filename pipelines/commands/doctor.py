@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from pipelines.commands.group import read, settings_command
+from pipelines.commands.group import read_machine, settings_command
 
 
 @settings_command("doctor")
@@ -17,12 +17,9 @@ def doctor(settings: tuple[str, ...], url: str | None) -> None:
 
     Example: vlp doctor conf/machine/laptop.yaml
     """
-    layers, machine = read(settings)
-    from pipelines.config.errors import ConfigError
+    machine = read_machine(settings)
     from pipelines.doctor.doctor import examine_machine
 
-    if given := layers.merged():
-        raise ConfigError(f"{next(iter(given))} is no setting of the machine; give those of `machine` alone")
     is_good = True
     for finding in examine_machine(machine, url=url):
         click.echo(str(finding))

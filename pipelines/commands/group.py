@@ -99,6 +99,20 @@ def read(settings: tuple[str, ...]) -> "tuple[Layers, MachineConfig]":
     return layers, machine
 
 
+def read_machine(settings: tuple[str, ...]) -> "MachineConfig":
+    """Settings of a command that takes those of the machine alone.
+
+    Raises:
+        ConfigError: there are others.
+    """
+    from pipelines.config.errors import ConfigError, nearest
+
+    layers, machine = read(settings)
+    for key in layers.merged():
+        raise ConfigError(f"{key} is not a setting of this command{nearest(key, ['machine'])}")
+    return machine
+
+
 class Vlp(click.Group):
     """Turns a user's mistake into one line and exit code 2, a failed training into one and exit code 1.
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.commands.group import LOCAL, read
+from pipelines.commands.group import LOCAL, read_machine
 
 
 @click.command("report")
@@ -30,12 +30,10 @@ def report(
     Example: vlp report results/demo -o demo_report
     """
     places = [run for run in runs if "=" not in run]
-    layers, machine = read(tuple(run for run in runs if "=" in run))
-    from pipelines.config.errors import ConfigError, nearest
+    machine = read_machine(tuple(run for run in runs if "=" in run))
+    from pipelines.config.errors import ConfigError
     from pipelines.reports.report import make_report
 
-    for key in layers.merged():
-        raise ConfigError(f"{key} is not a setting of this command{nearest(key, ['machine'])}")
     if not places and experiment is None and where is None:
         raise ConfigError("name what the report is of: a folder of results, a run, --experiment or --where")
     make_report(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.commands.group import read
+from pipelines.commands.group import read_machine
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import Store
@@ -116,11 +116,7 @@ for command in (list_command, compare, lineage, register):
 
 
 def _store(settings: tuple[str, ...], experiment: str | None) -> "Store":
-    from pipelines.config.errors import ConfigError, nearest
-
-    layers, machine = read(settings)
-    for key in layers.merged():
-        raise ConfigError(f"{key} is not a setting of this command{nearest(key, ['machine'])}")
+    machine = read_machine(settings)
     from pipelines.tracking.store import Store
 
     return Store(machine.mlflow_uri, experiment or "")

@@ -40,7 +40,9 @@ def held(checkpoint: Path, machine: MachineConfig) -> Path:
         found = fetch(address, machine.mlflow_uri, folder / "all")
         weights = next(found.rglob(MODEL), None)
         if weights is None:
-            raise UserError(f"checkpoint: {address} is no model of ours: it has no {MODEL}; choose another")
+            raise UserError(
+                f"checkpoint: {address} is not a model of ours: it has no {MODEL}; choose another"
+            )
         for file in weights.parent.iterdir():
             file.rename(folder / file.name)
         shutil.rmtree(folder / "all")

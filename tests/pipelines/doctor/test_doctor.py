@@ -106,7 +106,7 @@ def test_limits_of_a_node_and_servers_that_are_not_there(tmp_path: Path) -> None
 def test_settings_that_are_not_of_the_machine_are_refused() -> None:
     done = doctor("training.batch_size=8")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "training is no setting of the machine" in done.stderr
+    assert "training is not a setting of this command" in done.stderr
 
 
 def test_a_wrong_token_and_too_few_cpus(tmp_path: Path) -> None:
