@@ -1,6 +1,8 @@
 """Reductions over logits too large to copy, or to exist: in parts, and once more in the backward pass."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -16,6 +18,17 @@ CACHED_NUMBERS = 2**18
 
 MAX_PRODUCTS = 2**24
 """Numbers of a part of products that are computed for the part: fewer would read the columns too often."""
+_is_whole = ContextVar("is_whole", default=False)
+
+
+@contextmanager
+def in_one_part() -> Iterator[None]:
+    """Have products exist whole: where they are counted and not computed, they take no memory."""
+    token = _is_whole.set(True)
+    try:
+        yield
+    finally:
+        _is_whole.reset(token)
 
 
 def by_rows_of_product(
@@ -36,7 +49,7 @@ def by_rows_of_product(
             return reduction((part @ columns.T).float(), *others)
 
     every = (rows, *others)
-    size = max(1, MAX_PRODUCTS // len(columns))
+    size = len(rows) if _is_whole.get() else max(1, MAX_PRODUCTS // len(columns))
     if len(rows) <= size:
         return reduce(*every)
     parts = zip(*(x.split(size) for x in every), strict=True)

@@ -5,6 +5,7 @@ from functools import lru_cache
 import torch
 
 from vlp.encoders import ImageEncoderConfig
+from vlp.losses.in_parts import in_one_part
 from vlp.masking import MaskStrategy
 from vlp.objectives import ObjectiveConfig, Vocabulary
 from vlp.text_masking import TextMask
@@ -23,11 +24,11 @@ def step_flops(
     """Floating-point operations of the matrix products of one step, two for each multiplication.
 
     Forward and backward pass on captions as long as they get, and what the mask looks at where weights
-    compute it.
+    compute it. What is computed twice to spare memory counts once.
     """
     from torch.utils.flop_counter import FlopCounterMode  # imports Triton, which takes long
 
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+    with torch.device("meta"), in_one_part(), FlopCounterMode(display=False) as counter:
         model, batch, slots = example_of(
             objective,
             image_encoder,

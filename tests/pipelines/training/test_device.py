@@ -33,7 +33,11 @@ from vlp.training.step import build_scaler
 B, SIDE, CUDA = 4, 32, torch.device("cuda")
 SENDERS = (torch.tensor, torch.as_tensor, torch.from_numpy, Tensor.new_tensor)
 """What makes a tensor of numbers that this machine knows; a GPU waits for a copy of them."""
-MASKS = [STRATEGIES[name](**given) for name in STRATEGIES for given in settings.MASKS.get(name, [{}])]
+GIVEN = {name: settings.MASKS.get(name, [{}]) for name in STRATEGIES}
+EACH = [STRATEGIES[name](**given[0]) for name, given in GIVEN.items()]
+OF_OTHER_VIEWS = list({mask.views: mask for mask in EACH}.values())
+MASKS = {"bf16": EACH, "fp32": OF_OTHER_VIEWS, "fp16": OF_OTHER_VIEWS}
+"""By precision, which a mask meets in what it looks at alone."""
 
 
 class NothingSent(TorchFunctionMode):
@@ -109,20 +113,16 @@ def batch_on_device() -> Batch:
     return Batch(normalize(pixels, "imagenet"), tokens, lengths)
 
 
-@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
-@pytest.mark.timeout(900)  # on a busy machine
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("name", sorted(OBJECTIVES))
-def test_a_step_asks_the_device_nothing_and_sends_it_nothing(
-    name: str, precision: str, make_step: MakeStep, asked: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Any other value asked for, a shape that data decide and tensors of two devices end in an error."""
-    config, step = OBJECTIVES[name](**settings.OBJECTIVES.get(name, {})), make_step(precision)
-    for mask in MASKS:
-        if config.rebuilds_patches and mask.name == "none":
-            continue
-        step.model = model = build(config, mask)
-        monkeypatch.setattr(Tensor, "backward", lambda loss, model=model: fill_gradients(model))
+Check = Callable[[TrainingStep, Objective], None]
+
+
+@pytest.fixture
+def check(asked: list[int], monkeypatch: pytest.MonkeyPatch) -> Check:
+    """Have a model go through two steps."""
+
+    def check(step: TrainingStep, model: Objective) -> None:
+        step.model = model
+        monkeypatch.setattr(Tensor, "backward", lambda loss: fill_gradients(model))
         with FakeTensorMode():
             state, batch = state_on_device(model, step.config), batch_on_device()
             step.watch = Watch(state.history, step.config.training.on_bad_step, CUDA)
@@ -139,6 +139,31 @@ def test_a_step_asks_the_device_nothing_and_sends_it_nothing(
         tensors = [value for value in metrics.values() if isinstance(value, Tensor)]
         assert {x.device.type for x in tensors} == {"cuda"}
         assert {x.device.type for x in model.parameters()} == {"cuda"}
+
+    return check
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.timeout(900)  # on a busy machine
+@pytest.mark.parametrize("precision", sorted(MASKS))
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_a_step_asks_the_device_nothing_and_sends_it_nothing(
+    name: str, precision: str, make_step: MakeStep, check: Check
+) -> None:
+    """Any other value asked for, a shape that data decide and tensors of two devices end in an error."""
+    config, step = OBJECTIVES[name](**settings.OBJECTIVES.get(name, {})), make_step(precision)
+    for mask in MASKS[precision]:
+        if mask.name != "none" or not config.rebuilds_patches:
+            check(step, build(config, mask))
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.timeout(900)  # on a busy machine
+@pytest.mark.parametrize("name", [name for name, given in GIVEN.items() if len(given) > 1])
+def test_no_setting_of_a_mask_changes_that(name: str, make_step: MakeStep, check: Check) -> None:
+    config, step = OBJECTIVES["contrastive"](**settings.OBJECTIVES["contrastive"]), make_step("bf16")
+    for given in GIVEN[name][1:]:
+        check(step, build(config, STRATEGIES[name](**given)))
 
 
 def fill_gradients(model: Objective) -> None:
