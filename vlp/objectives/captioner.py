@@ -96,9 +96,9 @@ class Captioner(Objective):
 
 
 def chosen_parallel(draws: Tensor | None, share: float, batch: Batch) -> Tensor:
-    """Which captions are hidden as a whole, by the first number drawn for each: (B, ...) -> (B,) bool."""
+    """Which captions are hidden as a whole, by the first number drawn for each, if any are: -> (B,) bool."""
     if draws is None:
-        draws = batch.lengths.new_full((len(batch.lengths), 1), share, dtype=torch.float32)
+        return torch.zeros_like(batch.lengths, dtype=torch.bool)
     return draws[:, 0] < share
 
 
