@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import NamedTuple
 
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 from vlp.pictures.figure import draw
+from vlp.pictures.masks import COLORS
 
 CHARTS_PER_ROW = 4
 
@@ -48,10 +48,9 @@ def bar_charts(charts: Sequence[Bars], methods: Sequence[str], *, title: str) ->
 
 
 def _draw_bars(axis: Axes, bars: Bars, methods: Sequence[str]) -> None:
-    colors = colormaps["tab10"]
     for i, method in enumerate(methods):
         if method in bars.values:
-            axis.barh(i, bars.values[method], height=0.72, color=colors(i % 10))
+            axis.barh(i, bars.values[method], height=0.72, color=COLORS[i % len(COLORS)])
             low, high = bars.intervals.get(method, (0.0, 0.0))
             if high > low:
                 axis.plot([low, high], [i, i], color="#444", linewidth=1, marker="|", markersize=5)
