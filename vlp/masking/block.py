@@ -1,7 +1,6 @@
 """Block-wise masking of BEiT (arXiv:2106.08254, section 2.3), an ablation of SimMIM (arXiv:2111.09886)."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -9,8 +8,9 @@ import torch
 from torch import Generator, Tensor
 
 from vlp.core.config import AtLeast, Within
-from vlp.masking.schedule import Ratio, hidden_count, highest_ratio, lowest_ratio, ratio_at
-from vlp.masking.strategy import STRATEGIES, MaskInputs, MaskStrategy, grid_side, uniform_noise
+from vlp.masking.schedule import Ratio, ratio_at
+from vlp.masking.share import ShareMask
+from vlp.masking.strategy import STRATEGIES, MaskInputs, grid_side, uniform_noise
 
 MAX_TRIES = 64
 """Rectangles tried for an image at most; more would hardly hide more."""
@@ -18,7 +18,7 @@ MAX_TRIES = 64
 
 @STRATEGIES.register
 @dataclass(frozen=True, kw_only=True)
-class BlockMask(MaskStrategy):
+class BlockMask(ShareMask):
     """Hides random rectangles until the wanted share is met, or no further one fits."""
 
     name: Literal["block"] = "block"
@@ -35,10 +35,6 @@ class BlockMask(MaskStrategy):
     """Rectangles in a row that may not fit before the image is left as it is."""
 
     @property
-    def ratios(self) -> Mapping[str, Ratio]:
-        return {"mask_ratio": self.mask_ratio}
-
-    @property
     def is_exact(self) -> bool:
         return False
 
@@ -48,7 +44,7 @@ class BlockMask(MaskStrategy):
         N, side = inputs.num_patches, grid_side(inputs.num_patches)
         noise = uniform_noise(inputs, generator, 4 * MAX_TRIES).reshape(-1, MAX_TRIES, 4)
         masked = torch.zeros(inputs.num_images, N, dtype=torch.bool, device=inputs.device)
-        quota = block_quota(N, ratio_at(self.mask_ratio, progress))
+        quota = N - self.visible_at(N, ratio_at(self.mask_ratio, progress))
         remaining = torch.full_like(masked[:, 0], quota, dtype=torch.int64)
         min_block = min(self.min_block, quota, max(1, (side - 1) ** 2 // 2))  # half of the largest one
         failures = torch.zeros_like(remaining)
@@ -72,16 +68,5 @@ class BlockMask(MaskStrategy):
         inside &= (size < side).all(dim=1)[:, None, None]
         return (inside[:, 0, :, None] & inside[:, 1, None, :]).flatten(1)
 
-    def hides_any(self, num_patches: int) -> bool:
-        return block_quota(num_patches, highest_ratio(self.mask_ratio)) > 0
-
-    def counts(self, num_patches: int) -> Mapping[str, int]:
-        return hidden_count(self.mask_ratio, num_patches - self.num_visible(num_patches))
-
-    def num_visible(self, num_patches: int) -> int:
-        return num_patches - block_quota(num_patches, lowest_ratio(self.mask_ratio))
-
-
-def block_quota(num_patches: int, mask_ratio: float) -> int:
-    """Patches to hide, rounded to the nearest; never all."""
-    return min(num_patches - 1, round(num_patches * mask_ratio))
+    def visible_at(self, num_patches: int, mask_ratio: float) -> int:
+        return max(1, num_patches - round(num_patches * mask_ratio))

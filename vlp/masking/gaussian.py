@@ -1,7 +1,6 @@
 """Masking around the centre of the image, where its subject tends to be: GLIP (arXiv:2403.15837)."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -9,43 +8,32 @@ import torch
 from torch import Generator, Tensor
 
 from vlp.core.config import Above
-from vlp.masking.schedule import Ratio, hidden_count, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import ratio_at
+from vlp.masking.share import ShareMask
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
-    MaskStrategy,
     grid_side,
     hide_highest,
     uniform_noise,
-    visible_count,
 )
 
 
 @STRATEGIES.register
 @dataclass(frozen=True, kw_only=True)
-class GaussianMask(MaskStrategy):
+class GaussianMask(ShareMask):
     """Shows the patches of the largest U(0, 1) + density, a normal one around the centre of the image."""
 
     name: Literal["gaussian"] = "gaussian"
     formula: ClassVar[str] = "M = r N patches of the least U(0, 1) + N((x, y); 0, v I)"
     paper: ClassVar[str] = "2403.15837"
-    mask_ratio: Ratio = 0.5
-    """Share of patches hidden; a schedule makes it progressive."""
     variance: Annotated[float, Above(0)] = 0.2
     """v, where the image reaches from -1 to 1: the smaller, the nearer to the centre are patches shown."""
-
-    @property
-    def ratios(self) -> Mapping[str, Ratio]:
-        return {"mask_ratio": self.mask_ratio}
-
-    @property
-    def is_exact(self) -> bool:
-        return is_constant(self.mask_ratio)
 
     def __call__(
         self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
     ) -> Tensor:
-        visible = visible_count(inputs.num_patches, ratio_at(self.mask_ratio, progress))
+        visible = self.visible_at(inputs.num_patches, ratio_at(self.mask_ratio, progress))
         shown = uniform_noise(inputs, generator) + self.density(inputs.num_patches, inputs.device)
         return hide_highest(-shown, visible)
 
@@ -54,9 +42,3 @@ class GaussianMask(MaskStrategy):
         line = torch.linspace(-1, 1, grid_side(num_patches), device=device)
         squared = (line[:, None].square() + line.square()).flatten()
         return (-squared / (2 * self.variance)).exp() / (2 * math.pi * self.variance)
-
-    def counts(self, num_patches: int) -> Mapping[str, int]:
-        return hidden_count(self.mask_ratio, num_patches - self.num_visible(num_patches))
-
-    def num_visible(self, num_patches: int) -> int:
-        return visible_count(num_patches, lowest_ratio(self.mask_ratio))

@@ -1,7 +1,6 @@
 """Random cells of several patches, as in SimMIM (arXiv:2111.09886, section 3.2)."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -9,11 +8,11 @@ from torch import Generator, Tensor
 
 from vlp.core.config import AtLeast
 from vlp.masking.cells import cells_per_side, patches_of_cells
-from vlp.masking.schedule import Ratio, hidden_count, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, ratio_at
+from vlp.masking.share import ShareMask
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
-    MaskStrategy,
     hide_highest,
     uniform_noise,
 )
@@ -21,7 +20,7 @@ from vlp.masking.strategy import (
 
 @STRATEGIES.register
 @dataclass(frozen=True, kw_only=True)
-class GridMask(MaskStrategy):
+class GridMask(ShareMask):
     """Divides each image into square cells and hides a random choice of them."""
 
     name: Literal["grid"] = "grid"
@@ -32,30 +31,18 @@ class GridMask(MaskStrategy):
     cell_size: Annotated[int, AtLeast(1)] = 2
     """Side of a cell, in patches. SimMIM's cells of 32 pixels are 2 patches of ViT-B/16 and 8 of Swin."""
 
-    @property
-    def ratios(self) -> Mapping[str, Ratio]:
-        return {"mask_ratio": self.mask_ratio}
-
-    @property
-    def is_exact(self) -> bool:
-        return is_constant(self.mask_ratio)
-
     def __call__(
         self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
     ) -> Tensor:
         num_cells = cells_per_side(inputs.num_patches, self.cell_size) ** 2
-        noise = uniform_noise(inputs, generator, num_cells)
-        hidden = hide_highest(noise, visible_cells(num_cells, ratio_at(self.mask_ratio, progress)))
+        visible = self._visible_cells(num_cells, ratio_at(self.mask_ratio, progress))
+        hidden = hide_highest(uniform_noise(inputs, generator, num_cells), visible)
         return patches_of_cells(hidden, self.cell_size)
 
-    def counts(self, num_patches: int) -> Mapping[str, int]:
-        return hidden_count(self.mask_ratio, num_patches - self.num_visible(num_patches))
+    def visible_at(self, num_patches: int, mask_ratio: float) -> int:
+        num_cells = cells_per_side(num_patches, self.cell_size) ** 2
+        return self._visible_cells(num_cells, mask_ratio) * self.cell_size**2
 
-    def num_visible(self, num_patches: int) -> int:
-        cells = cells_per_side(num_patches, self.cell_size) ** 2
-        return visible_cells(cells, lowest_ratio(self.mask_ratio)) * self.cell_size**2
-
-
-def visible_cells(num_cells: int, mask_ratio: float) -> int:
-    """Cells left by a mask ratio, whose product is rounded up as in SimMIM; never 0."""
-    return max(1, num_cells - math.ceil(num_cells * mask_ratio))
+    def _visible_cells(self, num_cells: int, mask_ratio: float) -> int:
+        """Cells left by a mask ratio, whose product is rounded up as in SimMIM; never 0."""
+        return max(1, num_cells - math.ceil(num_cells * mask_ratio))

@@ -3,7 +3,6 @@
 Drawing without replacement adds Gumbel noise to the scores (Kool et al., arXiv:1903.06059).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
 from typing import Annotated, ClassVar, Literal
@@ -12,22 +11,21 @@ import torch
 from torch import Generator, Tensor
 
 from vlp.core.config import Within
-from vlp.masking.schedule import Ratio, hidden_count, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import ratio_at
+from vlp.masking.share import ShareMask
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
-    MaskStrategy,
     View,
     grid_side,
     hide_highest,
     uniform_noise,
-    visible_count,
 )
 
 
 @STRATEGIES.register
 @dataclass(frozen=True, kw_only=True)
-class ImportanceMask(MaskStrategy):
+class ImportanceMask(ShareMask):
     """Hides the least or the most important patches, by a score of each."""
 
     name: Literal["importance"] = "importance"
@@ -38,8 +36,6 @@ class ImportanceMask(MaskStrategy):
     the centre of the image, or the class token's attention to it."""
     hide: Literal["unimportant", "important"] = "unimportant"
     """Which end of the scores is hidden."""
-    mask_ratio: Ratio = 0.5
-    """Share of patches hidden; a schedule makes it progressive."""
     temperature: float = 0.0
     """0 hides strictly by score. Above 0, patches are drawn without replacement with probabilities that
     grow as exp(score / temperature), each image's scores in standard deviations."""
@@ -52,22 +48,14 @@ class ImportanceMask(MaskStrategy):
             raise ValueError(f"temperature must be 0 or above, and finite, got {self.temperature}")
 
     @property
-    def ratios(self) -> Mapping[str, Ratio]:
-        return {"mask_ratio": self.mask_ratio}
-
-    @property
     def views(self) -> frozenset[View]:
         return frozenset({"attention"}) if self.score == "attention" else frozenset()
-
-    @property
-    def is_exact(self) -> bool:
-        return is_constant(self.mask_ratio)
 
     def __call__(
         self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
     ) -> Tensor:
         N = inputs.num_patches
-        visible = visible_count(N, ratio_at(self.mask_ratio, progress))
+        visible = self.visible_at(N, ratio_at(self.mask_ratio, progress))
         scores = self.hiding_scores(inputs)
         if self.temperature > 0:
             scores = scores + self.temperature * gumbel(uniform_noise(inputs, generator))
@@ -89,12 +77,6 @@ class ImportanceMask(MaskStrategy):
                 scores = inputs.attention.float()
         scores = (scores - scores.mean(dim=1, keepdim=True)) / (scores.std(dim=1, keepdim=True) + 1e-12)
         return scores if self.hide == "important" else -scores
-
-    def counts(self, num_patches: int) -> Mapping[str, int]:
-        return hidden_count(self.mask_ratio, num_patches - self.num_visible(num_patches))
-
-    def num_visible(self, num_patches: int) -> int:
-        return visible_count(num_patches, lowest_ratio(self.mask_ratio))
 
 
 def gumbel(noise: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """I-JEPA's blocks (arXiv:2301.08243, section 3 and appendix A) as a mask."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -8,15 +7,14 @@ import torch
 from torch import Generator, Tensor
 
 from vlp.core.config import AtLeast, Within
-from vlp.masking.schedule import Ratio, hidden_count, is_constant, lowest_ratio, ratio_at
+from vlp.masking.schedule import Ratio, ratio_at
+from vlp.masking.share import ShareMask
 from vlp.masking.strategy import (
     STRATEGIES,
     MaskInputs,
-    MaskStrategy,
     grid_side,
     hide_highest,
     uniform_noise,
-    visible_count,
 )
 
 Range = tuple[float, float]
@@ -24,7 +22,7 @@ Range = tuple[float, float]
 
 @STRATEGIES.register
 @dataclass(frozen=True, kw_only=True)
-class MultiBlockMask(MaskStrategy):
+class MultiBlockMask(ShareMask):
     """Hides target blocks, then what lies outside of a large context block, and then any other patches.
 
     Where the blocks hide more than the ratio asks for, some of their patches stay. So every image shows as
@@ -52,18 +50,10 @@ class MultiBlockMask(MaskStrategy):
             if not 0 < low <= high:
                 raise ValueError(f"{key} must be two numbers, 0 < low <= high, got {low, high}")
 
-    @property
-    def ratios(self) -> Mapping[str, Ratio]:
-        return {"mask_ratio": self.mask_ratio}
-
-    @property
-    def is_exact(self) -> bool:
-        return is_constant(self.mask_ratio)
-
     def __call__(
         self, inputs: MaskInputs, *, progress: float = 0.0, generator: Generator | None = None
     ) -> Tensor:
-        visible = visible_count(inputs.num_patches, ratio_at(self.mask_ratio, progress))
+        visible = self.visible_at(inputs.num_patches, ratio_at(self.mask_ratio, progress))
         targets, context = self.blocks(inputs, generator)
         order = 2 * targets.any(dim=1) + (~targets.any(dim=1) & ~context)
         return hide_highest(order + uniform_noise(inputs, generator), visible)
@@ -77,12 +67,6 @@ class MultiBlockMask(MaskStrategy):
         size = block_size(within(scale, self.target_scale), within(aspect, self.target_aspect), side)
         square = block_size(within(context, self.context_scale), torch.ones_like(context), side)
         return block_at(places[:, 1:], size, side), block_at(places[:, :1], square, side)[:, 0]
-
-    def counts(self, num_patches: int) -> Mapping[str, int]:
-        return hidden_count(self.mask_ratio, num_patches - self.num_visible(num_patches))
-
-    def num_visible(self, num_patches: int) -> int:
-        return visible_count(num_patches, lowest_ratio(self.mask_ratio))
 
 
 def within(noise: Tensor, ends: Range) -> Tensor:

@@ -78,11 +78,6 @@ def highest_ratio(ratio: Ratio) -> float:
     return ratio.highest if isinstance(ratio, Schedule) else ratio
 
 
-def hidden_count(ratio: Ratio, count: int) -> dict[str, int]:
-    """What a `mask_ratio` comes to, as `MaskStrategy.counts` has it: the patches it hides, while it stays."""
-    return {"mask_ratio": count} if is_constant(ratio) else {}
-
-
 def is_constant(ratio: Ratio) -> bool:
     """Whether the ratio stays."""
     return not isinstance(ratio, Schedule)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from vlp.encoders.vit import ViTConfig
 from vlp.masking import MaskInputs, MaskStrategy
 from vlp.masking.block import BlockMask
-from vlp.masking.grid import GridMask, visible_cells
+from vlp.masking.grid import GridMask
 from vlp.masking.schedule import Schedule
 from vlp.masking.square import SquareMask
 from vlp.masking.strategy import hide_highest
@@ -57,7 +57,12 @@ def test_the_cells_of_a_permutation_are_those_of_simmims_generator() -> None:
     """The released generator hides the first cells of numpy's permutation; here, those of highest noise."""
     place = np.random.RandomState(0).permutation(36).argsort()
     noise = torch.from_numpy(-place.astype(float))[None]
-    hidden = hide_highest(noise, visible_cells(36, 0.6))[0].nonzero().flatten().tolist()
+    hidden = (
+        hide_highest(noise, GridMask(mask_ratio=0.6, cell_size=1).num_visible(36))[0]
+        .nonzero()
+        .flatten()
+        .tolist()
+    )
     golden = [2, 5, 7, 8, 10, 11, 13, 14, 15, 16, 17, 20, 22, 26, 27, 28, 29, 30, 31, 32, 33, 35]
     assert hidden == golden
 
