@@ -90,9 +90,9 @@ class MachineConfig(StrictConfig):
     core, without Ray."""
     tracking_uri: str | None = None
     """MLflow server; None is a SQLite store in the work folder."""
-    tracking: tuple[Literal["mlflow", "tensorboard"], ...] = ("mlflow",)
-    """What experiments are written for: MLflow, which holds everything, and perhaps TensorBoard too, in the
-    folder `tensorboard` of the work folder."""
+    tracking: tuple[Literal["mlflow", "tensorboard", "wandb"], ...] = ("mlflow",)
+    """What experiments are written for: MLflow, which holds everything, and perhaps TensorBoard or Weights &
+    Biases too, in folders `tensorboard` and `wandb` of the work folder."""
     matmul: Matmul | None = None
     """What multiplies float32 matrices where training is on a CPU, which decides the last bits of its result;
     None is what is fastest on the CPU where the run begins, and stays with it wherever it goes on."""

@@ -102,7 +102,7 @@ REMEDIES: Mapping[str, str] = {
     "remote_sync": "`machine.storage`, such as s3://bucket/vlp, which has every checkpoint",
     "remote_sync_frequency": "every checkpoint is copied as it is written; leave it out",
     "remote_sync_protocol": "the address of `machine.storage` says it: s3://...",
-    "report_to": _MLFLOW,
+    "report_to": "`machine.tracking: [mlflow, tensorboard, wandb]`",
     "resume": "the same command goes on by itself; leave it out",
     "save_frequency": "`machine.checkpoints.every_steps`",
     "save_most_recent": "`machine.checkpoints.keep`",

@@ -1,7 +1,7 @@
 """What surrounds a command's work: its record, delivered to MLflow while it runs."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -10,6 +10,7 @@ from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import flat_params
 from pipelines.config.storage import check_storage
+from pipelines.tracking.boards import boards
 from pipelines.tracking.delivery import Delivery
 from pipelines.tracking.environment import environment_tags
 from pipelines.tracking.journal import Journal, ending
@@ -60,26 +61,16 @@ def tracked(machine: MachineConfig, *, experiment: str) -> Iterator[Delivery]:
     """Context in which the journals of an experiment are delivered to MLflow; says at last where they are."""
     check_storage(machine)
     root = (machine.work_folder / "journals" / experiment).absolute()
+    others = [name for name in machine.tracking if name != "mlflow"]
     delivery = Delivery(
         root,
         tracking_uri=machine.mlflow_uri,
         experiment=experiment,
         first_after_seconds=FIRST_DELIVERY_SECONDS,
     )
-    with published_files(root, machine.published(root)), delivery, _boards(root, machine):
+    with published_files(root, machine.published(root)), delivery, boards(others, root, machine.work_folder):
         yield delivery
     print(f"browse:  {browse(machine, delivery.experiment_id)}", flush=True)
-
-
-def _boards(root: Path, machine: MachineConfig) -> AbstractContextManager[object]:
-    """What is shown beside MLflow."""
-    if "tensorboard" not in machine.tracking:
-        return nullcontext()
-    from pipelines.tracking.tensorboard import Boards
-
-    folder = (machine.work_folder / "tensorboard" / root.name).absolute()
-    print(f"boards:  tensorboard --logdir {folder}", flush=True)
-    return Boards(root, folder)
 
 
 def standalone(

@@ -16,8 +16,9 @@ from PIL import Image
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build
+from pipelines.tracking.boards import Boards
 from pipelines.tracking.journal import Journal
-from pipelines.tracking.tensorboard import Boards
+from pipelines.tracking.tensorboard import TensorBoard
 from tests.servers.ports import free_port
 from tests.waiting import wait_until
 
@@ -58,11 +59,11 @@ def test_numbers_pictures_and_settings_are_shown_each_once(address: str, tmp_pat
     Image.new("RGB", (4, 3), (255, 0, 0)).save(picture)
     journal.image("masks", picture, step=2)
     boards = tmp_path / "boards"
-    with Boards(tmp_path / "journals", boards, poll_seconds=0.05):
+    with Boards(tmp_path / "journals", boards, TensorBoard(), poll_seconds=0.05):
         for step in (1, 2):
             journal.metrics({"train/loss": 1 / step, "val/dev/recall@1": 0.5}, step=step)
     journal.begin(name="clip", tags={})
-    with Boards(tmp_path / "journals", boards, poll_seconds=0.05):
+    with Boards(tmp_path / "journals", boards, TensorBoard(), poll_seconds=0.05):
         for step in (2, 3):  # a run that goes on repeats some
             journal.metrics({"train/loss": 1 / step}, step=step)
     wait_until(lambda: all(ask(address, what).get("clip-1") for what in (NUMBERS, PICTURES)), seconds=60)
@@ -77,27 +78,34 @@ def test_numbers_pictures_and_settings_are_shown_each_once(address: str, tmp_pat
     assert "optimizer.lr" in text["text"]
 
 
-def test_what_is_whole_stays_and_what_was_cut_is_written_anew(tmp_path: Path) -> None:
+def test_what_is_whole_stays_and_what_was_cut_goes_on(address: str, tmp_path: Path) -> None:
     journal, boards = Journal(tmp_path / "journals" / "clip"), tmp_path / "boards"
     journal.begin(name="clip", tags={})
     journal.metrics({"loss": 1.0}, step=1)
-    with Boards(tmp_path / "journals", boards, poll_seconds=0.05):
+    with Boards(tmp_path / "journals", boards, TensorBoard(), poll_seconds=0.05):
         pass
     files = {file: file.stat().st_mtime_ns for file in (boards / "clip").iterdir()}
-    with Boards(tmp_path / "journals", boards, poll_seconds=0.05):
+    with Boards(tmp_path / "journals", boards, TensorBoard(), poll_seconds=0.05):
         pass
     assert files == {file: file.stat().st_mtime_ns for file in (boards / "clip").iterdir()}
-    (boards / "clip" / "journal_bytes.txt").unlink()  # as a process that is killed leaves it
-    with Boards(tmp_path / "journals", boards, poll_seconds=0.05):
+    journal.metrics({"loss": 1.0}, step=1)
+    journal.metrics({"loss": 0.5}, step=2)
+    with Boards(tmp_path / "journals", boards, TensorBoard(), poll_seconds=0.05):
         pass
-    assert len(list((boards / "clip").iterdir())) == 2, "events of one process, and how much they are"
+
+    def points() -> list[Any]:
+        is_there = ask(address, NUMBERS).get("clip")
+        return ask(address, "scalars/scalars", run="clip", tag="loss") if is_there else []
+
+    wait_until(lambda: len(points()) > 1, seconds=60)
+    assert [(step, value) for _, step, value in points()] == [(1, 1.0), (2, 0.5)]
 
 
 def test_a_failure_is_said_and_stops_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = Journal(tmp_path / "journals" / "clip")
     journal.begin(name="clip", tags={})
     (tmp_path / "boards").write_text("a file in the folder's place")
-    with Boards(tmp_path / "journals", tmp_path / "boards", poll_seconds=0.05):
+    with Boards(tmp_path / "journals", tmp_path / "boards", TensorBoard(), poll_seconds=0.05):
         journal.metrics({"loss": 1.0}, step=1)
     (line,) = capsys.readouterr().err.splitlines()
     assert "TensorBoard's files in" in line
