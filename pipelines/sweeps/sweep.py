@@ -57,13 +57,14 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Outcome:
         KeyboardInterrupt: the search was interrupted; there is no winner yet.
     """
     planned = _planned(config, machine)
-    journal = Journal((machine.work_folder / "journals" / config.name / planned.label).absolute())
-    at_once = _connect(machine)
+    journal = _journal(config, planned, machine)
+    if not _has_ended(config, planned, machine):
+        _connect(machine)  # what there is no room for is said before any work
     with alone(journal.folder, output=machine.work_folder / "sweeps"), _begun(config, journal):
         trials = _trials(config, planned, machine, journal)
         there = machine.published(trials.folder)
         with published_files(trials.folder, there, names=(SETTINGS, FILE_NAME)):
-            outcome = _searched(config, trials, at_once)
+            outcome = _searched(config, trials)
         if there:
             for file in trials.folder.iterdir():
                 if file.is_file():
@@ -71,12 +72,13 @@ def sweep(config: SweepConfig, *, machine: MachineConfig) -> Outcome:
         return outcome
 
 
-def _searched(config: SweepConfig, trials: Trials, at_once: int) -> Outcome:
+def _searched(config: SweepConfig, trials: Trials) -> Outcome:
     conductor = Conductor(config, trials, History(trials.folder))
-    before = trials.seconds_of_work()
-    _run(conductor, at_once)
-    if worked := trials.seconds_of_work() - before:
-        seconds = time.time() - psutil.Process().create_time()
+    _say_what_is_there(conductor)
+    if not conductor.is_done:
+        at_once, before = _connect(trials.machine), trials.seconds_of_work()
+        _run(conductor, at_once)
+        seconds, worked = time.time() - psutil.Process().create_time(), trials.seconds_of_work() - before
         print(f"[sweep] {overhead_text(seconds, worked=worked, at_once=at_once)}", flush=True)
     outcome = Outcome.of(config, trials, conductor.history)
     write_outcome(outcome)
@@ -90,18 +92,32 @@ def sweep_so_far(config: SweepConfig, *, machine: MachineConfig) -> Outcome:
         ConfigError: a setting is wrong.
         UserError: it has not begun.
     """
-    planned = _planned(config, machine)
-    journal = Journal((machine.work_folder / "journals" / config.name / planned.label).absolute())
-    for file in sorted((machine.work_folder / "sweeps").glob(f"{config.name}-*/{SETTINGS}")):
-        saved = json.loads(file.read_text())
-        if saved["label"] == planned.label:
-            folder = file.parent.absolute()
-            trials = Trials(saved["run"], machine, Path(saved["started_in"]), folder, journal)
-            return Outcome.of(config, trials, History(folder))
+    for trials in _begun_trials(config, _planned(config, machine), machine):
+        return Outcome.of(config, trials, History(trials.folder))
     raise UserError(
         f"{config.name}: no trial of a sweep with these settings has begun in "
         f"{machine.work_folder / 'sweeps'}; the same command without --partial begins it"
     )
+
+
+def _has_ended(config: SweepConfig, planned: Planned, machine: MachineConfig) -> bool:
+    """Whether nothing is left of the sweep, unless its data has changed."""
+    begun = _begun_trials(config, planned, machine)
+    return any(Conductor(config, trials, History(trials.folder)).is_done for trials in begun)
+
+
+def _begun_trials(config: SweepConfig, planned: Planned, machine: MachineConfig) -> Iterator[Trials]:
+    """Of a sweep of these settings, by the data that it was begun on."""
+    journal = _journal(config, planned, machine)
+    for file in sorted((machine.work_folder / "sweeps").glob(f"{config.name}-*/{SETTINGS}")):
+        saved = json.loads(file.read_text())
+        if saved["label"] == planned.label:
+            folder = file.parent.absolute()
+            yield Trials(saved["run"], machine, Path(saved["started_in"]), folder, journal)
+
+
+def _journal(config: SweepConfig, planned: Planned, machine: MachineConfig) -> Journal:
+    return Journal((machine.work_folder / "journals" / config.name / planned.label).absolute())
 
 
 @contextmanager
@@ -155,15 +171,16 @@ def _trials(config: SweepConfig, planned: Planned, machine: MachineConfig, journ
     return trials
 
 
+def _say_what_is_there(conductor: Conductor) -> None:
+    if conductor.history.settings:
+        print(f"[sweep] going on with {conductor.trials.folder}", flush=True)
+    conductor.history.begin()
+
+
 def _run(conductor: Conductor, at_once: int) -> None:
     from pipelines.sweeps.tune import close_trial, run_trials
 
     history = conductor.history
-    if history.settings:
-        print(f"[sweep] going on with {conductor.trials.folder}", flush=True)
-    history.begin()
-    if conductor.is_done:
-        return
     forget_best(Outcome.of(conductor.config, conductor.trials, history))
     try:
         run_trials(conductor, at_once=at_once)

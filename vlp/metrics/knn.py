@@ -68,13 +68,20 @@ def _nearest(train: Tensor, test: Tensor, k: int) -> tuple[Tensor, Tensor]:
     cosines = torch.full((len(test), k), -torch.inf)
     places = torch.zeros(len(test), k, dtype=torch.int64)
     for first in range(0, len(train), TRAIN_ROWS):
-        others = F.normalize(train[first : first + TRAIN_ROWS].float(), dim=1)
-        for start in range(0, len(test), TEST_ROWS):
-            rows = slice(start, start + TEST_ROWS)
-            found = F.normalize(test[rows].float(), dim=1) @ others.T
-            near, near_places = found.topk(min(k, len(others)), dim=1)
-            both = torch.cat([cosines[rows], near], dim=1)
-            both_places = torch.cat([places[rows], near_places + first], dim=1)
-            cosines[rows], kept = both.topk(k, dim=1)
-            places[rows] = both_places.gather(1, kept)
+        _add_nearer(cosines, places, train[first : first + TRAIN_ROWS], test, first)
     return cosines, places
+
+
+def _add_nearer(cosines: Tensor, places: Tensor, train: Tensor, test: Tensor, first: int) -> None:
+    """Put those of some training images, from a place on, where they are nearer; all in place."""
+    k = cosines.shape[1]
+    others = F.normalize(train.float(), dim=1)
+    for start in range(0, len(test), TEST_ROWS):
+        rows = slice(start, start + TEST_ROWS)
+        near, near_places = (F.normalize(test[rows].float(), dim=1) @ others.T).topk(
+            min(k, len(others)), dim=1
+        )
+        both = torch.cat([cosines[rows], near], dim=1)
+        both_places = torch.cat([places[rows], near_places + first], dim=1)
+        cosines[rows], kept = both.topk(k, dim=1)
+        places[rows] = both_places.gather(1, kept)

@@ -115,7 +115,7 @@ def test_a_mistake_costs_no_job() -> None:
     [
         (["submit", "run"], "`vlp submit` is not a job"),
         (["ui"], "open the address of machine.tracking_uri"),
-        (["trian"], "trian is not a command to submit; valid: conf, data, "),
+        (["trian"], "trian is not a command to submit; valid: conf, convert-set, data, "),
         (["data"], "nothing is not a command to submit; valid: describe, "),
     ],
 )

@@ -78,7 +78,7 @@ def found_on_disk(storage: Path) -> dict[str, float]:
         logged = [one.fields["metrics"] for one in Journal(record).read() if one.kind == "metrics"]
         hidden = mean(metrics["view/mask_ratio"] for metrics in logged if "view/mask_ratio" in metrics)
         found[f"{name} visible tokens"] = STEPS * BATCH * (PATCHES * (1 - hidden) + CONTEXT)
-        weights = max(file.stat().st_size for file in trained.rglob("model.pt"))
+        weights = max(file.stat().st_size for file in trained.rglob("model.safetensors"))
         found[f"{name} checkpoints"] = size(trained / "checkpoints") + weights
     return found
 

@@ -1,5 +1,6 @@
 """A sweep on the sample corpus, killed in the middle."""
 
+import os
 import re
 import signal
 import subprocess
@@ -82,6 +83,14 @@ def assert_trains(said):
     assert "manifest.json" in config.data.shards.names()
 
 
+def assert_needs_no_ray(command):
+    """What has ended says so, whatever cluster is there."""
+    nowhere = os.environ | {"RAY_ADDRESS": "127.0.0.1:1"}
+    again = subprocess.run(command, env=nowhere, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "best: " in again.stdout
+
+
 @pytest.mark.timeout(800)
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
@@ -116,6 +125,7 @@ def test_a_sweep_that_is_cut_names_no_winner_and_goes_on(tmp_path, end):
     assert len(finished) == 3
 
     assert_trains(result.stdout)
+    assert_needs_no_ray(command)
 
     runs = runs_of(storage)
     (parent,) = [run for run in runs if run.info.run_name == "ratio"]

@@ -270,6 +270,7 @@ class Interrupts:
             sys.meta_path.remove(self)
             os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without it
 sys.meta_path.insert(0, Interrupts())
 try:
     load_store()

@@ -79,7 +79,7 @@ class Training:
         """Wait for a good end; the digest of the weights."""
         self.until(STEPS)
         assert self.process.wait() == 0, self.log.read_text()
-        (model,) = self.work.glob(f"run/checkpoints/step_{STEPS:07d}/model.pt")
+        (model,) = self.work.glob(f"run/checkpoints/step_{STEPS:07d}/model.safetensors")
         return hashlib.sha256(model.read_bytes()).hexdigest()
 
 

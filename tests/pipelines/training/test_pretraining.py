@@ -369,9 +369,12 @@ def find_folder(run: Path) -> Path:
             lose_the_vocabulary,
             r"needs a file: tokenizer: no such file: .*vocab\.txt; put it back, or",
         ),
-        (change_the_vocabulary, r"model\.pt does not hold the weights of its config\.json: size mismatch"),
+        (
+            change_the_vocabulary,
+            r"model\.safetensors does not hold the weights of its config\.json: size mismatch",
+        ),
         (lose_the_settings, r"is not a checkpoint: it has no config\.json"),
-        (cut_the_weights, r"step_0000001 is broken: its model\.pt has 1,000 of .* bytes"),
+        (cut_the_weights, r"step_0000001 is broken: its model\.safetensors has 1,000 of .* bytes"),
     ],
 )
 def test_a_checkpoint_that_lost_what_it_needs_is_named_in_one_line(

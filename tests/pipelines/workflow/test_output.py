@@ -36,7 +36,9 @@ OURS = re.compile(
     r"|\[pretrain \w+\] calibrating the mask|\[evaluate\] measuring \S+|\[evaluate\] not measured: .*"
     r"|±: the farther end .*|\*: stands out .*|time: steps x .*|results: \S+|browse:  .*vlp ui .*"
 )
-TABLE = re.compile(r"[\s─]*|\s+(Method x|Differences from|T->I|method  |clip  |cluster_rgb  |superclass  ).*")
+TABLE = re.compile(
+    r"[\s─]*|\s+(Method x|Differences from|T->I|method  |clip  |cluster_rgb  |superclass  |\(chance\)  ).*"
+)
 
 
 @pytest.fixture(scope="module")
