@@ -131,16 +131,13 @@ def read_by_webdataset(folder: Path) -> Iterator[tuple[bytes, list[str]]]:
             yield image, [sample["txt"].decode().strip()]
 
 
-def test_what_img2dataset_wrote_is_a_folder_of_shards(
-    foreign: Path, vlp: Any, tmp_path: Path, tiny_run: Callable[..., RunConfig]
-) -> None:
+def test_what_img2dataset_wrote_is_a_folder_of_shards(foreign: Path, vlp: Any, tmp_path: Path) -> None:
     before = {file.name: pq.read_table(file) for file in foreign.glob("*.parquet")}
     stats = {file.name: json.loads(file.read_text()) for file in foreign.glob("*_stats.json")}
     result = vlp("index", foreign)
     assert result.exit_code == 0, result.stderr
     assert "22 samples in 3 tars, 2 http_404" in result.stdout
     assert contents(foreign) == list(read_by_webdataset(foreign))
-    check_all_commands(foreign, vlp, tmp_path, lambda: tiny_run(data={"shards": str(foreign)}))
     for name, table in before.items():
         kept = [column for column in table.column_names if column not in ("captions", "status")]
         assert pq.read_table(foreign / name).select(kept).equals(table.select(kept))
@@ -158,6 +155,14 @@ def test_what_img2dataset_wrote_is_a_folder_of_shards(
     chosen = pq.read_table(tmp_path / "similar/00000.parquet").sort_by("similarity")
     assert chosen["similarity"].to_pylist() == [i / 24 for i in range(22, 24)]
     assert chosen["tags"].to_pylist() == [["x", str(i)] for i in range(22, 24)]
+
+
+@pytest.mark.parametrize("img2datasets", ["jpg"], indirect=True)
+def test_every_command_takes_what_img2dataset_wrote(
+    foreign: Path, vlp: Any, tmp_path: Path, tiny_run: Callable[..., RunConfig]
+) -> None:
+    assert vlp("index", foreign).exit_code == 0
+    check_all_commands(foreign, vlp, tmp_path, lambda: tiny_run(data={"shards": str(foreign)}))
 
 
 def test_the_columns_of_img2dataset_are_in_its_tars_too(foreign: Path, vlp: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ The workers run this file as a program, once for all objectives and masks: start
 
 import subprocess
 import sys
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from vlp.contracts import settings
 from vlp.core.distributed import all_gather, all_mean, all_sum, is_main, rank, world_size
 from vlp.encoders.beit import BEiTConfig
 from vlp.encoders.blocks import checkpoint_blocks
-from vlp.encoders.text import TextConfig
 from vlp.encoders.timm import TimmConfig
 from vlp.encoders.vit import ViTConfig
 from vlp.losses import in_parts
@@ -32,16 +33,6 @@ from vlp.objectives import OBJECTIVES, Batch, Objective, Vocabulary
 from vlp.text_masking.random import RandomTextMask
 from vlp.training.step import TrainingConfig, forward
 
-SETTINGS = {
-    "contrastive": {"embed_dim": 16, "text_encoder": TextConfig(width=32, depth=2, num_heads=2)},
-    "captioner": {"decoder": TextConfig(width=32, depth=2, num_heads=2)},
-    "siglip2": {
-        "embed_dim": 16,
-        "text_encoder": TextConfig(width=32, depth=2, num_heads=2),
-        "decoder": TextConfig(width=32, depth=1, num_heads=2),
-    },
-    "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
-}
 IN_PARTS = "in parts"  # the two workers save memory, the one does not
 DROPPED_PATHS = "dropped paths"  # as well
 HIDDEN_WORDS = "hidden words"  # as well
@@ -92,7 +83,7 @@ def build(objective: str, mask: str) -> Objective:
     }
     encoder = encoders.get(mask, lambda: ViTConfig(**sizes))().build()
     name = objective.partition("-")[0]
-    config = OBJECTIVES[name](**SETTINGS.get(name, {}), **LOSSES.get(objective, {}))
+    config = OBJECTIVES[name](**settings.OBJECTIVES.get(name, {}), **LOSSES.get(objective, {}))
     vocabulary = Vocabulary(22, 8, (20, 21))
     model = config.build(encoder, MASKS[mask], vocabulary=vocabulary)
     if mask == HIDDEN_WORDS:
@@ -141,6 +132,10 @@ def run(objective: str, mask: str) -> list[dict[str, Any]]:
             }
         )
     return records
+
+
+alone = cache(run)
+"""By one worker; for all that is compared with it."""
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
@@ -193,13 +188,13 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
 @pytest.fixture(params=CASES, ids="-".join)
 def case(request: pytest.FixtureRequest, workers: list[dict[Any, Any]]) -> tuple[Any, Any]:
     """One objective with one mask: the steps of one worker, and those of each of two."""
-    return run(*request.param), [found[request.param] for found in workers]
+    return alone(*request.param), [found[request.param] for found in workers]
 
 
 def test_two_workers_have_the_loss_and_gradient_of_one_with_the_whole_batch(case: tuple[Any, Any]) -> None:
-    alone, workers = case
+    one, workers = case
     for records in workers:
-        for expected, found in zip(alone, records, strict=True):
+        for expected, found in zip(one, records, strict=True):
             torch.testing.assert_close(found["loss"], expected["loss"], atol=1e-5, rtol=1e-5)
             assert found["gradients"].keys() == expected["gradients"].keys()
             for name, gradient in expected["gradients"].items():
@@ -208,8 +203,8 @@ def test_two_workers_have_the_loss_and_gradient_of_one_with_the_whole_batch(case
 
 
 def test_two_workers_mask_their_images_as_one_worker_does(case: tuple[Any, Any]) -> None:
-    alone, workers = case
-    for step, expected in enumerate(alone):
+    one, workers = case
+    for step, expected in enumerate(one):
         rows: list[Tensor] = [records[step]["keep_indices"] for records in workers]
         assert torch.equal(torch.cat(rows), expected["keep_indices"])
         for records in workers:
@@ -217,8 +212,8 @@ def test_two_workers_mask_their_images_as_one_worker_does(case: tuple[Any, Any])
 
 
 def test_two_workers_count_what_one_worker_counts(case: tuple[Any, Any]) -> None:
-    alone, workers = case
-    for step, expected in enumerate(alone):
+    one, workers = case
+    for step, expected in enumerate(one):
         for records in workers:
             assert records[step]["buffers"].keys() == expected["buffers"].keys()
             for name, buffer in expected["buffers"].items():
