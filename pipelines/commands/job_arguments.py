@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pipelines.commands.group import FOLDER, LOCAL
+from pipelines.commands.group import FOLDER, INPUT, LOCAL
 from pipelines.compute.package import Package
 from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig, read_settings
@@ -131,7 +131,7 @@ def job_arguments(names: list[str], command: click.Command, given: list[str], pl
         else:
             arguments += [_place(param, one, places) for one in (value if param.nargs == -1 else (value,))]
     if _takes_settings(command):
-        arguments += _moved_settings(names[0], values.get("settings", ()), places)
+        arguments += _moved_settings(names[-1], values.get("settings", ()), places)
         arguments.append(f"machine.storage={places.storage}")
     return [*names, *options, *arguments]
 
@@ -155,7 +155,7 @@ def _place(param: click.Parameter, value: str, places: Places) -> str:
         return places.output(value, is_local=param.type is LOCAL)
     if param.type in (FOLDER, LOCAL):
         return places.folder(value)
-    if isinstance(param, click.Argument) and "=" not in value:
+    if param.type is INPUT or (isinstance(param, click.Argument) and "=" not in value):
         return places.input(value)
     return value
 
