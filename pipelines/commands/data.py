@@ -195,9 +195,10 @@ def _select(
     stage: str, work: "Work[SelectionManifest]", output: "Folder", config: object, machine: "MachineConfig"
 ) -> None:
     """Make a selection, and print its summary."""
-    from pipelines.curation.making import TABLE
+    from pipelines.curation.making import TABLE, check_output
     from pipelines.tracking.session import standalone
 
+    check_output(output)
     manifest = standalone(stage, work, output, settings=config, machine=machine)
     click.echo(output.read(TABLE).decode())
     columns = ", ".join(manifest.columns)

@@ -30,7 +30,7 @@ from vlp.tokenizers.document_frequency import DocumentFrequency, count_documents
 
 INDEX_COLUMNS = ["key", "url", "captions", "status", "sha256"]
 COLUMNS = {"kept": pa.bool_(), "passed": pa.int32()}
-"""What a selection has of every row: whether it is a sample that stays, and how many of its captions passed."""
+"""What a selection has of every row: whether it is a sample that stays, and how many captions passed."""
 PICTURE = "rank_frequency.png"
 ROWS_AT_ONCE = 2**13
 WHEN = ("before", "after")
@@ -135,11 +135,11 @@ def _finish(
         counts |= {f"{name.replace(' ', '_')}_{when}": count for name, count in found.items()}
         counts[f"head_share_{when}"] = found["head entries"] / max(1, found["entries"])
     shares = [f"{counts[f'head_share_{when}']:.1%} {when}" for when in WHEN]
-    table = (
-        f"{share_table(*numbers.values())}\n"
-        f"Of the captions {counts['share_passed']:.1%} passed; the others that are left are of images of which "
-        f"another one did.\nOf all entries those in more than t captions, the head, are {', '.join(shares)}.\n"
-    )
+    said = [
+        f"Of the captions {counts['share_passed']:.1%} passed; the others that are left share their images.",
+        f"Of the entries those in more than t captions, the head, are {', '.join(shares)}.",
+    ]
+    table = "\n".join([share_table(*numbers.values()), *said, ""])
     columns = {name: str(kind) for name, kind in COLUMNS.items()}
     return making.finish(table, {PICTURE: rank_frequency(totals)}, columns=columns, counts=counts)
 

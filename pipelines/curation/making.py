@@ -62,7 +62,6 @@ class Making:
         Raises:
             UserError: a worker says in its row's `refused` why it cannot.
         """
-        _check_free(self.output)
         self.journal.dataset(
             name=self.shards.name,
             digest=self.manifest.digest,
@@ -140,8 +139,7 @@ def share_table(before: dict[str, int], after: dict[str, int]) -> str:
     return markdown_table(["", "before", "after", "kept"], rows)
 
 
-def _check_free(output: Folder) -> None:
+def check_output(output: Folder) -> None:
     """Raise a UserError if the folder holds something else than a selection."""
-    names = output.names()
-    if any(name.endswith(".tar") for name in names):
+    if any(name.endswith(".tar") for name in output.names()):
         raise UserError(f"{output} holds shards; choose another output folder")
