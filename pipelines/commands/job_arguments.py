@@ -168,15 +168,24 @@ def _moved_settings(command: str, settings: Sequence[str], places: Places) -> li
     schemas = {**COMMANDS, "run": COMMANDS["pipeline"], "pretrain": RunConfig}
     layers, _ = read_settings(settings)
     paths = dict(_paths(layers.merged(), schemas.get(command)))
-    placed = {key: places.input(path) for key, path in paths.items()}
-    return [f"{key}={path}" for key, path in placed.items() if path != paths[key]]
+    placed = {key: _placed(path, places) for key, path in paths.items()}
+    return [f"{key}={path}" for key, path in placed.items() if path != _placed(paths[key])]
 
 
-def _paths(values: Mapping[str, Any], hint: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted key and value of every setting that is a path."""
+def _placed(value: str | list[str], places: Places | None = None) -> str:
+    """A path, or a list of some, as an override has it; where they are for a job, if so asked."""
+    if isinstance(value, list):
+        return f"[{','.join(_placed(path, places) for path in value)}]"
+    return places.input(value) if places else value
+
+
+def _paths(values: Mapping[str, Any], hint: Any, prefix: str = "") -> Iterator[tuple[str, str | list[str]]]:
+    """Dotted key and value of every setting that is a path, or a list of some."""
     for key, value in values.items():
         below = hint_below(hint, key, values)
         if isinstance(value, Mapping):
             yield from _paths(value, below, f"{prefix}{key}.")
-        elif isinstance(value, str) and {Path, Folder}.intersection(members_of(below)):
+            continue
+        kind = hint_below(below, 0) if isinstance(value, list) else below
+        if isinstance(value, str | list) and {Path, Folder}.intersection(members_of(kind)):
             yield f"{prefix}{key}", value

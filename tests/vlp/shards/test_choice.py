@@ -1,6 +1,7 @@
 """Conditions take the samples that a loop over the rows takes; a selection adds columns to them."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,8 @@ def test_the_samples_are_those_of_a_loop_over_all_rows(shards, tmp_path: Path) -
     assert [read.captions(i) for i in range(len(read))] == expected
     assert images(read) == [shards.images[shards.captions.index(texts)] for texts in expected]
     known = ShardSet(shards.folder, wheres=[where], sizes=read.shard_sizes)
-    assert images(known) == images(read)
+    sent = pickle.loads(pickle.dumps(read))
+    assert images(known) == images(sent) == images(read)
 
 
 def test_training_draws_from_what_each_set_of_a_mix_has_left(shards, tmp_path: Path) -> None:
