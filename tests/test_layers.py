@@ -20,6 +20,7 @@ ROOMS = {
         {"sweeps"},
         {"workflow"},
         {"reports", "training"},
+        {"curation"},
         {"doctor", "evaluation", "shards", "ingest"},
         {"checkpoints", "corpus", "tracking", "compute"},
         {"config"},

@@ -183,7 +183,7 @@ def commands_of(page: str, title: str) -> list[list[str]]:
 @pytest.mark.timeout(3600)
 def test_every_command_about_data_does_what_it_says(place: Path) -> None:
     """But for training, of which only the data are looked at: it takes a GPU, and batches of thousands."""
-    titles = ("Download", "Look after shards", "Shards in an object store")
+    titles = ("Download", "Look after shards", "Choose samples", "Shards in an object store")
     commands = commands_of("start", "Your own data")
     commands += [command for title in titles for command in commands_of("data", title)]
     done = {" ".join(one.words): one for one in in_a_network(commands, place)}
@@ -208,7 +208,10 @@ SAYS = {
     r"vlp data describe": r"\| images \| 12 \|",
     r"vlp data index": r"12 samples in 1 tars: laion",
     r"vlp data merge": r"12 samples, 12 repeated URLs left out",
-    r"vlp data subset": r"5 samples of 5 rows taken: good",
+    r"vlp data balance": r"\| images \| 12 \| 12 \| 100.0% \|",
+    r"vlp data score": r"\| `words>=2` \| 12 \| 100.0% \|",
+    r"vlp data subset shards keys": r"5 samples of 5 rows taken: good",
+    r"vlp data subset shards selection": r"12 samples of 12 rows taken: basic",
 }
 """What a command begins with -> what it has to say."""
 

@@ -2,24 +2,30 @@
 
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pipelines.commands.group import FOLDER, LOCAL
+from pipelines.commands.group import FOLDER, INPUT, LOCAL, read, read_machine, settings_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pipelines.config.machine import MachineConfig
+    from pipelines.tracking.session import Work
+    from vlp.shards.selection import SelectionManifest
     from vlp.shards.storage.folder import Folder
 
 OUTPUT = click.option("-o", "--output", type=LOCAL, required=True, help="Folder of the new shards.")
 
+SELECTION = click.option("-o", "--output", type=FOLDER, required=True, help="Folder of the selection.")
+
 
 @click.group("data")
 def data() -> None:
-    """Index, verify, describe, merge and cut folders of shards.
+    """Index, verify, describe, merge, cut, balance and score folders of shards.
 
     Example: vlp data verify shards
     """
@@ -129,7 +135,8 @@ def subset_command(folder: "Folder", selection: tuple[str, ...], output: Path) -
     """Copy the samples that are listed, and whose index allows it, into a folder of their own.
 
     SELECTION is keys=FILE (one key per line, or a Parquet file with a column `key`), and comparisons of a
-    column of the index, such as 'original_width>=256' or status==success. All of them have to hold.
+    column of the index, such as 'original_width>=256' or status==success. All of them have to hold. With
+    selection=FOLDER, which `vlp data balance` or `vlp data score` made, also of its columns.
 
     Example: vlp data subset shards keys=good.txt 'original_width>=256' -o good_shards
     """
@@ -137,3 +144,68 @@ def subset_command(folder: "Folder", selection: tuple[str, ...], output: Path) -
 
     manifest = subset(folder, selection, output)
     click.echo(f"{manifest.num_samples:,} samples of {manifest.num_urls:,} rows taken: {output}")
+
+
+@settings_command("balance")
+@click.argument("shards", type=FOLDER)
+@click.option("--docfreq", type=FOLDER, required=True, help="Folder that `vlp docfreq` made.")
+@SELECTION
+def balance_command(settings: tuple[str, ...], shards: "Folder", docfreq: "Folder", output: "Folder") -> None:
+    """Select samples as MetaCLIP balances them: captions of frequent tokens alone are thinned out.
+
+    Nothing is copied: `kept==true` is a condition for training (data.where, data.selections) and `subset`.
+
+    Example: vlp data balance shards --docfreq frequencies -o balanced t=20000
+    """
+    layers, machine = read(settings)
+    from pipelines.config.settings import build
+    from pipelines.curation.balance import BalanceConfig, balance
+    from pipelines.curation.making import open_source
+
+    given = {"shards": str(shards), "docfreq": str(docfreq)}
+    config = build(BalanceConfig, layers.add(given, "the command line"))
+    open_source(config.shards)
+    config.counts(config.build())
+    _select("balance", partial(balance, config, machine=machine), output, config, machine)
+
+
+@settings_command("score")
+@click.argument("shards", type=FOLDER)
+@click.option("--checkpoint", type=INPUT, required=True, help="As the checkpoint of `vlp evaluate`.")
+@SELECTION
+def score_command(settings: tuple[str, ...], shards: "Folder", checkpoint: Path, output: "Folder") -> None:
+    """Score how well images and captions fit, and what DataComp's basic filter reads, to select by.
+
+    The columns are similarity, words, characters, shorter_side and aspect; SETTINGS are `machine.*` alone.
+
+    Example: vlp data score shards --checkpoint results/pretrain/clip-1a2b3c4d -o scored
+    """
+    machine = read_machine(settings)
+    from pipelines.curation.making import open_source
+    from pipelines.curation.score import ScoreConfig, check_scorer, score
+    from pipelines.tracking.held import held
+
+    open_source(shards)
+    config = ScoreConfig(shards=shards, checkpoint=held(checkpoint, machine))
+    check_scorer(config.checkpoint)
+    _select("score", partial(score, config, machine=machine), output, config, machine)
+
+
+def _select(
+    stage: str, work: "Work[SelectionManifest]", output: "Folder", config: object, machine: "MachineConfig"
+) -> None:
+    """Make a selection, and print its summary."""
+    from pipelines.curation.making import TABLE, check_output
+    from pipelines.tracking.session import standalone
+
+    check_output(output)
+    manifest = standalone(stage, work, output, settings=config, machine=machine)
+    click.echo(output.read(TABLE).decode())
+    columns = ", ".join(manifest.columns)
+    click.echo(
+        f"{columns}; use it: selection={output} in `vlp data subset`, data.selections=[{output}] in training"
+    )
+
+
+data.add_command(balance_command)
+data.add_command(score_command)

@@ -42,12 +42,14 @@ class LocalPath(click.Path):
         if "://" in str(value):
             raise UserError(
                 f"{value} is not a path in a file system; choose a local folder: of all commands only "
-                "`vlp download` and `vlp data describe` write to an object store"
+                "`vlp download` and `vlp data describe`, `balance` and `score` write to an object store"
             )
         return super().convert(value, param, ctx)
 
 
 FOLDER, LOCAL = AnyFolder(), LocalPath()
+INPUT = click.Path(path_type=Path)
+"""A path that is read, or the address of what MLflow holds."""
 
 SUBMITTED_BY = "VLP_SUBMITTED_BY"
 """Variable of a job's environment: the version of vlp that submitted it."""
@@ -67,7 +69,9 @@ def settings_command(name: str) -> Callable[[Callable[..., Any]], click.Command]
     def wrap(function: Callable[..., Any]) -> click.Command:
         function.__doc__ = f"{function.__doc__}{SETTINGS_HELP}"
         given = click.argument("settings", nargs=-1, shell_complete=complete_settings)
-        return click.command(name)(given(function))
+        command = click.command(name)(given(function))
+        command.params.sort(key=lambda param: param.name == "settings")  # after what has a place of its own
+        return command
 
     return wrap
 

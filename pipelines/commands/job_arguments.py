@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pipelines.commands.group import FOLDER, LOCAL
+from pipelines.commands.group import FOLDER, INPUT, LOCAL
 from pipelines.compute.package import Package
 from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig, read_settings
@@ -131,7 +131,7 @@ def job_arguments(names: list[str], command: click.Command, given: list[str], pl
         else:
             arguments += [_place(param, one, places) for one in (value if param.nargs == -1 else (value,))]
     if _takes_settings(command):
-        arguments += _moved_settings(names[0], values.get("settings", ()), places)
+        arguments += _moved_settings(names[-1], values.get("settings", ()), places)
         arguments.append(f"machine.storage={places.storage}")
     return [*names, *options, *arguments]
 
@@ -155,7 +155,7 @@ def _place(param: click.Parameter, value: str, places: Places) -> str:
         return places.output(value, is_local=param.type is LOCAL)
     if param.type in (FOLDER, LOCAL):
         return places.folder(value)
-    if isinstance(param, click.Argument) and "=" not in value:
+    if param.type is INPUT or (isinstance(param, click.Argument) and "=" not in value):
         return places.input(value)
     return value
 
@@ -168,15 +168,24 @@ def _moved_settings(command: str, settings: Sequence[str], places: Places) -> li
     schemas = {**COMMANDS, "run": COMMANDS["pipeline"], "pretrain": RunConfig}
     layers, _ = read_settings(settings)
     paths = dict(_paths(layers.merged(), schemas.get(command)))
-    placed = {key: places.input(path) for key, path in paths.items()}
-    return [f"{key}={path}" for key, path in placed.items() if path != paths[key]]
+    placed = {key: _placed(path, places) for key, path in paths.items()}
+    return [f"{key}={path}" for key, path in placed.items() if path != _placed(paths[key])]
 
 
-def _paths(values: Mapping[str, Any], hint: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted key and value of every setting that is a path."""
+def _placed(value: str | list[str], places: Places | None = None) -> str:
+    """A path, or a list of some, as an override has it; where they are for a job, if so asked."""
+    if isinstance(value, list):
+        return f"[{','.join(_placed(path, places) for path in value)}]"
+    return places.input(value) if places else value
+
+
+def _paths(values: Mapping[str, Any], hint: Any, prefix: str = "") -> Iterator[tuple[str, str | list[str]]]:
+    """Dotted key and value of every setting that is a path, or a list of some."""
     for key, value in values.items():
         below = hint_below(hint, key, values)
         if isinstance(value, Mapping):
             yield from _paths(value, below, f"{prefix}{key}.")
-        elif isinstance(value, str) and {Path, Folder}.intersection(members_of(below)):
+            continue
+        kind = hint_below(below, 0) if isinstance(value, list) else below
+        if isinstance(value, str | list) and {Path, Folder}.intersection(members_of(kind)):
             yield f"{prefix}{key}", value

@@ -7,6 +7,7 @@ from pipelines.config.catalog import Entry, entries, summary
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig
 from pipelines.config.settings import Layers, build, check_still_named
+from pipelines.curation.balance import BalanceSettings
 from pipelines.evaluation.convert_set import ConvertSetConfig
 from pipelines.evaluation.evaluate import EvaluateConfig
 from pipelines.evaluation.export import ExportConfig
@@ -27,6 +28,7 @@ COMMANDS: Mapping[str, Any] = {
     "index": IndexConfig,
     "docfreq": DocfreqConfig,
     "fit-codes": FitCodesConfig,
+    "balance": BalanceSettings,
     "evaluate": EvaluateConfig,
     "convert-set": ConvertSetConfig,
     "export": ExportConfig,

@@ -179,7 +179,9 @@ def _on(shards: Path, tables: Path, run: RunConfig) -> RunConfig:
     table = run.data.document_frequency
     if table is not None and table.parent == LATER:
         table = tables / table.name
-    data = replace(run.data, shards=open_folder(shards), document_frequency=table, mix=())
+    data = replace(
+        run.data, shards=open_folder(shards), document_frequency=table, mix=(), where=(), selections=()
+    )
     return replace(run, data=data)
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlp.shards.outcome import SUCCESS
-from vlp.shards.storage.folder import Folder
+from vlp.shards.storage.folder import Folder, LocalFile
 from vlp.tokenizers import Tokenizer, TokenizerConfig
 from vlp.tokenizers.document_frequency import DocumentFrequency, count_documents
 from vlp.tokenizers.words import count_words, write_word_counts
@@ -31,7 +31,7 @@ def tokens_file(folder: Path, tar_sha256: str, tokenizer: str) -> Path:
     return folder / f"{tar_sha256[:16]}-tokens-{tokenizer}.npz"
 
 
-def read_tokens(file: Path) -> DocumentFrequency:
+def read_tokens(file: Path | LocalFile) -> DocumentFrequency:
     """The document frequencies of one shard."""
     with np.load(file) as content:
         return DocumentFrequency(

@@ -1,65 +1,62 @@
-"""Some samples of a folder of shards as one of their own: by a list of keys, or by what the index says."""
+"""Some samples of a folder of shards as one of their own: by keys, or by what index and selections say."""
 
-import operator
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.config.errors import UserError, nearest
+from pipelines.config.errors import UserError, blaming
 from pipelines.config.identity import fingerprint
 from pipelines.shards.reshard import SourceFolder, check_absent, shard_size, write_shards
 from pipelines.tracking.terminal import Progress
-from vlp.shards.contents import ShardsManifest
+from vlp.shards.choice import Choice, Condition
+from vlp.shards.contents import ShardsManifest, ShardStats
 from vlp.shards.index_schema import INDEX_SCHEMA
+from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
 from vlp.shards.tar import is_safe_name
 from vlp.shards.writing import Sample
 
-COMPARISON = re.compile(r"\s*([^\s=!<>][^=!<>]*?)\s*(==|!=|>=|<=|>|<)\s*(.*?)\s*")
-OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    ">=": operator.ge,
-    "<=": operator.le,
-    ">": operator.gt,
-    "<": operator.lt,
-}
+KEYS, SELECTION = "keys=", "selection="
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Which rows are taken: those that every condition allows, and whose key is listed if there is a list."""
+class Wanted:
+    """Which rows are taken: those that are chosen, and whose key is listed if there is a list."""
 
-    conditions: tuple[pc.Expression, ...]
+    choice: Choice
     keys: frozenset[str] | None
 
     @classmethod
-    def parse(cls, texts: Sequence[str], columns: pa.Schema) -> "Selection":
-        """From `keys=FILE` and comparisons of a column of the index with a value, such as `width>=256`.
-
-        Args:
-            columns: of the index.
+    def parse(cls, texts: Sequence[str], source: SourceFolder) -> Self:
+        """From `keys=FILE`, `selection=FOLDER`, and comparisons of a column of the index, or of a selection,
+        with a value, such as `width>=256`.
 
         Raises:
             UserError: names the text that is neither, or the column that there is not.
         """
-        if not texts:
+        files = [text.removeprefix(KEYS) for text in texts if text.startswith(KEYS)]
+        folders = [text.removeprefix(SELECTION) for text in texts if text.startswith(SELECTION)]
+        comparisons = _comparisons(texts)
+        if not files and not comparisons:
             raise UserError("name what to take: keys=FILE, or a comparison such as 'width>=256'")
-        files = [text.removeprefix("keys=") for text in texts if text.startswith("keys=")]
-        conditions = tuple(_comparison(text, columns) for text in texts if not text.startswith("keys="))
+        with blaming():
+            choice = Choice.open(
+                comparisons,
+                list(map(open_folder, folders)),
+                of=source.manifest,
+                columns=pa.schema([*INDEX_SCHEMA, *source.more]),
+            )
         keys = [key for file in files for key in read_keys(Path(file))]
-        return cls(conditions, frozenset(keys) if files else None)
+        return cls(choice, frozenset(keys) if files else None)
 
-    def rows(self, index: pa.Table) -> pa.Table:
+    def rows(self, index: pa.Table, stats: ShardStats) -> pa.Table:
         """The rows of a shard's index that are taken."""
-        for condition in self.conditions:
-            index = index.filter(condition)
+        with blaming():
+            index = self.choice.rows(index, stats)
         if self.keys is None:
             return index
         return index.filter(pa.array([key in self.keys for key in index["key"].to_pylist()], pa.bool_()))
@@ -69,17 +66,18 @@ def subset(folder: Path | Folder, texts: Sequence[str], output: Path) -> ShardsM
     """Write the folder; returns its manifest. Samples keep their keys, so they are found in the old one.
 
     Raises:
-        UserError: as `Selection.parse`; or no row is selected, the folder is torn, or the output exists.
+        UserError: as `Wanted.parse`; or no row is selected, the folder is torn, or the output exists.
     """
     check_absent(output)
     source = SourceFolder.open(folder)
-    selection = Selection.parse(texts, pa.schema([*INDEX_SCHEMA, *source.more]))
-    comparisons = [text for text in texts if not text.startswith("keys=")]
-    described: dict[str, Any] = {"subset_of": source.manifest.digest, "selected_by": comparisons}
-    if selection.keys is not None:
-        described["keys"] = fingerprint(sorted(selection.keys))
-        described["num_keys_listed"] = len(selection.keys)
-    samples, size = _samples(source, selection), shard_size([source])
+    wanted = Wanted.parse(texts, source)
+    described: dict[str, Any] = {"subset_of": source.manifest.digest, "selected_by": _comparisons(texts)}
+    if wanted.choice.selections:
+        described["selections"] = [one.manifest.digest for one in wanted.choice.selections]
+    if wanted.keys is not None:
+        described["keys"] = fingerprint(sorted(wanted.keys))
+        described["num_keys_listed"] = len(wanted.keys)
+    samples, size = _samples(source, wanted), shard_size([source])
     return write_shards(samples, output, size=size, more=source.more, **described)
 
 
@@ -95,27 +93,21 @@ def read_keys(file: Path) -> list[str]:
     return pq.read_table(file, columns=["key"])["key"].cast(pa.string()).to_pylist()
 
 
-def _comparison(text: str, columns: pa.Schema) -> pc.Expression:
-    match = COMPARISON.fullmatch(text)
-    if match is None:
-        raise UserError(
-            f"cannot read {text!r}; it is neither keys=FILE nor a comparison such as 'width>=256'"
-        )
-    column, sign, value = match.groups()
-    if column not in columns.names:
-        raise UserError(f"the index has no column {column!r}{nearest(column, columns.names)}")
-    kind = columns.field(column).type
-    try:
-        scalar = pa.scalar(value).cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(f"{text!r}: {column} is {kind}, which {value!r} is not") from error
-    return OPERATORS[sign](pc.field(column), scalar)
+def _comparisons(texts: Sequence[str]) -> list[str]:
+    found = [text for text in texts if not text.startswith((KEYS, SELECTION))]
+    for text in found:
+        try:
+            Condition.parse(text)
+        except ValueError as error:
+            raise UserError(f"{error}, nor keys=FILE or selection=FOLDER") from error
+    return found
 
 
-def _samples(source: SourceFolder, selection: Selection) -> Iterator[Sample]:
+def _samples(source: SourceFolder, wanted: Wanted) -> Iterator[Sample]:
     progress = Progress("subset", len(source.shards), "shards")
-    for done, name in enumerate(source.shards, start=1):
-        for sample in source.samples(name, selection.rows(source.index(name))):
+    for done, stats in enumerate(source.manifest.shards, start=1):
+        name = stats.name
+        for sample in source.samples(name, wanted.rows(source.index(name), stats)):
             if not is_safe_name(sample.key):
                 raise UserError(
                     f"{source.folder / name}.parquet: the key {sample.key!r} leads out of a folder; delete "

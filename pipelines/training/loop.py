@@ -128,7 +128,8 @@ def _data(job: TrainJob) -> tuple[TrainingPairs, Order]:
     """The samples of the run, and which of them each batch has."""
     config = job.config
     captioned = config.objective.reads_captions
-    shards = open_shards(config.data, captioned=captioned, cache=job.machine.cache)
+    sizes = job.run.shards.shard_sizes  # where conditions choose, each index is read to count them
+    shards = open_shards(config.data, captioned=captioned, sizes=sizes, cache=job.machine.cache)
     pairs = TrainingPairs(shards, config.data, image_size=config.image_encoder.image_size, seed=config.seed)
     return pairs, data_order(shards, config.data, seed=config.seed, batch_size=config.training.batch_size)
 

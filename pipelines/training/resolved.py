@@ -151,6 +151,8 @@ def _result_settings(
     settings["tokenizer"] = tokenizer.identity
     settings["data"]["shards"] = shards.digest
     settings["data"]["mix"] = config.data.shares
+    for key in ("where", "selections"):  # the digest of the shards is of the samples that are taken
+        del settings["data"][key]
     if table := config.data.document_frequency:
         settings["data"]["document_frequency"] = file_sha256(table)
     if weights:

@@ -4,12 +4,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from vlp.core.config import AtLeast, StrictConfig, Within
+from vlp.core.config import AtLeast, StrictConfig, Within, naming
 from vlp.core.normalization import Normalization
+from vlp.shards.choice import Condition, Where
 from vlp.shards.storage.address import AnyFolder, open_folder
 from vlp.shards.storage.folder import Folder
 
 Interpolation = Literal["bicubic", "bilinear"]
+
+
+def _check_where(config: "MixedShards | DataConfig") -> None:
+    with naming("where: "):
+        for text in config.where:
+            Condition.parse(text)
+    if config.selections and not config.where:
+        raise ValueError(
+            f"selections: {config.selections[0]} takes no sample by itself; set where, such as [kept==true]"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +29,21 @@ class MixedShards(StrictConfig):
 
     shards: AnyFolder
     """Folder that `vlp download` made, or its address in an object store."""
+    where: tuple[str, ...] = ()
+    """As `data.where`, of this set."""
+    selections: tuple[AnyFolder, ...] = ()
+    """As `data.selections`, of this set."""
     share: Annotated[float, Within(0, 1, "()")]
     """Share of the samples of every batch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_where(self)
+
+    @property
+    def chosen(self) -> Where:
+        """Which of its samples are taken."""
+        return Where(self.where, self.selections)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +52,11 @@ class DataConfig(StrictConfig):
 
     shards: AnyFolder = open_folder("shards")
     """Folder that `vlp download` made, or its address in an object store."""
+    where: tuple[str, ...] = ()
+    """Conditions that samples have to meet, all of them, on a column of the index or of a selection, such as
+    kept==true, similarity>=0.28 or original_width>=256; none takes every sample."""
+    selections: tuple[AnyFolder, ...] = ()
+    """Folders that `vlp data balance` or `vlp data score` made of `shards`, whose columns `where` reads."""
     mix: tuple[MixedShards, ...] = ()
     """Further sets, each with its share of every batch; `shards` has the rest."""
     shuffle: Literal["full", "block"] = "full"
@@ -59,6 +88,11 @@ class DataConfig(StrictConfig):
         return (self.shards, *(other.shards for other in self.mix))
 
     @property
+    def wheres(self) -> tuple[Where, ...]:
+        """Which samples of each of `folders` are taken."""
+        return (Where(self.where, self.selections), *(other.chosen for other in self.mix))
+
+    @property
     def shares(self) -> tuple[float, ...]:
         """The share that each of `folders` has of every batch."""
         shares = tuple(other.share for other in self.mix)
@@ -66,6 +100,7 @@ class DataConfig(StrictConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_where(self)
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
             raise ValueError(

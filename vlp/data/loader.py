@@ -41,14 +41,30 @@ class Source(NamedTuple):
     caption: str
 
 
-def open_shards(config: DataConfig, *, captioned: bool, cache: ShardCache | None = None) -> ShardSet:
+def open_shards(
+    config: DataConfig,
+    *,
+    captioned: bool,
+    sizes: Sequence[Sequence[int]] | None = None,
+    cache: ShardCache | None = None,
+) -> ShardSet:
     """Every set of shards of a run, as one; without the images that have no caption, if it needs captions.
+
+    Args:
+        sizes: the number of samples of every shard of each folder, where it was counted before.
 
     Raises:
         ValueError: a folder holds no shards, or no such sample.
     """
     max_indexes = None if config.shuffle == "full" else 2 * config.shuffle_window
-    return ShardSet(*config.folders, captioned=captioned, cache=cache, max_indexes=max_indexes)
+    return ShardSet(
+        *config.folders,
+        wheres=config.wheres,
+        captioned=captioned,
+        sizes=sizes,
+        cache=cache,
+        max_indexes=max_indexes,
+    )
 
 
 def data_order(shards: ShardSet, config: DataConfig, *, seed: int, batch_size: int) -> Order:

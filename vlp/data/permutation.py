@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vlp.core.seeds import mix_seeds
+from vlp.core.seeds import mix_seeds, scramble
 
 ROUNDS = 6
 """Four make a Feistel network a strong pseudo-random permutation; two more are for short halves."""
@@ -28,12 +28,5 @@ def _feistel(numbers: np.ndarray, half: np.uint64, keys: list[np.uint64]) -> np.
     mask = (np.uint64(1) << half) - np.uint64(1)
     left, right = numbers >> half, numbers & mask
     for key in keys:
-        left, right = right, left ^ (_scramble(right + key) & mask)
+        left, right = right, left ^ (scramble(right + key) & mask)
     return left << half | right
-
-
-def _scramble(numbers: np.ndarray) -> np.ndarray:
-    """The finalizer of splitmix64."""
-    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ (numbers >> np.uint64(31))

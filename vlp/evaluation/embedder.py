@@ -99,6 +99,15 @@ class Embedder:
             [Block(self.store.name_of("\n".join(part)), partial(self._encode_texts, part)) for part in parts]
         )
 
+    @torch.no_grad()
+    def similarities(self, images: Tensor, captions: Sequence[Sequence[str]]) -> Sequence[Tensor]:
+        """Cosine similarity of each image, (B, 3, H, W) normalized, with its captions: B x (captions,)."""
+        features = _finite(self.objective.features(images.to(self.device)), "images")
+        texts = self._encode_texts([text for each in captions for text in each])
+        counts = list(map(len, captions))
+        of_images = self.project(features).repeat_interleave(torch.tensor(counts), dim=0)
+        return (of_images * texts).sum(dim=1).split(counts)
+
     def _block(self, part: Part) -> Block:
         return Block(self.store.name_of(part), partial(self._encode, self.objective.features, part))
 

@@ -10,13 +10,16 @@ import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from vlp.shards.contents import ShardsManifest, ShardStats
+from vlp.shards.choice import Choice, Where
+from vlp.shards.contents import READERS, ShardsManifest, ShardStats
 from vlp.shards.index_schema import samples_of
 from vlp.shards.manifest import MANIFEST
 from vlp.shards.storage.address import open_folder
@@ -25,6 +28,25 @@ from vlp.shards.storage.folder import Folder
 
 INDEX_COLUMNS = ["key", "status", "captions", "image_offset", "image_size"]
 MAX_OPEN_FILES = 64  # large corpora have more shards than a process may have open files (often 1,024)
+
+
+class Shard(NamedTuple):
+    """One shard, and which of its samples are taken."""
+
+    folder: Folder
+    stats: ShardStats
+    choice: Choice
+
+    def samples(self, columns: Sequence[str], *, captioned: bool) -> pa.Table:
+        """Columns of the index of the samples that are taken; `status` and `captions` are among them."""
+        found = self.choice.read(self.folder, self.stats, columns)
+        return samples_of(found, captioned=captioned)
+
+    def num_samples(self, *, captioned: bool) -> int:
+        """How many samples are taken, for which the index is read where some are chosen."""
+        if not self.choice.conditions:
+            return self.stats.successes - (self.stats.without_captions if captioned else 0)
+        return len(self.samples(["status", "captions"], captioned=captioned))
 
 
 class ShardIndex(NamedTuple):
@@ -43,7 +65,9 @@ class ShardSet:
     are `max_indexes`: memory grows with the shards in use, not with the set.
 
     Args:
+        wheres: which samples of each folder are taken; none for all of all.
         captioned: whether images without a caption are left out.
+        sizes: the number of samples of every shard of each folder, where it is known; it is counted else.
         cache: where shards are copied to before they are read; None reads them where they are.
 
     Raises:
@@ -53,24 +77,32 @@ class ShardSet:
     def __init__(
         self,
         *folders: Path | Folder,
+        wheres: Sequence[Where] = (),
         captioned: bool = False,
+        sizes: Sequence[Sequence[int]] | None = None,
         cache: ShardCache | None = None,
         max_indexes: int | None = None,
     ) -> None:
         self.captioned = captioned
         self.folders = [open_folder(folder) for folder in folders]
         self.manifests = [ShardsManifest.read(folder) for folder in self.folders]
-        for folder, manifest, sizes in zip(self.folders, self.manifests, self.shard_sizes, strict=True):
-            if not sum(sizes):
-                raise ValueError(f"{folder} {_why_empty(manifest)}")
+        wheres = wheres or [Where()] * len(self.folders)
+        self._choices = [
+            where.open(folder, manifest)
+            for where, folder, manifest in zip(wheres, self.folders, self.manifests, strict=True)
+        ]
+        sets = [
+            [Shard(folder, stats, choice) for stats in manifest.shards]
+            for folder, manifest, choice in zip(self.folders, self.manifests, self._choices, strict=True)
+        ]
+        self.shard_sizes = [list(of_set) for of_set in sizes or map(self._count, sets)]
+        """The number of samples of every shard of each folder."""
+        self._check_filled()
+        self._shards = [shard for of_set in sets for shard in of_set]
         self.cache = cache
         self.max_indexes = max_indexes
-        self._shards = [
-            (folder, shard)
-            for folder, manifest in zip(self.folders, self.manifests, strict=True)
-            for shard in manifest.shards
-        ]
-        self._ends = np.cumsum([self._size(shard) for _, shard in self._shards])
+        self._sizes = [size for of_folder in self.shard_sizes for size in of_folder]
+        self._ends = np.cumsum(self._sizes)
         self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
         self._files: dict[int, pa.NativeFile] = {}
         self._uncached: set[int] = set()
@@ -89,8 +121,10 @@ class ShardSet:
 
     @property
     def digest(self) -> str:
-        """Identity of the content: the same for the same shards, wherever they lie."""
-        return "+".join(manifest.digest for manifest in self.manifests)
+        """Identity of the content: the same for the same samples of the same shards, wherever they lie."""
+        return "+".join(
+            choice.digest(manifest) for manifest, choice in zip(self.manifests, self._choices, strict=True)
+        )
 
     @property
     def profile(self) -> dict[str, Any]:
@@ -101,11 +135,6 @@ class ShardSet:
             "num_urls": sum(manifest.num_urls for manifest in self.manifests),
         }
         return {"digest": self.digest, **counts, "outcomes": dict(sorted(outcomes.items()))}
-
-    @property
-    def shard_sizes(self) -> list[list[int]]:
-        """The number of samples of every shard of each folder."""
-        return [[self._size(shard) for shard in manifest.shards] for manifest in self.manifests]
 
     def image_bytes(self, index: int) -> bytes:
         """The encoded image of one sample."""
@@ -148,7 +177,7 @@ class ShardSet:
     def describe(self, index: int) -> tuple[str, str]:
         """The file of the shard of a sample, and its key there, as far as the index can be read."""
         shard, row = self._find(index)
-        folder, name = self._shards[shard][0], self._shards[shard][1].name
+        folder, name = self._shards[shard].folder, self._shards[shard].stats.name
         try:
             key = self._index(shard).keys[row].as_py()
         except (ValueError, OSError):
@@ -161,9 +190,15 @@ class ShardSet:
             with suppress(ValueError, OSError):  # raised again where a sample of the shard is needed
                 self._index(shard)
 
-    def _size(self, stats: ShardStats) -> int:
-        """The samples of a shard."""
-        return stats.successes - (stats.without_captions if self.captioned else 0)
+    def _count(self, shards: Sequence[Shard]) -> list[int]:
+        with ThreadPool(READERS) as pool:
+            return pool.map(partial(Shard.num_samples, captioned=self.captioned), shards)
+
+    def _check_filled(self) -> None:
+        """Raise a ValueError if there is no sample in a folder."""
+        for i, of_folder in enumerate(self.shard_sizes):
+            if not sum(of_folder):
+                raise ValueError(f"{self.folders[i]} {_why_empty(self.manifests[i], self._choices[i])}")
 
     def _find(self, index: int) -> tuple[int, int]:
         """The shard of a sample and its row there."""
@@ -174,10 +209,9 @@ class ShardSet:
         if shard in self._indexes:
             self._indexes.move_to_end(shard)
             return self._indexes[shard]
-        folder, stats = self._shards[shard]
-        table = samples_of(folder.table(f"{stats.name}.parquet", INDEX_COLUMNS), captioned=self.captioned)
-        if len(table) != self._size(stats):
-            raise ValueError(f"the index has {len(table)} samples and {MANIFEST} {self._size(stats)}")
+        table = self._shards[shard].samples(INDEX_COLUMNS, captioned=self.captioned)
+        if len(table) != self._sizes[shard]:
+            raise ValueError(f"the index has {len(table)} samples and {MANIFEST} {self._sizes[shard]}")
         if self.max_indexes is not None and len(self._indexes) >= self.max_indexes:
             self._indexes.popitem(last=False)
         self._indexes[shard] = ShardIndex(
@@ -197,7 +231,7 @@ class ShardSet:
         return self._files[shard]
 
     def _open(self, shard: int) -> pa.NativeFile:
-        folder, stats = self._shards[shard]
+        folder, stats, _ = self._shards[shard]
         tar = f"{stats.name}.tar"
         if self.cache is None or shard in self._uncached:
             return folder.open(tar)
@@ -209,7 +243,9 @@ class ShardSet:
             return folder.open(tar)
 
 
-def _why_empty(manifest: ShardsManifest) -> str:
+def _why_empty(manifest: ShardsManifest, choice: Choice) -> str:
+    if choice.conditions:
+        return f"holds no sample for which {' and '.join(one.text for one in choice.conditions)}"
     if manifest.num_samples:
         return (
             f"holds {manifest.num_samples:,} images and no caption; objectives that learn from images alone, "

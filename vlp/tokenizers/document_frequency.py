@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlp.tokenizers import Tokenizer
+from vlp.tokenizers.token_rows import TokenRows
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,14 @@ class DocumentFrequency:
         """The inverse of `write`; a ValueError if the file is none of ours."""
         if not path.is_file():
             raise ValueError(f"no such file: {path}; make it with `vlp docfreq`")
-        table = pq.read_table(path)
+        return cls.of_table(pq.read_table(path), path)
+
+    @classmethod
+    def of_table(cls, table: pa.Table, place: Any) -> "DocumentFrequency":
+        """The same of a file that is read already; `place` names it."""
         metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         if "tokenizer" not in metadata or "occurrences" not in table.column_names:
-            raise ValueError(f"{path} is not a document-frequency table; make one with `vlp docfreq`")
+            raise ValueError(f"{place} is not a document-frequency table; make one with `vlp docfreq`")
         counts, occurrences = np.zeros((2, int(metadata["vocab_size"])), dtype=np.int64)
         ids = table["token_id"].to_numpy()
         counts[ids] = table["document_frequency"].to_numpy()
@@ -71,9 +77,14 @@ def count_documents(captions: Sequence[str], tokenizer: Tokenizer) -> DocumentFr
 
     A caption is counted up to the context length, as training sees it.
     """
-    ids, lengths = tokenizer.training_rows(captions)
+    return count_rows(tokenizer.training_rows(captions), tokenizer)
+
+
+def count_rows(rows: TokenRows, tokenizer: Tokenizer) -> DocumentFrequency:
+    """The same of captions that are tokens already."""
+    ids, lengths = rows
     # A token's second occurrence in a caption has the key of its first.
     keys = np.unique(np.arange(len(lengths)).repeat(lengths) * tokenizer.vocab_size + ids)
     counts = np.bincount(keys % tokenizer.vocab_size, minlength=tokenizer.vocab_size)
     occurrences = np.bincount(ids, minlength=tokenizer.vocab_size)
-    return DocumentFrequency(counts, len(captions), tokenizer.identity, occurrences)
+    return DocumentFrequency(counts, len(lengths), tokenizer.identity, occurrences)

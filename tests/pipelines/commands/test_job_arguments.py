@@ -95,6 +95,28 @@ def test_what_travels_stays_as_it_is_written() -> None:
     assert arguments[1:4] == ["run.yaml", "data.shards=/mnt/shards", "name=results"]
 
 
+def test_the_folders_of_a_selection_are_placed_like_all_others(folder: Path) -> None:
+    arguments, outputs = on_cluster(
+        *("data", "score", "/mnt/shards", "--checkpoint", "runs:/1a2b", "-o", "scored"),
+        storage=open_folder("s3://bucket/vlp"),
+    )
+    assert arguments[:6] == [
+        "data",
+        "score",
+        "--checkpoint",
+        "runs:/1a2b",
+        "--output",
+        "s3://bucket/vlp/scored",
+    ]
+    assert arguments[6:] == ["/mnt/shards", "machine.storage=s3://bucket/vlp"]
+    assert outputs == ["s3://bucket/vlp/scored"]
+    chosen = ("data.selections=[shards,s3://bucket/b]", "data.where=[kept==true]")
+    arguments, _ = on_cluster("pretrain", "data.shards=/mnt/shards", *chosen, is_here=True)
+    assert f"data.selections=[{folder}/shards,s3://bucket/b]" in arguments
+    with pytest.raises(UserError, match=r"^shards is on this machine, and "):
+        on_cluster("pretrain", "data.shards=/mnt/shards", *chosen)
+
+
 def test_a_folder_that_is_worked_in_is_never_the_copy(folder: Path) -> None:
     (folder / ".gitignore").write_text("")
     with pytest.raises(
@@ -116,7 +138,7 @@ def test_a_mistake_costs_no_job() -> None:
         (["submit", "run"], "`vlp submit` is not a job"),
         (["ui"], "open the address of machine.tracking_uri"),
         (["trian"], "trian is not a command to submit; valid: conf, convert-set, data, "),
-        (["data"], "nothing is not a command to submit; valid: describe, "),
+        (["data"], "nothing is not a command to submit; valid: balance, describe, "),
     ],
 )
 def test_what_is_of_this_machine_is_no_job(arguments: list[str], message: str) -> None:

@@ -303,7 +303,10 @@ MISTAKES = {
     "no keys": (["subset", "shards", "keys=nowhere.txt", "-o", "out"], "no such file: nowhere.txt"),
     "column": (["subset", "shards", "widht>3", "-o", "out"], "no column 'widht'; did you mean width?"),
     "value": (["subset", "shards", "width>wide", "-o", "out"], "width is int32, which 'wide' is not"),
-    "neither": (["subset", "shards", "width", "-o", "out"], "is neither keys=FILE nor a comparison"),
+    "neither": (
+        ["subset", "shards", "width", "-o", "out"],
+        "it is no comparison such as 'width>=256', nor keys=FILE or selection=FOLDER",
+    ),
     "nothing": (["subset", "shards", "width>9999", "-o", "out"], "no row is selected"),
 }
 

@@ -44,6 +44,6 @@ def test_the_next_shard_is_copied_while_this_one_is_used(cached: ShardSet) -> No
 
 def test_a_shard_that_cannot_be_copied_stops_nothing(cached: ShardSet, shards) -> None:
     expected = draws(ShardSet(shards.folder / ".", cache=None), 8)
-    for i, (folder, stats) in enumerate(cached._shards):
-        cached._shards[i] = (folder / "nowhere", stats)
+    for i, shard in enumerate(cached._shards):
+        cached._shards[i] = shard._replace(folder=shard.folder / "nowhere")
     assert list(fetch_ahead(expected, cached, num_shards=1)) == expected
