@@ -28,6 +28,7 @@ SMALL = {
 
 
 TAKE_A_MINUTE = {
+    "checkpointing",
     "download",
     "download_restart",
     "memory",

@@ -39,10 +39,10 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From a comparison such as `width>=256`; a ValueError if it is none."""
+        """From a comparison such as `width>=256`; a ValueError if it is not one."""
         match = COMPARISON.fullmatch(text)
         if match is None:
-            raise ValueError(f"cannot read {text!r}; it is no comparison such as 'width>=256'")
+            raise ValueError(f"cannot read {text!r}; it is not a comparison such as 'width>=256'")
         return cls(text, *match.groups())
 
     def check(self, columns: pa.Schema) -> None:
@@ -82,7 +82,7 @@ class Choice:
             columns: of its indexes; those of selections hide theirs of the same names.
 
         Raises:
-            ValueError: a text is no comparison, a column is missing or of two selections, or a folder holds
+            ValueError: a text is not a comparison, a column is missing or of two selections, or a folder holds
                 no selection of these shards.
         """
         conditions = tuple(map(Condition.parse, texts))

@@ -305,7 +305,7 @@ MISTAKES = {
     "value": (["subset", "shards", "width>wide", "-o", "out"], "width is int32, which 'wide' is not"),
     "neither": (
         ["subset", "shards", "width", "-o", "out"],
-        "it is no comparison such as 'width>=256', nor keys=FILE or selection=FOLDER",
+        "it is not a comparison such as 'width>=256', nor keys=FILE or selection=FOLDER",
     ),
     "nothing": (["subset", "shards", "width>9999", "-o", "out"], "no row is selected"),
 }

@@ -134,7 +134,7 @@ def test_a_selection_that_is_none_of_these_shards_is_refused(shards, tmp_path: P
 
 
 def test_settings_that_take_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"where: cannot read 'kept'; it is no comparison"):
+    with pytest.raises(ValueError, match=r"where: cannot read 'kept'; it is not a comparison"):
         DataConfig(where=("kept",))
     with pytest.raises(ValueError, match=r"selections: there takes no sample by itself; set where"):
         DataConfig(selections=(LocalFolder(Path("there")),))
