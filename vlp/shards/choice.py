@@ -82,7 +82,7 @@ class Choice:
             columns: of its indexes; those of selections hide theirs of the same names.
 
         Raises:
-            ValueError: a text is not a comparison, a column is missing or of two selections, or a folder holds
+            ValueError: a text is not a comparison, a column is missing or in two selections, or a folder has
                 no selection of these shards.
         """
         conditions = tuple(map(Condition.parse, texts))
