@@ -130,7 +130,7 @@ def test_a_threshold_is_searched_that_meets_the_target_on_the_images(
     everything: tuple[list[str], Path],
 ) -> None:
     row = next(row for row in read_page(everything[1] / "masks.html")["rows"] if row["name"] == "cluster_rgb")
-    assert row["remark"] == "threshold searched on these images"
+    assert row["remark"] == "calibrated on these images"
     for target, ratio in enumerate(DIALS["target_ratio"]):
         places = [target * NUM_SEEDS + draw for draw in range(NUM_SEEDS)]
         shares = [bits(row, "masked", place, image).float().mean() for place in places for image in range(3)]
@@ -168,7 +168,7 @@ def test_a_page_of_all_masks_on_twelve_images_is_below_15_megabytes() -> None:
     for run in registered_runs(()):
         assert run.image_encoder.num_patches == num_patches
         stops = [len(DIALS[dial]) for dial in run.mask.dials] + [len(MOMENTS)] * run.mask.is_changing
-        layers = 2 * 25 + (run.mask.name in ("cluster", "kmeans")) * (25 + num_patches)
+        layers = 2 * 25 + (run.mask.name in ("adaptive", "cluster", "kmeans")) * (25 + num_patches)
         total += int(np.prod(stops)) * NUM_SEEDS * num_images * layers * 4 // 3
     assert total + num_images * 60_000 < 15e6
 
