@@ -87,8 +87,8 @@ def chosen(mask: MaskStrategy, study: Study, progress: float, seed: int) -> tupl
 
 
 def test_every_setting_of_the_page_is_what_the_strategy_chooses(photos: Path, tmp_path: Path) -> None:
-    """A threshold is given here, so that none is searched on the images."""
-    arguments = (*SMALL, "mask.threshold=0.4", "seed=5")
+    """What is calibrated is given here, so that the images do not decide it."""
+    arguments = (*SMALL, "mask.threshold=0.4", "mask.simplicity=[[0, [0.2, 0.4, 0.6]]]", "seed=5")
     vlp_masks(photos, *arguments, "-o", tmp_path)
     rows = read_page(tmp_path / "masks.html")["rows"]
     runs = {run.name: run for run in registered_runs(arguments)}
@@ -97,6 +97,8 @@ def test_every_setting_of_the_page_is_what_the_strategy_chooses(photos: Path, tm
     for row in rows:
         study = Study(runs[row["name"]], tuple(read_photos([photos], 3)), models)
         for place in range(0, int(np.prod(row["sizes"])), 7):
+            if not row["possible"][place // row["sizes"][-1]]:
+                continue
             anchor, target, moment, draw = np.unravel_index(place, row["sizes"])
             wanted = {
                 "anchor_ratio": DIALS["anchor_ratio"][anchor],
@@ -117,7 +119,8 @@ def test_every_registered_mask_is_shown_with_its_variants(everything: tuple[list
     said, output = everything
     page = read_page(output / "masks.html")
     names = [row["name"] for row in page["rows"]]
-    assert {name.partition("_")[0] for name in names} == STRATEGIES.keys() - {"none"}, "it hides nothing"
+    shown = {mask for mask in STRATEGIES if any(f"{name}_".startswith(f"{mask}_") for name in names)}
+    assert shown == STRATEGIES.keys() - {"none"}, "it hides nothing"
     assert {"cluster_rgb", "cluster_embedding", "cluster_mix", "importance_attention"} <= set(names)
     assert [image["name"] for image in page["images"]] == ["third.webp", "first.png", "second.jpg"]
     assert {name.split()[0] for name in said} >= set(names)
