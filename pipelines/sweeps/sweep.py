@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from pipelines.compute.cluster import connect
-from pipelines.config.errors import UserError
+from pipelines.config.errors import ConfigError, UserError
 from pipelines.config.identity import fingerprint
 from pipelines.config.machine import MachineConfig
 from pipelines.config.plugins import with_digests
@@ -142,6 +142,11 @@ def _planned(config: SweepConfig, machine: MachineConfig) -> Planned:
     plan = Plan.read(Layers().add(read_yaml(config.pipeline), str(config.pipeline)))
     plan.check()
     runs = {run.name: run for run in plan.runs(LATER, LATER)}
+    if source := plan.sources().get(config.run):
+        raise ConfigError(
+            f"run: {config.run} starts from the weights of {source}, which a sweep does not train; name "
+            "another run, or one with init_from.path"
+        )
     check_sweep(config, plan.config, runs, machine)
     # The pipeline counts by what it says, wherever its file lies.
     own = {k: v for k, v in to_dict(config).items() if k not in {"pipeline", *config.may_grow}}

@@ -4,12 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from pipelines.checkpoints.store import find_damage, read_saved
 from pipelines.config.errors import ConfigError, blaming
 from pipelines.config.identity import file_sha256
 from vlp.checkpoint import MODEL, find_checkpoint
 from vlp.imports import library_of
 from vlp.objectives import Objective
+from vlp.run import RunConfig
 from vlp.shards.manifest import MANIFEST
 from vlp.shards.storage.local import LocalFolder
 from vlp.weights.initialization import InitFrom, initialize, read_weights, weights_file
@@ -41,6 +44,24 @@ class InitialWeights(NamedTuple):
                 f"init_from: {self.file} (init_from.format {source.format}) does not fit {source.part}: "
                 f"{error}; choose other weights, or settings like theirs"
             ) from error
+
+
+def check_fits(run: RunConfig, source: RunConfig) -> None:
+    """Whether a run can start from the weights of another one, which is still to be trained.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    assert run.init_from is not None
+    with torch.device("meta"):
+        own, others = (one.build(one.vocabulary(one.tokenizer.build())) for one in (run, source))
+    try:
+        initialize(own, others.state_dict(), part=run.init_from.part)
+    except ValueError as error:
+        raise ConfigError(
+            f"init_from.run: the weights of {source.name} do not fit {run.init_from.part}: {error}; choose "
+            "another run, or settings like its"
+        ) from error
 
 
 def find_weights(source: InitFrom) -> InitialWeights:

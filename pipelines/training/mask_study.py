@@ -141,7 +141,7 @@ class Study:
                 f"weights of {source.path}" if source else f"untrained weights, seed {self.run.seed}"
             )
         if not self.mask.is_calibrated:
-            parts.append("threshold searched on these images")
+            parts.append("calibrated on these images")
         return "; ".join(parts)
 
 

@@ -1,6 +1,6 @@
 """The whole pipeline: URL list -> shards -> document frequencies -> runs -> evaluation -> report."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ from pipelines.training.pretrain import pretrain
 from pipelines.training.resolved import ResolvedRun, resolve
 from pipelines.training.step_times import StepTimesConfig, StepTimesManifest, step_times
 from pipelines.workflow.page import PAGE, write_page
-from pipelines.workflow.plan import PipelineConfig, Plan, check_before_data
+from pipelines.workflow.plan import PipelineConfig, Plan, check_before_data, started_from
 from pipelines.workflow.report import ReportManifest, write_report
 from pipelines.workflow.stages import Done, Stages
 from vlp.evaluation.config import EvaluationConfig
@@ -69,11 +69,12 @@ def run_pipeline(config: PipelineConfig, *, machine: MachineConfig, journal: Jou
         connect_for_training(machine)
         journal.tags(ray_tags())
         evaluation, shards, tables = prepare_data(plan, stages, machine)
-        runs = [resolve_named(run, machine) for run in plan.runs(machine.in_storage(shards.folder), tables)]
-        trained, measured = [], []
-        for run in runs:
-            trained.append(_pretrain(run, stages, machine))
-            measured.append(_evaluate(run, trained[-1], evaluation, stages, machine))
+        planned = plan.runs(machine.in_storage(shards.folder), tables)
+        runs, trained, measured = [], [], []
+        for run, done in _trained(planned, plan.sources(), stages, machine):
+            runs.append(run)
+            trained.append(done)
+            measured.append(_evaluate(run, done, evaluation, stages, machine))
         methods = trained[: len(runs) // config.seeds]
         finished = [read_run(done.folder) for done in methods]
         seconds = _step_times(finished, methods, stages, machine)
@@ -181,6 +182,24 @@ def _docfreq(plan: Plan, shards: Done[ShardsManifest], stages: Stages, machine: 
         identity=[shards.digest, config.tables],
     )
     return done.folder
+
+
+def _trained(
+    runs: list[RunConfig], sources: Mapping[str, str], stages: Stages, machine: MachineConfig
+) -> Iterator[tuple[ResolvedRun, Done[RunManifest]]]:
+    """Train one run after another; those that wait for no other's weights are all looked at before.
+
+    Args:
+        sources: name of a run -> name of the one whose weights it starts from.
+    """
+    ready = {run.name: resolve_named(run, machine) for run in runs if run.name not in sources}
+    folders: dict[str, Path] = {}
+    for run in runs:
+        if source := sources.get(run.name):
+            ready[run.name] = resolve_named(started_from(run, folders[source]), machine)
+        done = _pretrain(ready[run.name], stages, machine)
+        folders[run.name] = done.folder
+        yield ready[run.name], done
 
 
 def _pretrain(run: ResolvedRun, stages: Stages, machine: MachineConfig) -> Done[RunManifest]:

@@ -13,6 +13,7 @@ from pipelines.evaluation.evaluate import check_evaluation
 from pipelines.ingest.settings import DownloadConfig
 from pipelines.shards.docfreq import DocfreqConfig
 from pipelines.training.checks import check_length, check_on_machine, named
+from pipelines.training.init_weights import check_fits
 from vlp.core.config import AtLeast, StrictConfig, check_name
 from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
@@ -41,7 +42,8 @@ class PipelineConfig(StrictConfig):
     common: Annotated[dict[str, Any], SettingsOf(RunConfig)] = field(default_factory=dict)
     """Settings that every run gets on top of its own file."""
     runs: list[dict[str, Any]]
-    """One entry per method: `base`, a file of conf/run/, and settings on top of it and of `common`."""
+    """One entry per method: `base`, a file of conf/run/, and settings on top of it and of `common`. With
+    `init_from: {run: NAME, part: model}` it starts from the weights of a run that stands before it."""
     only: tuple[str, ...] = ()
     """Names of the runs to do; () for all."""
     seeds: Annotated[int, AtLeast(1)] = 1
@@ -87,6 +89,7 @@ class Plan:
         self.docfreq(LATER).build()
         runs = self._all_runs(LATER, LATER)
         self._check_names([run.name for run in runs])
+        self._check_sources([run.name for run in runs])
         self._check_seeds(runs)
         if config.evaluation is not None:
             check_evaluation(config.evaluation)
@@ -103,6 +106,18 @@ class Plan:
                 f"baseline: no run of those done is named {baseline}{nearest(baseline, done)}; "
                 "name another, or set baseline=null"
             )
+
+    def _check_sources(self, names: list[str]) -> None:
+        only = self.config.only or names
+        for place, (name, entry) in enumerate(zip(names, self.config.runs, strict=True)):
+            source, before = _source_of(entry), names[:place]
+            if source is not None and source not in before:
+                raise ConfigError(
+                    f"runs: init_from.run of {name}: no run before it is named {source}"
+                    f"{nearest(source, before)}; name one that stands before it, or init_from.path"
+                )
+            if source is not None and name in only and source not in only:
+                raise ConfigError(f"only: {name} starts from the weights of {source}; add {source}")
 
     def _check_seeds(self, runs: list[RunConfig]) -> None:
         names = {run.name for run in runs}
@@ -135,6 +150,17 @@ class Plan:
         chosen = [run for run in runs if not only or run.name in only]
         return [by_seed(run, place) for place in range(self.config.seeds) for run in chosen]
 
+    def sources(self) -> dict[str, str]:
+        """Of each run that starts from the weights of another one: name -> name of that one, by each seed."""
+        runs = {run.name: run for run in self._all_runs(LATER, LATER)}
+        named = {name: _source_of(entry) for name, entry in zip(runs, self.config.runs, strict=True)}
+        return {
+            by_seed(runs[name], place).name: by_seed(runs[source], place).name
+            for place in range(self.config.seeds)
+            for name, source in named.items()
+            if source is not None
+        }
+
     def _all_runs(self, shards: Path | Folder, tables: Path) -> list[RunConfig]:
         return [self._run(entry, shards, tables) for entry in self.config.runs]
 
@@ -143,6 +169,9 @@ class Plan:
             raise ConfigError(f"runs: an entry needs its base, a file of conf/run/; got {entry}")
         base = Path(entry["base"])
         own = {key: value for key, value in entry.items() if key != "base"}
+        if _source_of(entry) is not None:
+            others = {key: value for key, value in entry["init_from"].items() if key != "run"}
+            own["init_from"] = {"path": str(LATER)} | others
         layers = Layers().add({"plugins": self.config.plugins}, self.config.name)
         layers = layers.add(read_yaml(base), str(base))
         for common in self._given("common").layers:
@@ -173,6 +202,18 @@ class Plan:
         return (self.given.blamed([[key]]) if self.given else None) or self.config.name
 
 
+def _source_of(entry: dict[str, Any]) -> str | None:
+    """Name of the run that an entry starts from the weights of; None where it is told by a path, or not."""
+    init_from = entry.get("init_from")
+    return init_from.get("run") if isinstance(init_from, dict) else None
+
+
+def started_from(run: RunConfig, folder: Path) -> RunConfig:
+    """A run that starts from the weights of another one, whose folder is known by now."""
+    assert run.init_from is not None
+    return replace(run, init_from=replace(run.init_from, path=folder))
+
+
 def by_seed(run: RunConfig, place: int) -> RunConfig:
     """A run by its own seed, at place 0, or by one of those that follow."""
     seed = run.seed + place
@@ -187,10 +228,14 @@ def check_before_data(plan: Plan, machine: MachineConfig) -> None:
     """
     corpus = plan.config.corpus
     num_samples = None if corpus is None else corpus.num_train
-    for run in plan.runs(LATER, LATER):
+    runs = {run.name: run for run in plan.runs(LATER, LATER)}
+    sources = plan.sources()
+    for run in runs.values():
         with named(run):
             check_on_machine(run, machine)
             check_length(run)
+            if source := sources.get(run.name):
+                check_fits(run, runs[source])
             if num_samples is not None and num_samples < run.training.batch_size:
                 raise ConfigError(
                     f"training.batch_size is {run.training.batch_size} and the corpus has {num_samples} "

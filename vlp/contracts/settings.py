@@ -10,7 +10,14 @@ from vlp.masking.schedule import Schedule
 RISING = Schedule(start=0.3, end=0.8)
 MASK_RATIO = ("block", "gaussian", "grid", "kmeans", "multi_block", "random", "square")
 """Masks whose only setting of note is a mask ratio."""
+SIMPLE, LATER = (0.28, 0.32, 0.34, 0.36, 0.4), (0.3, 0.35, 0.38, 0.4, 0.45)
+"""Quantiles of the simplicity of the images that the contracts try masks on."""
 MASKS: dict[str, list[dict[str, Any]]] = {
+    "adaptive": [
+        {"simplicity": ((0.0, SIMPLE),)},
+        {"simplicity": ((0.0, SIMPLE), (1.0, LATER)), "feature": "mix"},
+        {"simplicity": ((0.0, SIMPLE),), "target_mask_ratio": Schedule(start=0.5, end=0.8)},
+    ],
     "attention": [{}, {"mask_ratio": RISING}, {"cell_size": 2}],
     "cluster": [
         {"threshold": 0.3},

@@ -1,10 +1,10 @@
 """What the encoders have in common: a stack of transformer blocks."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import ClassVar, Literal, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 Activation = Literal["gelu", "quick_gelu"]
@@ -21,6 +21,10 @@ class Encoder(Protocol):
 
     shared_by_blocks: ClassVar[Collection[str]]
     """Names of parameters that all blocks use, and that so belong to none of them."""
+
+    def resized(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the same encoder for an input of another size, by its own names, as this one's are."""
+        ...
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
     def named_modules(self) -> Iterator[tuple[str, nn.Module]]: ...

@@ -1,6 +1,6 @@
 """The causal text transformer of CLIP (arXiv:2103.00020), on timm's blocks."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -61,6 +61,10 @@ class TextTransformer(nn.Module):
             x = block(x, is_causal=True)
         return self.norm(x)[torch.arange(len(x), device=x.device), lengths - 1]
 
+    def resized(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the same encoder for another context length, by its own names, as this one's are."""
+        return with_positions(weights, self.positions)
+
     @torch.no_grad()
     def _init_weights(self, config: TextConfig) -> None:
         """The standard deviations of CLIP's release."""
@@ -76,3 +80,18 @@ class TextTransformer(nn.Module):
                 nn.init.normal_(parameter, std=residual_std)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
+
+
+def with_positions(weights: Mapping[str, Tensor], positions: Tensor) -> dict[str, Tensor]:
+    """Weights whose positions are as many as a model's: cut, or followed by those that it has.
+
+    The first ones stay as they are, as a caption's words stay where they were.
+
+    Args:
+        positions: the model's, (context_length, D).
+    """
+    given = weights.get("positions")
+    if given is None or given.shape[1:] != positions.shape[1:]:
+        return dict(weights)
+    more = positions.detach()[len(given) :].to(given)
+    return dict(weights) | {"positions": torch.cat([given[: len(positions)], more])}

@@ -1,6 +1,6 @@
 """The decoder that says what an image encoder sees (Cap and CapPa, arXiv:2306.07915, section 3)."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import ClassVar
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlp.encoders.cross_attention import MLP, CrossAttention
-from vlp.encoders.text import TextConfig
+from vlp.encoders.text import TextConfig, with_positions
 
 
 class TextDecoder(nn.Module):
@@ -33,6 +33,10 @@ class TextDecoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         for parameter in (self.token_embed.weight, self.positions, self.hidden_token):
             nn.init.normal_(parameter, std=0.02)
+
+    def resized(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the same decoder for another context length, by its own names, as this one's are."""
+        return with_positions(weights, self.positions)
 
     def forward(
         self,

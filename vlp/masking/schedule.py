@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 
 from vlp.core.config import Above, StrictConfig, Within
 
+EVENLY = tuple(i / 32 for i in range(33))
+"""Shares of the training between which what changes with it is nearly straight."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule(StrictConfig):
@@ -47,6 +50,12 @@ class Schedule(StrictConfig):
             case "step":
                 u = math.floor(u)
         return self.start * (1 - u) + self.end * u
+
+    @property
+    def knots(self) -> frozenset[float]:
+        """Shares of the training between which the value is nearly straight."""
+        # The last one before `finish` keeps a step from being interpolated.
+        return frozenset({*EVENLY, self.begin, math.nextafter(self.finish, 0), self.finish})
 
     @property
     def lowest(self) -> float:

@@ -27,6 +27,13 @@ class AnchorRows(NamedTuple):
         assert isinstance(rows, Tensor)
         return rows
 
+    def simplicity(self, alpha: float) -> Tensor:
+        """How much patches look like their image's nearest anchor, in the mean: (B,), in [-1, 1].
+
+        High where few clusters of patches that look alike make up the image.
+        """
+        return self.mixed(alpha).amax(dim=1).mean(dim=1)
+
     def nearest(self, alpha: float) -> Tensor:
         """How much each patch looks like its image's nearest anchor: (B, N), infinite for the anchors."""
         return self.mixed(alpha).amax(dim=1).scatter(1, self.anchors, torch.inf)

@@ -251,19 +251,21 @@ def uniform_noise(inputs: MaskInputs, generator: Generator | None, count: int | 
     return rows_of_global_draw(shape, inputs.device, generator)
 
 
-def hide_highest(scores: Tensor, num_visible: int, *, ties: Tensor | None = None) -> Tensor:
+def hide_highest(scores: Tensor, num_visible: int | Tensor, *, ties: Tensor | None = None) -> Tensor:
     """Hide all but the lowest scores of each row: (B, N) -> (B, N) bool.
 
     Args:
+        num_visible: how many, of all rows or (B, 1) of each.
         ties: (B, N) noise that decides between equal scores, as flat images have; None where the scores are
             noise themselves.
     """
     if ties is None:
-        hidden = scores.argsort(dim=1, stable=True)[:, num_visible:]
+        order = scores.argsort(dim=1, stable=True)
     else:
         shuffled = ties.argsort(dim=1)
-        hidden = shuffled.gather(1, scores.gather(1, shuffled).argsort(dim=1, stable=True)[:, num_visible:])
-    return torch.zeros_like(scores, dtype=torch.bool).scatter(1, hidden, True)
+        order = shuffled.gather(1, scores.gather(1, shuffled).argsort(dim=1, stable=True))
+    is_high = torch.arange(scores.shape[1], device=scores.device) >= num_visible
+    return torch.zeros_like(scores, dtype=torch.bool).scatter(1, order, is_high.expand_as(order))
 
 
 def mean_visible(mask: MaskStrategy, inputs: Iterable[MaskInputs], *, seed: int) -> float:

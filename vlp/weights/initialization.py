@@ -92,21 +92,24 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def initialize(objective: Objective, weights: Weights, *, part: str) -> None:
-    """Set the trained weights of a model, or of its image encoder; positions are resized to its image size.
+    """Set the trained weights of a model, or of its image encoder.
+
+    Positions of patches are resized to its image size, those of words cut or added to for its context length.
 
     Raises:
         ValueError: weights are missing, left over, or of another shape.
     """
     prefix = IMAGE_ENCODER if part == "image_encoder" else ""
-    encoder = objective.image_encoder
-    changing = {id(buffer) for buffer in encoder.changing_buffers()}
+    changing = {id(buffer) for buffer in objective.image_encoder.changing_buffers()}
     buffers = {name: x for name, x in objective.named_buffers() if name.startswith(prefix)}
     fixed = {name: x for name, x in buffers.items() if id(x) not in changing}
     trained = {name: x for name, x in objective.named_parameters() if name.startswith(prefix)}
     trained |= {name: x for name, x in buffers.items() if id(x) in changing}
     given = {name: x for name, x in weights.items() if name.startswith(prefix)}
-    own = {name.removeprefix(IMAGE_ENCODER): x for name, x in given.items() if name.startswith(IMAGE_ENCODER)}
-    given |= {IMAGE_ENCODER + name: x for name, x in encoder.resized(own).items()}
+    for attribute, encoder in objective.encoders.items():
+        begin = f"{attribute}."
+        own = {name.removeprefix(begin): x for name, x in given.items() if name.startswith(begin)}
+        given |= {begin + name: x for name, x in encoder.resized(own).items()}
     shapes = [
         f"{name} is {tuple(given[name].shape)} and the model's {tuple(trained[name].shape)}"
         for name in trained.keys() & given.keys()

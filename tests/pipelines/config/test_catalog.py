@@ -125,7 +125,7 @@ def test_type_bounds_and_default_stand_beside_a_key() -> None:
 
 
 def test_a_setting_of_a_component_is_found_by_the_key_of_an_override_too() -> None:
-    assert shown("mask.anchor_ratio") in shown("mask.cluster")
+    assert shown("mask.measure") in shown("mask.cluster")
     several = shown("mask.mask_ratio")
     assert several.count("mask.mask_ratio: ") == sum(
         "mask_ratio" in annotations_of(s) for s in STRATEGIES.values()

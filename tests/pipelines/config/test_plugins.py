@@ -51,14 +51,14 @@ def run_of(*arguments: str) -> RunConfig:
 
 
 def test_a_class_of_a_plug_in_is_a_choice_where_the_plug_in_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"mask\.name is 'checkerboard'; valid: attention, block, cluster"):
+    with pytest.raises(ConfigError, match=r"mask\.name is 'checkerboard'; valid: adaptive, attention, block"):
         run_of(RUN, "mask.name=checkerboard")
     run = run_of(RUN, "mask.name=checkerboard", MASKS)
     assert (run.mask.name, run.plugins) == ("checkerboard", ("my_package.masks",))
     with pytest.raises(ConfigError, match=r"mask\.name is 'chekerboard'; did you mean checkerboard\?"):
         run_of(RUN, "mask.name=chekerboard", MASKS)
     with pytest.raises(
-        ConfigError, match=r"mask\.name is 'x'; valid: attention, block, checkerboard, cluster"
+        ConfigError, match=r"mask\.name is 'x'; valid: adaptive, attention, block, checkerboard"
     ):
         run_of(RUN, "mask.name=x", MASKS)
 

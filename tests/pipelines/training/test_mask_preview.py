@@ -11,6 +11,7 @@ from pipelines.checkpoints.store import RunManifest
 from pipelines.config.machine import MachineConfig
 from pipelines.tracking.journal import Journal
 from tests.pipelines.runs import pretrain
+from vlp.masking.adaptive import AdaptiveClusterMask
 from vlp.masking.cluster import ClusterMask
 from vlp.run import RunConfig
 
@@ -21,6 +22,7 @@ MASKS = {
     "importance": {"name": "importance", "score": "attention", "temperature": 0.5},
     "kmeans": {"name": "kmeans"},
     "mix": {"name": "cluster", "feature": "mix", "anchor_ratio": 0.1, "recalibrations": 0},
+    "adaptive": {"name": "adaptive", "feature": "mix", "anchor_ratio": 0.1, "recalibrations": 0},
     "per image": {"name": "cluster", "threshold": "per_image", "anchor_ratio": 0.1},
     "progressive": {"name": "random", "mask_ratio": RISING},
     "progressive target": {"name": "cluster", "target_mask_ratio": JUMP, "anchor_ratio": 0.1},
@@ -44,7 +46,11 @@ def test_a_run_trains_with_the_mask_and_shows_it(
     (folder, *_) = sorted((tmp_path / "checkpoints").glob("step_*"))
     saved = read_run(folder).mask
     assert saved.name == run.mask.name
-    if mask in ("mix", "progressive target"):
+    if mask == "adaptive":
+        table = json.loads((tmp_path / "calibration.json").read_text())["mask"]["simplicity"]
+        assert isinstance(saved, AdaptiveClusterMask)
+        assert [[moment, list(levels)] for moment, levels in saved.simplicity] == table
+    elif mask in ("mix", "progressive target"):
         table = json.loads((tmp_path / "calibration.json").read_text())["mask"]["threshold"]
         assert isinstance(saved, ClusterMask)
         assert isinstance(saved.threshold, tuple)

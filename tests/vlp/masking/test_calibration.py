@@ -67,7 +67,7 @@ def test_the_report_describes_the_calibrated_images(batches: list[MaskInputs]) -
     masked = torch.cat([found.mask(b, generator=generator) for b in batches])
     per_image = masked.float().mean(dim=1)
     assert found.mask_ratio == pytest.approx(per_image.mean().item(), abs=1e-6)
-    expected = {q: torch.quantile(per_image, q).item() for q in QUANTILES}
+    expected = {f"mask_ratio_p{100 * q:.0f}": torch.quantile(per_image, q).item() for q in QUANTILES}
     assert found.quantiles == pytest.approx(expected, abs=1e-6)
 
 
