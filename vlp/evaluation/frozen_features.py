@@ -15,7 +15,7 @@ class LabelledFeatures(NamedTuple):
     """Features of images to learn from and of images to be classified, with their classes."""
 
     train_features: Tensor
-    """(train, D), perhaps more than memory holds: to be read some rows at a time."""
+    """(train, D), perhaps more than memory holds; to be read some rows at a time."""
     train_labels: Tensor
     """(train,) int64"""
     test_features: Tensor
