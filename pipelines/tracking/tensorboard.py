@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 from tensorboardX import SummaryWriter
 
-from pipelines.tracking.boards import Board, Tracker
 from pipelines.tracking.journal import Record
+from pipelines.tracking.tracker import Board, Tracker
 
 
 class TensorBoard(Tracker):

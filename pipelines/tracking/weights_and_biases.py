@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import wandb
 
-from pipelines.tracking.boards import Board, Tracker
 from pipelines.tracking.journal import Record
+from pipelines.tracking.tracker import Board, Tracker
 
 
 class WeightsAndBiases(Tracker):
