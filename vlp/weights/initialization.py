@@ -106,7 +106,7 @@ def initialize(objective: Objective, weights: Weights, *, part: str) -> None:
     trained |= {name: x for name, x in buffers.items() if id(x) in changing}
     given = {name: x for name, x in weights.items() if name.startswith(prefix)}
     own = {name.removeprefix(IMAGE_ENCODER): x for name, x in given.items() if name.startswith(IMAGE_ENCODER)}
-    given |= {IMAGE_ENCODER + name: x for name, x in encoder.resized(own).items()}
+    given |= {IMAGE_ENCODER + name: x for name, x in encoder.adapted(own).items()}
     shapes = [
         f"{name} is {tuple(given[name].shape)} and the model's {tuple(trained[name].shape)}"
         for name in trained.keys() & given.keys()
