@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vlp.shards.contents import ShardsManifest, ShardStats
 from vlp.shards.index_schema import samples_of
@@ -121,6 +122,14 @@ class ShardSet:
         """All captions of one sample."""
         shard, row = self._find(index)
         return self._index(shard).captions[row].as_py()
+
+    def distinct_captions(self) -> list[str]:
+        """Every caption of any sample once, in the order of the alphabet; reads every index."""
+        found = set[str]()
+        for folder, stats in self._shards:
+            table = samples_of(folder.table(f"{stats.name}.parquet", ["status", "captions"]))
+            found.update(pc.unique(table["captions"].combine_chunks().flatten()).to_pylist())
+        return sorted(found)
 
     def shard_range(self, index: int) -> range:
         """The samples of the shard that a sample is in."""
