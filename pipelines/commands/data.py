@@ -19,7 +19,7 @@ OUTPUT = click.option("-o", "--output", type=LOCAL, required=True, help="Folder 
 
 @click.group("data")
 def data() -> None:
-    """Index, verify, describe, merge and cut folders of shards.
+    """Index, verify, describe, merge, cut and make folders of shards.
 
     Example: vlp data verify shards
     """
@@ -137,3 +137,23 @@ def subset_command(folder: "Folder", selection: tuple[str, ...], output: Path) -
 
     manifest = subset(folder, selection, output)
     click.echo(f"{manifest.num_samples:,} samples of {manifest.num_urls:,} rows taken: {output}")
+
+
+@data.command("from-set")
+@click.argument("folder", type=FOLDER)
+@click.option("--split", type=click.Choice(["train", "test"]), default="train", help="Which images.")
+@OUTPUT
+def from_set_command(folder: "Folder", split: str, output: Path) -> None:
+    """Make shards of a labelled evaluation set, with the names of classes as captions, to fine-tune on.
+
+    FOLDER has train.parquet and meta.json, as `vlp convert-set` writes it of folders of classes and others.
+
+    Example: vlp data from-set sets/imagenette -o imagenette_shards
+    """
+    from pipelines.shards.from_set import from_set
+
+    manifest = from_set(folder, output, split=split)
+    click.echo(
+        f"{manifest.num_samples:,} samples: {output}; their classes: tokenizer.name=classes "
+        f"tokenizer.path={folder / 'meta.json'}"
+    )
