@@ -94,13 +94,7 @@ class RunConfig(StrictConfig):
     def _check_text_mask(self) -> None:
         with naming("text_mask."):
             self.text_mask.check(self.tokenizer.context_length)
-        hides_any = self.text_mask.hides_any(self.tokenizer.context_length)
-        if hides_any and self.objective.tells_classes:
-            raise ValueError(
-                f"text_mask {self.text_mask.name} hides the class that objective {self.objective.name} "
-                "learns; set text_mask.name=none"
-            )
-        if hides_any and not self.objective.reads_captions:
+        if self.text_mask.hides_any(self.tokenizer.context_length) and not self.objective.reads_captions:
             raise ValueError(
                 f"text_mask {self.text_mask.name} hides words, but objective {self.objective.name} reads no "
                 "captions; set text_mask.name=none"

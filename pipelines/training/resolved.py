@@ -115,7 +115,7 @@ def resolve(config: RunConfig, machine: MachineConfig, *, start: Path | None = N
     with blaming("tokenizer: "):
         tokenizer = config.tokenizer.build()
     with blaming("data: "):
-        shards = open_shards(config.data, captioned=config.objective.reads_captions)
+        shards = open_shards(absolute_paths(config.data), captioned=config.objective.reads_captions)
         table = document_frequency(config, tokenizer)
     check_num_samples(config, shards)
     check_captions(config, shards, tokenizer)

@@ -1,6 +1,7 @@
 """RandAugment (arXiv:1909.13719) and random erasing (arXiv:1708.04896) of timm, from a seed of each image."""
 
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -16,11 +17,14 @@ from vlp.data.transforms import to_tensor
 
 TRANSLATED = 0.45
 """Share of an image's side by which it is moved at most, as in timm."""
+SECTIONS = re.compile(r"rand(-t[a-z0-9]+|-[a-z]+[0-9.]+)*")
 
 
 def check_rand_augment(recipe: str) -> None:
     """Raise a ValueError unless timm knows what a recipe means."""
     try:
+        if not SECTIONS.fullmatch(recipe):  # timm takes no notice of a section without a number
+            raise ValueError(recipe)
         _rand_augment(recipe, 1, "imagenet")
     except (AssertionError, ValueError, KeyError) as error:
         raise ValueError(f"timm has no RandAugment {recipe!r}; rand-m9-mstd0.5-inc1 is one") from error

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vlp.core.config import StrictConfig
-from vlp.encoders.image_encoder import Weights
+from vlp.encoders.image_encoder import ImageEncoder, Weights
 from vlp.objectives import Objective
 from vlp.weights.names import IMAGE_ENCODER, POSITIONS
 
@@ -92,7 +92,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def initialize(objective: Objective, weights: Weights, *, part: str) -> None:
-    """Set the trained weights of a model, or of its image encoder; positions are resized to its image size.
+    """Set the trained weights of a model, or of its image encoder; they are adapted to its image size.
 
     Raises:
         ValueError: weights are missing, left over, or of another shape.
@@ -105,8 +105,7 @@ def initialize(objective: Objective, weights: Weights, *, part: str) -> None:
     trained = {name: x for name, x in objective.named_parameters() if name.startswith(prefix)}
     trained |= {name: x for name, x in buffers.items() if id(x) in changing}
     given = {name: x for name, x in weights.items() if name.startswith(prefix)}
-    own = {name.removeprefix(IMAGE_ENCODER): x for name, x in given.items() if name.startswith(IMAGE_ENCODER)}
-    given |= {IMAGE_ENCODER + name: x for name, x in encoder.adapted(own).items()}
+    given = _adapted(given, encoder)
     shapes = [
         f"{name} is {tuple(given[name].shape)} and the model's {tuple(trained[name].shape)}"
         for name in trained.keys() & given.keys()
@@ -123,6 +122,13 @@ def initialize(objective: Objective, weights: Weights, *, part: str) -> None:
         raise ValueError("; ".join(told))
     for name, parameter in trained.items():
         parameter.copy_(given[name])
+
+
+def _adapted(weights: Weights, encoder: ImageEncoder) -> dict[str, Tensor]:
+    """Those of an image encoder as this one has them, and all others."""
+    others = {name: x for name, x in weights.items() if not name.startswith(IMAGE_ENCODER)}
+    own = {name.removeprefix(IMAGE_ENCODER): x for name, x in weights.items() if name not in others}
+    return others | {IMAGE_ENCODER + name: x for name, x in encoder.adapted(own).items()}
 
 
 def _is_same(given: Tensor, fixed: Tensor) -> bool:
