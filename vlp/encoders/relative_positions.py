@@ -33,7 +33,7 @@ def resized_table(table: Tensor, *, num_entries: int) -> Tensor:
 
 def _geometric(count: int, reach: int) -> np.ndarray:
     """Distances 1, 1 + q, 1 + q + q^2, ..., of which the last is `reach`; q by bisection: (count,)."""
-    left, right = 1.01, 1.5
+    left, q, right = 1.01, 1.25, 1.5
     while right - left > 1e-6:
         q = (left + right) / 2
         if (1 - q**count) / (1 - q) > reach:

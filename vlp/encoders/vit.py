@@ -122,6 +122,7 @@ class VisionTransformer(ImageEncoder):
             final_norm=config.final_norm,
         )
         replace_drop_paths(trunk)
+        self._drops_paths = config.drop_path > 0
         assert trunk.pos_embed is not None
         assert trunk.cls_token is not None
         self.patch_embed = trunk.patch_embed
@@ -204,7 +205,7 @@ class VisionTransformer(ImageEncoder):
         is_real = F.pad(~slots.is_padding, (1, 0), value=True)  # the class token is
         attends = is_real[:, None, None, :]  # no head and no query attends to padding
         # The number of real tokens would have to come back from the device; paths are dropped by images.
-        if x.device.type != "cpu" or (self.training and self.config.drop_path):
+        if x.device.type != "cpu" or (self.training and self._drops_paths):
             return self.norm(self._run_blocks(x, attends))
         from vlp.encoders._packed import pack, unpack
 

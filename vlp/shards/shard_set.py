@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from vlp.shards.contents import ShardsManifest, ShardStats
 from vlp.shards.index_schema import samples_of
@@ -128,7 +127,7 @@ class ShardSet:
         found = set[str]()
         for folder, stats in self._shards:
             table = samples_of(folder.table(f"{stats.name}.parquet", ["status", "captions"]))
-            found.update(pc.unique(table["captions"].combine_chunks().flatten()).to_pylist())
+            found.update(table["captions"].combine_chunks().flatten().unique().to_pylist())
         return sorted(found)
 
     def shard_range(self, index: int) -> range:

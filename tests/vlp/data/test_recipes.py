@@ -10,7 +10,7 @@ from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
 
-from vlp.data.augmentation import draw_augmentation
+from vlp.data.augmentation import Augmentation, draw_augmentation
 from vlp.data.config import DataConfig
 from vlp.data.recipes import erased, rand_augmented
 from vlp.data.transforms import to_tensor
@@ -75,7 +75,7 @@ def test_a_box_is_filled_with_noise_of_the_data_sets_colours(image: Tensor) -> N
 
 
 def test_they_are_drawn_beside_what_was_drawn_before() -> None:
-    def draws(config: DataConfig) -> list[tuple]:
+    def draws(config: DataConfig) -> list[Augmentation]:
         rngs = (np.random.default_rng(seed) for seed in range(400))
         return [draw_augmentation((120, 90), config, rng) for rng in rngs]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 from timm.data.mixup import Mixup
-from timm.loss import SoftTargetCrossEntropy
+from timm.loss.cross_entropy import SoftTargetCrossEntropy
 from torch import Generator
 
 from vlp.encoders import ImageEncoderConfig
@@ -90,7 +90,7 @@ def test_images_and_targets_are_those_of_timm_on_equal_draws(
 
 def test_what_is_drawn_is_distributed_as_timm_draws_it() -> None:
     rng = np.random.default_rng(0)
-    settings = {"mixup": 0.8, "cutmix": 1.0, "height": SIZE, "width": SIZE}
+    settings: dict[str, Any] = {"mixup": 0.8, "cutmix": 1.0, "height": SIZE, "width": SIZE}
     found = [draw_mix(rng, **settings) for _ in range(4000)]
     averaged = [mix.own for mix in found if mix.box is None]
     assert abs(len(averaged) / 4000 - 0.5) < 4 * (0.25 / 4000) ** 0.5
@@ -172,13 +172,13 @@ def test_maes_encoder_is_tuned_without_its_norm_and_with_learned_positions(batch
     torch.manual_seed(1)
     settings = MAEConfig(decoder_width=16, decoder_depth=1, decoder_heads=2)
     mae = settings.build(MAE_VIT.build(), RandomMask(), vocabulary=Vocabulary(0, 0)).eval()
-    mae.image_encoder.norm.weight.uniform_(0.5, 2)  # pyright: ignore[reportAttributeAccessIssue]
+    mae.image_encoder.get_parameter("norm.weight").uniform_(0.5, 2)
     tuned = build(TUNED_VIT).eval()
     initialize(tuned, mae.state_dict(), part="image_encoder")
     encoder: Any = mae.image_encoder
     expected = encoder(batch.images)
     torch.testing.assert_close(encoder.norm(tuned.image_encoder(batch.images)), expected)
-    assert tuned.image_encoder.positions.requires_grad  # pyright: ignore[reportAttributeAccessIssue]
+    assert tuned.image_encoder.get_parameter("positions").requires_grad
     larger = build(replace(TUNED_VIT, image_size=48))
     initialize(larger, mae.state_dict(), part="image_encoder")
     with pytest.raises(ValueError, match="of another shape"):
