@@ -33,7 +33,10 @@ MASKS: dict[str, list[dict[str, Any]]] = {
 TIMM_VITS = ("test_vit", "test_vit2", "test_vit3")
 IMAGE_ENCODERS: dict[str, list[dict[str, Any]]] = {
     "vit": [{"patch_size": 16, "width": 48, "depth": 2, "num_heads": 4}],
-    "beit": [{"patch_size": 16, "width": 48, "depth": 2, "num_heads": 4}],
+    "beit": [
+        {"patch_size": 16, "width": 48, "depth": 2, "num_heads": 4} | tuned
+        for tuned in ({}, {"relative_positions": "per_block", "final_norm": False})
+    ],
     "swin": [{"width": 16, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4}],
     "timm": [
         {"model": model}
