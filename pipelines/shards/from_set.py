@@ -1,7 +1,7 @@
 """A labelled evaluation set to shards whose captions name the classes, to be fine-tuned on."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.config.errors import UserError, blaming
@@ -41,7 +41,7 @@ def from_set(folder: Folder, output: Path, *, split: str) -> ShardsManifest:
         return write_shards(samples, output, size=size, more=NO_COLUMNS, from_set=data.name, split=split)
 
 
-def _samples(table: ImageTable, classes: Sequence[str], *, of: str) -> Iterator[Sample]:
+def _samples(table: ImageTable, classes: list[str], *, of: str) -> Iterator[Sample]:
     """Images of a class in their order; those of no class are left out."""
     for number, (encoded, label) in enumerate(zip(table.images(), table.labels(), strict=True)):
         if label >= 0:

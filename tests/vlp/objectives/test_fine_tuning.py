@@ -90,8 +90,11 @@ def test_images_and_targets_are_those_of_timm_on_equal_draws(
 
 def test_what_is_drawn_is_distributed_as_timm_draws_it() -> None:
     rng = np.random.default_rng(0)
-    settings: dict[str, Any] = {"mixup": 0.8, "cutmix": 1.0, "height": SIZE, "width": SIZE}
-    found = [draw_mix(rng, **settings) for _ in range(4000)]
+
+    def drawn(mixup: float = 0.8, cutmix: float = 1.0) -> Mix:
+        return draw_mix(rng, mixup=mixup, cutmix=cutmix, height=SIZE, width=SIZE)
+
+    found = [drawn() for _ in range(4000)]
     averaged = [mix.own for mix in found if mix.box is None]
     assert abs(len(averaged) / 4000 - 0.5) < 4 * (0.25 / 4000) ** 0.5
     np.random.seed(0)
@@ -100,9 +103,9 @@ def test_what_is_drawn_is_distributed_as_timm_draws_it() -> None:
     assert ks_2samp(averaged, [own for own, is_cut in expected if not is_cut]).pvalue > 1e-3
     rows = [mix.box.top + mix.box.bottom for mix in found if mix.box is not None]
     assert abs(np.mean(rows) / 2 - SIZE / 2) < 1  # boxes lie anywhere
-    assert all(draw_mix(rng, **settings | {"mixup": 0.0}).box for _ in range(20))
-    assert not any(draw_mix(rng, **settings | {"cutmix": 0.0}).box for _ in range(20))
-    assert draw_mix(rng, **settings | {"mixup": 0.0, "cutmix": 0.0}) == Mix(1.0)
+    assert all(drawn(mixup=0.0).box for _ in range(20))
+    assert not any(drawn(cutmix=0.0).box for _ in range(20))
+    assert drawn(mixup=0.0, cutmix=0.0) == Mix(1.0)
 
 
 def test_the_loss_is_timms_of_the_mixed_batch(batch: Batch) -> None:
