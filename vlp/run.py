@@ -71,6 +71,7 @@ class RunConfig(StrictConfig):
         with naming("mask."):
             self.mask.check(self.image_encoder.num_patches)
         self.objective.check(self.image_encoder, self.mask)
+        self._check_classes()
         self._check_text_mask()
         if self.objective.keeps_image_encoder and self.init_from is None:
             raise ValueError(
@@ -82,6 +83,13 @@ class RunConfig(StrictConfig):
         if self.tuning:
             with naming("tuning trains on whole images: "):
                 self.objective.check(self.image_encoder, NoMask())
+
+    def _check_classes(self) -> None:
+        if self.objective.tells_classes and not self.tokenizer.names_classes:
+            raise ValueError(
+                f"objective {self.objective.name} learns classes, and tokenizer {self.tokenizer.name} reads "
+                "words; set tokenizer.name=classes and tokenizer.path to a file of the classes' names"
+            )
 
     def _check_text_mask(self) -> None:
         with naming("text_mask."):
@@ -201,7 +209,7 @@ def validation_metric(config: RunConfig) -> str | None:
     """The metric by which checkpoints are compared; None where none is measured while the run trains."""
     if config.evaluation.every_steps is None:
         return None
-    metric = config.evaluation.main_metric(config.objective)
+    metric = config.evaluation.main_metric(config.objective, config.tokenizer)
     return None if metric is None else f"val/{metric}"
 
 

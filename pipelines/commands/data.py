@@ -25,7 +25,7 @@ SELECTION = click.option("-o", "--output", type=FOLDER, required=True, help="Fol
 
 @click.group("data")
 def data() -> None:
-    """Index, verify, describe, merge, cut, balance and score folders of shards.
+    """Index, verify, describe, merge, cut, balance, score and make folders of shards.
 
     Example: vlp data verify shards
     """
@@ -204,6 +204,26 @@ def _select(
     columns = ", ".join(manifest.columns)
     click.echo(
         f"{columns}; use it: selection={output} in `vlp data subset`, data.selections=[{output}] in training"
+    )
+
+
+@data.command("from-set")
+@click.argument("folder", type=FOLDER)
+@click.option("--split", type=click.Choice(["train", "test"]), default="train", help="Which images.")
+@OUTPUT
+def from_set_command(folder: "Folder", split: str, output: Path) -> None:
+    """Make shards of a labelled evaluation set, with the names of classes as captions, to fine-tune on.
+
+    FOLDER has train.parquet and meta.json, as `vlp convert-set` writes it of folders of classes and others.
+
+    Example: vlp data from-set sets/imagenette -o imagenette_shards
+    """
+    from pipelines.shards.from_set import from_set
+
+    manifest = from_set(folder, output, split=split)
+    click.echo(
+        f"{manifest.num_samples:,} samples: {output}; their classes: tokenizer.name=classes "
+        f"tokenizer.path={folder / 'meta.json'}"
     )
 
 

@@ -30,7 +30,7 @@ def evaluate(settings: tuple[str, ...], output: Path | None) -> None:
     check_evaluation(config.evaluation)
     config = replace(config, checkpoint=held(config.checkpoint, machine))
     checkpoint = find_checkpoint(config.checkpoint)
-    check_measured(config.evaluation, read_run(checkpoint).objective)
+    check_measured(config.evaluation, read_run(checkpoint))
     output = output or (checkpoint if library_of(checkpoint) else checkpoint.parent) / "evaluation"
     manifest = standalone(
         "evaluate", partial(evaluate, config, machine=machine), output, settings=config, machine=machine

@@ -83,7 +83,8 @@ def embed(checkpoint: Path, evaluation: EvaluationConfig, *, machine: MachineCon
 
 def _missing(checkpoint: Path, evaluation: EvaluationConfig, store: FeatureStore) -> list[Row]:
     """A row for every part of a large table that a protocol reads and the store lacks."""
-    measured = evaluation.measurements(read_run(checkpoint).objective)
+    run = read_run(checkpoint)
+    measured = evaluation.measurements(run.objective, run.tokenizer)
     tables = dict.fromkeys(table for data, protocol in measured for table in protocol.embeds(data))
     pairs = [(table, part) for table in tables for part in _of_large(table)]
     lacking = set(store.missing(part for _, part in pairs))

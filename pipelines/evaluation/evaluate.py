@@ -28,7 +28,7 @@ from vlp.metrics.group_means import GroupMean, group_means
 from vlp.metrics.intervals import Interval, named_intervals
 from vlp.metrics.outcomes import OUTCOMES as OUTCOME_KINDS
 from vlp.metrics.outcomes import NoOutcomesError, Outcomes, named_metrics
-from vlp.objectives import Objective, ObjectiveConfig
+from vlp.objectives import Objective
 from vlp.pictures.examples import example_sheet
 from vlp.pictures.reconstructions import reconstructions
 from vlp.run import RunConfig
@@ -120,13 +120,14 @@ def evaluate(
     print(f"[evaluate] measuring {checkpoint}", flush=True)
     if (suite := config.evaluation.suite) and (missing := config.evaluation.missing):
         print(f"[evaluate] not in {suite.folder}, so not measured: {', '.join(missing)}", flush=True)
-    for reason in config.evaluation.refusals(read_run(checkpoint).objective):
+    run = read_run(checkpoint)
+    for reason in config.evaluation.refusals(run.objective, run.tokenizer):
         print(f"[evaluate] not measured: {reason}", flush=True)
     embed(checkpoint, config.evaluation, machine=machine)
     found = _as_task(checkpoint, config.evaluation, machine)
     output.mkdir(parents=True, exist_ok=True)
     write_outcomes(found.outcomes, output / OUTCOMES)
-    manifest = _manifest(found, read_run(checkpoint), config.evaluation)
+    manifest = _manifest(found, run, config.evaluation)
     journal.metrics(manifest.logged, step=found.step)
     for data in config.evaluation.sets:
         digest = _journal_set(data, journal, digests(machine))
@@ -198,15 +199,17 @@ def check_evaluation(evaluation: EvaluationConfig) -> None:
         evaluation.check()
 
 
-def check_measured(evaluation: EvaluationConfig, objective: ObjectiveConfig) -> None:
-    """Find out whether models of an objective have anything to be measured by.
+def check_measured(evaluation: EvaluationConfig, run: RunConfig) -> None:
+    """Find out whether a run's models have anything to be measured by.
 
     Raises:
         ConfigError: they do not; says why.
     """
-    if not evaluation.measurements(objective):
+    if not evaluation.measurements(run.objective, run.tokenizer):
         kinds = "evaluation.{retrieval,classification,choice,captioning,judgement}.NAME"
-        reasons = evaluation.refusals(objective) or [f"no protocol has a set to read; set {kinds}"]
+        reasons = evaluation.refusals(run.objective, run.tokenizer) or [
+            f"no protocol has a set to read; set {kinds}"
+        ]
         raise ConfigError(f"evaluation: nothing can be measured: {'; '.join(reasons)}")
 
 
@@ -241,7 +244,7 @@ def measure_checkpoint(
     objective, run = load_model(checkpoint, device)
     step = steps_done(checkpoint)
     try:
-        measurements = evaluation.measurements(run.objective)
+        measurements = evaluation.measurements(run.objective, run.tokenizer)
         store = None if features is None else open_store(checkpoint, features)
         outcomes = measure(make_embedder(objective, run, store), measurements)
     except NoOutcomesError as error:
@@ -267,7 +270,8 @@ def _examples(
 
 def measure_model(objective: Objective, run: RunConfig, evaluation: EvaluationConfig) -> dict[str, float]:
     """Every metric that the objective allows and sets are given for, by `set/metric`."""
-    return named_metrics(measure(make_embedder(objective, run), evaluation.measurements(run.objective)))
+    measurements = evaluation.measurements(run.objective, run.tokenizer)
+    return named_metrics(measure(make_embedder(objective, run), measurements))
 
 
 def draw_reconstructions(

@@ -116,12 +116,12 @@ def _check_metrics(run: RunConfig, config: SweepConfig) -> None:
     """Whether every metric is one that is measured of a run."""
     made = {
         f"val/{one.data.name}/{metric}"
-        for one in run.evaluation.measurements(run.objective)
+        for one in run.evaluation.measurements(run.objective, run.tokenizer)
         for metric in one.protocol.metrics
     }
     for metric in config.metrics:
         if metric not in made:
-            why = "".join(f"; {line}" for line in run.evaluation.refusals(run.objective))
+            why = "".join(f"; {line}" for line in run.evaluation.refusals(run.objective, run.tokenizer))
             raise ConfigError(
                 f"metrics: {metric} is not measured of {run.name} ({run.objective.name})"
                 f"{nearest(metric, made)}{why}"

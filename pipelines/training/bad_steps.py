@@ -88,7 +88,7 @@ class BadSteps:
         steps = range(step, step + 1)
         (draws,) = rank_batches(self.order, steps=steps, rank=rank(), world_size=world_size())
         read, _ = Collate(self.tokenizer)([self.pairs[draw] for draw in draws])
-        images, tokens, lengths = (tensor.to(device) for tensor in read)
+        images, tokens, lengths = (tensor.to(device) for tensor in read[:3])
         batch = Batch(normalize(images, config.data.normalization), tokens, lengths)
         slots = choose_visible(state.objective, batch, config.resolved_training, step=step, seed=config.seed)
         sources = [self.pairs.source(draw) for draw in draws]

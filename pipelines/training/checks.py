@@ -12,6 +12,7 @@ from pipelines.config.worker_counts import WorkerCounts
 from vlp.data.loader import data_order
 from vlp.run import RunConfig, validation_metric
 from vlp.shards.shard_set import ShardSet
+from vlp.tokenizers import Tokenizer
 
 
 def check_machine(machine: MachineConfig) -> None:
@@ -42,6 +43,13 @@ def check_on_machine(config: RunConfig, machine: MachineConfig) -> None:
     batch_size, counts = config.training.batch_size, machine.worker_counts
     if any(batch_size % count for count in counts):
         raise ConfigError(_uneven(batch_size, counts))
+    together = config.objective.rows_together
+    if torn := [count for count in counts if batch_size // count % together]:
+        raise ConfigError(
+            f"training.batch_size {batch_size} gives each of {torn[0]} workers {batch_size // torn[0]} "
+            f"images, and objective {config.objective.name} mixes them {together} at a time; set "
+            f"training.batch_size to a multiple of {together * torn[0]}, or objective.mixup and cutmix to 0"
+        )
     share = batch_size // max(counts)
     parts = machine.memory.batch_parts
     if parts > share:
@@ -73,6 +81,22 @@ def check_length(config: RunConfig) -> None:
     """
     with blaming():
         config.check_length()
+
+
+def check_captions(config: RunConfig, shards: ShardSet, tokenizer: Tokenizer) -> None:
+    """Whether every caption names a class, where captions are read so.
+
+    Raises:
+        ConfigError: one does not; names it.
+    """
+    if config.tokenizer.names_classes:
+        try:
+            tokenizer.token_rows(shards.distinct_captions())
+        except ValueError as error:
+            raise ConfigError(
+                f"data.shards: of the captions in {config.data.shards}, {error}; "
+                "choose other shards, or the file of their classes as tokenizer.path"
+            ) from error
 
 
 def _uneven(batch_size: int, counts: WorkerCounts) -> str:

@@ -20,7 +20,7 @@ from vlp.weights.names import our_names
 
 
 class InitialWeights(NamedTuple):
-    """A file of weights to start from, as it was found."""
+    """A file of weights to start from, as it was found; workers read it from folders of their own."""
 
     source: InitFrom
     file: Path
@@ -74,9 +74,9 @@ def find_weights(source: InitFrom) -> InitialWeights:
     if source.format != "vlp":
         with blaming("init_from.path: "):
             file = weights_file(source.path)
-        return InitialWeights(source, file, file_sha256(file))
+        return InitialWeights(source, file.absolute(), file_sha256(file))
     with blaming("init_from.path: "):
-        folder = find_checkpoint(source.path)
+        folder = find_checkpoint(source.path).absolute()
     if not (folder / MANIFEST).is_file():  # it came without
         return InitialWeights(source, folder / MODEL, file_sha256(folder / MODEL))
     if damage := find_damage(folder, only={MODEL}):

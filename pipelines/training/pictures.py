@@ -15,6 +15,7 @@ from vlp.core.normalization import denormalize, normalize
 from vlp.core.seeds import mix_seeds
 from vlp.data.loader import middle_squares
 from vlp.objectives import Objective
+from vlp.objectives.encode_in_parts import take_rows
 from vlp.pictures.mask_grid import look
 from vlp.pictures.masks import choice_panel
 from vlp.pictures.rank_frequency import rank_frequency
@@ -83,7 +84,7 @@ class Pictures(Hook):
         if rebuilt is not None:
             yield "reconstructions", rebuilt
         if batch is not None and config.objective.encodes_text:
-            pairs = Batch(*(tensor[:NUM_PAIRS] for tensor in batch))
+            pairs = take_rows(batch, slice(NUM_PAIRS))
             found = objective.encode_image(pairs.images), objective.encode_text(pairs.tokens, pairs.lengths)
             yield "similarity", similarity_matrix(*found)
 

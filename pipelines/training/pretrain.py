@@ -54,6 +54,7 @@ def pretrain(
         run, machine, output.absolute(), journal, there, machine.published(journal.folder), part=part
     )
     newest = _take_over(job)
+    _say_what_it_starts_from(job, newest)
     job = replace(job, run=at_known_share(calibrated(with_mask_of_start(run), job.output, journal), newest))
     job = replace(job, matmul=chosen_matmul(job, newest or run.start))
     connect_for_training(machine)
@@ -70,6 +71,13 @@ def pretrain(
     )
     manifest.write(job.output)
     return manifest
+
+
+def _say_what_it_starts_from(job: TrainJob, newest: Path | None) -> None:
+    """Weights that are drawn at random are what a user forgets where a trained encoder is to be tuned."""
+    starts_anew = newest is None and job.run.start is None and job.config.init_from is None
+    if starts_anew and job.config.objective.tells_classes:
+        print(f"[{job.label}] init_from names no weights: the image encoder learns from scratch", flush=True)
 
 
 def _take_over(job: TrainJob) -> Path | None:

@@ -15,7 +15,13 @@ from pipelines.config.settings import absolute_paths, merged, nested, to_dict
 from pipelines.evaluation.evaluate import check_evaluation
 from pipelines.shards.remote import check_cache
 from pipelines.tracking.held import held
-from pipelines.training.checks import check_length, check_machine, check_num_samples, check_on_machine
+from pipelines.training.checks import (
+    check_captions,
+    check_length,
+    check_machine,
+    check_num_samples,
+    check_on_machine,
+)
 from pipelines.training.init_weights import InitialWeights, find_weights
 from vlp.checkpoint import MODEL
 from vlp.data.loader import open_shards
@@ -109,9 +115,10 @@ def resolve(config: RunConfig, machine: MachineConfig, *, start: Path | None = N
     with blaming("tokenizer: "):
         tokenizer = config.tokenizer.build()
     with blaming("data: "):
-        shards = open_shards(config.data, captioned=config.objective.reads_captions)
+        shards = open_shards(absolute_paths(config.data), captioned=config.objective.reads_captions)
         table = document_frequency(config, tokenizer)
     check_num_samples(config, shards)
+    check_captions(config, shards, tokenizer)
     with blaming("objective."):
         config.objective.check_files()
     check_length(config)

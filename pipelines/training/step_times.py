@@ -110,7 +110,7 @@ def _load(folder: Path, machine: MachineConfig, device: torch.device) -> _Timed:
 def _turn(timed: _Timed, device: torch.device, turn: int) -> float:
     """Seconds of a step, after one that warms up; the device holds this run alone, as in its training."""
     objective, run = timed.objective.to(device), timed.run
-    batch = Batch(*(tensor.to(device) for tensor in timed.batch))
+    batch = Batch(*(tensor.to(device) for tensor in timed.batch[:3]))
     optimizer = build_optimizer(objective, run.optimizer)
     seconds = 0.0
     for _ in range(2):

@@ -40,7 +40,10 @@ MASKS: dict[str, list[dict[str, Any]]] = {
 TIMM_VITS = ("test_vit", "test_vit2", "test_vit3")
 IMAGE_ENCODERS: dict[str, list[dict[str, Any]]] = {
     "vit": [{"patch_size": 16, "width": 48, "depth": 2, "num_heads": 4}],
-    "beit": [{"patch_size": 16, "width": 48, "depth": 2, "num_heads": 4}],
+    "beit": [
+        {"patch_size": 16, "width": 48, "depth": 2, "num_heads": 4} | tuned
+        for tuned in ({}, {"relative_positions": "per_block", "final_norm": False})
+    ],
     "swin": [{"width": 16, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4}],
     "timm": [
         {"model": model}
@@ -61,9 +64,10 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
         "text_encoder": TextConfig(width=32, depth=2, num_heads=2),
         "decoder": TextConfig(width=32, depth=1, num_heads=2),
     },
+    "fine_tuning": {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0},
     "mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
 }
-"""Small ones, so that the tests take seconds."""
+"""Small ones, so that the tests take seconds; without what keeps a batch from being learned by heart."""
 HIDING = {"hidden_by": (RandomMask(), ClusterMask(threshold=0.3))}
 EVALUATIONS: dict[str, dict[str, Any]] = {
     "mask_distance": HIDING,

@@ -20,14 +20,17 @@ from vlp.evaluation.outcome_table import read_outcomes, write_outcomes
 from vlp.masking.none import NoMask
 from vlp.metrics.intervals import named_intervals
 from vlp.metrics.outcomes import NoOutcomesError, named_metrics
-from vlp.objectives import Vocabulary
+from vlp.objectives import ObjectiveConfig, Vocabulary
 from vlp.objectives.contrastive import ContrastiveConfig
+from vlp.objectives.fine_tuning import FineTuningConfig
 from vlp.objectives.mae import MAEConfig
 from vlp.shards.storage.local import LocalFolder
 from vlp.tiny_world import TinyWorldConfig
+from vlp.tokenizers.classes import ClassesConfig
 from vlp.tokenizers.clip_bpe import ClipBPEConfig
 
 CONTRASTIVE = ContrastiveConfig(embed_dim=8, text_encoder=TextConfig(width=8, depth=1, num_heads=1))
+CLASSES = FineTuningConfig()
 CORPUS = TinyWorldConfig(
     num_train=1, num_heldout=6, num_labelled_per_class=2, num_test_per_class=2, image_size=32
 )
@@ -95,18 +98,28 @@ def config(request: pytest.FixtureRequest, folder: Path) -> EvaluationConfig:
 
 
 @pytest.fixture
-def model() -> Embedder:
+def measured(config: EvaluationConfig) -> ObjectiveConfig:
+    """The objective of a model that the protocol measures."""
+    (protocol,) = config.given_protocols.values()
+    return CLASSES if protocol.needs_classes else CONTRASTIVE
+
+
+@pytest.fixture
+def model(measured: ObjectiveConfig, folder: Path) -> Embedder:
     torch.manual_seed(0)
-    tokenizer = ClipBPEConfig(context_length=16).build()
+    classes = ClassesConfig(path=folder / "classification" / "meta.json")
+    tokenizer = (classes if measured.tells_classes else ClipBPEConfig(context_length=16)).build()
     encoder = ViTConfig(image_size=32, patch_size=8, width=16, depth=1, num_heads=2).build()
-    vocabulary = Vocabulary(tokenizer.vocab_size, 16)
-    objective = CONTRASTIVE.build(encoder, NoMask(), vocabulary=vocabulary)
+    vocabulary = Vocabulary(tokenizer.vocab_size, tokenizer.context_length, tokenizer.special_tokens)
+    objective = measured.build(encoder, NoMask(), vocabulary=vocabulary)
     return Embedder(objective, tokenizer, image_size=32, normalization="clip")
 
 
-def test_what_a_protocol_shows_and_compares_by_is_measured(config: EvaluationConfig, model: Embedder) -> None:
+def test_what_a_protocol_shows_and_compares_by_is_measured(
+    config: EvaluationConfig, measured: ObjectiveConfig, model: Embedder
+) -> None:
     (protocol,) = config.given_protocols.values()
-    metrics = named_metrics(measure(model, config.measurements(CONTRASTIVE)))
+    metrics = named_metrics(measure(model, config.measurements(measured)))
     of_set = [key.removeprefix("tiny_world/") for key in metrics]
     shown = protocol.details(of_set)
     assert shown
@@ -120,21 +133,23 @@ def test_what_a_protocol_shows_and_compares_by_is_measured(config: EvaluationCon
 
 
 def test_a_model_is_left_as_it_was_and_measured_alike_again(
-    config: EvaluationConfig, model: Embedder
+    config: EvaluationConfig, measured: ObjectiveConfig, model: Embedder
 ) -> None:
     before = {name: tensor.clone() for name, tensor in model.objective.state_dict().items()}
     state = torch.get_rng_state()
-    first = named_metrics(measure(model, config.measurements(CONTRASTIVE)))
+    first = named_metrics(measure(model, config.measurements(measured)))
     assert model.objective.training
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], x) for name, x in model.objective.state_dict().items())
-    assert named_metrics(measure(model, config.measurements(CONTRASTIVE))) == first
+    assert named_metrics(measure(model, config.measurements(measured))) == first
 
 
-def test_a_model_without_numbers_is_refused_in_one_line(config: EvaluationConfig, model: Embedder) -> None:
+def test_a_model_without_numbers_is_refused_in_one_line(
+    config: EvaluationConfig, measured: ObjectiveConfig, model: Embedder
+) -> None:
     for parameter in model.objective.parameters():
         torch.nn.init.constant_(parameter, torch.nan)
-    measurements = config.measurements(CONTRASTIVE)
+    measurements = config.measurements(measured)
     if not all(one.protocol.reads_weights for one in measurements):
         pytest.skip("the weights change nothing")
     with pytest.raises(NoOutcomesError, match=r"^its features of \d+ of \d+ .* are not finite; .*$"):
@@ -142,9 +157,9 @@ def test_a_model_without_numbers_is_refused_in_one_line(config: EvaluationConfig
 
 
 def test_every_number_has_an_interval_and_comes_from_a_table_of_items(
-    config: EvaluationConfig, model: Embedder, tmp_path: Path
+    config: EvaluationConfig, measured: ObjectiveConfig, model: Embedder, tmp_path: Path
 ) -> None:
-    outcomes = measure(model, config.measurements(CONTRASTIVE))
+    outcomes = measure(model, config.measurements(measured))
     write_outcomes(outcomes, tmp_path / "outcomes.parquet")
     again = read_outcomes(tmp_path / "outcomes.parquet")
     metrics, intervals = named_metrics(again), named_intervals(again)
@@ -154,9 +169,11 @@ def test_every_number_has_an_interval_and_comes_from_a_table_of_items(
     assert all(interval.low <= metrics[key] <= interval.high for key, interval in intervals.items())
 
 
-def test_a_protocol_of_texts_refuses_models_without_them_in_one_line(config: EvaluationConfig) -> None:
+def test_a_protocol_refuses_models_without_what_it_needs_in_one_line(config: EvaluationConfig) -> None:
     (protocol,) = config.given_protocols.values()
+    needs = {"text encoder": protocol.needs_text, "classifier": protocol.needs_classes}
     lines = config.refusals(MAEConfig())
-    assert bool(lines) == protocol.needs_text == (not config.measurements(MAEConfig()))
-    for line in lines:
-        assert line == f"{protocol.name} needs a text encoder, and objective mae has none"
+    assert bool(lines) == any(needs.values()) == (not config.measurements(MAEConfig()))
+    assert set(lines) == {
+        f"{protocol.name} needs a {what}, and objective mae has none" for what in needs if needs[what]
+    }

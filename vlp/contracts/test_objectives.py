@@ -60,7 +60,7 @@ def batch() -> Batch:
     generator = Generator().manual_seed(0)
     coarse = torch.randn(8, 3, 6, 6, generator=generator)
     images = F.interpolate(coarse, size=(48, 48), mode="bilinear")
-    rows = [[START, COMMON, *[i] * (1 + i % 3), END] for i in range(8)]
+    rows = [[START, *[i] * (1 + i % 3), COMMON, END] for i in range(8)]
     lengths = torch.tensor([len(row) for row in rows])
     tokens = torch.tensor([row + [0] * (6 - len(row)) for row in rows])
     return Batch(images, tokens, lengths)

@@ -14,3 +14,5 @@ class Batch(NamedTuple):
     """(B, T) int64 caption tokens, zero-padded; T is the longest caption of the batch."""
     lengths: Tensor
     """(B,) int64 tokens per caption, padding excluded."""
+    targets: Tensor | None = None
+    """(B, K) float, how much of each class an image shows; None until an objective says so at a step."""

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from vlp.data.config import DataConfig, Interpolation
+from vlp.data.config import DataConfig
+from vlp.data.recipes import erased, rand_augmented
 from vlp.data.resizing import resize_part
 from vlp.data.transforms import Box, EncodedImage, to_tensor
 
@@ -30,6 +31,10 @@ class Augmentation(NamedTuple):
     is_flipped: bool
     jitter: ColorJitter | None
     is_gray: bool
+    rand_augment_seed: int | None = None
+    """Of the operations of RandAugment; None for none."""
+    erasing_seed: int | None = None
+    """Of the box that is filled with noise, and of the noise; None where nothing is erased."""
 
 
 def draw_augmentation(size: tuple[int, int], config: DataConfig, rng: np.random.Generator) -> Augmentation:
@@ -39,11 +44,15 @@ def draw_augmentation(size: tuple[int, int], config: DataConfig, rng: np.random.
     """
     flip, jitter, gray = rng.random(3)
     colors = draw_jitter(config.color_jitter, rng)
+    crop = draw_crop(size, config.crop_scale, rng)
+    erasing, seeds = rng.random(), rng.integers(2**32, size=2).tolist()
     return Augmentation(
-        draw_crop(size, config.crop_scale, rng),
+        crop,
         is_flipped=bool(flip < config.horizontal_flip_prob),
         jitter=colors if jitter < config.color_jitter_prob else None,
         is_gray=bool(gray < config.gray_scale_prob),
+        rand_augment_seed=None if config.rand_augment is None else seeds[0],
+        erasing_seed=seeds[1] if erasing < config.erasing_prob else None,
     )
 
 
@@ -76,13 +85,11 @@ def draw_jitter(strength: tuple[float, float, float, float], rng: np.random.Gene
     return ColorJitter(factors, tuple(order))
 
 
-def augment(
-    encoded: EncodedImage, augmentation: Augmentation, *, size: int, interpolation: Interpolation
-) -> Tensor:
+def augment(encoded: EncodedImage, augmentation: Augmentation, config: DataConfig, *, size: int) -> Tensor:
     """The chosen view of an image: (3, size, size) uint8."""
     pixels, scale = encoded.decode_for(augmentation.crop, min_size=size)
     left, top, width, height = (length / scale for length in augmentation.crop)
-    image = resize_part(pixels, (left, width), (top, height), size=size, interpolation=interpolation)
+    image = resize_part(pixels, (left, width), (top, height), size=size, interpolation=config.interpolation)
     if augmentation.is_flipped:
         image = image.flip(-1)
     if augmentation.jitter is not None:
@@ -90,7 +97,18 @@ def augment(
     if augmentation.is_gray:
         from torchvision.transforms.functional import rgb_to_grayscale
 
-        return rgb_to_grayscale(image, num_output_channels=3)
+        image = rgb_to_grayscale(image, num_output_channels=3)
+    return _regularized(image, augmentation, config)
+
+
+def _regularized(image: Tensor, augmentation: Augmentation, config: DataConfig) -> Tensor:
+    """After RandAugment and random erasing, where they are chosen: (3, H, W) uint8 -> the same."""
+    if augmentation.rand_augment_seed is not None:
+        assert config.rand_augment is not None
+        seed, normalization = augmentation.rand_augment_seed, config.normalization
+        image = rand_augmented(image, config.rand_augment, seed=seed, normalization=normalization)
+    if augmentation.erasing_seed is not None:
+        image = erased(image, seed=augmentation.erasing_seed, normalization=config.normalization)
     return image
 
 

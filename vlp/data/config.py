@@ -79,6 +79,10 @@ class DataConfig(StrictConfig):
     """Share of the images whose colours are changed."""
     gray_scale_prob: Annotated[float, Within(0, 1)] = 0.0
     """Share of the images that lose their colours."""
+    rand_augment: str | None = None
+    """RandAugment in timm's words, such as rand-m9-mstd0.5-inc1; None for none."""
+    erasing_prob: Annotated[float, Within(0, 1)] = 0.0
+    """Share of the images of which a box is filled with noise."""
     normalization: Normalization = "clip"
     """Whose mean and deviation pixels are brought to."""
 
@@ -108,6 +112,11 @@ class DataConfig(StrictConfig):
             )
         if sum(other.share for other in self.mix) >= 1:
             raise ValueError("the shares of mix must sum to less than 1: the rest is for `shards`")
+        if self.rand_augment is not None:
+            from vlp.data.recipes import check_rand_augment
+
+            with naming("rand_augment: "):
+                check_rand_augment(self.rand_augment)
         if min(self.color_jitter) < 0 or self.color_jitter[3] > 0.5:
             raise ValueError(
                 f"color_jitter must not be negative, and its hue at most 0.5, got {self.color_jitter}"

@@ -129,7 +129,7 @@ class TrainingPairs(Dataset[Pair]):
     def _augmented(self, draw: Draw, rng: np.random.Generator) -> Tensor:
         encoded = EncodedImage(self.shards.image_bytes(draw.index))
         augmentation = draw_augmentation(encoded.size, self.config, rng)
-        return augment(encoded, augmentation, size=self.image_size, interpolation=self.config.interpolation)
+        return augment(encoded, augmentation, self.config, size=self.image_size)
 
     def _substitutes(self, draw: Draw) -> list[Draw]:
         shard, folder = self.shards.shard_range(draw.index), self.shards.folder_range(draw.index)
@@ -197,7 +197,7 @@ class BatchLoader:
         try:
             for batch, unreadable in self._loader:
                 self.quarantine.add(len(batch.images), unreadable)
-                images, tokens, lengths = (x.to(self.device, non_blocking=True) for x in batch)
+                images, tokens, lengths = (x.to(self.device, non_blocking=True) for x in batch[:3])
                 yield Batch(normalize(images, self.normalization), tokens, lengths)
         except UnreadableDataError as error:  # a process that loads adds its traceback to the message
             raise UnreadableDataError(str(error).strip().split("UnreadableDataError: ")[-1]) from None

@@ -40,7 +40,7 @@ class TimmEncoder(ImageEncoder):
         saved = self.state_dict()
         return [buffer for name, buffer in self.named_buffers() if name in saved]
 
-    def resized(self, weights: Weights) -> dict[str, Tensor]:
+    def adapted(self, weights: Weights) -> dict[str, Tensor]:
         own = dict(self.named_parameters()).get(POSITIONS)
         if own is None or POSITIONS not in weights:
             return dict(weights)

@@ -22,8 +22,8 @@ class Encoder(Protocol):
     shared_by_blocks: ClassVar[Collection[str]]
     """Names of parameters that all blocks use, and that so belong to none of them."""
 
-    def resized(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of the same encoder for an input of another size, by its own names, as this one's are."""
+    def adapted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of such an encoder, perhaps for an input of another size, as this one has them."""
         ...
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...

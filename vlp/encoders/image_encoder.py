@@ -78,6 +78,11 @@ class ImageEncoderConfig(ABC, StrictConfig):
         return False
 
     @property
+    def final_norm(self) -> bool:
+        """Whether its states are normalized; a setting of its own where it can be chosen."""
+        return True
+
+    @property
     def views(self) -> frozenset[View]:
         """What it shows to masks beside the pixels."""
         return frozenset({"tokens"})
@@ -144,6 +149,11 @@ class ImageEncoder(nn.Module, ABC):
         """Buffers that training changes, in place, and that are saved with the weights."""
         return []
 
-    def resized(self, weights: Weights) -> dict[str, Tensor]:
-        """Weights of the same encoder for another image size, by its own names, as this one's are."""
-        return dict(weights)
+    def adapted(self, weights: Weights) -> dict[str, Tensor]:
+        """Weights of such an encoder as this one has them, all by its own names.
+
+        They may be for another image size, or have a norm at the end that this one does without.
+        """
+        if self.config.final_norm:
+            return dict(weights)
+        return {name: x for name, x in weights.items() if not name.startswith("norm.")}

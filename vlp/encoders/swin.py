@@ -8,8 +8,9 @@ from torch import Tensor
 
 from vlp.core.config import AtLeast, Within
 from vlp.encoders.drop_path import replace_drop_paths
-from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig, TimmModel
+from vlp.encoders.image_encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig, TimmModel, Weights
 from vlp.encoders.patches import patchify
+from vlp.encoders.relative_positions import resized_table
 from vlp.masking import MaskInputs, Slots
 
 
@@ -102,6 +103,12 @@ class Swin(ImageEncoder):
             patches=lambda: patchify(images, self.config.patch_size),
             tokens=lambda: self.patch_embed(images).flatten(1, 2).detach(),
         )
+
+    def adapted(self, weights: Weights) -> dict[str, Tensor]:
+        """Tables of relative positions are resized to the windows."""
+        adapted, own = super().adapted(weights), dict(self.named_parameters())
+        tables = [name for name in adapted if name.endswith("bias_table") and name in own]
+        return adapted | {name: resized_table(adapted[name], num_entries=len(own[name])) for name in tables}
 
     def encode_replaced(self, images: Tensor, masked: Tensor, mask_token: Tensor) -> Tensor:
         embedded = self.patch_embed(images)

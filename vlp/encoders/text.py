@@ -61,8 +61,8 @@ class TextTransformer(nn.Module):
             x = block(x, is_causal=True)
         return self.norm(x)[torch.arange(len(x), device=x.device), lengths - 1]
 
-    def resized(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of the same encoder for another context length, by its own names, as this one's are."""
+    def adapted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of such an encoder, perhaps for another context length, as this one has them."""
         return with_positions(weights, self.positions)
 
     @torch.no_grad()

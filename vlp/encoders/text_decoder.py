@@ -34,8 +34,8 @@ class TextDecoder(nn.Module):
         for parameter in (self.token_embed.weight, self.positions, self.hidden_token):
             nn.init.normal_(parameter, std=0.02)
 
-    def resized(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of the same decoder for another context length, by its own names, as this one's are."""
+    def adapted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of such a decoder, perhaps for another context length, as this one has them."""
         return with_positions(weights, self.positions)
 
     def forward(

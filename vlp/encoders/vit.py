@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlp.core.config import AtLeast
+from vlp.core.config import AtLeast, Within
 from vlp.core.precision import without_autocast
 from vlp.encoders.blocks import Activation, activation_layer
+from vlp.encoders.drop_path import replace_drop_paths
 from vlp.encoders.image_encoder import (
     IMAGE_ENCODERS,
     ImageEncoder,
@@ -47,6 +48,10 @@ class ViTConfig(ImageEncoderConfig):
     """Added to the variance in every norm."""
     activation: Activation = "gelu"
     """Between the two layers of each block's MLP."""
+    drop_path: Annotated[float, Within(0, 1, "[)")] = 0.0
+    """Share of samples that skip the last block in training; earlier blocks are skipped less often."""
+    final_norm: bool = True  # pyright: ignore[reportIncompatibleMethodOverride]
+    """Normalize the states after the last block; MAE's fine-tuning normalizes their mean instead."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,6 +69,8 @@ class ViTConfig(ImageEncoderConfig):
         return self.patch_size
 
     def as_timm(self) -> TimmModel:
+        if not self.final_norm:
+            raise ValueError("image_encoder.final_norm is false, and timm's ViT ends with a norm")
         known = {1e-5: "vit_base_patch16_clip_224", 1e-6: "vit_base_patch16_224"}
         if self.norm_eps not in known:
             raise ValueError(
@@ -111,7 +118,11 @@ class VisionTransformer(ImageEncoder):
             norm_layer=partial(nn.LayerNorm, eps=config.norm_eps),  # pyright: ignore[reportArgumentType]
             act_layer=activation_layer(config.activation),
             attn_layer=PackedAttention,
+            drop_path_rate=config.drop_path,
+            final_norm=config.final_norm,
         )
+        replace_drop_paths(trunk)
+        self._drops_paths = config.drop_path > 0
         assert trunk.pos_embed is not None
         assert trunk.cls_token is not None
         self.patch_embed = trunk.patch_embed
@@ -134,12 +145,14 @@ class VisionTransformer(ImageEncoder):
             attention=lambda: self._evaluate(images, self._class_attention),
         )
 
-    def resized(self, weights: Weights) -> dict[str, Tensor]:
-        if "positions" not in weights:
-            return dict(weights)
-        like, num_patches = self.positions, self.config.num_patches
-        positions = resized_positions(weights["positions"], like=like, num_patches=num_patches)
-        return dict(weights) | {"positions": positions}
+    def adapted(self, weights: Weights) -> dict[str, Tensor]:
+        """Learned positions begin as the fixed ones of a model that had these (MAE's fine-tuning)."""
+        adapted, num_patches = super().adapted(weights), self.config.num_patches
+        if "positions" not in adapted and self.width % 4 == 0:  # those that are fixed are no weights
+            adapted["positions"] = sincos_positions(num_patches, self.width)
+        if (given := adapted.get("positions")) is not None:
+            adapted["positions"] = resized_positions(given, like=self.positions, num_patches=num_patches)
+        return adapted
 
     def encode_replaced(self, images: Tensor, masked: Tensor, mask_token: Tensor) -> Tensor:
         embedded = self.patch_embed(images)
@@ -191,7 +204,8 @@ class VisionTransformer(ImageEncoder):
             return self.norm(self._run_blocks(x, None))
         is_real = F.pad(~slots.is_padding, (1, 0), value=True)  # the class token is
         attends = is_real[:, None, None, :]  # no head and no query attends to padding
-        if x.device.type != "cpu":  # the number of real tokens would have to come back from the device
+        # The number of real tokens would have to come back from the device; paths are dropped by images.
+        if x.device.type != "cpu" or (self.training and self._drops_paths):
             return self.norm(self._run_blocks(x, attends))
         from vlp.encoders._packed import pack, unpack
 

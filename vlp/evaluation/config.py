@@ -12,6 +12,7 @@ from vlp.evaluation.sets import KINDS, EvaluationSet
 from vlp.evaluation.suite import Suite
 from vlp.objectives import ObjectiveConfig
 from vlp.shards.storage.address import AnyFolder
+from vlp.tokenizers import TokenizerConfig
 
 Protocols = Annotated[Mapping[str, Evaluation[Any] | None], EachByName(EVALUATIONS)]
 
@@ -91,18 +92,25 @@ class EvaluationConfig(StrictConfig):
         """The protocols that are not left out."""
         return {name: protocol for name, protocol in self.protocols.items() if protocol is not None}
 
-    def measurements(self, objective: ObjectiveConfig) -> list[Measurement]:
-        """What is measured of the models of an objective."""
-        return [one for one in self._all() if _refusal(one, objective) is None]
+    def measurements(
+        self, objective: ObjectiveConfig, tokenizer: TokenizerConfig | None = None
+    ) -> list[Measurement]:
+        """What is measured of the models of an objective.
 
-    def refusals(self, objective: ObjectiveConfig) -> list[str]:
+        Args:
+            tokenizer: theirs; None where its classes do not matter.
+        """
+        return [one for one in self._all() if _refusal(one, objective, tokenizer) is None]
+
+    def refusals(self, objective: ObjectiveConfig, tokenizer: TokenizerConfig | None = None) -> list[str]:
         """Why the models of an objective are not measured by some of the protocols: a line for each."""
-        lines = (_refusal(one, objective) for one in self._all())
+        lines = (_refusal(one, objective, tokenizer) for one in self._all())
         return list(dict.fromkeys(line for line in lines if line is not None))
 
-    def main_metric(self, objective: ObjectiveConfig) -> str | None:
+    def main_metric(self, objective: ObjectiveConfig, tokenizer: TokenizerConfig | None = None) -> str | None:
         """The metric by which checkpoints are compared: of the first set and protocol that have one."""
-        names = ((one.data.name, one.protocol.main_metric) for one in self.measurements(objective))
+        measured = self.measurements(objective, tokenizer)
+        names = ((one.data.name, one.protocol.main_metric) for one in measured)
         return next((f"{data}/{metric}" for data, metric in names if metric is not None), None)
 
     def chance(self) -> dict[str, float]:
@@ -120,10 +128,12 @@ class EvaluationConfig(StrictConfig):
                     yield Measurement(data, protocol)
 
 
-def _refusal(one: Measurement, objective: ObjectiveConfig) -> str | None:
+def _refusal(one: Measurement, objective: ObjectiveConfig, tokenizer: TokenizerConfig | None) -> str | None:
     try:
         one.protocol.check(objective)
         one.protocol.check_set(one.data)
+        if tokenizer is not None:
+            one.protocol.check_classes(one.data, tokenizer)
     except ValueError as error:
         return str(error)
     return None

@@ -92,6 +92,13 @@ class Embedder:
         embedded = [self.objective.project(part.to(self.device)).cpu() for part in parts]
         return _finite(torch.cat(embedded), "images")
 
+    @torch.no_grad()
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits of the model's own classes, of images whose features are known: (I, D) -> (I, K)."""
+        parts = features.split(ROWS_PER_BLOCK)
+        logits = [self.objective.classify(part.to(self.device)).float().cpu() for part in parts]
+        return _finite(torch.cat(logits), "images")
+
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Unit-length embeddings of texts: (C, E), on a disk."""
         parts = list(_batches(texts, ROWS_PER_BLOCK))

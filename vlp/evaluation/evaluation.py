@@ -13,6 +13,7 @@ from vlp.evaluation.examples import Examples
 from vlp.evaluation.sets import EvaluationSet
 from vlp.metrics.outcomes import Outcomes
 from vlp.objectives import ObjectiveConfig
+from vlp.tokenizers import TokenizerConfig
 
 EVALUATIONS = Registry()
 Set = TypeVar("Set", bound=EvaluationSet)
@@ -28,6 +29,8 @@ class Evaluation(ABC, StrictConfig, Generic[Set]):
     """The sets that it measures on."""
     needs_text: ClassVar[bool] = False
     """Whether it compares images with texts."""
+    needs_classes: ClassVar[bool] = False
+    """Whether it asks a model for the classes that it learned to tell."""
     reads_weights: ClassVar[bool] = True
     """Whether what a model has learned changes its numbers."""
     headings: ClassVar[Mapping[str, str]] = {}
@@ -51,9 +54,14 @@ class Evaluation(ABC, StrictConfig, Generic[Set]):
         """Raise a ValueError, of one line, unless models of this objective can be measured so."""
         if self.needs_text and not objective.encodes_text:
             raise ValueError(f"{self.name} needs a text encoder, and objective {objective.name} has none")
+        if self.needs_classes and not objective.tells_classes:
+            raise ValueError(f"{self.name} needs a classifier, and objective {objective.name} has none")
 
     def check_set(self, data: Set) -> None:
         """Raise a ValueError, of one line, unless models can be measured so on a set."""
+
+    def check_classes(self, data: Set, tokenizer: TokenizerConfig) -> None:
+        """Raise a ValueError, of one line, unless a model that learned classes knows those of a set."""
 
     def embeds(self, data: Set) -> Sequence[ImageTable]:
         """Images of a set of which it reads the model's features; many of these are encoded by workers."""

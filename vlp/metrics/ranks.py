@@ -1,5 +1,6 @@
 """Which candidates come before the ones that are right, and which comes first of all."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -33,14 +34,14 @@ def ranked(scores: Tensor, is_match: Tensor) -> Ranked:
     return Ranked(ranks, matches.indices.where(ranks == 1, others.indices))
 
 
-def class_outcomes(logits: Tensor, labels: Tensor) -> ClassRanks:
+def class_outcomes(logits: Tensor, labels: Tensor, *, among: Sequence[int] | None = None) -> ClassRanks:
     """The place of the right class of each image, and the class that it was taken for.
 
     Args:
         logits: (Q, K).
         labels: (Q,) int64 in 0..K-1.
+        among: classes that an image may be of, all others are masked; None for all.
     """
-    num_classes = logits.shape[1]
-    is_right = labels[:, None] == labels.new_tensor(range(num_classes))
-    ranks, guesses = ranked(logits, is_right)
-    return ClassRanks(ranks, labels, num_classes, guesses=guesses)
+    classes = labels.new_tensor(range(logits.shape[1]) if among is None else among)
+    ranks, firsts = ranked(logits[:, classes], labels[:, None] == classes)
+    return ClassRanks(ranks, labels, len(classes), guesses=classes[firsts])

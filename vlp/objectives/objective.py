@@ -95,6 +95,7 @@ class Objective(nn.Module, ABC):
             progress: share of the training that is done, in [0, 1); drives every schedule.
             generator: source of the masks' randomness, seeded alike on every worker.
         """
+        batch = self.mix(batch, generator)
         slots = self.choose_visible(batch.images, progress=progress, generator=generator)
         paths = draw_drop_paths(self, len(batch.images), generator)
         batch = self.choose_words(batch, generator)
@@ -138,6 +139,14 @@ class Objective(nn.Module, ABC):
         """
         raise TypeError(f"{type(self).__name__} learns no space that images and texts share; use features")
 
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits of the classes of images whose features are known: (B, D) -> (B, K).
+
+        Raises:
+            TypeError: the objective learns no classes that images have; those that do say `tells_classes`.
+        """
+        raise TypeError(f"{type(self).__name__} tells no classes of images; use features")
+
     def encode_image(self, images: Tensor) -> Tensor:
         """Unit-length embeddings of whole images, or a TypeError as `project`: (B, 3, H, W) -> (B, E)."""
         return self.project(self.features(images))
@@ -155,6 +164,10 @@ class Objective(nn.Module, ABC):
 
     def after_update(self) -> None:
         """Called after each step, bad ones too; for constraints on weights, such as a clamped logit scale."""
+
+    def mix(self, batch: Batch, generator: Generator | None) -> Batch:
+        """The batch that is learned from in this step: as it came, or its images mixed with each other."""
+        return batch
 
     def choose_visible(self, images: Tensor, *, progress: float, generator: Generator | None) -> Slots:
         """The patches of each image that the encoder sees in this step: (B, 3, H, W) -> V slots."""
@@ -225,12 +238,19 @@ class ObjectiveConfig(ABC, StrictConfig):
     """Whether captions are learned from; if not, images without any are samples, too."""
     encodes_text: ClassVar[bool] = False
     """Whether captions go through a text encoder, and are compared with images."""
+    tells_classes: ClassVar[bool] = False
+    """Whether captions are names of classes, one for each image, which the model learns to tell."""
     architecture: ClassVar[Architecture] = "other"
     """What its weights are, by the names that libraries know it by."""
     keeps_image_encoder: ClassVar[bool] = False
     """Whether the image encoder is not trained, so that it has to come with weights of its own."""
     rebuilds_patches: ClassVar[bool] = False
     """Whether the hidden patches are what is learned, so that a mask has to hide some."""
+
+    @property
+    def rows_together(self) -> int:
+        """Rows of a batch that one worker has to have together: its share is a multiple of them."""
+        return 1
 
     @property
     def formula(self) -> str:

@@ -151,6 +151,14 @@ class ShardSet:
         shard, row = self._find(index)
         return self._index(shard).captions[row].as_py()
 
+    def distinct_captions(self) -> list[str]:
+        """Every caption of any sample once, in the order of the alphabet; reads every index."""
+        found = set[str]()
+        for shard in self._shards:
+            table = shard.samples(["status", "captions"], captioned=False)
+            found.update(table["captions"].combine_chunks().flatten().unique().to_pylist())
+        return sorted(found)
+
     def shard_range(self, index: int) -> range:
         """The samples of the shard that a sample is in."""
         shard, row = self._find(index)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -124,6 +124,9 @@ def read_vocabulary(file: Path) -> bytes:
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig(ABC, StrictConfig):
     """Settings of a tokenizer."""
+
+    names_classes: ClassVar[bool] = False
+    """Whether a caption is the name of a class, which is one token."""
 
     name: str
     """Which tokenizer it is."""

@@ -73,7 +73,8 @@ def choose_visible(
 ) -> Slots:
     """The patches of each image that `forward` shows at a step."""
     with _randomness(batch, config, step=step, seed=seed) as (progress, generator):
-        return objective.choose_visible(batch.images, progress=progress, generator=generator)
+        images = objective.mix(batch, generator).images
+        return objective.choose_visible(images, progress=progress, generator=generator)
 
 
 @contextmanager

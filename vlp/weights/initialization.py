@@ -7,6 +7,7 @@ Here the start is one for the objectives, so that they are compared by what they
 projections and the logit scale start as open_clip's.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vlp.core.config import StrictConfig
+from vlp.encoders.blocks import Encoder
 from vlp.encoders.image_encoder import Weights
 from vlp.objectives import Objective
 from vlp.weights.names import IMAGE_ENCODER, POSITIONS
@@ -106,10 +108,7 @@ def initialize(objective: Objective, weights: Weights, *, part: str) -> None:
     trained = {name: x for name, x in objective.named_parameters() if name.startswith(prefix)}
     trained |= {name: x for name, x in buffers.items() if id(x) in changing}
     given = {name: x for name, x in weights.items() if name.startswith(prefix)}
-    for attribute, encoder in objective.encoders.items():
-        begin = f"{attribute}."
-        own = {name.removeprefix(begin): x for name, x in given.items() if name.startswith(begin)}
-        given |= {begin + name: x for name, x in encoder.resized(own).items()}
+    given = _adapted(given, objective.encoders)
     shapes = [
         f"{name} is {tuple(given[name].shape)} and the model's {tuple(trained[name].shape)}"
         for name in trained.keys() & given.keys()
@@ -126,6 +125,16 @@ def initialize(objective: Objective, weights: Weights, *, part: str) -> None:
         raise ValueError("; ".join(told))
     for name, parameter in trained.items():
         parameter.copy_(given[name])
+
+
+def _adapted(weights: Weights, encoders: Mapping[str, Encoder]) -> dict[str, Tensor]:
+    """Those of encoders as these have them, and all others."""
+    adapted = dict(weights)
+    for attribute, encoder in encoders.items():
+        begin = f"{attribute}."
+        own = {name.removeprefix(begin): adapted.pop(name) for name in weights if name.startswith(begin)}
+        adapted |= {begin + name: x for name, x in encoder.adapted(own).items()}
+    return adapted
 
 
 def _is_same(given: Tensor, fixed: Tensor) -> bool:

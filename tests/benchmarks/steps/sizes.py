@@ -84,4 +84,4 @@ def batches(size: Size, device: str) -> list[Batch]:
     tokenizer = ClipBPEConfig().build()
     texts = [tokenizer.encode(part) for part in captions(batch_size)]
     found = [Batch(x, *text) for x, text in zip(images, texts, strict=True)]
-    return [Batch(*(tensor.to(device) for tensor in batch)) for batch in found]
+    return [Batch(*(tensor.to(device) for tensor in batch[:3])) for batch in found]

@@ -85,6 +85,13 @@ def test_another_component_starts_from_its_own_defaults() -> None:
     assert same.merged(RunConfig)["mask"] == {"name": "cluster", "threshold": 0.5, "anchor_ratio": 0.1}
 
 
+def test_what_is_left_out_of_several_by_name_stays_left_out() -> None:
+    overrides = [f"evaluation.protocols.{name}=null" for name in ("knn", "few_shot", "linear_probe")]
+    found = run_of(RUN, *overrides, "evaluation.protocols.zero_shot.temperature=0.5").evaluation
+    assert {"knn", "few_shot", "linear_probe"}.isdisjoint(found.given_protocols)
+    assert to_dict(found.given_protocols["zero_shot"])["temperature"] == 0.5
+
+
 def test_the_name_of_a_run_is_no_component() -> None:
     renamed = Layers().add({"name": "a", "seed": 1}, "file").add({"name": "b"}, "other")
     assert renamed.merged(RunConfig) == {"name": "b", "seed": 1}

@@ -245,6 +245,18 @@ def test_weights_that_do_not_fit_are_told_in_one_line_before_the_start(
     assert "\n" not in message
 
 
+def test_what_workers_read_in_folders_of_their_own_is_named_from_the_root(
+    tiny_run: MakeRun, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tiny_run(), tmp_path / "first")
+    (tmp_path / "shards").symlink_to(shards)
+    monkeypatch.chdir(tmp_path)
+    run = resolve(tiny_run(init_from={"path": "first"}, data={"shards": "shards"}), MACHINE)
+    monkeypatch.chdir("/")
+    assert run.build()
+    assert run.shards.image_bytes(0)
+
+
 def test_weights_that_are_not_there_are_named(tiny_run: MakeRun, tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("x")
     for source, expected in (

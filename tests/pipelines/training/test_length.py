@@ -92,8 +92,11 @@ def test_flops_are_those_of_the_matrix_products(
 
 
 @pytest.mark.parametrize("file", sorted(Path("conf/run").glob("*.yaml")), ids=lambda file: file.stem)
-def test_the_flops_of_every_recipe_are_counted(file: Path) -> None:
+def test_the_flops_of_every_recipe_are_counted(file: Path, tmp_path: Path) -> None:
     settings = ["training.length.flops=1e21"]
+    if file.stem.endswith("fine_tuning"):
+        (tmp_path / "classes.txt").write_text("\n".join(map(str, range(1000))))
+        settings.append(f"tokenizer.path={tmp_path}/classes.txt")
     if file.stem == "superclass_l14":
         pytest.skip("a network of some size")
     shown = CliRunner().invoke(main, ["print-config", str(file), *settings])

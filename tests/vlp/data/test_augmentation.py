@@ -44,7 +44,8 @@ def photograph(width: int, height: int, *, detail: int = 8) -> Image.Image:
 def view(image: Image.Image, augmentation: Augmentation, interpolation: Interpolation = "bicubic") -> Tensor:
     stream = io.BytesIO()
     image.save(stream, "PNG")
-    return augment(EncodedImage(stream.getvalue()), augmentation, size=64, interpolation=interpolation)
+    config = DataConfig(interpolation=interpolation)
+    return augment(EncodedImage(stream.getvalue()), augmentation, config, size=64)
 
 
 def draws(config: DataConfig, count: int = 2000) -> list[Augmentation]:
@@ -147,7 +148,7 @@ def test_crops_of_a_jpeg_that_is_decoded_small_lie_where_they_lie_in_the_whole_o
     for _ in range(60):
         box = draw_crop((256, 256), (0.3, 1.0), rng)
         plain = Augmentation(box, is_flipped=False, jitter=None, is_gray=False)
-        view = augment(encoded, plain, size=64, interpolation="bicubic").float()
+        view = augment(encoded, plain, DataConfig(), size=64).float()
         pixels, scale = encoded.decode_for(box, min_size=64)
         near = expected(Image.fromarray(pixels), Box(*(length // scale for length in box)))
         found.append((view - expected(whole, box)).abs().mean())

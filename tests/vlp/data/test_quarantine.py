@@ -75,7 +75,7 @@ def test_any_number_of_workers_replaces_by_the_same_samples(folder: Path, shuffl
         for n in (0, 2)
     ]
     for one, other in zip(*loaders, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(one[:3], other[:3], strict=True))
     one, other = (loader.quarantine for loader in loaders)
     assert one == other
     assert one.num_samples == 45

@@ -103,7 +103,7 @@ def global_batch(step: int) -> Batch:
 
 def part(batch: Batch) -> Batch:
     """This worker's rows, as short as its own longest caption."""
-    images, tokens, lengths = (x.chunk(world_size())[rank()] for x in batch)
+    images, tokens, lengths = (x.chunk(world_size())[rank()] for x in batch[:3])
     return Batch(images, tokens[:, : lengths.max()], lengths)
 
 
