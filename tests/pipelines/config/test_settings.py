@@ -24,7 +24,6 @@ from pipelines.config.settings import (
 )
 from pipelines.workflow.plan import PipelineConfig, Plan
 from tests.paths import REPOSITORY
-from vlp.evaluation.few_shot import FewShot
 from vlp.masking.cluster import ClusterMask
 from vlp.masking.random import RandomMask
 from vlp.objectives.contrastive import ContrastiveConfig
@@ -306,15 +305,6 @@ def test_a_mistake_is_blamed_on_who_set_the_key(case: str, tmp_path: Path) -> No
     with pytest.raises(ConfigError) as raised:
         run_of(str(file), *overrides)
     assert str(raised.value).startswith(f"{file if culprit == 'file' else culprit}: ")
-
-
-def test_settings_of_several_protocols_stay_beside_each_other() -> None:
-    given = ["evaluation.protocols.knn=null", "evaluation.protocols.few_shot.shots=[5]"]
-    for order in (given, given[::-1]):
-        layers, _ = read_settings(["conf/run/clip.yaml", *order])
-        protocols = build(RunConfig, layers).evaluation.protocols
-        assert protocols["knn"] is None
-        assert protocols["few_shot"] == FewShot(shots=(5,))
 
 
 def test_of_two_files_the_one_that_set_the_key_is_blamed(tmp_path: Path) -> None:
