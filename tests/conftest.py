@@ -21,7 +21,7 @@ import pytest
 import torch
 from xdist.remote import Producer
 
-from tests.scheduling import ByFile
+from tests.scheduling import ByFile, begins
 
 torch.set_num_threads(1)
 
@@ -29,6 +29,10 @@ torch.set_num_threads(1)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     """How tests are handed out to several processes."""
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: begins(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")

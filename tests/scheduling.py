@@ -1,4 +1,4 @@
-"""Which tests stay in one process, when pytest runs several (`-n`)."""
+"""Which tests stay in one process, when pytest runs several (`-n`), and which begin first."""
 
 import re
 from functools import cache
@@ -7,6 +7,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.paths import REPOSITORY
 
+RAY = "ray"
 RAYS_FIXTURES = re.compile(r"\b(ray_cluster|data_workers)\b")
 
 
@@ -20,4 +21,15 @@ class ByFile(LoadScopeScheduling):
 @cache
 def group(file: str) -> str:
     """What a test file belongs to."""
-    return "ray" if RAYS_FIXTURES.search((REPOSITORY / file).read_text()) else file
+    return RAY if RAYS_FIXTURES.search((REPOSITORY / file).read_text()) else file
+
+
+@cache
+def begins(file: str) -> int:
+    """When the tests of a file begin, the least first: what takes long must not be left to one process alone.
+
+    Nothing takes as long as the files that share a Ray; those with a time limit of their own take long, too.
+    """
+    if group(file) == RAY:
+        return 0
+    return 1 if "mark.timeout(" in (REPOSITORY / file).read_text() else 2

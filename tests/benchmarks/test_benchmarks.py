@@ -29,13 +29,16 @@ SMALL = {
 
 TAKE_A_MINUTE = {
     "checkpointing",
+    "contrastive_loss",
     "download",
     "download_restart",
+    "loader",
     "memory",
     "ray_train",
     "reconstruction_step",
     "start_up",
     "step",
+    "superclass_loss",
 }
 """They start Ray or many processes again and again, or compile models."""
 CASES = [pytest.param(name, marks=[pytest.mark.slow] * (name in TAKE_A_MINUTE)) for name in SMALL]

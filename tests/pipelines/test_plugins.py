@@ -99,7 +99,7 @@ def test_a_mask_and_an_objective_of_a_package_are_trained_listed_and_loaded(home
     wrong = vlp(home, "pretrain", "own.yaml", "mask.name=zigzag", "machine.num_workers=0")
     assert wrong.returncode == 2
     assert (
-        "command line: mask.name is 'zigzag'; valid: attention, block, checkerboard, cluster" in wrong.stderr
+        "command line: mask.name is 'zigzag'; valid: adaptive, attention, block, checkerboard" in wrong.stderr
     )
     loaded = subprocess.run([sys.executable, "-c", LOAD], cwd=home, capture_output=True, text=True)
     assert loaded.stdout == "checkerboard MeanColour False\n", loaded.stderr

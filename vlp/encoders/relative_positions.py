@@ -20,15 +20,15 @@ def resized_table(table: Tensor, *, num_entries: int) -> Tensor:
     old, new = isqrt(max(0, len(table) - num_special)), isqrt(num_entries - num_special)
     if old == new or old < 4 or old**2 + num_special != len(table):  # a cubic needs four places
         return table
-    from scipy.interpolate import RectBivariateSpline
+    from scipy.interpolate import make_interp_spline
 
     distances = _geometric(old // 2, new // 2)
     places = np.concatenate([-distances[::-1], [0.0], distances])
-    wanted = np.arange(new) - new // 2
-    maps = table[: old**2].T.double().cpu().numpy().reshape(-1, old, old)
-    found = np.stack([RectBivariateSpline(places, places, one)(wanted, wanted) for one in maps])
-    resized = torch.from_numpy(found).flatten(1).T.to(table)
-    return torch.cat([resized, table[old**2 :]])
+    wanted = (np.arange(new) - new // 2).clip(places[0], places[-1])
+    weights = torch.from_numpy(make_interp_spline(places, np.eye(old))(wanted)).to(table.device)
+    square = table[: old**2].double().unflatten(0, (old, old))
+    resized = torch.einsum("ik,jl,klh->ijh", weights, weights, square).flatten(0, 1)
+    return torch.cat([resized.to(table), table[old**2 :]])
 
 
 def _geometric(count: int, reach: int) -> np.ndarray:

@@ -141,6 +141,7 @@ def test_a_new_machine_goes_on_where_the_old_one_was_lost(
     assert steps(tmp_path / "new" / "run" / "checkpoints") == list(range(last, 8, 2))
 
 
+@pytest.mark.slow
 def test_a_ray_worker_copies_its_checkpoints_too(
     ray_cluster: None, run: RunConfig, digest: str, object_store: ObjectStore, tmp_path: Path
 ) -> None:

@@ -139,6 +139,7 @@ def test_a_run_whose_checkpoints_are_all_broken_leaves_the_choice_to_its_user(
     assert train(run, folder) == digest
 
 
+@pytest.mark.slow
 def test_workers_go_on_from_the_newest_whole_checkpoint(
     ray_cluster: None, finished: tuple[RunConfig, Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,7 +186,9 @@ def test_what_is_kept_is_the_newest_the_best_and_every_so_many(
 
 
 def test_a_run_keeps_what_its_machine_asks_for(tiny_run: MakeRun, tiny_world: Path, tmp_path: Path) -> None:
-    evaluation = {"classification": {"shapes": str(tiny_world / "classification")}, "every_steps": 1}
+    others = {name: None for name in ("few_shot", "linear_probe", "zero_shot")}
+    shapes = {"shapes": str(tiny_world / "classification")}
+    evaluation = {"classification": shapes, "protocols": others, "every_steps": 1}
     run = tiny_run(training={"length": {"steps": 7}}, optimizer={"lr": 0.05}, evaluation=evaluation)
     every: dict[str, Any] = {"every_steps": 1, "keep": 1}
     train(run, tmp_path / "all", **every, track="all")

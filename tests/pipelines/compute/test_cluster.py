@@ -73,6 +73,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_cluster_with_another_token_is_told(tmp_path: Path) -> None:
     with ray_head(tmp_path, num_cpus=1, token="a" * 32) as head:
         joined = subprocess.run(

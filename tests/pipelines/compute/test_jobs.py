@@ -120,6 +120,7 @@ def begin(cluster: str, folder: Path, arguments: list[str]) -> tuple[subprocess.
     return submit, found[1]
 
 
+@pytest.mark.slow
 def test_the_same_command_follows_the_job_that_runs(cluster: str, folder: Path, endless: list[str]) -> None:
     first, name = begin(cluster, folder, endless)
     second, again = begin(cluster, folder, endless)
@@ -131,6 +132,7 @@ def test_the_same_command_follows_the_job_that_runs(cluster: str, folder: Path, 
     assert f"job {name}-2 on" in third.stdout
 
 
+@pytest.mark.slow
 def test_interrupts_leave_the_job_and_it_can_be_stopped(
     cluster: str, folder: Path, endless: list[str]
 ) -> None:

@@ -109,6 +109,7 @@ def test_settings_that_are_not_of_the_machine_are_refused() -> None:
     assert "training is not a setting of this command" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_wrong_token_and_too_few_cpus(tmp_path: Path) -> None:
     with ray_head(tmp_path, num_cpus=1, token="a" * 32) as head:
         settings = (

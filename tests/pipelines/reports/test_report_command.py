@@ -169,7 +169,12 @@ def test_a_pipeline_is_laid_out_as_the_papers_with_their_numbers_below(
 
 
 @pytest.mark.parametrize(
-    "found_by", [["photos"], ["--experiment", "photos"], ["--where", "attributes.status != ''"]]
+    "found_by",
+    [
+        ["photos"],
+        pytest.param(["--experiment", "photos"], marks=pytest.mark.slow),
+        pytest.param(["--where", "attributes.status != ''"], marks=pytest.mark.slow),
+    ],
 )
 def test_runs_of_mlflow_give_the_same_numbers_with_links_to_their_pages(
     found_by: list[str], pipeline: Path, store: str, tmp_path: Path

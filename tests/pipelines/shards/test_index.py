@@ -49,7 +49,10 @@ def picture(seed: int, suffix: str) -> bytes:
     return stream.getvalue()
 
 
-@pytest.fixture(scope="module", params=["jpg", "png", "webp"])
+@pytest.fixture(
+    scope="module",
+    params=["jpg", *(pytest.param(suffix, marks=pytest.mark.slow) for suffix in ("png", "webp"))],
+)
 def img2datasets(
     request: pytest.FixtureRequest, tiny_world: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:

@@ -123,6 +123,7 @@ def test_a_download_makes_the_bytes_that_it_makes_in_a_folder_whatever_interrupt
         run(remote, image_size=16)
 
 
+@pytest.mark.slow
 def test_failures_are_tried_again_and_duplicates_dropped_as_in_a_folder(
     run: Callable[..., ShardsManifest], object_store: ObjectStore, tmp_path: Path
 ) -> None:
@@ -192,6 +193,7 @@ def test_of_those_who_come_at_the_same_time_one_gets_the_lock(
     assert len(entered) == 1
 
 
+@pytest.mark.slow
 def test_document_frequencies_are_those_of_the_folder(
     ray_cluster: None, shards: Path, object_store: ObjectStore, tmp_path: Path
 ) -> None:

@@ -77,7 +77,7 @@ def training(tiny_run: Callable[..., Any], tmp_path: Path) -> Iterator[Training]
             process.communicate()
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_sigterm_ends_with_a_checkpoint_from_which_the_same_command_goes_on(
     training: Training, num_workers: int
 ) -> None:

@@ -76,6 +76,7 @@ def test_too_much_of_it_ends_a_run_in_this_process_in_one_line(
     assert str(broken) in result.stderr
 
 
+@pytest.mark.slow
 def test_too_much_of_it_ends_workers_in_one_line_at_the_first_attempt(
     tiny_run: MakeRun, broken: Path, tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def in_manifests(output: Path) -> dict[int, Scores]:
     return {one.step: dict(one.metrics) for one in list_saved(output / "checkpoints")}
 
 
+@pytest.mark.slow
 def test_training_goes_on_while_nothing_can_be_measured(
     ray_cluster: None, run: RunConfig, tmp_path: Path
 ) -> None:
@@ -123,7 +124,7 @@ def test_a_validation_that_fails_is_said_and_stops_nothing(
     assert measured(job.output) == {}
 
 
-@pytest.mark.parametrize("validation_workers", [0, 1])
+@pytest.mark.parametrize("validation_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_how_often_checkpoints_are_written_does_not_decide_what_is_measured(
     request: pytest.FixtureRequest, run: RunConfig, tmp_path: Path, validation_workers: int
 ) -> None:

@@ -19,7 +19,11 @@ from vlp.tiny_world import TinyWorldConfig
 CORPUS = TinyWorldConfig(
     num_train=1, num_heldout=4, num_labelled_per_class=1, num_test_per_class=1, image_size=32
 )
-FILES = sorted((REPOSITORY / "conf" / "evaluation").glob("*.yaml"))
+FILES = [
+    file
+    for file in sorted((REPOSITORY / "conf/evaluation").glob("*.yaml"))
+    if "suite" in yaml.safe_load(file.read_text())["evaluation"]
+]
 
 
 @pytest.fixture
