@@ -121,7 +121,8 @@ def evaluate(
     if (suite := config.evaluation.suite) and (missing := config.evaluation.missing):
         print(f"[evaluate] not in {suite.folder}, so not measured: {', '.join(missing)}", flush=True)
     run = read_run(checkpoint)
-    for reason in config.evaluation.refusals(run.objective, run.tokenizer):
+    expected = config.evaluation.expected_of(run.objective)
+    for reason in expected.refusals(run.objective, run.tokenizer):
         print(f"[evaluate] not measured: {reason}", flush=True)
     embed(checkpoint, config.evaluation, machine=machine)
     found = _as_task(checkpoint, config.evaluation, machine)

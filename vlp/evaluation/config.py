@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, NamedTuple, Self
 
 from vlp.core.config import AtLeast, StrictConfig, naming
 from vlp.core.registry import EachByName
@@ -106,6 +106,12 @@ class EvaluationConfig(StrictConfig):
         """Why the models of an objective are not measured by some of the protocols: a line for each."""
         lines = (_refusal(one, objective, tokenizer) for one in self._all())
         return list(dict.fromkeys(line for line in lines if line is not None))
+
+    def expected_of(self, objective: ObjectiveConfig) -> Self:
+        """Without protocols of classifiers, where an objective has none: nobody misses these."""
+        needing = (name for name, one in self.given_protocols.items() if one.needs_classes)
+        missed = {} if objective.tells_classes else dict.fromkeys(needing)
+        return replace(self, protocols={**self.protocols, **missed})
 
     def main_metric(self, objective: ObjectiveConfig, tokenizer: TokenizerConfig | None = None) -> str | None:
         """The metric by which checkpoints are compared: of the first set and protocol that have one."""
