@@ -1,10 +1,14 @@
 """Runs of a pipeline that start from the weights of a run before them, as CLIPA's second one does."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from safetensors.torch import load_file
 
 from pipelines.config.errors import ConfigError
 from pipelines.config.machine import MachineConfig, read_settings
@@ -86,3 +90,36 @@ def test_a_run_that_cannot_start_is_named_before_any_work(
     with pytest.raises(ConfigError, match=re.escape(said)) as raised:
         checked(plan(*entries, **settings))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.slow
+def test_the_second_run_is_trained_from_the_first(tmp_path: Path) -> None:
+    """By a rate so low that its weights stay those that it began with."""
+    text = {"embed_dim": 8, "text_encoder": {"width": 16, "depth": 1, "num_heads": 2}}
+    encoder = {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "num_heads": 2}
+    runs = [
+        one | {"objective": text, "image_encoder": encoder | one["image_encoder"]} for one in (SMALL, LARGE)
+    ]
+    runs[1] |= {"optimizer": {"lr": 1e-12}}
+    common = {"training": {"length": {"steps": 2}, "batch_size": 16, "precision": "fp32"}}
+    pipeline = {
+        "name": "two",
+        "corpus": {"name": "tiny_world", "num_train": 40, "num_heldout": 8, "image_size": 64},
+        "download": {"image_size": 64, "number_sample_per_shard": 40},
+        "docfreq": {"tokenizer": {"name": "clip_bpe", "context_length": 16}},
+        "common": common | {"lr_schedule": {"warmup_steps": 0}},
+        "runs": runs,
+    }
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(pipeline))
+    here = ["machine.num_workers=0", "machine.data_workers=0", f"machine.storage={tmp_path / 'results'}"]
+    command = [sys.executable, "-m", "pipelines", "run", str(tmp_path / "two.yaml"), *here]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = (
+        load_file(next(tmp_path.glob(f"results/two/pretrain/{name}-*/checkpoints/step_*/model.safetensors")))
+        for name in ("small", "large")
+    )
+    assert first.keys() == second.keys()
+    resized = {name for name in first if first[name].shape != second[name].shape}
+    assert resized == {"image_encoder.positions"}
+    assert all(first[name].allclose(second[name], atol=1e-9) for name in first.keys() - resized)
