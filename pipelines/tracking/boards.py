@@ -14,7 +14,7 @@ from vlp.core.messages import one_line
 from vlp.shards.storage.lock import locked_if_free
 
 SHOWN = "journal_bytes.txt"
-"""Beside what a tracker writes for a run: how much of the journal that is."""
+"""In the place of a run, for each tracker: how much of the journal that is shown."""
 
 
 def boards(names: Sequence[str], root: Path, work_folder: Path) -> AbstractContextManager[object]:
@@ -67,7 +67,7 @@ class Boards:
             is_over = self._stop.wait(self.poll_seconds)
             if not self.root.is_dir():  # nothing is tracked yet
                 continue
-            with locked_if_free(self.root / f".{self.folder.parent.name}.lock") as is_my_turn:
+            with locked_if_free(self.root / f".{self.tracker.name}.lock") as is_my_turn:
                 if is_my_turn:
                     return self._write()
 
@@ -88,7 +88,8 @@ class Boards:
         try:
             for found in journals_below(self.root):
                 if found not in self._shown:
-                    self._shown[found] = _Shown(Journal(found), self.folder / found.relative_to(self.root))
+                    place = str(found.relative_to(self.root))
+                    self._shown[found] = _Shown(Journal(found), self.folder, place)
                 self._shown[found].follow(self.tracker)
         except Exception as error:  # whatever it is, the records stay in the journal
             return one_line(error)
@@ -98,8 +99,8 @@ class Boards:
 class _Shown:
     """One run's journal, and the board that it is shown on."""
 
-    def __init__(self, journal: Journal, folder: Path) -> None:
-        self.journal, self.folder = journal, folder
+    def __init__(self, journal: Journal, folder: Path, place: str) -> None:
+        self.journal, self.folder, self.place = journal, folder, place
         self.board: Board | None = None
         self.offset = 0
         self.last_step: dict[str, int] = {}
@@ -109,27 +110,30 @@ class _Shown:
             begin = self.journal.first("begin")
             if begin is None or self._is_whole():
                 return
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._mark.parent.mkdir(parents=True, exist_ok=True)
             self._pass_over(self._shown_bytes())
-            self.board = tracker.board(self.folder, begin)
+            self.board = tracker.board(self.folder, self.place, begin)
         before = self.offset
         for record in self.journal.read(self.offset):
             self._show(self.board, record)
             self.offset = record.end
         if self.offset > before:
             self.board.flush()
-            (self.folder / SHOWN).write_text(str(self.offset))
+            self._mark.write_text(str(self.offset))
 
     def close(self) -> None:
         if self.board is not None:
             self.board.close()
 
+    @property
+    def _mark(self) -> Path:
+        return self.folder / self.place / SHOWN
+
     def _is_whole(self) -> bool:
         return self._shown_bytes() == (self.journal.folder / FILE_NAME).stat().st_size
 
     def _shown_bytes(self) -> int:
-        file = self.folder / SHOWN
-        return int(file.read_text() or 0) if file.is_file() else 0
+        return int(self._mark.read_text() or 0) if self._mark.is_file() else 0
 
     def _pass_over(self, shown_bytes: int) -> None:
         """Learn which steps an earlier process has shown."""

@@ -16,14 +16,15 @@ from pipelines.tracking.tracker import Board, Tracker
 class TensorBoard(Tracker):
     """Writes events, which `tensorboard` reads."""
 
+    name = "tensorboard"
     title = "TensorBoard"
 
     def how_to_see(self, folder: Path) -> str:
         return f"tensorboard --logdir {folder}"
 
-    def board(self, folder: Path, begin: Record) -> "_Events":
+    def board(self, folder: Path, place: str, begin: Record) -> "_Events":
         # Its files are named by seconds, and one that goes on within the second must not replace the last.
-        return _Events(SummaryWriter(str(folder), filename_suffix=f".{time.time_ns()}"))
+        return _Events(SummaryWriter(str(folder / place), filename_suffix=f".{time.time_ns()}"))
 
 
 class _Events(Board):

@@ -32,12 +32,20 @@ class Board(Protocol):
 class Tracker(Protocol):
     """Shows runs."""
 
+    name: str
+    """In `machine.tracking`."""
     title: str
+    """What users call it."""
 
     def how_to_see(self, folder: Path) -> str:
-        """The command that shows what was written below a folder."""
+        """The command that shows the runs that were written below a folder."""
         ...
 
-    def board(self, folder: Path, begin: Record) -> Board:
-        """Of one run, whose journal begins so, to be written in a folder of its own, or to go on with."""
+    def board(self, folder: Path, place: str, begin: Record) -> Board:
+        """Of a run whose journal begins so: of a new one, or of one to go on with.
+
+        Args:
+            folder: of all runs.
+            place: of the run below it.
+        """
         ...

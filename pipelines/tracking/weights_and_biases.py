@@ -17,6 +17,7 @@ class WeightsAndBiases(Tracker):
     A run keeps its identity, so that one that goes on is the same run there.
     """
 
+    name = "wandb"
     title = "Weights & Biases"
 
     def __init__(self, *, project: str) -> None:
@@ -27,9 +28,9 @@ class WeightsAndBiases(Tracker):
     def how_to_see(self, folder: Path) -> str:
         if self.mode == "online":
             return f"project {self.project} of Weights & Biases"
-        return f"wandb sync {folder}/*/wandb/offline-run-*"
+        return f"wandb sync {folder}/wandb/offline-run-*"
 
-    def board(self, folder: Path, begin: Record) -> "_Run":
+    def board(self, folder: Path, place: str, begin: Record) -> "_Run":
         settings = wandb.Settings(
             mode=self.mode,
             root_dir=str(folder),
