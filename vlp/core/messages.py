@@ -1,9 +1,19 @@
 """What is said to users."""
 
+from collections.abc import Sequence
+
+MAX_NAMED = 3
+
 
 def one_line(error: object) -> str:
     """The message of an error, or a text, without line breaks."""
     return " ".join(str(error).split())
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first few of some names, and how many more there are: `a, b, c and 4 more`."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def size_text(num_bytes: float) -> str:

@@ -20,7 +20,7 @@ from vlp.objectives.objective import (
     Pooling,
     Step,
     Vocabulary,
-    mean_of_patches,
+    pooled,
 )
 
 NORM_EPS = 1e-6
@@ -126,5 +126,4 @@ class FineTuning(Objective):
         return soft_targets(batch.tokens[:, 1], self.num_classes, own=own, smoothing=smoothing)
 
     def _pool(self, states: Tensor, slots: Slots | None) -> Tensor:
-        pooled = states[:, 0] if self.config.pool == "class_token" else mean_of_patches(states, slots)
-        return self.norm(pooled)
+        return self.norm(pooled(states, self.config.pool, slots))

@@ -10,7 +10,7 @@ from vlp.encoders import ImageEncoder
 from vlp.masking import MaskStrategy, Slots
 from vlp.objectives.contrastive import Contrastive, ContrastiveConfig
 from vlp.objectives.encode_in_parts import Outputs
-from vlp.objectives.objective import OBJECTIVES, Architecture, Batch, Pooling, Vocabulary, mean_of_patches
+from vlp.objectives.objective import OBJECTIVES, Architecture, Batch, Pooling, Vocabulary, pooled
 
 
 @OBJECTIVES.register
@@ -64,5 +64,5 @@ class LiT(Contrastive):
 
     def _pooled(self, states: Tensor, slots: Slots | None) -> Tensor:
         """Of one scale, whatever the encoder's: (B, 1 + V, D) -> (B, D)."""
-        pooled = states[:, 0] if self.config.pool == "class_token" else mean_of_patches(states, slots)
-        return F.layer_norm(pooled, pooled.shape[1:])
+        features = pooled(states, self.config.pool, slots)
+        return F.layer_norm(features, features.shape[1:])

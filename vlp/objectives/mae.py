@@ -27,6 +27,7 @@ from vlp.objectives.objective import (
     Pooling,
     Step,
     Vocabulary,
+    pooled,
 )
 
 NORM = partial(nn.LayerNorm, eps=1e-6)
@@ -128,8 +129,7 @@ class MAE(Objective):
         return Step(masked_mean(errors, slots.masked(errors.shape[1])), {})
 
     def features(self, images: Tensor) -> Tensor:
-        states = self.image_encoder(images)
-        return states[:, 0] if self.config.pool == "class_token" else states[:, 1:].mean(dim=1)
+        return pooled(self.image_encoder(images), self.config.pool, None)
 
     @torch.no_grad()
     def rebuild(self, images: Tensor, slots: Slots) -> Tensor:

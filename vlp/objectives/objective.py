@@ -214,6 +214,11 @@ class Objective(nn.Module, ABC):
         return 1 - visible / (len(slots.keep_indices) * self.image_encoder.config.num_patches)
 
 
+def pooled(states: Tensor, pool: Pooling, slots: Slots | None) -> Tensor:
+    """What stands for an image: the class token, or the mean of its patches: (B, 1 + V, D) -> (B, D)."""
+    return states[:, 0] if pool == "class_token" else mean_of_patches(states, slots)
+
+
 def mean_of_patches(states: Tensor, slots: Slots | None) -> Tensor:
     """Mean of the visible patches' states, class token excluded: (B, 1 + V, D) -> (B, D)."""
     patches = states[:, 1:]

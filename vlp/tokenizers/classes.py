@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from vlp.core.config import AtLeast
+from vlp.core.messages import some_of
 from vlp.tokenizers.token_rows import TokenRows
 from vlp.tokenizers.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig, read_vocabulary
-
-MAX_NAMED = 3
 
 
 @TOKENIZERS.register
@@ -56,10 +55,8 @@ class Classes(Tokenizer):
     def _rows(self, captions: Sequence[str]) -> TokenRows:
         names = [caption.strip() for caption in captions]
         if unknown := [name for name in dict.fromkeys(names) if name not in self._ids]:
-            raise ValueError(
-                f"{_some(unknown)} {'are' if len(unknown) > 1 else 'is'} none of the {len(self.classes)} "
-                f"classes of {self._path}"
-            )
+            said = f"{some_of(list(map(repr, unknown)))} {'are' if len(unknown) > 1 else 'is'}"
+            raise ValueError(f"{said} none of the {len(self.classes)} classes of {self._path}")
         return TokenRows.of([[self._ids[name]] for name in names])
 
     def _name(self, token_id: int) -> str:
@@ -90,8 +87,3 @@ def _of_json(text: str, file: Path) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{file} does not list the names of classes under `classes`")
     return names
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(map(repr, names[:MAX_NAMED])) + more

@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vlp.core.config import StrictConfig
+from vlp.core.messages import some_of
 from vlp.encoders.blocks import Encoder
 from vlp.encoders.image_encoder import Weights
 from vlp.objectives import Objective
 from vlp.weights.names import IMAGE_ENCODER, POSITIONS
 
-MAX_NAMED = 3
 FILES_OF_WEIGHTS = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
 
 
@@ -121,7 +121,7 @@ def initialize(objective: Objective, weights: Weights, *, part: str) -> None:
         ("the model has no", sorted(given.keys() - trained.keys() - fixed.keys())),
         ("of another shape:", sorted(shapes)),
     )
-    if told := [f"{what} {_some(names)}" for what, names in problems if names]:
+    if told := [f"{what} {some_of(names)}" for what, names in problems if names]:
         raise ValueError("; ".join(told))
     for name, parameter in trained.items():
         parameter.copy_(given[name])
@@ -139,8 +139,3 @@ def _adapted(weights: Weights, encoders: Mapping[str, Encoder]) -> dict[str, Ten
 
 def _is_same(given: Tensor, fixed: Tensor) -> bool:
     return given.shape == fixed.shape and torch.allclose(given.to(fixed), fixed, atol=1e-4)
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more
