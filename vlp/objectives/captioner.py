@@ -62,10 +62,8 @@ class Captioner(Objective):
         *,
         vocabulary: Vocabulary,
     ) -> None:
-        super().__init__()
+        super().__init__(image_encoder, mask)
         self.config = config
-        self.mask = mask
-        self.image_encoder = image_encoder
         self.decoder = TextDecoder(
             config.decoder,
             memory_width=image_encoder.width,

@@ -74,10 +74,8 @@ class Contrastive(Objective):
         *,
         vocabulary: Vocabulary,
     ) -> None:
-        super().__init__()
+        super().__init__(image_encoder, mask)
         self.config = config
-        self.mask = mask
-        self.image_encoder = image_encoder
         text = config.text_encoder
         self.text_encoder = TextTransformer(
             text, vocab_size=vocabulary.size, context_length=vocabulary.context_length

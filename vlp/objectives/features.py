@@ -31,10 +31,6 @@ class FeaturesConfig(ObjectiveConfig):
 class Features(Objective):
     """Gives what the encoder's first state is."""
 
-    def __init__(self, image_encoder: ImageEncoder, mask: MaskStrategy) -> None:
-        super().__init__()
-        self.image_encoder, self.mask = image_encoder, mask
-
     def encode(self, batch: Batch, slots: Slots) -> Outputs:
         raise TypeError(REMEDY)
 

@@ -72,10 +72,8 @@ class FineTuning(Objective):
         *,
         vocabulary: Vocabulary,
     ) -> None:
-        super().__init__()
+        super().__init__(image_encoder, mask)
         self.config = config
-        self.mask = mask
-        self.image_encoder = image_encoder
         self.context_length = vocabulary.context_length
         self.num_classes = vocabulary.size - len(vocabulary.special_tokens)
         width = image_encoder.width

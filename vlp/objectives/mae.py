@@ -92,11 +92,9 @@ class MAE(Objective):
     positions: Tensor
 
     def __init__(self, config: MAEConfig, image_encoder: ImageEncoder, mask: MaskStrategy) -> None:
-        super().__init__()
+        super().__init__(image_encoder, mask)
         config.check(image_encoder.config, mask)
         self.config = config
-        self.mask = mask
-        self.image_encoder = image_encoder
         width, patch_size = config.decoder_width, image_encoder.config.patch_size
         self.to_decoder = nn.Linear(image_encoder.width, width)
         self.mask_token = nn.Parameter(torch.empty(width))

@@ -58,8 +58,6 @@ class Vocabulary(NamedTuple):
 class Objective(nn.Module, ABC):
     """Owns every trained weight, so wrapping it in DDP wraps the model."""
 
-    image_encoder: ImageEncoder
-    mask: MaskStrategy
     text_mask: TextMask = NoTextMask()
     """What is hidden of captions in training; `hide_words` sets it."""
     token_shares: Tensor | None
@@ -72,6 +70,11 @@ class Objective(nn.Module, ABC):
     """(B, num_draws) numbers in [0, 1) for the pairs that are encoded next; None outside of a step."""
     num_parts: int = 1
     """Parts in which a batch is encoded, one after another, to need less memory; no result depends on it."""
+
+    def __init__(self, image_encoder: ImageEncoder, mask: MaskStrategy) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.mask = mask
 
     @property
     def encoders(self) -> Mapping[str, Encoder]:

@@ -91,11 +91,9 @@ class SimMIM(Objective):
     """Encodes whole images with mask tokens in them; a light head predicts the target."""
 
     def __init__(self, config: SimMIMConfig, image_encoder: ImageEncoder, mask: MaskStrategy) -> None:
-        super().__init__()
+        super().__init__(image_encoder, mask)
         config.check(image_encoder.config, mask)
         self.config = config
-        self.mask = mask
-        self.image_encoder = image_encoder
         self.target = config.target.build(image_encoder.config.image_size)
         self.side = image_encoder.config.image_size // image_encoder.config.stride
         scale = config.scale(image_encoder.config)

@@ -75,10 +75,8 @@ class SuperClass(Objective):
         *,
         vocabulary: Vocabulary,
     ) -> None:
-        super().__init__()
+        super().__init__(image_encoder, mask)
         self.config = config
-        self.mask = mask
-        self.image_encoder = image_encoder
         self.context_length = vocabulary.context_length
         width = image_encoder.width
         self.norm = nn.LayerNorm(width)

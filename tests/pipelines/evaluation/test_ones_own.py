@@ -79,8 +79,7 @@ class Bags(Objective):
     """Also predicts images: their negatives."""
 
     def __init__(self, image_encoder: ImageEncoder, mask: MaskStrategy, vocabulary: Vocabulary) -> None:
-        super().__init__()
-        self.image_encoder, self.mask = image_encoder, mask
+        super().__init__(image_encoder, mask)
         self.words = nn.Embedding(vocabulary.size, image_encoder.width)
 
     def encode(self, batch: Batch, slots: Slots) -> tuple[Tensor, Tensor]:
