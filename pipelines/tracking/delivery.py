@@ -1,5 +1,6 @@
 """A background thread that delivers the journals of runs while the pipeline works on."""
 
+import math
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from pipelines.tracking.database import ARTIFACTS_NAME
 from pipelines.tracking.journal import FILE_NAME, Delivered, Journal
-from pipelines.tracking.terminal import warn
+from pipelines.tracking.terminal import say, warn
 from vlp.core.messages import one_line
 from vlp.shards.storage.lock import locked_if_free
 
@@ -19,15 +20,18 @@ if TYPE_CHECKING:
     from pipelines.tracking.store import Run
 
 LONGEST_BACKOFF_SECONDS = 10.0
+SILENT_SECONDS = 10.0
+"""After which the end of a command says what it waits for."""
 
 
 class Delivery:
     """Delivers every journal under `root` to MLflow while the context is open.
 
-    A server that cannot be reached is tried again and again, and keeps nobody waiting but `flush`, which ends
-    the context after `flush_seconds` at most. What was delivered is noted beside each journal, so the next
-    delivery goes on from there, in this process or another. One process at a time delivers a root; the others
-    wait for their turn. The first delivery waits `first_after_seconds`, or until `flush` asks for it.
+    A server that cannot be reached is tried again and again, and keeps nobody waiting but `flush`, with which
+    the context ends: that waits as long as the server takes something every `flush_seconds`. What was
+    delivered is noted beside each journal, so the next delivery goes on from there, in this process or
+    another. One process at a time delivers a root; the others wait for their turn. The first delivery waits
+    `first_after_seconds`, or until `flush` asks for it.
     """
 
     def __init__(
@@ -64,13 +68,26 @@ class Delivery:
         if waiting:
             warn(f"{waiting} records wait in {self.root}; they will be delivered at the next start")
 
-    def flush(self, timeout_seconds: float) -> int:
-        """Deliver what the journals hold now; the number of records that could not be delivered in time."""
-        deadline = time.monotonic() + timeout_seconds
+    def flush(self, patience_seconds: float) -> int:
+        """Deliver what the journals hold now; the number of records that could not be delivered.
+
+        Args:
+            patience_seconds: without any record delivered, after which it gives up.
+        """
         folders = journals_below(self.root)
         self._next_scan = 0.0
         self._wake.set()
-        while any(self._waiting(folder, limit=1) for folder in folders) and time.monotonic() < deadline:
+        reached, since, slow_after = -1, 0.0, time.monotonic() + SILENT_SECONDS
+        while any(self._waiting(folder, limit=1) for folder in folders):
+            now = time.monotonic()
+            if (offsets := sum(self._offset(folder) for folder in folders)) != reached:
+                reached, since = offsets, now
+            elif now > since + patience_seconds:
+                break
+            if now > slow_after:
+                left = sum(self._waiting(folder) for folder in folders)
+                say(f"[tracking] {left:,} records are on their way to {self.tracking_uri}")
+                slow_after = math.inf
             time.sleep(0.05)
         return sum(self._waiting(folder) for folder in folders)
 
@@ -82,9 +99,11 @@ class Delivery:
                 return found
         return ""
 
+    def _offset(self, folder: Path) -> int:
+        return Delivered.load(folder, self.tracking_uri).offset
+
     def _waiting(self, folder: Path, *, limit: int | None = None) -> int:
-        offset = Delivered.load(folder, self.tracking_uri).offset
-        return sum(1 for _ in islice(Journal(folder).read(offset), limit))
+        return sum(1 for _ in islice(Journal(folder).read(self._offset(folder)), limit))
 
     def _work(self) -> None:
         while not self.root.is_dir():  # nothing is tracked yet, and may never be

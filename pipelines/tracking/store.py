@@ -333,6 +333,7 @@ class Run:
         delete_unfinished(journal.folder, DELIVERED_NAME)
         self.delivered = Delivered.load(journal.folder, store.uri)
         self._is_checked = False
+        self._perhaps_sent = self._size()
         self._skipped: list[str] = []
         self._reported: set[str] = set()
 
@@ -359,10 +360,15 @@ class Run:
             return False  # tried again when the others had their turn
         except Exception:
             self._is_checked = False  # perhaps the run is gone
+            self._perhaps_sent = self._size()
             raise
         finally:
             self._report()
         return is_new or len(window) == WINDOW_RECORDS
+
+    def _size(self) -> int:
+        """Bytes of the journal now; of what is written later the server has nothing."""
+        return (self.journal.folder / FILE_NAME).stat().st_size
 
     def _open(self) -> bool:
         """Find or create the run on the server; false if that is not possible yet."""
@@ -518,11 +524,16 @@ class Run:
         """A picture of a step; one that is there already, of a delivery that was cut, is not sent again."""
         client, run_id, fields = self.store.client, self.delivered.run_id, record.fields
         key, step = fields["key"], fields["step"]
-        name = re.compile(rf"images/{key.replace('/', '.')}.step.{step}.timestamp.*\.webp")  # it is made last
-        if any(name.fullmatch(file.path) for file in client.list_artifacts(run_id, "images")):
+        if record.end <= self._perhaps_sent and self._has_image(key, step):
             return
         with PIL.Image.open(self.journal.locate(fields["path"])) as picture:
             client.log_image(run_id, picture.convert("RGB"), key=key, step=step, synchronous=True)
+
+    def _has_image(self, key: str, step: int) -> bool:
+        """Whether the server has it."""
+        name = re.compile(rf"images/{key.replace('/', '.')}.step.{step}.timestamp.*\.webp")  # it is made last
+        files = self.store.client.list_artifacts(self.delivered.run_id, "images")
+        return any(name.fullmatch(file.path) for file in files)
 
     def _end(self, record: Record) -> None:
         """MLflow shows the time from the start to the end: that of the work, not of what lies between."""

@@ -36,3 +36,8 @@ class Progress:
 def warn(message: str) -> None:
     """One line on standard error."""
     print(without_secrets(f"tracking: {message}"), file=sys.stderr, flush=True)
+
+
+def say(message: str) -> None:
+    """One line on standard output."""
+    print(without_secrets(message), flush=True)

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipelines.tracking.journal import DELIVERED_NAME, Delivered, Journal
 from pipelines.tracking.store import MlflowClient, entities
 from tests.paths import REPOSITORY
 from tests.waiting import wait_until
+from vlp.shards.storage.lock import locked
 
 EXPERIMENT = "tests"
 
@@ -237,6 +239,28 @@ def test_records_wait_for_a_server_that_is_never_there(
     assert f"2 records wait in {tmp_path}" in lines[1]
     deliver(tmp_path, uri)
     assert runs(uri)["a"].data.metrics == {"loss": 1.0}
+
+
+def test_the_end_waits_for_a_slow_server_as_long_as_it_takes_records(tmp_path: Path):
+    """Which another process delivers here, one record after another."""
+    journal = begin(tmp_path / "a")
+    for step in range(8):
+        journal.metrics({"loss": 1.0}, step=step)
+    slow, patience = "http://127.0.0.1:9", 1.0
+
+    def deliver_slowly() -> None:
+        for record in journal.read():
+            time.sleep(patience / 5)
+            Delivered(slow, offset=record.end).save(journal.folder)
+
+    with locked(tmp_path / ".delivery.lock"):
+        delivery = Delivery(tmp_path, tracking_uri=slow, experiment=EXPERIMENT)
+        thread = threading.Thread(target=deliver_slowly)
+        thread.start()
+        assert delivery.flush(patience) == 0
+        thread.join()
+        journal.end("FINISHED")
+        assert delivery.flush(patience) == 1
 
 
 def test_a_kill_while_the_database_is_made_leaves_none(tmp_path: Path):
