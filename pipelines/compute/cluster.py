@@ -15,19 +15,22 @@ from pipelines.compute.termination import keeping_sigterm
 from pipelines.config.errors import UserError
 from pipelines.config.machine import MachineConfig
 
+QUIET_WORKERS = {
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",  # else gloo warns of each address that has no name
+}
 # Quiet and fast defaults; the environment wins.
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's tables; a sweep says by itself how far it is
     "RAY_COLOR_PREFIX": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # After a node died, Ray plans with it for up to 20 s more: such an attempt waits for room that is gone.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "5",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-}
+} | QUIET_WORKERS
 START_ATTEMPTS = 2
 REMEDIES = {
     "CPU": "lower machine.num_workers, machine.cpus_per_worker or machine.data_workers",
@@ -123,7 +126,7 @@ def check_gpus_here(machine: MachineConfig, needed: int) -> None:
     Raises:
         UserError: this machine has fewer.
     """
-    if not needed or _address(machine) is not None:
+    if not needed or joins_cluster(machine):
         return
     import torch
 
@@ -132,6 +135,11 @@ def check_gpus_here(machine: MachineConfig, needed: int) -> None:
             f"machine.use_gpu with machine.num_workers {machine.worker_counts} needs {needed} GPUs and this "
             f"machine has {found}; {REMEDIES['GPU']}"
         )
+
+
+def joins_cluster(machine: MachineConfig) -> bool:
+    """Whether Ray runs already, perhaps on several nodes, of which this machine is one."""
+    return _address(machine) is not None
 
 
 def _address(machine: MachineConfig) -> str | None:
@@ -144,8 +152,7 @@ def _join(address: str) -> None:
     from ray.exceptions import AuthenticationError
 
     host, _, port = address.rpartition(":")
-    own = {
-        "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    own = QUIET_WORKERS | {
         # Of the nodes that see this machine's folders: their workers find what this process does.
         "PYTHONPATH": os.pathsep.join([*module_folders(), "${PYTHONPATH}"]),
     }

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -61,11 +62,24 @@ class ServeConfig(StrictConfig):
     """Where the corpus is served while it is downloaded, and what goes wrong."""
 
     host: str = "127.0.0.1"
-    """Address that the images are served at."""
+    """Address of this machine that the images are served at; no other machine reaches the default, and so no
+    other node of a cluster takes part in their download."""
     port: Annotated[int, Within(0, 65535)] = 8931
     """The URLs, and so the bytes of the shards, contain it: it stays the same when a pipeline goes on."""
     failures: FailureRates = FailureRates()
     """What goes wrong, how often."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            ip_address(self.host)
+        except ValueError:
+            raise ValueError(f"host must be an address such as 10.0.0.2, got {self.host}") from None
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether other machines may reach it."""
+        return not ip_address(self.host).is_loopback
 
 
 @dataclass(frozen=True, kw_only=True)

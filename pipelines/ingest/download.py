@@ -19,7 +19,7 @@ from pipelines.compute.workers import open_workers
 from pipelines.config.errors import UserError, blaming
 from pipelines.config.identity import file_digest, fingerprint
 from pipelines.config.machine import MachineConfig
-from pipelines.config.settings import absolute_paths, to_dict
+from pipelines.config.settings import absolute_paths
 from pipelines.ingest.duplicates import drop, find_duplicates
 from pipelines.ingest.grouping import group_by_url
 from pipelines.ingest.local import read_image_folder, read_table_images
@@ -84,8 +84,7 @@ def plan(config: DownloadConfig, output: Path | Folder) -> ShardPlan:
 
 def _plan(config: DownloadConfig, output: Folder) -> ShardPlan:
     files = config.list_files()
-    settings = {key: value for key, value in to_dict(config).items() if key not in config.MANNER}
-    identity = fingerprint(file_digest(files), settings)
+    identity = fingerprint(file_digest(files), config.identity)
     existing = ShardPlan.read(output)
     if existing is not None:
         if existing.identity != identity:

@@ -3,8 +3,9 @@
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from pipelines.config.settings import to_dict
 from pipelines.ingest.patterns import folder_of
 from pipelines.ingest.url_list import InputFormat, list_files
 from vlp.core.config import Above, AtLeast, StrictConfig, Within
@@ -165,6 +166,11 @@ class DownloadConfig(StrictConfig):
                 ipaddress.ip_network(network)
             except ValueError as error:
                 raise ValueError(f"allowed_networks must be such as 10.0.0.0/8: {error}") from error
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide what is made."""
+        return {key: value for key, value in to_dict(self).items() if key not in self.MANNER}
 
     def _check_additional(self) -> None:
         for name in self.save_additional_columns:

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from pipelines.checkpoints.checkpoint import read_run
 from pipelines.checkpoints.store import RunManifest
-from pipelines.compute.cluster import check_gpus_here, connect_for_training, ray_tags
+from pipelines.compute.cluster import check_gpus_here, connect_for_training, joins_cluster, ray_tags
+from pipelines.config.errors import UserError
 from pipelines.config.identity import file_digest, fingerprint
 from pipelines.config.machine import MachineConfig, machine_params
 from pipelines.config.plugins import with_digests
@@ -25,7 +26,6 @@ from pipelines.evaluation.evaluate import (
 )
 from pipelines.ingest.download import download
 from pipelines.ingest.remote_list import list_on_this_machine
-from pipelines.ingest.settings import DownloadConfig
 from pipelines.reports.comparison import Comparison, compare
 from pipelines.reports.folders import INDEX, Entry, Index, entry_of
 from pipelines.reports.record import track_comparison
@@ -143,6 +143,7 @@ def _download(
     corpus, serve = plan.config.corpus, plan.config.serve
     evaluation = plan.config.evaluation or EvaluationConfig()
     serving: Callable[[], AbstractContextManager[object]] = nullcontext
+    downloading = machine
     if corpus is None:
         config = plan.download(Path())
         with list_on_this_machine(config) as here:
@@ -158,18 +159,23 @@ def _download(
         config, urls = plan.download(made.folder / URL_LIST), made.digest
         evaluation = with_sets(evaluation, corpus, made.folder)
         serving = partial(serve_corpus, corpus, serve, made.folder)
+        if joins_cluster(machine) and not serve.is_for_all:
+            downloading = replace(machine, data_workers=0)
 
     def work(output: Path, *, journal: Journal) -> ShardsManifest:
+        there = machine.in_storage(output)
         with serving():
-            return download(config, machine.in_storage(output), machine=machine, journal=journal)
+            made = download(config, there, machine=downloading, journal=journal)
+        if not made.num_samples:
+            raise UserError(
+                f"download: every URL failed; outcomes.csv in {there} counts the reasons; mend what it "
+                "says, and remove that folder"
+            )
+        return made
 
-    identity = [urls, _without_url_list(config)]
+    identity = [urls, config.identity]
     shards = stages.run("download", work, ShardsManifest, settings=config, identity=identity)
     return evaluation, shards
-
-
-def _without_url_list(config: DownloadConfig) -> dict[str, Any]:
-    return {key: value for key, value in to_dict(config).items() if key != "url_list"}
 
 
 def _docfreq(plan: Plan, shards: Done[ShardsManifest], stages: Stages, machine: MachineConfig) -> Path:

@@ -19,7 +19,6 @@ from vlp.evaluation.config import EvaluationConfig
 from vlp.run import RunConfig
 from vlp.shards.storage.folder import Folder
 
-LOOPBACK = "127.0.0.0/8"
 LATER = Path("made by an earlier stage")
 
 
@@ -130,7 +129,8 @@ class Plan:
 
     def download(self, url_list: Path) -> DownloadConfig:
         """Settings of the download stage; a corpus brings its own URL list, served on this machine."""
-        given = {"url_list": str(url_list), "allowed_networks": [LOOPBACK]} if self.config.corpus else {}
+        own = {"url_list": str(url_list), "allowed_networks": [self.config.serve.host]}
+        given = own if self.config.corpus else {}
         return build(DownloadConfig, self._given("download").add(given, "pipeline"), prefix="download")
 
     def docfreq(self, shards: Path | Folder) -> DocfreqConfig:

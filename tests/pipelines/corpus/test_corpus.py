@@ -74,3 +74,13 @@ def test_a_missing_file_is_named_before_any_work(tiny_world: Path, tmp_path: Pat
         (tmp_path / f"{name}.parquet").write_bytes((tiny_world / "classification/test.parquet").read_bytes())
     with pytest.raises(ConfigError, match=r"^corpus\.path: .* lacks the columns image and captions"):
         check_corpus(corpus)
+
+
+def test_only_an_address_that_others_reach_is_for_a_whole_cluster() -> None:
+    assert [ServeConfig(host=host).is_for_all for host in ("127.0.0.1", "::1", "10.0.0.2")] == [
+        False,
+        False,
+        True,
+    ]
+    with pytest.raises(ValueError, match=r"host must be an address such as 10\.0\.0\.2, got head"):
+        ServeConfig(host="head")
