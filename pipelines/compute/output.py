@@ -11,6 +11,8 @@ from typing import Any
 NATIVE_LINE = re.compile(r"(\(.*?\) )?\[\d{4}-\d\d-\d\d [\d:,]+ [DIWE] .*?\] (\(\w+\) )?\w+\.cc:\d+: ")
 """What Ray's C++ parts print, as `[2026-01-31 12:00:00,000 E 42 42] core_worker.cc:99: ...`; all of it is in
 Ray's log files, too."""
+OF_A_DEATH = "A worker died or was killed while executing a task"
+"""How Ray begins to tell of what the command says in one line, if it matters: most work is done again."""
 HANDLER = "ray_print_logs"
 SILENT = {"PlacementGroupCleaner"}
 """Actors of Ray that tell of what is usual: this one, that a trial that was stopped gave back its CPUs."""
@@ -21,10 +23,12 @@ def show_workers_alone() -> None:
 
     A line on standard error that comes from another machine says from which.
     """
+    from ray._private import worker
     from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
 
     dispatcher.remove_handler(HANDLER)
     dispatcher.add_handler(HANDLER, _show)
+    worker.print_to_stdstream = _tell
 
 
 def _show(data: dict[str, Any]) -> None:
@@ -36,6 +40,14 @@ def _show(data: dict[str, Any]) -> None:
     for line in data.get("lines", []):
         if not NATIVE_LINE.match(line):
             print(f"{origin}{line}", file=sys.stderr if is_error else sys.stdout, flush=True)
+
+
+def _tell(data: dict[str, Any], ignore_prefix: bool) -> None:
+    """What Ray has to tell by itself, such as that memory is short."""
+    from ray._private.worker import print_worker_logs
+
+    if not any(line.startswith(OF_A_DEATH) for line in data["lines"]):
+        print_worker_logs(data, sys.stderr if data["is_err"] else sys.stdout, ignore_prefix)
 
 
 @contextmanager

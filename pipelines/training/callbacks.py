@@ -12,6 +12,9 @@ from pipelines.training.job import TrainJob
 from vlp.data.quarantine import UnreadableDataError
 from vlp.training.bad_steps import BadStepError
 
+CAUSES = " Some common causes include: "
+"""With which Ray goes on, where a process has died, for the rest of a paragraph."""
+
 
 class AnnounceFailures(UserCallback):
     """Tells that a worker died, and that the run goes on by itself, unless that would end alike."""
@@ -37,7 +40,8 @@ class AnnounceFailures(UserCallback):
                 f"it gave no sign of life for {self.hang_seconds:g} s (machine.recovery.hang_seconds), and "
                 "is treated as dead"
             )
-        return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        said = str(error).partition(CAUSES)[0].strip()
+        return said.splitlines()[-1] if said else type(error).__name__
 
 
 class StartWatch(WorkerGroupCallback):

@@ -25,7 +25,7 @@ from pipelines.training.step import TrainingStep
 from pipelines.training.step_log import StepLog
 from pipelines.training.stopping import Stopping
 from pipelines.training.validation import open_validation
-from vlp.core.distributed import is_main, rank, world_size
+from vlp.core.distributed import is_main, is_of_peer, rank, world_size
 from vlp.data.loader import BatchLoader, TrainingPairs, data_order, open_shards
 from vlp.data.order import Order, rank_batches
 from vlp.data.quarantine import UnreadableDataError
@@ -46,6 +46,11 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     except (UnreadableDataError, BadStepError):
         logging.disable(logging.ERROR)  # Ray Train would print a traceback of what is said in one line
         raise
+    except RuntimeError as error:
+        if not is_of_peer(error):
+            raise
+        logging.disable(logging.ERROR)
+        raise ConnectionError("it lost its connection to another worker") from None
 
 
 def _train(job: TrainJob, writer: CheckpointWriter) -> None:

@@ -53,6 +53,13 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def is_of_peer(error: RuntimeError) -> bool:
+    """Whether an error of a collective says that another worker is gone, rather than that this one failed."""
+    lost = ("gloo/transport", "ncclRemoteError")
+    is_of_network = isinstance(error, dist.DistNetworkError | dist.DistStoreError)
+    return is_of_network or any(sign in str(error) for sign in lost)
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
