@@ -20,6 +20,7 @@ from vlp.data.quarantine import Quarantine, Unreadable, UnreadableDataError, sub
 from vlp.data.transforms import EncodedImage, center_crop, decode, to_tensor
 from vlp.shards.shard_set import ShardSet
 from vlp.shards.storage.cache import ShardCache
+from vlp.shards.storage.folder import UnreachableError
 from vlp.tokenizers import Tokenizer
 
 
@@ -96,6 +97,8 @@ class TrainingPairs(Dataset[Pair]):
         """
         try:
             return self._read(draw)
+        except UnreachableError:
+            raise
         except (ValueError, OSError) as error:
             unreadable = [self._describe(draw, error)]
         for substitute in self._substitutes(draw):
@@ -236,6 +239,8 @@ def _readable(
     for index in indices:
         try:
             views.append(view(index))
+        except UnreachableError:
+            raise
         except (ValueError, OSError) as error:
             shard, key = shards.describe(index)
             problem = f"the last is {key} in {shard}: {one_line(error)}"

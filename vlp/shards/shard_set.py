@@ -25,6 +25,7 @@ from vlp.shards.manifest import MANIFEST
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.cache import ShardCache
 from vlp.shards.storage.folder import Folder
+from vlp.shards.storage.patience import patiently
 
 INDEX_COLUMNS = ["key", "status", "captions", "image_offset", "image_size"]
 MAX_OPEN_FILES = 64  # large corpora have more shards than a process may have open files (often 1,024)
@@ -62,7 +63,8 @@ class ShardSet:
     """Random access to the samples of folders of shards, folder by folder in the order of their keys.
 
     An index is read when its shard is first needed, and the least recently used one is forgotten when there
-    are `max_indexes`: memory grows with the shards in use, not with the set.
+    are `max_indexes`: memory grows with the shards in use, not with the set. A store that stops to answer is
+    waited for.
 
     Args:
         wheres: which samples of each folder are taken; none for all of all.
@@ -141,7 +143,7 @@ class ShardSet:
         shard, row = self._find(index)
         found = self._index(shard)
         size, offset = int(found.sizes[row]), int(found.offsets[row])
-        encoded = self._file(shard).read_at(size, offset)
+        encoded = patiently(partial(self._read_at, shard, size, offset))
         if len(encoded) < size:
             raise ValueError("the tar ends before the image does")
         return encoded
@@ -217,7 +219,7 @@ class ShardSet:
         if shard in self._indexes:
             self._indexes.move_to_end(shard)
             return self._indexes[shard]
-        table = self._shards[shard].samples(INDEX_COLUMNS, captioned=self.captioned)
+        table = patiently(partial(self._shards[shard].samples, INDEX_COLUMNS, captioned=self.captioned))
         if len(table) != self._sizes[shard]:
             raise ValueError(f"the index has {len(table)} samples and {MANIFEST} {self._sizes[shard]}")
         if self.max_indexes is not None and len(self._indexes) >= self.max_indexes:
@@ -229,6 +231,10 @@ class ShardSet:
             table["image_size"].to_numpy(),
         )
         return self._indexes[shard]
+
+    def _read_at(self, shard: int, size: int, offset: int) -> bytes:
+        with self._shards[shard].folder.told():
+            return self._file(shard).read_at(size, offset)
 
     def _file(self, shard: int) -> pa.NativeFile:
         if shard not in self._files:

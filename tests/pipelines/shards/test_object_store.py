@@ -4,11 +4,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from pipelines.commands.main import main
@@ -24,11 +26,16 @@ from pipelines.shards.verify import verify
 from pipelines.tracking.journal import Journal
 from pipelines.training.resolved import resolve
 from tests.pipelines.runs import pretrain
+from tests.servers.cable import Cable
 from tests.servers.object_store import ObjectStore, serving
 from tests.servers.ports import free_port
 from tests.waiting import wait_until
+from vlp.data.config import DataConfig
+from vlp.data.loader import TrainingPairs
+from vlp.data.order import Draw
 from vlp.run import RunConfig
 from vlp.shards.contents import ShardsManifest
+from vlp.shards.shard_set import ShardSet
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.cache import ShardCache
 from vlp.shards.storage.folder import Folder
@@ -92,9 +99,9 @@ def digests(folder: Path | Folder) -> dict[str, str]:
     return {name: hashlib.sha256(folder.read(name)).hexdigest() for name in folder.names()}
 
 
-def stored(shards: Path, object_store: ObjectStore) -> Folder:
+def stored(shards: Path, object_store: ObjectStore, bucket: str | None = None) -> Folder:
     """The same shards in the store."""
-    folder = object_store.bucket()
+    folder = object_store.bucket(bucket)
     for file in shards.iterdir():
         folder.write(file.name, file.read_bytes())
     return folder
@@ -334,3 +341,32 @@ def test_training_on_a_store_asks_for_a_cache_with_room(
     with pytest.raises(UserError, match=r"or lower data\.shuffle_window"):
         resolve(block, small)
     assert len(resolve(block, fitting).shards) == 24
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_a_store_that_goes_and_comes_costs_no_sample(
+    is_cached: bool,
+    shards: Path,
+    object_store: ObjectStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is waited for: another sample in the place of one that is not broken would change the result."""
+    cache = ShardCache(folder=tmp_path) if is_cached else None
+    stored(shards, object_store, "patience")
+    with Cable(int(object_store.address.rpartition(":")[2])) as cable, ThreadPoolExecutor(1) as pool:
+        remote = open_folder(f"s3://patience/shards?endpoint_override={cable.address}")
+        expected, found = (
+            TrainingPairs(of, DataConfig(shards=shards), image_size=16, seed=0)
+            for of in (ShardSet(shards), ShardSet(remote, cache=cache))
+        )
+        first, last = Draw(0, 0), Draw(len(expected) - 1, 0)
+        assert torch.equal(found[first].image, expected[first].image)
+        cable.unplug()
+        waiting = pool.submit(found.__getitem__, last)
+        wait_until(lambda: "[data] waiting for s3://patience/" in capsys.readouterr().out)
+        cable.plug()
+        pair = waiting.result(120)
+    assert pair.caption == expected[last].caption
+    assert torch.equal(pair.image, expected[last].image)
+    assert not pair.unreadable

@@ -7,7 +7,7 @@ upload, of which nothing is visible before its end.
 import json
 import mmap
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,10 @@ LocalFile = BufferedReader | BufferedRandom
 
 class FolderError(OSError):
     """A file system refuses: one line that names the folder and the remedy."""
+
+
+class UnreachableError(FolderError):
+    """The store does not answer now; what is there may be read later."""
 
 
 class Folder(ABC):
@@ -91,6 +95,10 @@ class Folder(ABC):
     @abstractmethod
     def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """A Parquet file, or some columns of it."""
+
+    def told(self) -> AbstractContextManager[None]:
+        """In which what goes wrong with an open file is told as the verbs tell it."""
+        return nullcontext()
 
     @abstractmethod
     def open(self, name: str) -> pa.NativeFile:

@@ -23,16 +23,17 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from vlp.core.messages import one_line
-from vlp.shards.storage.folder import Folder, FolderError
+from vlp.shards.storage.folder import Folder, FolderError, UnreachableError
 from vlp.shards.storage.whole import temporary_name
 
 CHUNK_BYTES = 1 << 23  # a request each: small ones wait more than they read
 OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss")
 OTHERS = ("hdfs",)
 FSSPEC = "fsspec+"
+UNREACHABLE = "NETWORK_CONNECTION|TIMEOUT|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|HTTP status 5"
 REMEDIES = {
     "NO_SUCH_BUCKET": "there is no such bucket; create it, or correct the address",
-    "NETWORK_CONNECTION|TIMEOUT": (
+    UNREACHABLE: (
         "the store does not answer; check the network, and for a store other than AWS set "
         "AWS_ENDPOINT_URL_S3 or add ?endpoint_override=http://HOST:PORT to the address"
     ),
@@ -100,7 +101,7 @@ class RemoteFolder(Folder):
             return file.size()
 
     def stamp(self, name: str) -> tuple[int, float]:
-        with self._told():
+        with self.told():
             filesystem, path = _resolve(self.uri)
             found = filesystem.get_file_info(f"{path}/{name}")
         if not found.is_file:
@@ -108,22 +109,22 @@ class RemoteFolder(Folder):
         return found.size or 0, (found.mtime_ns or 0) / 1e9
 
     def read(self, name: str) -> bytes:
-        with self._told(), self.open(name) as file:
+        with self.told(), self.open(name) as file:
             return file.read()
 
     def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        with self._told(), self.open(name) as file:
+        with self.told(), self.open(name) as file:
             return pq.read_table(file, columns=columns)
 
     def open(self, name: str) -> pa.NativeFile:
-        with self._told():
+        with self.told():
             filesystem, path = _resolve(self.uri)
             return filesystem.open_input_file(f"{path}/{name}")
 
     @contextmanager
     def fetched(self, name: str) -> Iterator[BufferedRandom]:
         with self.scratch() as copy:
-            with self._told(), self.open(name) as file:
+            with self.told(), self.open(name) as file:
                 shutil.copyfileobj(file, copy, CHUNK_BYTES)
             copy.seek(0)
             yield copy
@@ -145,18 +146,18 @@ class RemoteFolder(Folder):
         self._put(name, content)
 
     def delete(self, name: str) -> None:
-        with self._told(), suppress(FileNotFoundError):
+        with self.told(), suppress(FileNotFoundError):
             filesystem, path = _resolve(self.uri)
             filesystem.delete_file(f"{path}/{name}")
 
     def delete_folder(self, name: str) -> None:
-        with self._told(), suppress(FileNotFoundError):
+        with self.told(), suppress(FileNotFoundError):
             filesystem, path = _resolve(self.uri)
             filesystem.delete_dir(f"{path}/{name}")
 
     def _entries(self) -> list[pyarrow.fs.FileInfo]:
         """What is in the folder; nothing if there is no such folder."""
-        with self._told():
+        with self.told():
             filesystem, path = _resolve(self.uri)
             try:
                 return filesystem.get_file_info(pyarrow.fs.FileSelector(path))
@@ -165,7 +166,7 @@ class RemoteFolder(Folder):
 
     def _put(self, name: str, content: bytes | mmap.mmap) -> None:
         """Write in one call: whatever closes a stream, an exception too, commits what was written so far."""
-        with self._told():
+        with self.told():
             filesystem, path = _resolve(self.uri)
             file = f"{path}/{name}"
             if self._appears_whole:
@@ -177,14 +178,16 @@ class RemoteFolder(Folder):
                 filesystem.move(temporary, file)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def told(self) -> Iterator[None]:
         """What the file system refuses, in one line with the remedy."""
         try:
             yield
         except (FileNotFoundError, FolderError):
             raise
         except (OSError, pa.ArrowException) as error:
-            raise FolderError(f"{self.uri}: {_remedy(str(error))}") from error
+            is_away = re.search(UNREACHABLE, str(error))
+            kind = UnreachableError if is_away else FolderError
+            raise kind(f"{self.uri}: {_remedy(str(error))}") from error
 
 
 def _write(filesystem: pyarrow.fs.FileSystem, file: str, content: bytes | mmap.mmap) -> None:
