@@ -36,9 +36,15 @@ class Pictures(Hook):
         due = [step for step in range(1, job.config.num_steps + 1) if job.is_due(step)]
         self.steps = {*due[:: -(-len(due) // MAX_MOMENTS) or 1], job.config.num_steps}
         self.folder = job.output / FOLDER
+        self.squares = torch.empty(0)
+        """The first images of the data, which are the same at every step."""
 
     def start(self, state: TrainingState) -> None:
-        if is_main() and state.step == 0:
+        if not is_main():
+            return
+        shards, size = self.job.run.shards, self.job.config.image_encoder.image_size
+        self.squares = middle_squares(shards, range(len(shards)), image_size=size, count=NUM_IMAGES)
+        if state.step == 0:
             self._draw(state, None)
 
     def is_due(self, done: int) -> bool:
@@ -103,9 +109,5 @@ class Pictures(Hook):
         return torch.Generator(images.device).manual_seed(mix_seeds(self.job.config.seed, 0))
 
     def _images(self, objective: Objective) -> Tensor:
-        """The first images of the data, which are the same at every step."""
-        config, shards = self.job.config, self.job.run.shards
-        size = config.image_encoder.image_size
-        squares = middle_squares(shards, range(len(shards)), image_size=size, count=NUM_IMAGES)
         device = next(objective.parameters()).device
-        return normalize(squares.to(device), config.data.normalization)
+        return normalize(self.squares.to(device), self.job.config.data.normalization)
