@@ -2,6 +2,7 @@
 # make test   lint, type check, tests                        make lock   renew requirements.lock
 # make test-all   with the tests that take minutes: pipelines and sweeps that are killed again and again
 # make docker-test   check docker/, build the image and run it
+# make chaos   take a cluster of several computers apart while a pipeline works on it, and see that nothing is lost
 # make docs   the manual, in docs/_build/index.html         make audit  known flaws of the pinned packages
 # make bench  measure against the peers' tools; tables in tests/benchmarks/results (bench-gpu: only what runs on a GPU)
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 UV := uv==0.13.8
 BENCHMARKS := $(filter-out %/harness.py %/image_server.py %/test_benchmarks.py,$(wildcard tests/benchmarks/*.py))
 
-.PHONY: demo test test-all lint docs audit bench bench-gpu docker-test ui lock clean
+.PHONY: demo test test-all lint docs audit bench bench-gpu docker-test chaos ui lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/vlp run conf/pipeline/demo.yaml conf/machine/laptop.yaml
@@ -41,6 +42,9 @@ bench-gpu: $(VENV)/ready
 
 docker-test: $(VENV)/ready
 	docker/test.sh
+
+chaos: $(VENV)/ready
+	$(BIN)/python -m tests.drills.recovery
 
 ui: $(VENV)/ready
 	$(BIN)/vlp ui

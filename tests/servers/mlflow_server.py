@@ -24,11 +24,18 @@ authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 
 
 class Server:
-    """MLflow's, as `docker/compose.yaml` starts it; it can be stopped and started again."""
+    """MLflow's, as `docker/compose.yaml` starts it; it can be stopped and started again.
 
-    def __init__(self, database: str, store: ObjectStore, folder: Path) -> None:
-        self.port, self.process = free_port(), None
-        self.address = f"http://127.0.0.1:{self.port}"
+    Args:
+        database: address of PostgreSQL, without a database.
+        store: where artifacts go.
+        folder: for its settings.
+        host: address of this machine that it is reached at.
+    """
+
+    def __init__(self, database: str, store: ObjectStore, folder: Path, host: str = "127.0.0.1") -> None:
+        self.host, self.port, self.process = host, free_port(), None
+        self.address = f"http://{host}:{self.port}"
         auth = folder / "auth.ini"
         auth.write_text(AUTH.replace("DATABASE", database))
         self.environment = os.environ | {
@@ -41,7 +48,8 @@ class Server:
 
     def start(self) -> None:
         """Run it, and wait until it answers."""
-        command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={self.port}"]
+        command = [sys.executable, "-m", "mlflow", "server", f"--host={self.host}", f"--port={self.port}"]
+        command += [f"--allowed-hosts={self.host}:{self.port}"]
         command += ["--workers=1", "--app-name=basic-auth", "--artifacts-destination=s3://mlflow/artifacts"]
         self.process = subprocess.Popen(
             command,

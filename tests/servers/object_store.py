@@ -53,18 +53,20 @@ class ObjectStore:
 
 
 @contextmanager
-def serving(environment: Mapping[str, str], port: int | None = None) -> Iterator[ObjectStore]:
-    """Run a server; the test is skipped where there is none to run."""
+def serving(
+    environment: Mapping[str, str], port: int | None = None, *, host: str = "127.0.0.1"
+) -> Iterator[ObjectStore]:
+    """Run a server at an address of this machine; the test is skipped where there is none to run."""
     beside = shutil.which("moto_server", path=str(Path(sys.executable).parent))
     program = os.environ.get("MOTO_SERVER") or beside
     if program is None:
         pytest.skip("needs moto_server beside python, or its path in MOTO_SERVER")
     port = port or free_port()
-    arguments = [program, "-H", "127.0.0.1", "-p", str(port)]
+    arguments = [program, "-H", host, "-p", str(port)]
     with subprocess.Popen(
         arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as server:
-        store = ObjectStore(f"http://127.0.0.1:{port}", server.pid)
+        store = ObjectStore(f"http://{host}:{port}", server.pid)
         try:
             _wait(server, store)
             yield store
