@@ -238,7 +238,7 @@ class Delivered:
     offset: int = 0
     """Bytes of the journal that are delivered."""
     last_step: dict[str, int] = field(default_factory=dict)
-    """By metric: the last step delivered."""
+    """By metric, or images/ and the key of a picture: the last step delivered."""
     experiment_id: str = ""
     """Of the experiment that has the run."""
 

@@ -6,6 +6,7 @@ Import it where it is used, not at the top of a module: mlflow takes 1.5 s to lo
 import io
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -194,10 +195,17 @@ class Store:
         self.client.set_experiment_tag(made, f"{VIEW_TAG}{VIEW}", view())
         return made
 
-    def open_run(self, begin: Record, tags: Mapping[str, str]) -> str:
-        """The id of a journal's run; it is there already where its creator died before noting that."""
-        if found := self._search(f"tags.`{JOURNAL_TAG}` = '{begin.fields['uuid']}'"):
-            return found[0].info.run_id
+    def find_run(self, begin: Record) -> entities.Run | None:
+        """A journal's run: there already where its creator died before noting that, or on another machine."""
+        return next(iter(self._search(f"tags.`{JOURNAL_TAG}` = '{begin.fields['uuid']}'")), None)
+
+    def last_steps(self, run: entities.Run) -> dict[str, int]:
+        """The last step of each metric of a run."""
+        points = {key: self.client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
+        return {key: max(point.step for point in history) for key, history in points.items()}
+
+    def create_run(self, begin: Record, tags: Mapping[str, str]) -> str:
+        """The id of a new run of a journal."""
         tags = {tag.key: tag.value for tag in _tags({**tags, JOURNAL_TAG: begin.fields["uuid"]})}
         name, start = begin.fields["name"], begin.time
         run = self.client.create_run(self.experiment_id, start_time=start, tags=tags, run_name=name)
@@ -333,7 +341,7 @@ class Run:
         delete_unfinished(journal.folder, DELIVERED_NAME)
         self.delivered = Delivered.load(journal.folder, store.uri)
         self._is_checked = False
-        self._perhaps_sent = self._size()
+        self._perhaps_sent: float = self._size()
         self._skipped: list[str] = []
         self._reported: set[str] = set()
 
@@ -386,7 +394,12 @@ class Run:
                     return False
             else:
                 self._skip("the parent run", f"there is no journal in {parent}")
-        self.delivered.run_id = self.store.open_run(begin, tags)
+        if found := self.store.find_run(begin):
+            self.delivered.run_id = found.info.run_id
+            self.delivered.last_step = self.store.last_steps(found)
+            self._perhaps_sent = math.inf  # also what is done again of what another machine has sent
+        else:
+            self.delivered.run_id = self.store.create_run(begin, tags)
         self.delivered.experiment_id = self.store.experiment_id
         self.delivered.save(self.journal.folder)
         return True
@@ -524,10 +537,13 @@ class Run:
         """A picture of a step; one that is there already, of a delivery that was cut, is not sent again."""
         client, run_id, fields = self.store.client, self.delivered.run_id, record.fields
         key, step = fields["key"], fields["step"]
-        if record.end <= self._perhaps_sent and self._has_image(key, step):
+        last_step, name = self.delivered.last_step, f"images/{key}"
+        if step <= last_step.get(name, -1):  # a resumed run draws some again
             return
-        with PIL.Image.open(self.journal.locate(fields["path"])) as picture:
-            client.log_image(run_id, picture.convert("RGB"), key=key, step=step, synchronous=True)
+        if record.end > self._perhaps_sent or not self._has_image(key, step):
+            with PIL.Image.open(self.journal.locate(fields["path"])) as picture:
+                client.log_image(run_id, picture.convert("RGB"), key=key, step=step, synchronous=True)
+        last_step[name] = step
 
     def _has_image(self, key: str, step: int) -> bool:
         """Whether the server has it."""

@@ -241,6 +241,31 @@ def test_records_wait_for_a_server_that_is_never_there(
     assert runs(uri)["a"].data.metrics == {"loss": 1.0}
 
 
+def test_another_machine_says_nothing_again_of_what_was_lost_with_the_first(tmp_path: Path, uri: str):
+    """The journal came to it up to some step, and the steps after that are made again."""
+    first, second = tmp_path / "first/a", tmp_path / "second/a"
+    Image.new("RGB", (4, 4)).save(tmp_path / "picture.png")
+
+    def work(journal: Journal, steps: range) -> None:
+        for step in steps:
+            journal.metrics({"loss": 1 / step}, step=step)
+            journal.image("masks", tmp_path / "picture.png", step=step)
+
+    journal = begin(first)
+    work(journal, range(1, 3))
+    shutil.copytree(first, second)
+    work(journal, range(3, 6))
+    deliver(first, uri)
+    time.sleep(0.002)  # as MLflow takes none of the same time twice
+    work(Journal(second), range(3, 8))
+    deliver(second, uri)
+    (run,) = runs(uri).values()
+    assert history(uri, run, "loss") == [(step, 1 / step) for step in range(1, 8)]
+    names = [Path(file.path).name for file in MlflowClient(uri).list_artifacts(run.info.run_id, "images")]
+    drawn = [name.partition("timestamp")[0] for name in names if name.endswith(".webp")]
+    assert sorted(drawn) == [f"masks+step+{step}+" for step in range(1, 8)]
+
+
 def test_the_end_waits_for_a_slow_server_as_long_as_it_takes_records(tmp_path: Path):
     """Which another process delivers here, one record after another."""
     journal = begin(tmp_path / "a")
@@ -316,7 +341,8 @@ def test_an_interruption_while_mlflow_is_loaded_keeps_nothing_from_being_deliver
         capture_output=True,
         text=True,
     )
-    assert (done.stdout.splitlines(), done.returncode) == (["interrupted", "waiting: 0"], 0), done.stderr
+    said = done.stdout.splitlines()
+    assert (said[0], said[-1], done.returncode) == ("interrupted", "waiting: 0", 0), done.stderr
 
 
 @pytest.mark.parametrize("damage", ["half made", "no database", "empty"])
