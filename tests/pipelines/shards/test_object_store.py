@@ -357,7 +357,7 @@ def test_a_store_that_goes_and_comes_costs_no_sample(
     with Cable(int(object_store.address.rpartition(":")[2])) as cable, ThreadPoolExecutor(1) as pool:
         remote = open_folder(f"s3://patience/shards?endpoint_override={cable.address}")
         expected, found = (
-            TrainingPairs(of, DataConfig(shards=shards), image_size=16, seed=0)
+            TrainingPairs(of, DataConfig(shards=remote), image_size=16, seed=0)
             for of in (ShardSet(shards), ShardSet(remote, cache=cache))
         )
         first, last = Draw(0, 0), Draw(len(expected) - 1, 0)
