@@ -498,16 +498,17 @@ class Run:
         """The numbers of a model, on its page; the same points as in the charts of its run."""
         client, run_id, fields = self.store.client, self.delivered.run_id, record.fields
         step = fields["step"]
-        dataset = {f"dataset_{key}": value for key, value in fields["dataset"].items()}
+        room = {"digest": limits.MAX_DATASET_DIGEST_SIZE}  # PostgreSQL takes no more, and SQLite all
+        dataset = {f"dataset_{key}": value[: room.get(key)] for key, value in fields["dataset"].items()}
         for model in self._models(step):
             known = {(metric.key, metric.step) for metric in model.metrics or ()}
             new = {tracked_key(key): value for key, value in fields["metrics"].items()}
-            for name, value in new.items():
-                if (name, step) in known:  # MLflow takes none twice
+            for metric, value in new.items():
+                if (metric, step) in known:  # MLflow takes none twice
                     continue
-                points = client.get_metric_history(run_id, name)
+                points = client.get_metric_history(run_id, metric)
                 time = next((point.timestamp for point in points if point.step == step), record.time)
-                client.log_metric(run_id, name, value, time, step, model_id=model.model_id, **dataset)
+                client.log_metric(run_id, metric, value, time, step, model_id=model.model_id, **dataset)
 
     def _models(self, step: int) -> Sequence[entities.LoggedModel]:
         query = f"source_run_id = '{self.delivered.run_id}' AND name = '{self._model_name(step)}'"

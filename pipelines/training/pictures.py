@@ -35,7 +35,7 @@ class Pictures(Hook):
         self.job = job
         due = [step for step in range(1, job.config.num_steps + 1) if job.is_due(step)]
         self.steps = {*due[:: -(-len(due) // MAX_MOMENTS) or 1], job.config.num_steps}
-        self.folder = job.output / FOLDER
+        self.folder = job.journal.folder / FOLDER  # and so wherever the record is
         self.squares = torch.empty(0)
         """The first images of the data, which are the same at every step."""
 
