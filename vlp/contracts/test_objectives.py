@@ -49,7 +49,7 @@ def mask(case: tuple[str, str]) -> MaskStrategy:
 
 def build(objective: str, mask: MaskStrategy) -> Objective:
     torch.manual_seed(0)
-    encoder = VisionTransformer(ViTConfig(image_size=48, patch_size=8, width=32, depth=2, num_heads=2))
+    encoder = VisionTransformer(ViTConfig(image_size=32, patch_size=8, width=32, depth=2, num_heads=2))
     config = OBJECTIVES[objective](**settings.OBJECTIVES.get(objective, {}))
     return config.build(encoder, mask, vocabulary=Vocabulary(VOCABULARY, 8, (START, END)))
 
@@ -58,8 +58,8 @@ def build(objective: str, mask: MaskStrategy) -> Objective:
 def batch() -> Batch:
     """Eight smooth images, each with a word of its own, once to three times, and one that all share."""
     generator = Generator().manual_seed(0)
-    coarse = torch.randn(8, 3, 6, 6, generator=generator)
-    images = F.interpolate(coarse, size=(48, 48), mode="bilinear")
+    coarse = torch.randn(8, 3, 4, 4, generator=generator)
+    images = F.interpolate(coarse, size=(32, 32), mode="bilinear")
     rows = [[START, *[i] * (1 + i % 3), COMMON, END] for i in range(8)]
     lengths = torch.tensor([len(row) for row in rows])
     tokens = torch.tensor([row + [0] * (6 - len(row)) for row in rows])
@@ -80,6 +80,8 @@ def test_an_objective_that_rebuilds_patches_is_refused_without_a_mask(objective:
 
 
 def test_one_batch_is_learned_by_heart(objective: str, mask: MaskStrategy, batch: Batch) -> None:
+    """Of four pairs, for which a few hundred steps are enough."""
+    batch = Batch(*(x[:4] for x in batch[:3]))
     model = build(objective, mask).train()
     optimizer = build_optimizer(model, AdamWConfig(weight_decay=0.0))
     losses: list[float] = []

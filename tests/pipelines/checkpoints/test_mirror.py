@@ -102,6 +102,19 @@ def digest(undisturbed: dict[str, str], run: RunConfig, tmp_path: Path) -> str:
     return undisturbed["digest"]
 
 
+@pytest.fixture(scope="module")
+def lost(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lost")
+
+
+@pytest.fixture
+def mirror(lost: Path, run: RunConfig, tmp_path: Path) -> LocalFolder:
+    """Of a run whose machine was lost; trained once for all tests."""
+    if not (lost / "mirror").exists():
+        train(run, lost / "run", mirror=LocalFolder(lost / "mirror"))
+    return LocalFolder(shutil.copytree(lost / "mirror", tmp_path / "mirror"))
+
+
 def test_the_mirror_has_the_files_of_the_checkpoints(
     run: RunConfig, digest: str, object_store: ObjectStore, tmp_path: Path
 ) -> None:
@@ -157,18 +170,16 @@ def test_broken_checkpoints_of_the_mirror_are_passed_over_and_replaced(
     damage: str,
     run: RunConfig,
     digest: str,
+    mirror: LocalFolder,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    mirror = LocalFolder(tmp_path / "mirror")
-    train(run, tmp_path / "run", mirror=mirror)
     there = mirrored(mirror)
     newest = there / "step_0000006"
     if damage == "cut":
         newest.write(file, newest.read(file)[:-40])
     else:
         newest.delete(file)
-    shutil.rmtree(tmp_path / "run")
     capsys.readouterr()
     assert train(run, tmp_path / "run", mirror=mirror) == digest
     said = [line for line in capsys.readouterr().out.splitlines() if "is broken" in line]
@@ -202,14 +213,11 @@ def test_the_newest_checkpoint_in_a_store_may_have_other_content(
 
 
 def test_a_mirror_of_broken_checkpoints_leaves_the_choice_to_its_user(
-    run: RunConfig, digest: str, tmp_path: Path
+    run: RunConfig, digest: str, mirror: LocalFolder, tmp_path: Path
 ) -> None:
-    mirror = LocalFolder(tmp_path / "mirror")
-    train(run, tmp_path / "run", mirror=mirror)
     there = mirrored(mirror)
     for name in there.folders():
         (there / name).write(TRAINING, b"")
-    shutil.rmtree(tmp_path / "run")
     with pytest.raises(
         UserError, match=r"3 checkpoints and all are broken \(step_0000006: its training"
     ) as e:

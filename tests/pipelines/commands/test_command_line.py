@@ -86,9 +86,15 @@ HEAVY = (
 )
 
 
-@pytest.mark.parametrize("kind", PARSED)
-def test_settings_are_parsed_without_what_takes_long_to_import(kind: str) -> None:
-    code = f"""
+def heavy_modules_of(code: str) -> subprocess.CompletedProcess[str]:
+    """Run it in a process of its own, which prints what it has loaded in the end that takes long."""
+    code += f"\nprint(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    return subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+
+
+def test_settings_are_parsed_without_what_takes_long_to_import() -> None:
+    """All kinds in one process, as starting one takes seconds."""
+    done = heavy_modules_of(f"""
 import sys
 from pipelines.config.machine import read_settings
 from pipelines.config.settings import build
@@ -97,35 +103,40 @@ from pipelines.sweeps.settings import SweepConfig
 from pipelines.workflow.plan import PipelineConfig, Plan
 from vlp.run import RunConfig
 
-layers, _ = read_settings({PARSED[kind]!r})
 schemas = {{"run": RunConfig, "sweep": SweepConfig, "pipeline": PipelineConfig, "download": DownloadConfig}}
-assert build(schemas[{kind!r}], layers)
-if {kind!r} == "pipeline":
-    Plan.read(layers).check()
-print(sorted(set({HEAVY!r}) & set(sys.modules)))
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+for kind, arguments in {PARSED!r}.items():
+    layers, _ = read_settings(arguments)
+    assert build(schemas[kind], layers)
+    if kind == "pipeline":
+        Plan.read(layers).check()
+""")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("command", ["pretrain", "run", "sweep", "download", "print-config"])
-def test_a_misspelt_key_is_answered_without_what_takes_long_to_import(command: str) -> None:
-    file = {
-        "run": "conf/pipeline/demo.yaml",
-        "sweep": "conf/sweep/anchor_ratio.yaml",
-        "download": "url_list=x",
-    }
-    arguments = [command, file.get(command, "conf/run/flip.yaml"), "mask.mask_ratoi=.5"]
-    if command == "download":
-        arguments += ["-o", "out"]
-    code = "import sys; from pipelines.commands.main import main\ntry: main(sys.argv[1:])\n"
-    code += f"finally: print(sorted(set({HEAVY!r}) & set(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout) == (2, "[]\n"), done.stderr
-    assert "is not a setting" in done.stderr
+MISSPELT = {
+    "pretrain": ["conf/run/flip.yaml"],
+    "run": ["conf/pipeline/demo.yaml"],
+    "sweep": ["conf/sweep/anchor_ratio.yaml"],
+    "download": ["url_list=x", "-o", "out"],
+    "print-config": ["conf/run/flip.yaml"],
+}
+
+
+def test_a_misspelt_key_is_answered_without_what_takes_long_to_import() -> None:
+    """By every command, in one process."""
+    done = heavy_modules_of(f"""
+import sys
+from pipelines.commands.main import main
+
+for command, arguments in {MISSPELT!r}.items():
+    try:
+        main([command, *arguments, "mask.mask_ratoi=.5"])
+    except SystemExit as ended:
+        print(command, ended.code)
+""")
+    assert done.stdout.splitlines() == [*(f"{command} 2" for command in MISSPELT), "[]"], done.stderr
+    assert done.stderr.count("is not a setting") == done.stderr.count("\n") == len(MISSPELT)
 
 
 SETTINGS_MISTAKES = {

@@ -54,7 +54,9 @@ def vlp(*arguments: str, cwd: Path, token: str = TOKEN) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.slow
 def test_a_job_shows_its_output_and_returns_0(cluster: str, folder: Path) -> None:
+    """The job that fails shows its output and passes on its exit code in the same way."""
     result = vlp(
         "submit", "--address", cluster, "print-config", "flip.yaml", "mask.mask_ratio=0.75", cwd=folder
     )

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from pipelines.commands.main import main
 from pipelines.config.machine import MachineConfig
 from pipelines.doctor.doctor import examine_machine
 from tests.paths import REPOSITORY
@@ -34,6 +36,12 @@ def doctor(*arguments: str, before: str = "", **environment: str) -> subprocess.
         command = ["unshare", "-m", "bash", "-c", f'{before} && exec "$@"', "bash", *command]
     variables = os.environ | {"PYTHONPATH": str(REPOSITORY)} | environment
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=280)
+
+
+def doctor_here(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in this process, which need not load all that it loads again."""
+    result = CliRunner().invoke(main, ["doctor", *arguments])
+    return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
 
 
 def bad(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
@@ -70,7 +78,7 @@ def test_a_laptop_that_has_all_is_good(tmp_path: Path) -> None:
 
 
 def test_the_run_that_tries_mlflow_is_deleted(tmp_path: Path) -> None:
-    done = doctor(*WITHOUT_RAY, f"machine.storage={tmp_path}")
+    done = doctor_here(*WITHOUT_RAY, f"machine.storage={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert {line[:4] for line in done.stdout.splitlines()} == {"good", "skip"}
     from pipelines.tracking.store import Store
@@ -81,7 +89,7 @@ def test_the_run_that_tries_mlflow_is_deleted(tmp_path: Path) -> None:
 
 def test_a_file_in_the_place_of_the_storage(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    said = bad(doctor(*WITHOUT_RAY, f"machine.storage={tmp_path / 'file'}"))
+    said = bad(doctor_here(*WITHOUT_RAY, f"machine.storage={tmp_path / 'file'}"))
     assert "a file is in the place of a folder: move it" in said["this machine storage"]
     assert "mend the storage of the nodes named above" in said["shared storage"]
 
@@ -104,7 +112,7 @@ def test_limits_of_a_node_and_servers_that_are_not_there(tmp_path: Path) -> None
 
 
 def test_settings_that_are_not_of_the_machine_are_refused() -> None:
-    done = doctor("training.batch_size=8")
+    done = doctor_here("training.batch_size=8")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "training is not a setting of this command" in done.stderr
 

@@ -111,7 +111,7 @@ def url_list(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder / "urls.jsonl"
 
 
-def run(url_list: Path, output: Path, *, workers: int = 2, **settings: Any) -> ShardsManifest:
+def run(url_list: Path, output: Path, *, workers: int = 0, **settings: Any) -> ShardsManifest:
     config = DownloadConfig(
         url_list=url_list,
         number_sample_per_shard=5,
@@ -135,9 +135,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("kind", "first"), [("exact", EQUAL_TO), ("near", ORIGINAL_OF)])
-def test_the_first_of_a_kind_stays(
-    kind: str, first: list[int], ray_cluster: None, url_list: Path, tmp_path: Path
-) -> None:
+def test_the_first_of_a_kind_stays(kind: str, first: list[int], url_list: Path, tmp_path: Path) -> None:
     manifest = run(url_list, tmp_path / "shards", drop_duplicates=kind)
     assert kept(tmp_path / "shards") == sorted(set(first))
     num_equal = len(FILES) - len(set(EQUAL_TO))
@@ -172,5 +170,5 @@ def test_neither_the_number_of_workers_nor_a_cut_at_any_point_changes_a_byte(
         new = pq.read_table(calm / f"{name}.parquet")
         index = old.schema.get_field_index("dhash")
         pq.write_table(old.set_column(index, "dhash", new["dhash"]), cut / f"{name}.parquet")
-    run(url_list, cut, drop_duplicates="near", workers=0)
+    run(url_list, cut, drop_duplicates="near")
     assert digests(cut) == digests(calm)

@@ -6,6 +6,7 @@ import resource
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -42,14 +43,23 @@ def config(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 Run = Callable[[DownloadConfig, Path], ShardsManifest]
 
 
-@pytest.fixture
-def run(data_workers: int, tmp_path: Path) -> Run:
-    def run(config: DownloadConfig, output: Path) -> ShardsManifest:
-        journal = Journal(tmp_path / "journal")
-        journal.begin(name="download", tags={})
-        return download(config, output, machine=MachineConfig(data_workers=data_workers), journal=journal)
+def run_by(data_workers: int, config: DownloadConfig, output: Path) -> ShardsManifest:
+    journal = Journal(output.with_name(f"journal-{output.name}"))
+    journal.begin(name="download", tags={})
+    return download(config, output, machine=MachineConfig(data_workers=data_workers), journal=journal)
 
-    return run
+
+@pytest.fixture
+def run(data_workers: int) -> Run:
+    return partial(run_by, data_workers)
+
+
+@pytest.fixture(scope="module")
+def calm(config: DownloadConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a download that nothing stopped."""
+    folder = tmp_path_factory.mktemp("calm") / "shards"
+    run_by(0, config, folder)
+    return folder
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -88,9 +98,8 @@ def test_a_disk_without_room_leaves_nothing_and_is_no_obstacle_later(
 
 
 def test_a_disk_that_refuses_a_shard_ends_in_one_line_and_the_same_command_goes_on(
-    run: Run, config: DownloadConfig, tmp_path: Path
+    run: Run, config: DownloadConfig, calm: Path, tmp_path: Path
 ) -> None:
-    run(config, tmp_path / "calm")
     output = tmp_path / "shards"
     (output / "00001.tar").mkdir(parents=True)
     with pytest.raises(UserError, match=r"Is a directory.*00001\.tar.* the same command goes on") as raised:
@@ -100,7 +109,7 @@ def test_a_disk_that_refuses_a_shard_ends_in_one_line_and_the_same_command_goes_
     assert not (output / "manifest.json").exists()
     (output / "00001.tar").rmdir()
     run(config, output)
-    assert digests(output) == digests(tmp_path / "calm")
+    assert digests(output) == digests(calm)
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_anything_is_fetched(
@@ -113,9 +122,10 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_fetched(
 
 
 def test_of_two_downloads_into_one_folder_the_second_is_refused(
-    run: Run, config: DownloadConfig, tmp_path: Path
+    config: DownloadConfig, tmp_path: Path
 ) -> None:
-    output = tmp_path / "shards"
+    """The lock is held by the driver, whatever its workers are."""
+    output, run = tmp_path / "shards", partial(run_by, 0)
     with download_lock(open_folder(output)):
         for attempt in (plan, run):
             with pytest.raises(UserError, match="another download writes there"):

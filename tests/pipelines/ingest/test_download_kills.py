@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -36,6 +37,13 @@ from vlp.shards.outcome import SUCCESS
 from vlp.shards.shard_set import ShardSet
 
 NUM_IMAGES, SHARD_SIZE = 24, 8
+RAY_IN_ALL = pytest.mark.parametrize(
+    "data_workers",
+    [pytest.param(2, id="ray", marks=pytest.mark.slow), pytest.param(0, id="local")],
+    indirect=True,
+)
+"""Ray is for `make test-all` alone, where it only hands on what happens beneath or beside it; that it does is
+also shown by the refusing disk of test_download_faults.py."""
 Hook = Callable[[int], None]
 """What happens before a request is answered, given the client's port."""
 
@@ -105,21 +113,22 @@ def config(site: Site, tmp_path_factory: pytest.TempPathFactory) -> DownloadConf
 Run = Callable[[DownloadConfig, Path], ShardsManifest]
 
 
+def run_by(data_workers: int, record: Path, config: DownloadConfig, output: Path) -> ShardsManifest:
+    journal = Journal(record)
+    journal.begin(name="download", tags={})
+    return download(config, output, machine=MachineConfig(data_workers=data_workers), journal=journal)
+
+
+@pytest.fixture
+def run(data_workers: int, tmp_path: Path) -> Run:
+    return partial(run_by, data_workers, tmp_path / "journal")
+
+
 @pytest.fixture(scope="module")
-def run(data_workers: int, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    def run(config: DownloadConfig, output: Path) -> ShardsManifest:
-        journal = Journal(tmp_path_factory.mktemp("journal"))
-        journal.begin(name="download", tags={})
-        return download(config, output, machine=MachineConfig(data_workers=data_workers), journal=journal)
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def calm(run: Run, config: DownloadConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calm(config: DownloadConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a download that was left alone."""
-    folder = tmp_path_factory.mktemp("calm")
-    run(config, folder)
+    folder = tmp_path_factory.mktemp("calm") / "shards"
+    run_by(0, folder.with_name("journal"), config, folder)
     assert list(verify(folder)) == []
     return folder
 
@@ -277,6 +286,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {shards.captions(i)[0]: shards.image_bytes(i) for i in range(len(shards))}
 
 
+@RAY_IN_ALL
 def test_an_image_whose_decoder_is_killed_costs_only_itself(
     run: Run, site: Site, images: dict[str, bytes], config: DownloadConfig, calm: Path, tmp_path: Path
 ) -> None:
@@ -395,6 +405,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@RAY_IN_ALL
 def test_a_full_disk_ends_in_one_line_and_with_more_room_the_same_command_goes_on(
     run: Run, config: DownloadConfig, calm: Path, small_disk: Path
 ) -> None:

@@ -39,7 +39,7 @@ def url_list(names: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def run(ray_cluster: None, url_list: Path, tiny_world: Path, tmp_path: Path) -> Any:
+def run(url_list: Path, tiny_world: Path, tmp_path: Path) -> Any:
     """Download from a server that fails at the given rates; returns the manifest and the server's counts."""
 
     def run(rates: FailureRates | None = None, retry: list[str] | None = None) -> Any:
@@ -49,7 +49,7 @@ def run(ray_cluster: None, url_list: Path, tiny_world: Path, tmp_path: Path) -> 
         journal = Journal(tmp_path / "journal")
         journal.begin(name="download", tags={})
         with ImageServer(tiny_world / "train", port=PORT, failures=rates) as server:
-            machine = MachineConfig(data_workers=2)
+            machine = MachineConfig(data_workers=0)
             manifest = download(config, tmp_path / "shards", machine=machine, journal=journal, retry=retry)
         return manifest, server.requests
 

@@ -119,7 +119,7 @@ def test_deep_pixels_keep_their_brightness() -> None:
 def test_the_shorter_side_is_exactly_the_one_asked_for() -> None:
     resizer = Resizer(DownloadConfig(url_list=Path("unused"), image_size=224))
     for side in range(225, 700, 7):
-        body = photograph(side, side + 3)
+        body = photograph(side, side + 3, kind="BMP")
         assert resizer(body, read_header(body)).size[0] == 224
 
 

@@ -48,11 +48,11 @@ def counted(
     """Three shards, and the folder of their document frequencies."""
     folder = tmp_path_factory.mktemp("docfreq")
     shards = make_shards(folder / "shards", CAPTIONS)
-    count(shards, folder / "out")
+    count(shards, folder / "out", workers=2)
     return shards, folder / "out"
 
 
-def count(shards: Path, output: Path, *, workers: int = 2, **settings: Any) -> DocfreqManifest:
+def count(shards: Path, output: Path, *, workers: int = 0, **settings: Any) -> DocfreqManifest:
     journal = Journal(output.parent / "journal")
     journal.begin(name="docfreq", tags={})
     config = DocfreqConfig(shards=LocalFolder(shards), **settings)
@@ -90,7 +90,7 @@ def test_words_are_counted_beside_and_make_a_vocabulary(counted: tuple[Path, Pat
 
 def test_without_ray_the_files_are_the_same(counted: tuple[Path, Path], tmp_path: Path) -> None:
     shards, output = counted
-    count(shards, tmp_path / "out", workers=0)
+    count(shards, tmp_path / "out")
     files = {file.name for file in output.iterdir() if file.is_file()}
     assert len(files) == 6
     for file in files:

@@ -29,9 +29,10 @@ from vlp.run import RunConfig
 from vlp.shards.shard_set import ShardSet
 from vlp.shards.storage.address import open_folder
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
 webdataset: Any = pytest.importorskip("webdataset")
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
+WITHOUT_RAY = "machine.data_workers=0"
+HERE = MachineConfig(data_workers=0)
 IMG2DATASET = """
 import sys
 from img2dataset import download
@@ -109,7 +110,7 @@ def check_all_commands(folder: Path, vlp: Any, tmp_path: Path, tiny_run: Callabl
     counted = docfreq(
         DocfreqConfig(shards=open_folder(folder)),
         tmp_path / "frequencies",
-        machine=MachineConfig(),
+        machine=HERE,
         journal=journal,
     )
     assert counted.num_documents == sum(len(texts) for _, texts in contents(folder))
@@ -137,7 +138,7 @@ def read_by_webdataset(folder: Path) -> Iterator[tuple[bytes, list[str]]]:
 def test_what_img2dataset_wrote_is_a_folder_of_shards(foreign: Path, vlp: Any, tmp_path: Path) -> None:
     before = {file.name: pq.read_table(file) for file in foreign.glob("*.parquet")}
     stats = {file.name: json.loads(file.read_text()) for file in foreign.glob("*_stats.json")}
-    result = vlp("index", foreign)
+    result = vlp("index", foreign, WITHOUT_RAY)
     assert result.exit_code == 0, result.stderr
     assert "22 samples in 3 tars, 2 http_404" in result.stdout
     assert contents(foreign) == list(read_by_webdataset(foreign))
@@ -164,21 +165,21 @@ def test_what_img2dataset_wrote_is_a_folder_of_shards(foreign: Path, vlp: Any, t
 def test_every_command_takes_what_img2dataset_wrote(
     foreign: Path, vlp: Any, tmp_path: Path, tiny_run: Callable[..., RunConfig]
 ) -> None:
-    assert vlp("index", foreign).exit_code == 0
+    assert vlp("index", foreign, WITHOUT_RAY).exit_code == 0
     check_all_commands(foreign, vlp, tmp_path, lambda: tiny_run(data={"shards": str(foreign)}))
 
 
 def test_the_columns_of_img2dataset_are_in_its_tars_too(foreign: Path, vlp: Any, tmp_path: Path) -> None:
     for file in [*foreign.glob("*.parquet"), *foreign.glob("*.json")]:
         file.unlink()
-    index(foreign, machine=MachineConfig(data_workers=0))
+    index(foreign, machine=HERE)
     assert vlp("subset", foreign, "similarity>=0.9", "-o", tmp_path / "similar").exit_code == 0
     chosen = pq.read_table(tmp_path / "similar/00000.parquet")["similarity"].to_pylist()
     assert sorted(chosen) == [22 / 24, 23 / 24]
 
 
 def test_what_webdataset_wrote_is_a_folder_of_shards(
-    plain: Path, vlp: Any, tmp_path: Path, tiny_run: Callable[..., RunConfig]
+    ray_cluster: None, plain: Path, vlp: Any, tmp_path: Path, tiny_run: Callable[..., RunConfig]
 ) -> None:
     index(plain, machine=MachineConfig())
     assert contents(plain) == list(read_by_webdataset(plain))
@@ -190,14 +191,14 @@ def state(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def test_a_second_call_does_nothing_and_an_interrupted_one_goes_on(plain: Path) -> None:
-    index(plain, machine=MachineConfig())
+    index(plain, machine=HERE)
     before = state(plain)
-    index(plain, machine=MachineConfig())
+    index(plain, machine=HERE)
     assert state(plain) == before
     (plain / "manifest.json").unlink()
     (plain / "train-001_stats.json").unlink()  # the last file of a shard
     (plain / "train-001_stats.json.0123abcd.tmp").touch()
-    index(plain, machine=MachineConfig())
+    index(plain, machine=HERE)
     after = state(plain)
     assert {name: content for name, (content, _) in after.items()} == {
         name: content for name, (content, _) in before.items()
@@ -207,7 +208,7 @@ def test_a_second_call_does_nothing_and_an_interrupted_one_goes_on(plain: Path) 
 
 def test_a_folder_that_was_downloaded_stays_as_it_is(folder: Path) -> None:
     before = state(folder)
-    index(folder, machine=MachineConfig())
+    index(folder, machine=HERE)
     assert state(folder) == before
 
 
@@ -218,7 +219,7 @@ def test_broken_tars_are_counted_and_reported_and_no_obstacle(plain: Path, vlp: 
     cut.write_bytes(first[:7000])
     damaged.write_bytes(first[:2560] + b"garbage" * 100 + first[3260:])
     compressed.write_bytes(b"\x1f\x8b" + first)
-    result = vlp("index", plain)
+    result = vlp("index", plain, WITHOUT_RAY)
     assert result.exit_code == 0, result.stderr
     for name in ("train-002", "train-003", "train-004"):
         assert f"{name}.tar: broken" in result.stdout
@@ -234,7 +235,7 @@ def test_broken_tars_are_counted_and_reported_and_no_obstacle(plain: Path, vlp: 
 
 def contents_after_indexing_a_copy(folder: Path) -> list[tuple[bytes, list[str]]]:
     copy = Path(shutil.copytree(folder, folder.with_name("copy")))
-    index(copy, machine=MachineConfig())
+    index(copy, machine=HERE)
     return contents(copy)
 
 
@@ -242,9 +243,9 @@ def test_a_tar_that_was_repaired_is_indexed_again(plain: Path) -> None:
     tar = plain / "train-001.tar"
     content = tar.read_bytes()
     tar.write_bytes(content[:3000])
-    assert index(plain, machine=MachineConfig()).outcomes["broken_tar"] == 1
+    assert index(plain, machine=HERE).outcomes["broken_tar"] == 1
     tar.write_bytes(content)
-    manifest = index(plain, machine=MachineConfig())
+    manifest = index(plain, machine=HERE)
     assert manifest.outcomes == {"success": 12}
     assert manifest.shards[1].problem is None
     assert list(verify(plain)) == []
@@ -293,5 +294,5 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(plain: Path) -
 def test_a_parquet_file_about_other_samples_is_named(plain: Path) -> None:
     pq.write_table(pa.table({"key": ["other"]}), plain / "train-001.parquet")
     with pytest.raises(UserError, match=r"train-001\.parquet lacks samples of the tar"):
-        index(plain, machine=MachineConfig())
+        index(plain, machine=HERE)
     assert pq.read_table(plain / "train-001.parquet").column_names == ["key"]

@@ -67,7 +67,7 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(ray_cluster: None, url_list: Path, tmp_path: Path) -> Callable[..., ShardsManifest]:
+def run(url_list: Path, tmp_path: Path) -> Callable[..., ShardsManifest]:
     """Download from a server that fails at the given rates; returns the manifest."""
 
     def run(
@@ -75,6 +75,7 @@ def run(ray_cluster: None, url_list: Path, tmp_path: Path) -> Callable[..., Shar
         *,
         rates: FailureRates | None = RATES,
         retry: list[str] | None = None,
+        workers: int = 0,
         **settings: Any,
     ) -> ShardsManifest:
         config = DownloadConfig(
@@ -87,7 +88,7 @@ def run(ray_cluster: None, url_list: Path, tmp_path: Path) -> Callable[..., Shar
         journal = Journal(tmp_path / "journal")
         journal.begin(name="download", tags={})
         with ImageServer(url_list.parent, port=PORT, failures=rates):
-            machine = MachineConfig(data_workers=2)
+            machine = MachineConfig(data_workers=workers)
             return download(config, output, machine=machine, journal=journal, retry=retry)
 
     return run
@@ -132,7 +133,7 @@ def test_a_download_makes_the_bytes_that_it_makes_in_a_folder_whatever_interrupt
 
 @pytest.mark.slow
 def test_failures_are_tried_again_and_duplicates_dropped_as_in_a_folder(
-    run: Callable[..., ShardsManifest], object_store: ObjectStore, tmp_path: Path
+    ray_cluster: None, run: Callable[..., ShardsManifest], object_store: ObjectStore, tmp_path: Path
 ) -> None:
     folders = (tmp_path / "here", object_store.bucket())
     for settings in (
@@ -140,7 +141,7 @@ def test_failures_are_tried_again_and_duplicates_dropped_as_in_a_folder(
         {"rates": None, "retry": ["http_5xx"]},
         {"rates": None, "retry": []},
     ):
-        here, there = (run(folder, drop_duplicates="exact", **settings) for folder in folders)
+        here, there = (run(folder, drop_duplicates="exact", workers=2, **settings) for folder in folders)
         assert here == there
         assert digests(folders[0]) == digests(folders[1])
     assert there.outcomes == {"success": 24, "duplicate": 3}

@@ -9,9 +9,9 @@ import pytest
 
 from tests.paths import REPOSITORY
 
-NUM_TRAIN, NUM_TEST, WIDTH = 120_000, 300, 256
-MEGABYTES = 100
-"""May be taken beside what the protocol needs for a few images; the features have 123, and 246 in float64."""
+NUM_TRAIN, NUM_TEST, WIDTH = 75_000, 300, 256
+MEGABYTES = 65
+"""May be taken beside what the protocol needs for a few images; the features have 77, and 154 in float64."""
 PROTOCOLS = {
     "knn": "knn_outcomes(*parts, k=[20], num_classes=3)[20]",
     "few_shot": "few_shot_outcomes(*parts, shots=NUM_TRAIN, num_classes=3)",
