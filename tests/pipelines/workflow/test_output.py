@@ -34,6 +34,7 @@ OURS = re.compile(
     rf"{STAGE}(-> |unchanged: )\S+|{STAGE}done in \d+ s"
     r"|\[(download|docfreq|pretrain \w+)\] [\d,]+/[\d,]+ (URLs|shards|steps)(, \S+ left)?(  .*)?"
     r"|\[pretrain \w+\] calibrating the mask|\[evaluate\] measuring \S+|\[evaluate\] not measured: .*"
+    r"|\[tracking\] [\d,]+ records are on their way to \S+"
     r"|±: the farther end .*|\*: stands out .*|time: steps x .*|results: \S+|browse:  .*vlp ui .*"
 )
 TABLE = re.compile(r"[\s─]*|\s+(Method x|Differences from|T->I|method  |clip  |superclass  |\(chance\)  ).*")
