@@ -27,6 +27,8 @@ from vlp.shards.storage.whole import writing
 
 FILE_NAME = "journal.jsonl"
 DELIVERED_NAME = "delivered.json"
+PICTURES = "pictures"
+"""Folder beside a journal of what it shows, so that both are wherever one is."""
 LONGEST_KEY = 250  # in MLflow
 
 
@@ -192,7 +194,12 @@ class Journal:
         return (milliseconds + last - begun) / 1000
 
     def copy_to(self, there: Folder) -> None:
-        """Copy the journal to another place, unless a longer one is there."""
+        """Copy the journal to another place, unless a longer one is there, and before it its pictures."""
+        pictures, shown = self.folder / PICTURES, there / PICTURES
+        copied = shown.names()
+        for picture in pictures.iterdir() if pictures.is_dir() else ():
+            if picture.name not in copied:
+                put(picture, shown)
         file = self.folder / FILE_NAME
         size = there.size(FILE_NAME) if FILE_NAME in there.names() else 0
         if file.is_file() and file.stat().st_size > size:

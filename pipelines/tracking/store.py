@@ -395,8 +395,8 @@ class Run:
             else:
                 self._skip("the parent run", f"there is no journal in {parent}")
         if found := self.store.find_run(begin):
-            self.delivered.run_id = found.info.run_id
             self.delivered.last_step = self.store.last_steps(found)
+            self.delivered.run_id = found.info.run_id
             self._perhaps_sent = math.inf  # also what is done again of what another machine has sent
         else:
             self.delivered.run_id = self.store.create_run(begin, tags)

@@ -1,11 +1,15 @@
 """Workers that do not see the driver's folders: their records go there, and its stop file is asked for."""
 
+import shutil
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.checkpoints.store import checkpoint_names, list_saved
 from pipelines.tracking.sent import Keeper, SentJournal, answered
 from pipelines.training.job import TrainJob
+from vlp.shards.storage.patience import patiently
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,20 @@ def on_this_node(job: TrainJob) -> TrainJob:
     if job.keeper is None:
         return job
     return replace(job, journal=SentJournal(job.journal.folder, job.keeper))
+
+
+def drop_unrecorded(job: TrainJob) -> None:
+    """Delete checkpoints of this node that the storage lacks, where the driver is on another one.
+
+    The records of their steps, which go to the storage before them, may be gone with the driver's node.
+    """
+    place = job.checkpoints
+    if job.keeper is None or place.mirror is None:
+        return
+    stored = {one.name for one in patiently(partial(list_saved, place.mirror))}
+    for name in checkpoint_names(place.folder):
+        if name not in stored:
+            shutil.rmtree(place.folder / name)
 
 
 def stop_file_of(job: TrainJob) -> Path | FileThere:

@@ -15,7 +15,7 @@ from pipelines.checkpoints.writer import CheckpointWriter
 from pipelines.training.bad_steps import BadSteps
 from pipelines.training.calibration import Recalibration
 from pipelines.training.job import TrainJob
-from pipelines.training.keeping import delivered, on_this_node, stop_file_of
+from pipelines.training.keeping import delivered, drop_unrecorded, on_this_node, stop_file_of
 from pipelines.training.machine_load import MachineLoad
 from pipelines.training.masks import MaskChoice
 from pipelines.training.pictures import Pictures
@@ -39,6 +39,8 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     """The function that Ray Train runs on every worker."""
     logging.disable(logging.INFO)  # Ray Train repeats every report, on every worker
     job = on_this_node(loop_config["job"])
+    if is_main():
+        drop_unrecorded(job)
     try:
         with CheckpointWriter(job.checkpoints, job.config) as writer:
             _train(job, writer)

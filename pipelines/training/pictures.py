@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipelines.checkpoints.checkpoint import TrainingState
+from pipelines.tracking.journal import PICTURES
 from pipelines.training.hooks import Hook, Metrics
 from pipelines.training.job import TrainJob
 from vlp.core.batch import Batch
@@ -23,7 +24,6 @@ from vlp.pictures.reconstructions import reconstructions
 from vlp.pictures.schedules import schedules
 from vlp.pictures.similarity import similarity_matrix
 
-FOLDER = "pictures"
 MAX_MOMENTS = 20
 NUM_IMAGES, NUM_PAIRS = 6, 24
 
@@ -35,7 +35,7 @@ class Pictures(Hook):
         self.job = job
         due = [step for step in range(1, job.config.num_steps + 1) if job.is_due(step)]
         self.steps = {*due[:: -(-len(due) // MAX_MOMENTS) or 1], job.config.num_steps}
-        self.folder = job.journal.folder / FOLDER  # and so wherever the record is
+        self.folder = job.journal.folder / PICTURES
         self.squares = torch.empty(0)
         """The first images of the data, which are the same at every step."""
 
