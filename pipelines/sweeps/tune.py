@@ -4,6 +4,7 @@ import os
 import shutil
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -14,7 +15,7 @@ from pipelines.sweeps.history import Run
 from pipelines.sweeps.live import Live
 from pipelines.sweeps.retention import drop_checkpoints
 from pipelines.sweeps.room import DRIVER_CPUS
-from pipelines.sweeps.trial import AGAIN, FAILURE, MEASURED, run_trial
+from pipelines.sweeps.trial import AGAIN, FAILURE, MEASURED, Trials, run_trial
 from pipelines.tracking.delivery import load_store
 
 
@@ -25,7 +26,7 @@ def run_trials(conductor: Conductor, *, at_once: int) -> None:
     trials = conductor.trials
     storage = trials.folder / "tune"
     shutil.rmtree(storage, ignore_errors=True)  # the history is what a sweep goes on by
-    trainable = tune.with_resources(tune.with_parameters(run_trial, trials=trials), {"cpu": DRIVER_CPUS})
+    trainable = tune.with_resources(tune.with_parameters(run_trial, trials=trials), _place(trials))
     tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -42,6 +43,16 @@ def run_trials(conductor: Conductor, *, at_once: int) -> None:
             failure_config=tune.FailureConfig(max_failures=trials.machine.recovery.max_failures),
         ),
     ).fit()
+
+
+def _place(trials: Trials) -> dict[str, float]:
+    """What a trial's own process needs: where each node has its own disk, that of this one, which has the
+    record."""
+    if trials.machine.published(trials.folder) is None:
+        return {"cpu": DRIVER_CPUS}
+    here = ray.get_runtime_context().get_node_id()
+    address = next(node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == here)
+    return {"cpu": 0, f"node:{address}": 0.001}
 
 
 class Proposals(Searcher):

@@ -199,11 +199,6 @@ class Store:
         """A journal's run: there already where its creator died before noting that, or on another machine."""
         return next(iter(self._search(f"tags.`{JOURNAL_TAG}` = '{begin.fields['uuid']}'")), None)
 
-    def last_steps(self, run: entities.Run) -> dict[str, int]:
-        """The last step of each metric of a run."""
-        points = {key: self.client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
-        return {key: max(point.step for point in history) for key, history in points.items()}
-
     def create_run(self, begin: Record, tags: Mapping[str, str]) -> str:
         """The id of a new run of a journal."""
         tags = {tag.key: tag.value for tag in _tags({**tags, JOURNAL_TAG: begin.fields["uuid"]})}
@@ -395,7 +390,7 @@ class Run:
             else:
                 self._skip("the parent run", f"there is no journal in {parent}")
         if found := self.store.find_run(begin):
-            self.delivered.last_step = self.store.last_steps(found)
+            self.delivered.last_step = _last_steps(found)
             self.delivered.run_id = found.info.run_id
             self._perhaps_sent = math.inf  # also what is done again of what another machine has sent
         else:
@@ -571,6 +566,11 @@ class Run:
             warn(f"skipped {len(self._skipped)} record(s) of {self.journal.folder}, first {self._skipped[0]}")
         self._reported.update(self._skipped)
         self._skipped.clear()
+
+
+def _last_steps(run: entities.Run) -> dict[str, int]:
+    """The last step of each metric, which the answer has; to ask for them is a request each."""
+    return {metric.key: metric.step for metric in run.data._metric_objs}
 
 
 def _tracked(run: entities.Run) -> TrackedRun:
