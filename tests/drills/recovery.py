@@ -25,7 +25,7 @@ from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.folder import Folder
 
 STEPS, EVERY, OUTAGE_SECONDS = 3000, 50, 15.0
-PATIENCE_SECONDS = 400.0
+PATIENCE_SECONDS = 1200.0
 RUN = "cluster_rgb"
 PIPELINE: dict[str, Any] = {
     "name": "chaos",
