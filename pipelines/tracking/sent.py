@@ -26,6 +26,11 @@ class Keeper:
         """A file that a record names, at its place on this node."""
         self._attempt(lambda: _write(file, content))
 
+    def last_step(self) -> int:
+        """The last step of which there are metrics; 0 where there are none."""
+        steps = (one.fields["step"] for one in self._journal.read() if one.kind == "metrics")
+        return max(steps, default=0)
+
     def copy_to(self, there: Folder) -> None:
         """Copy the journal; raises what has failed before, too."""
         self.check()
@@ -72,13 +77,13 @@ class SentJournal(Journal):
         self.keeper.write_file.remote(file.absolute(), file.read_bytes())
 
 
-def answered(reference: Any) -> None:
-    """Wait for what a keeper was asked; an OSError is raised as it was there."""
+def answered(reference: Any) -> Any:
+    """What a keeper was asked, once it has answered; an OSError is raised as it was there."""
     import ray
     from ray.exceptions import RayTaskError
 
     try:
-        ray.get(reference)  # however long: without the driver's node the work is over
+        return ray.get(reference)  # however long: without the driver's node the work is over
     except RayTaskError as error:
         raise (error.cause if isinstance(error.cause, OSError) else error) from None
 

@@ -2,14 +2,12 @@
 
 import shutil
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.checkpoints.store import checkpoint_names, list_saved
+from pipelines.checkpoints.store import list_saved
 from pipelines.tracking.sent import Keeper, SentJournal, answered
 from pipelines.training.job import TrainJob
-from vlp.shards.storage.patience import patiently
 
 
 @dataclass(frozen=True)
@@ -52,17 +50,13 @@ def on_this_node(job: TrainJob) -> TrainJob:
 
 
 def drop_unrecorded(job: TrainJob) -> None:
-    """Delete checkpoints of this node that the storage lacks, where the driver is on another one.
-
-    The records of their steps, which go to the storage before them, may be gone with the driver's node.
-    """
-    place = job.checkpoints
-    if job.keeper is None or place.mirror is None:
+    """Delete checkpoints of this node whose steps the driver's record lacks, which was lost with its node."""
+    if job.keeper is None:
         return
-    stored = {one.name for one in patiently(partial(list_saved, place.mirror))}
-    for name in checkpoint_names(place.folder):
-        if name not in stored:
-            shutil.rmtree(place.folder / name)
+    recorded = answered(job.keeper.last_step.remote())
+    for one in list_saved(job.checkpoints.folder):
+        if one.step - one.step % job.machine.log_every_steps > recorded:
+            shutil.rmtree(job.checkpoints.folder / one.name)
 
 
 def stop_file_of(job: TrainJob) -> Path | FileThere:
