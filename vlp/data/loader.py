@@ -94,25 +94,23 @@ class TrainingPairs(Dataset[Pair]):
 
         Raises:
             UnreadableDataError: none can be.
+            UnreachableError: the store did not answer for too long.
         """
-        try:
-            return self._read(draw)
-        except UnreachableError:
-            raise
-        except (ValueError, OSError) as error:
-            unreadable = [self._describe(draw, error)]
-        for substitute in self._substitutes(draw):
+        unreadable: list[Unreadable] = []
+        for tried in self._tried(draw):
             try:
-                return self._read(substitute)._replace(unreadable=tuple(unreadable))
+                return self._read(tried)._replace(unreadable=tuple(unreadable))
+            except UnreachableError:  # its store is away: the sample itself may be sound
+                raise
             except (ValueError, OSError) as error:
-                unreadable.append(self._describe(substitute, error))
+                unreadable.append(self._describe(tried, error))
         shard, key, reason = unreadable[0]
         raise UnreadableDataError(f"{key} in {shard} cannot be read, nor can its substitutes: {reason}")
 
     def source(self, draw: Draw) -> Source:
         """Where the pair of a draw, or of its first substitute that can be read, comes from."""
         pair = self[draw]
-        used = [draw, *self._substitutes(draw)][len(pair.unreadable)]
+        used = list(self._tried(draw))[len(pair.unreadable)]
         return Source(*self.shards.describe(used.index), pair.caption)
 
     def _read(self, draw: Draw) -> Pair:
@@ -134,9 +132,11 @@ class TrainingPairs(Dataset[Pair]):
         augmentation = draw_augmentation(encoded.size, self.config, rng)
         return augment(encoded, augmentation, self.config, size=self.image_size)
 
-    def _substitutes(self, draw: Draw) -> list[Draw]:
+    def _tried(self, draw: Draw) -> Iterator[Draw]:
+        """A draw, and what stands in for it, one after another, where it cannot be read."""
+        yield draw
         shard, folder = self.shards.shard_range(draw.index), self.shards.folder_range(draw.index)
-        return substitutes(draw, seed=self.seed, shard=shard, folder=folder)
+        yield from substitutes(draw, seed=self.seed, shard=shard, folder=folder)
 
     def _describe(self, draw: Draw, error: Exception) -> Unreadable:
         return Unreadable(*self.shards.describe(draw.index), one_line(error))

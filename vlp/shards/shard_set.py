@@ -9,7 +9,6 @@ manifest.json                what is in the folder; written last, so a folder wi
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -24,7 +23,7 @@ from vlp.shards.index_schema import samples_of
 from vlp.shards.manifest import MANIFEST
 from vlp.shards.storage.address import open_folder
 from vlp.shards.storage.cache import ShardCache
-from vlp.shards.storage.folder import Folder
+from vlp.shards.storage.folder import Folder, UnreachableError
 from vlp.shards.storage.patience import patiently
 
 INDEX_COLUMNS = ["key", "status", "captions", "image_offset", "image_size"]
@@ -197,8 +196,12 @@ class ShardSet:
     def read_indexes(self) -> None:
         """Read every index now, so that processes forked from this one share them."""
         for shard in range(len(self._shards)):
-            with suppress(ValueError, OSError):  # raised again where a sample of the shard is needed
+            try:
                 self._index(shard)
+            except UnreachableError:
+                raise
+            except (ValueError, OSError):  # raised again where a sample of the shard is needed
+                continue
 
     def _count(self, shards: Sequence[Shard]) -> list[int]:
         with ThreadPool(READERS) as pool:

@@ -350,7 +350,7 @@ def test_a_store_that_goes_and_comes_costs_no_sample(
     shards: Path,
     object_store: ObjectStore,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
 ) -> None:
     """It is waited for: another sample in the place of one that is not broken would change the result."""
     cache = ShardCache(folder=tmp_path) if is_cached else None
@@ -365,7 +365,7 @@ def test_a_store_that_goes_and_comes_costs_no_sample(
         assert torch.equal(found[first].image, expected[first].image)
         cable.unplug()
         waiting = pool.submit(found.__getitem__, last)
-        wait_until(lambda: "[data] waiting for s3://patience/" in capsys.readouterr().out)
+        wait_until(lambda: any("waiting for s3://patience/" in str(one.message) for one in recwarn))
         cable.plug()
         pair = waiting.result(120)
     assert pair.caption == expected[last].caption

@@ -1,6 +1,7 @@
 """Waiting for a store that does not answer: what cannot be read now is not broken."""
 
 import time
+import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -26,6 +27,6 @@ def patiently(read: Callable[[], Read]) -> Read:
             if time.monotonic() > deadline:
                 raise
             if delay == FIRST_DELAY_SECONDS:
-                print(f"[data] waiting for {error}", flush=True)
+                warnings.warn(f"waiting for {error}", stacklevel=2)
         time.sleep(delay)
         delay = min(2 * delay, LONGEST_DELAY_SECONDS)
