@@ -36,7 +36,7 @@ NAMESPACES = ("--fork", "--kill-child", "--pid", "--mount-proc", "--mount", "--n
 
 
 class Computer:
-    """One of a network.
+    """One of a network, until its power is cut.
 
     Args:
         name: of the host.
@@ -98,14 +98,6 @@ class Computer:
                 if is_own and name in " ".join(process.cmdline()):
                     found.append(process)
         return found
-
-    def unplug(self) -> None:
-        """Nothing reaches it, and it reaches nothing."""
-        _ip(f"link set {self._cable} down")
-
-    def plug(self) -> None:
-        """Back to the network."""
-        _ip(f"link set {self._cable} up")
 
     def cut_power(self) -> None:
         """End all its processes at once, and lose its disks."""

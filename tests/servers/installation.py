@@ -6,19 +6,21 @@ Every computer has its own address and disks: nothing but the store is common to
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.servers.computers import DISK, Network
 from tests.servers.mlflow_server import PASSWORD, USER, Server
 from tests.servers.object_store import ObjectStore, serving
 from tests.servers.postgres import Postgres, database
-from tests.servers.ray_computers import TOKEN_IN_USE, RayComputers
+from tests.servers.ray_computers import RayComputers
+from tests.servers.ray_head import TOKEN_IN_USE
 from vlp.shards.storage.folder import Folder
 
 CREDENTIALS = {
@@ -66,36 +68,25 @@ class Installation:
 
 
 @contextmanager
-def installed(folder: Path, *, num_nodes: int = 2, cpus_per_node: int = 1) -> Iterator[Installation]:
-    """All of it, until the end of the context; the test is skipped where a part of it cannot be run."""
+def installed(folder: Path) -> Iterator[Installation]:
+    """All of it, with two nodes, until the end of the context; skips the test where a part cannot be run."""
     with (
-        _set(CREDENTIALS),
+        pytest.MonkeyPatch.context() as environment,
         Network() as network,
-        serving(os.environ, host=network.address) as store,
+        serving(os.environ | CREDENTIALS, host=network.address) as store,
         database(["mlflow", "mlflow_auth"]) as postgres,
     ):
+        for name, value in CREDENTIALS.items():
+            environment.setenv(name, value)
         store.bucket("mlflow")
         storage = store.bucket()
         mlflow = Server(postgres.address, store, folder, network.address)
         mlflow.start()
         ray = RayComputers(network, folder, CREDENTIALS)
         ray.start_head()
-        for _ in range(num_nodes):
-            ray.add_node(num_cpus=cpus_per_node)
+        for _ in range(2):
+            ray.add_node()
         try:
             yield Installation(folder, network, store, storage, postgres, mlflow, ray)
         finally:
             mlflow.stop()
-
-
-@contextmanager
-def _set(variables: Mapping[str, str]) -> Iterator[None]:
-    """Variables of the environment, for a while."""
-    before = dict(os.environ)
-    os.environ |= variables
-    try:
-        yield
-    finally:
-        for name in variables:
-            del os.environ[name]
-        os.environ |= before

@@ -1,15 +1,12 @@
 """A Ray cluster of several computers, started as a user would: `ray start` on each; it asks for a token."""
 
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.error import HTTPError
 
 from tests.servers.computers import VOLUME, Computer, Network
+from tests.servers.ray_head import TOKEN_IN_USE, answers
 
-TOKEN = "0123456789abcdef0123456789abcdef"
-TOKEN_IN_USE = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 PORT, DASHBOARD, OBJECTS = 6379, 8265, 200_000_000
 STARTING_SECONDS = 240
 
@@ -39,18 +36,18 @@ class RayComputers:
     def start_head(self) -> None:
         """Begin the cluster."""
         words = f"--head --num-cpus=0 --port={PORT} --dashboard-host=0.0.0.0 --dashboard-port={DASHBOARD}"
-        self._start(self.head, words, lambda log: _answers(f"{self.dashboard}/api/version"))
+        self._start(self.head, words, lambda log: answers(f"{self.dashboard}/api/version"))
 
     def restart_head(self) -> None:
         """Another computer by the address of the head, with its volume, as KubeRay starts one."""
         self.head = self.network.computer("head", self.head.address, volume=self.volume)
         self.start_head()
 
-    def add_node(self, *, num_cpus: int = 1) -> Computer:
-        """One more computer."""
+    def add_node(self) -> Computer:
+        """One more computer, of one CPU."""
         node = self.network.computer(f"node{len(self.nodes)}")
         self.nodes.append(node)
-        words = f"--address={self.head.address}:{PORT} --num-cpus={num_cpus}"
+        words = f"--address={self.head.address}:{PORT} --num-cpus=1"
         self._start(node, words, lambda log: "Ray runtime started" in log.read_text())
         return node
 
@@ -65,12 +62,3 @@ class RayComputers:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return urllib.request.urlopen(url, timeout=1).status == 200
-    except HTTPError as error:
-        return error.code == 401  # it asks for its token
-    except OSError:
-        return False

@@ -13,6 +13,9 @@ from urllib.error import HTTPError
 
 from tests.servers.ports import free_port
 
+TOKEN = "0123456789abcdef0123456789abcdef"
+TOKEN_IN_USE = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+
 
 class Head(NamedTuple):
     """Where it is reached."""
@@ -47,7 +50,7 @@ def ray_head(folder: Path, *, num_cpus: int = 2, token: str = "") -> Iterator[He
     environment = os.environ | mode
     head = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
     deadline = time.monotonic() + 300
-    while not _answers(f"http://127.0.0.1:{dashboard}/api/version"):
+    while not answers(f"http://127.0.0.1:{dashboard}/api/version"):
         assert head.poll() is None, Path(log.name).read_text()
         assert time.monotonic() < deadline, Path(log.name).read_text()
         time.sleep(0.2)
@@ -58,7 +61,8 @@ def ray_head(folder: Path, *, num_cpus: int = 2, token: str = "") -> Iterator[He
         head.wait(timeout=120)  # it ends its processes one after another
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a dashboard is there."""
     try:
         return urllib.request.urlopen(url, timeout=1).status == 200
     except HTTPError as error:

@@ -20,10 +20,8 @@ from pipelines.commands.main import main
 from pipelines.config.settings import to_dict
 from tests.paths import REPOSITORY
 from tests.pipelines.workflow.test_output import PIPELINE
-from tests.servers.ray_head import ray_head
+from tests.servers.ray_head import TOKEN, ray_head
 from vlp.run import RunConfig
-
-TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
