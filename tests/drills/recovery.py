@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from pipelines.checkpoints.store import list_saved
 from pipelines.tracking.journal import Delivered, Journal
 from tests.paths import REPOSITORY
+from tests.pipelines.stages import digests
 from tests.servers.installation import WORK, Installation, installed
 from tests.servers.ports import free_port
 from vlp.shards.storage.address import open_folder
@@ -221,9 +222,9 @@ class Made(NamedTuple):
 
 
 def _digests(made: Folder) -> dict[str, str]:
-    stages = [f"{kind}/{name}" for kind in ("pretrain", "evaluate") for name in (made / kind).folders()]
-    stages += [name for name in made.folders() if name.startswith("docfreq-")]
-    return {stage.rpartition("-")[0]: (made / stage).read_json("done.json")["digest"] for stage in stages}
+    """By stage; without the shards, which hold the address that they were served at."""
+    found = {stage.rpartition("-")[0]: digest for stage, digest in digests(made).items()}
+    return {stage: digest for stage, digest in found.items() if stage != "download"}
 
 
 def undisturbed(folder: Path) -> Made:
